@@ -1,0 +1,30 @@
+//! Names of the environment variables by which the platform tells a worker who it is and where to call.
+
+/// Job-take URL template; `$ID` stands for the worker id. Absent: the worker runs locally.
+pub const GET_JOB: &str = "RUNPOD_WEBHOOK_GET_JOB";
+/// Job-done URL template; `$RUNPOD_POD_ID` stands for the worker id, `$ID` for the job id.
+pub const POST_OUTPUT: &str = "RUNPOD_WEBHOOK_POST_OUTPUT";
+/// Job-stream URL template; placeholders as in [`POST_OUTPUT`].
+pub const POST_STREAM: &str = "RUNPOD_WEBHOOK_POST_STREAM";
+/// Heartbeat URL template; `$RUNPOD_POD_ID` stands for the worker id.
+pub const PING: &str = "RUNPOD_WEBHOOK_PING";
+/// Milliseconds between two heartbeats.
+pub const PING_INTERVAL: &str = "RUNPOD_PING_INTERVAL";
+/// The worker's key, sent raw as `Authorization`.
+pub const API_KEY: &str = "RUNPOD_AI_API_KEY";
+/// The worker's id.
+pub const POD_ID: &str = "RUNPOD_POD_ID";
+/// The endpoint's id.
+pub const ENDPOINT_ID: &str = "RUNPOD_ENDPOINT_ID";
+/// The worker's host name, for error reports.
+pub const POD_HOSTNAME: &str = "RUNPOD_POD_HOSTNAME";
+/// Log level, by name or index.
+pub const LOG_LEVEL: &str = "RUNPOD_LOG_LEVEL";
+/// Log level where [`LOG_LEVEL`] is absent.
+pub const DEBUG_LEVEL: &str = "RUNPOD_DEBUG_LEVEL";
+/// Port of the realtime server; when set, the worker serves instead of pulling.
+pub const REALTIME_PORT: &str = "RUNPOD_REALTIME_PORT";
+/// Jobs the realtime server runs at once.
+pub const REALTIME_CONCURRENCY: &str = "RUNPOD_REALTIME_CONCURRENCY";
+/// Appended to the User-Agent as `Integration/<value>`.
+pub const UA_INTEGRATION: &str = "RUNPOD_UA_INTEGRATION";

@@ -1,0 +1,164 @@
+//! URL templates: the platform hands a worker its URLs as text with placeholders.
+//!
+//! A template is opaque. The hosted platform puts ids in the path; self-hosted ones put them in the query, or end the
+//! template in a bare `?`. So placeholders are replaced wherever they stand, and nothing else is assumed.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What RFC 3986 calls unreserved stays as it is; all else is percent-encoded.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// Percent-encodes a text so that it can stand anywhere in a path or a query.
+#[must_use]
+pub fn encode(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, RESERVED).into()
+}
+
+/// Placeholder of the worker id in the job-done, job-stream and ping templates.
+const WORKER: &str = "$RUNPOD_POD_ID";
+/// Placeholder of the job id there, and of the worker id in the job-take template.
+const ID: &str = "$ID";
+/// The path segment that tells the job-take URL from its two sisters.
+const TAKE_SEGMENT: &str = "/job-take/";
+
+/// A URL template whose worker id is filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlTemplate(String);
+
+impl UrlTemplate {
+    /// Fills the worker id into a job-done, job-stream or ping template (`$RUNPOD_POD_ID`).
+    #[must_use]
+    pub fn of_worker(template: &str, worker_id: &str) -> Self {
+        Self(template.replace(WORKER, &encode(worker_id)))
+    }
+
+    /// Fills the worker id into a job-take template, where it is spelled `$ID`.
+    #[must_use]
+    pub fn of_take(template: &str, worker_id: &str) -> Self {
+        Self(
+            Self::of_worker(template, worker_id)
+                .0
+                .replace(ID, &encode(worker_id)),
+        )
+    }
+
+    /// The URL with no job in it.
+    #[must_use]
+    pub fn url(&self) -> Url {
+        Url(self.0.clone())
+    }
+
+    /// The URL for one job (`$ID`).
+    #[must_use]
+    pub fn job(&self, job_id: &str) -> Url {
+        Url(self.0.replace(ID, &encode(job_id)))
+    }
+
+    /// The URL that takes several jobs at once: `/job-take/` becomes `/job-take-batch/`. A template without that
+    /// segment stays as it is.
+    #[must_use]
+    pub fn batch(&self) -> Url {
+        Url(self.0.replace(TAKE_SEGMENT, "/job-take-batch/"))
+    }
+
+    /// The URL of the stop channel: `/job-take/` becomes `/job-stop/`. `None` where the template has no such segment.
+    #[must_use]
+    pub fn stop(&self) -> Option<Url> {
+        self.0
+            .contains(TAKE_SEGMENT)
+            .then(|| Url(self.0.replace(TAKE_SEGMENT, "/job-stop/")))
+    }
+}
+
+/// A URL to which query parameters can be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url(String);
+
+impl Url {
+    /// Adds `name=value`, the value percent-encoded, with `?` or `&` as the URL so far needs.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        let separator = match self.0.find('?') {
+            None => "?",
+            Some(_) if self.0.ends_with(['?', '&']) => "",
+            Some(_) => "&",
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "{separator}{name}={}", encode(value));
+        self
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(template: &str) -> Url {
+        UrlTemplate::of_take(template, "w 1")
+            .url()
+            .with("job_in_progress", "0")
+    }
+
+    #[test]
+    fn hosted_form() {
+        let take = UrlTemplate::of_take("https://api/v2/e/job-take/$ID?gpu=NVIDIA+H200", "w1");
+        assert_eq!(
+            take.url().with("job_in_progress", "1").as_str(),
+            "https://api/v2/e/job-take/w1?gpu=NVIDIA+H200&job_in_progress=1"
+        );
+        assert_eq!(
+            take.batch().with("batch_size", "4").as_str(),
+            "https://api/v2/e/job-take-batch/w1?gpu=NVIDIA+H200&batch_size=4"
+        );
+        assert_eq!(
+            take.stop().unwrap().as_str(),
+            "https://api/v2/e/job-stop/w1?gpu=NVIDIA+H200"
+        );
+        let done =
+            UrlTemplate::of_worker("https://api/v2/e/job-done/$RUNPOD_POD_ID/$ID?gpu=x", "w1");
+        assert_eq!(
+            done.job("j/1").with("isStream", "false").as_str(),
+            "https://api/v2/e/job-done/w1/j%2F1?gpu=x&isStream=false"
+        );
+    }
+
+    #[test]
+    fn a_parameter_is_added_as_the_url_needs() {
+        assert_eq!(
+            taken("http://h/take").as_str(),
+            "http://h/take?job_in_progress=0"
+        );
+        assert_eq!(
+            taken("http://h/take?").as_str(),
+            "http://h/take?job_in_progress=0"
+        );
+        assert_eq!(
+            taken("http://h/take?pod=$ID&token=t").as_str(),
+            "http://h/take?pod=w%201&token=t&job_in_progress=0"
+        );
+        assert_eq!(
+            taken("http://h/take?a=1&").as_str(),
+            "http://h/take?a=1&job_in_progress=0"
+        );
+    }
+
+    #[test]
+    fn a_template_without_the_take_segment_has_no_stop_channel() {
+        let take = UrlTemplate::of_take("http://h/next?pod=$ID", "w");
+        assert_eq!(take.stop(), None);
+        assert_eq!(take.batch(), take.url());
+    }
+}
