@@ -1,0 +1,30 @@
+//! Mistakes in the user's code, each at its place.
+
+use quote::ToTokens;
+use syn::Error;
+
+/// The mistakes found so far.
+#[derive(Default)]
+pub(crate) struct Errors(Option<Error>);
+
+impl Errors {
+    pub(crate) fn add(&mut self, place: impl ToTokens, message: &str) {
+        self.push(Error::new_spanned(place, message));
+    }
+
+    fn push(&mut self, error: Error) {
+        match &mut self.0 {
+            Some(all) => all.combine(error),
+            none => *none = Some(error),
+        }
+    }
+
+    pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
+        result.map_err(|error| self.push(error)).ok()
+    }
+
+    /// One error that shows them all.
+    pub(crate) fn into_error(self) -> Option<Error> {
+        self.0
+    }
+}

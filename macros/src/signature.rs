@@ -1,0 +1,376 @@
+//! What a function's signature asks of the runtime.
+
+use proc_macro2::Span;
+use quote::ToTokens;
+use syn::spanned::Spanned as _;
+use syn::visit::{self, Visit};
+use syn::{
+    FnArg, GenericArgument, GenericParam, Lifetime, PatType, PathArguments, ReturnType, Safety,
+    Signature, Type, TypeImplTrait, TypeParamBound, TypeReference,
+};
+
+use crate::errors::Errors;
+
+/// What the attribute's argument says of the return type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Stream,
+    Iterator,
+}
+
+/// A signature, understood.
+pub(crate) struct Reading {
+    pub(crate) awaited: bool,
+    /// Many outputs, and how they come; one if `None`.
+    pub(crate) mode: Option<Mode>,
+    pub(crate) state: Option<Type>,
+    /// In the order of the parameters.
+    pub(crate) arguments: Vec<Argument>,
+    /// The return type, if it can be said again inside another function.
+    pub(crate) returned: Option<Type>,
+    /// Likewise the type of the output, or of one item of a stream.
+    pub(crate) output: Option<Type>,
+    /// Where the return type stands, else the name.
+    pub(crate) output_span: Span,
+}
+
+/// What one parameter asks for.
+pub(crate) enum Argument {
+    Input(Type),
+    State(Type),
+    Context(Type),
+}
+
+pub(crate) fn read(sig: &Signature, mode: Option<Mode>, errors: &mut Errors) -> Reading {
+    check_function(sig, errors);
+    let arguments = arguments(sig, errors);
+    let state = arguments.iter().find_map(|argument| match argument {
+        Argument::State(state) => Some(state.clone()),
+        _ => None,
+    });
+    let unit = Type::Tuple(syn::parse_quote!(()));
+    let (returned, output_span) = match &sig.output {
+        ReturnType::Type(_, returned) => (&**returned, returned.span()),
+        ReturnType::Default => (&unit, sig.ident.span()),
+    };
+    let opaque = Opaque::of(returned);
+    check_opaque(returned, opaque, errors);
+    let mode = resolve_mode(sig, returned, mode, opaque, errors);
+    Reading {
+        awaited: sig.asyncness.is_some(),
+        mode,
+        state,
+        arguments,
+        output: mode
+            .map_or_else(|| Some(returned.clone()), |_| item(returned))
+            .filter(can_be_repeated),
+        returned: Some(returned.clone()).filter(can_be_repeated),
+        output_span,
+    }
+}
+
+fn check_function(sig: &Signature, errors: &mut Errors) {
+    if let Some(receiver) = sig.receiver() {
+        errors.add(
+            receiver,
+            "a handler is a free function, as there is no object for the runtime to call it on: move it out of the \
+             `impl`, and take what `self` holds as the worker's state, `&S`",
+        );
+    }
+    for parameter in &sig.generics.params {
+        if !matches!(parameter, GenericParam::Lifetime(_)) {
+            errors.add(
+                parameter,
+                "a handler cannot be generic, as nobody would say which type is meant when a job comes: write the \
+                 concrete type",
+            );
+        }
+    }
+    if let Safety::Unsafe(unsafety) = &sig.safety {
+        errors.add(
+            unsafety,
+            "a handler cannot be `unsafe`, as the runtime cannot keep promises about its input: make it a safe \
+             function with an `unsafe` block inside",
+        );
+    }
+    if let Some(abi) = &sig.abi {
+        errors.add(abi, "a handler is called from Rust: leave out the `extern`");
+    } else if let Some(variadic) = &sig.variadic {
+        errors.add(
+            variadic,
+            "a handler takes one input: write a type for it, such as `Vec<T>`",
+        );
+    }
+}
+
+fn arguments(sig: &Signature, errors: &mut Errors) -> Vec<Argument> {
+    let (mut input, mut state, mut context) = (false, false, false);
+    let mut arguments = Vec::new();
+    for parameter in &sig.inputs {
+        let FnArg::Typed(parameter) = parameter else {
+            continue;
+        };
+        let Some(argument) = argument(parameter, errors) else {
+            continue;
+        };
+        let (seen, message) = match argument {
+            Argument::Input(_) => (
+                &mut input,
+                "a handler takes one input, as a job has one: put both into one struct; or, if one of them is the \
+                 job's context under another name, write it `podwork::Context`",
+            ),
+            Argument::State(_) => (
+                &mut state,
+                "a handler takes one state, as a worker has one: put both into one struct, and let the worker's \
+                 `.setup` make that",
+            ),
+            Argument::Context(_) => (
+                &mut context,
+                "a handler takes one `Context`, as it runs one job: leave this one out, or clone the other",
+            ),
+        };
+        if std::mem::replace(seen, true) {
+            errors.add(&parameter.ty, message);
+        }
+        arguments.push(argument);
+    }
+    arguments
+}
+
+fn argument(parameter: &PatType, errors: &mut Errors) -> Option<Argument> {
+    if let Some(cfg) = parameter
+        .attrs
+        .iter()
+        .find(|attribute| attribute.path().is_ident("cfg"))
+    {
+        errors.add(
+            cfg,
+            "a handler's parameters cannot come and go: write two functions, with the `#[cfg]` above each",
+        );
+    }
+    let ty = bare(&parameter.ty);
+    if Opaque::inside(ty).is_some() {
+        errors.add(
+            &parameter.ty,
+            "a handler cannot be generic, as nobody would say which type is meant when a job comes: write the \
+             concrete type instead of `impl Trait`",
+        );
+        return None;
+    }
+    let message = match ty {
+        Type::Reference(reference) => match state(reference) {
+            Ok(state) => return Some(Argument::State(state)),
+            Err(message) => message,
+        },
+        ty if is_context(ty) => return Some(Argument::Context(ty.clone())),
+        ty if borrows(ty) => {
+            "an input is owned, as the job's JSON is gone once it is decoded: write types that own what they hold, \
+             such as `String` and `Vec<T>`, and `'static` where a lifetime has to stand"
+                .to_owned()
+        }
+        ty => return Some(Argument::Input(ty.clone())),
+    };
+    errors.add(&parameter.ty, &message);
+    None
+}
+
+/// The type of the state behind a reference, or why it cannot be one.
+fn state(reference: &TypeReference) -> Result<Type, String> {
+    let target = bare(&reference.elem);
+    let shown = target.to_token_stream();
+    Err(match target {
+        Type::Path(path) if path.path.is_ident("str") => {
+            "an input is owned, as the job's JSON is gone once it is decoded: write `String`".to_owned()
+        }
+        Type::Slice(slice) => format!(
+            "an input is owned, as the job's JSON is gone once it is decoded: write `Vec<{}>`",
+            slice.elem.to_token_stream()
+        ),
+        target if is_context(target) => {
+            format!("the context is passed by value, and is cheap to clone: write `{shown}`")
+        }
+        Type::TraitObject(_) => format!(
+            "the state is of one concrete type, which the worker's `.setup` makes: write `&std::sync::Arc<{shown}>`, \
+             or a struct around it"
+        ),
+        _ if reference.mutability.is_some() => format!(
+            "the state is shared by all jobs that run at once: take `&{shown}`, and keep what changes in a \
+             `std::sync::Mutex` inside it"
+        ),
+        target if borrows(target) => {
+            "the state outlives every job, so it cannot borrow: write a type that owns what it holds, or `'static` \
+             where a lifetime has to stand"
+                .to_owned()
+        }
+        target => return Ok(target.clone()),
+    })
+}
+
+/// The kind of the return, from what the attribute says and what the type shows.
+fn resolve_mode(
+    sig: &Signature,
+    returned: &Type,
+    said: Option<Mode>,
+    shown: Option<Opaque>,
+    errors: &mut Errors,
+) -> Option<Mode> {
+    let shown = match shown {
+        Some(Opaque::Stream) => Some(Mode::Stream),
+        Some(Opaque::Iterator) => Some(Mode::Iterator),
+        Some(Opaque::Future | Opaque::Other) | None => None,
+    };
+    if said.is_some() && shown.is_some() && said != shown {
+        errors.add(
+            returned,
+            "`#[handler(..)]` says another kind than this type shows: leave out its argument",
+        );
+    }
+    let mode = shown.or(said);
+    if mode == Some(Mode::Iterator) && sig.asyncness.is_some() {
+        errors.add(
+            sig.asyncness,
+            "a handler that returns an iterator runs on a thread for blocking work, where nothing can be awaited: \
+             leave out `async`; or return `impl Stream`, and make it with `podwork::stream!`",
+        );
+    }
+    mode
+}
+
+fn check_opaque(returned: &Type, shown: Option<Opaque>, errors: &mut Errors) {
+    if shown == Some(Opaque::Future) {
+        errors.add(
+            returned,
+            "what a plain `fn` returns is not awaited: write `async fn`, and what the future gives as its return type",
+        );
+    }
+    if shown.is_none() && Opaque::inside(returned).is_some_and(|inside| inside != Opaque::Other) {
+        errors.add(
+            returned,
+            "a handler's stream or iterator is its whole return type, as errors come as items: write \
+             `-> impl Stream<Item = podwork::Result<T>>` with `podwork::try_stream!`, or `-> impl Iterator<Item = \
+             podwork::Result<T>>`",
+        );
+    }
+}
+
+/// What stands behind an `impl`, as far as it matters to a handler.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opaque {
+    Stream,
+    Iterator,
+    Future,
+    Other,
+}
+
+impl Opaque {
+    /// Of a type that is as a whole an `impl Trait`.
+    fn of(ty: &Type) -> Option<Self> {
+        match bare(ty) {
+            Type::ImplTrait(opaque) => Some(Self::of_bounds(opaque)),
+            _ => None,
+        }
+    }
+
+    /// The first one anywhere in the type that matters, else the first one.
+    fn inside(ty: &Type) -> Option<Self> {
+        struct Found(Option<Opaque>);
+
+        impl<'ast> Visit<'ast> for Found {
+            fn visit_type_impl_trait(&mut self, opaque: &'ast TypeImplTrait) {
+                if matches!(self.0, None | Some(Opaque::Other)) {
+                    self.0 = Some(Opaque::of_bounds(opaque));
+                }
+                visit::visit_type_impl_trait(self, opaque);
+            }
+        }
+
+        let mut found = Found(None);
+        found.visit_type(ty);
+        found.0
+    }
+
+    fn of_bounds(opaque: &TypeImplTrait) -> Self {
+        let known = opaque.bounds.iter().find_map(|bound| {
+            let TypeParamBound::Trait(bound) = bound else {
+                return None;
+            };
+            match &*bound.path.segments.last()?.ident.to_string() {
+                "Stream" | "FusedStream" | "TryStream" => Some(Self::Stream),
+                "Iterator" | "DoubleEndedIterator" | "ExactSizeIterator" | "FusedIterator" => {
+                    Some(Self::Iterator)
+                }
+                "Future" => Some(Self::Future),
+                _ => None,
+            }
+        });
+        known.unwrap_or(Self::Other)
+    }
+}
+
+/// `T` of `impl Stream<Item = T>`.
+fn item(returned: &Type) -> Option<Type> {
+    let Type::ImplTrait(opaque) = bare(returned) else {
+        return None;
+    };
+    opaque.bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else {
+            return None;
+        };
+        let PathArguments::AngleBracketed(arguments) = &bound.path.segments.last()?.arguments
+        else {
+            return None;
+        };
+        arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(assoc) if assoc.ident == "Item" => Some(assoc.ty.clone()),
+            _ => None,
+        })
+    })
+}
+
+/// Whether a type from the signature means the same inside another function.
+fn can_be_repeated(ty: &Type) -> bool {
+    let mut lifetimes = Lifetimes::default();
+    lifetimes.visit_type(ty);
+    !lifetimes.named && Opaque::inside(ty).is_none() && !matches!(ty, Type::Never(_))
+}
+
+fn borrows(ty: &Type) -> bool {
+    let mut lifetimes = Lifetimes::default();
+    lifetimes.visit_type(ty);
+    lifetimes.named || lifetimes.elided
+}
+
+/// The lifetimes of a type, but for `'static`.
+#[derive(Default)]
+struct Lifetimes {
+    named: bool,
+    elided: bool,
+}
+
+impl<'ast> Visit<'ast> for Lifetimes {
+    fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
+        if lifetime.ident == "_" {
+            self.elided = true;
+        } else if lifetime.ident != "static" {
+            self.named = true;
+        }
+    }
+
+    fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
+        self.elided |= reference.lifetime.is_none();
+        visit::visit_type_reference(self, reference);
+    }
+}
+
+fn is_context(ty: &Type) -> bool {
+    matches!(ty, Type::Path(ty) if ty.path.segments.last().is_some_and(|last| last.ident == "Context"))
+}
+
+/// The type inside parentheses, and inside the groups that `macro_rules!` makes.
+fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Paren(inner) => bare(&inner.elem),
+        Type::Group(inner) => bare(&inner.elem),
+        ty => ty,
+    }
+}
