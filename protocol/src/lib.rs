@@ -1,6 +1,6 @@
 //! The wire contracts of Runpod Serverless, as types.
 //!
-//! Two parties speak them: a *worker* with the platform ([`worker`], [`template`], [`env`]), and a *client* with the
+//! Two parties speak them: a *worker* with the platform ([`worker`], [`template`], [`mod@env`]), and a *client* with the
 //! platform ([`client`]). Both share [`JobStatus`] and the documented [`limits`]. The crate does no I/O: `podwork` (the
 //! worker) and `podwork-platform` (the local platform) meet only here.
 //!

@@ -1,1 +1,166 @@
-//! podwork
+//! A worker runtime for serverless GPU platforms: write a `#[handler]` function, start it, and it serves jobs on
+//! [Runpod Serverless](https://docs.runpod.io/serverless/overview) as the platform's own worker would.
+//!
+//! ```no_run
+//! use podwork::handler;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Greet {
+//!     name: String,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct Greeting {
+//!     text: String,
+//! }
+//!
+//! #[handler]
+//! async fn greet(input: Greet) -> Greeting {
+//!     Greeting { text: format!("Hello, {}!", input.name) }
+//! }
+//!
+//! fn main() -> podwork::ExitCode {
+//!     podwork::run::<greet>()
+//! }
+//! ```
+//!
+//! - [`macro@handler`] tells which functions can be handlers: `async fn`, `fn`, streams and iterators; with an input, the
+//!   worker's state and a [`Context`], in any order.
+//! - [`Worker`] is the builder: set-up, concurrency, shutdown.
+//! - [`testing`] runs a handler as a job inside a test.
+//!
+//! # Where it runs
+//!
+//! On the platform the environment tells the worker where to pull jobs from. Without that environment the same binary
+//! runs the job in `test_input.json` on a platform of its own, in the same process (feature `local`, on by default):
+//!
+//! | flag | what it does |
+//! |---|---|
+//! | `--test_input JSON` | runs this job, instead of the one in `test_input.json` |
+//! | `--test_output JSON` | compares the result, such as `{"output": …}`, and exits with 1 if it differs |
+//! | `--rp_serve_api` | serves `/run`, `/runsync`, `/status`, `/stream`, `/cancel` … for a `curl` or any client SDK |
+//! | `--rp_api_host HOST`, `--rp_api_port PORT` | … there; `localhost` and 8000 unless set |
+//! | `--rp_api_concurrency N` | … with this many jobs at once |
+//! | `--rp_log_level LEVEL` | ERROR, WARN, INFO, DEBUG, TRACE or NOTSET |
+//! | `--rp_debugger` | logs at DEBUG |
+//!
+//! All other arguments are left to your program.
+//!
+//! # Panics
+//!
+//! A handler that panics fails its own job and no other. With `panic = "abort"` in the profile nothing can be caught,
+//! and a panic ends the worker with all its jobs: leave it at `unwind`.
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+mod api;
+mod args;
+mod backoff;
+mod config;
+mod context;
+mod deliver;
+mod error;
+mod failure;
+mod handler;
+mod in_flight;
+mod job;
+#[cfg(feature = "local")]
+mod local;
+mod logging;
+mod outbox;
+mod slots;
+mod strict;
+pub mod testing;
+mod worker;
+
+pub use std::process::ExitCode;
+
+pub use async_stream::{stream, try_stream};
+pub use context::Context;
+pub use error::Error;
+pub use failure::{HandlerError, Result};
+pub use futures::Stream;
+pub use handler::{Handler, Input, Output};
+/// Makes a function a handler: what a worker calls for each job.
+///
+/// The function stays as it stands, so tests can call it. Beside it the macro puts a hidden type of the same name, and
+/// that is what [`run`] and [`Worker::new`] are told: `podwork::run::<greet>()`.
+///
+/// # What it runs as
+///
+/// | written | run |
+/// |---|---|
+/// | `async fn … -> T` | on the async runtime; a stopped job is dropped at its next `.await` |
+/// | `fn … -> T` | on a thread for blocking work, so that it may hold a GPU or a CPU for long; it asks [`Context::is_cancelled`] |
+/// | `fn …` or `async fn … -> impl Stream<Item = T>` | on the async runtime; each item is a chunk |
+/// | `fn … -> impl Iterator<Item = T>` | on a thread for blocking work; each item is a chunk |
+///
+/// `T` is any [`serde::Serialize`] type, or a `Result` of one with any error. An `Err` fails the job, and ends a
+/// stream. Where the return type does not show that it is a stream or an iterator, say so: `#[handler(stream)]` for a
+/// `BoxStream`, `#[handler(iterator)]` for a `Vec` or a `Box<dyn Iterator>`.
+///
+/// # What it is given
+///
+/// Its parameters, in any order, each at most once:
+/// - the job's input, by value: any [`serde::Deserialize`] type; `serde_json::Value` takes anything;
+/// - the worker's state, as a shared reference: made by [`Worker::setup`] or [`Worker::state`];
+/// - the job's [`Context`], by that name.
+///
+/// # Examples
+///
+/// ```
+/// use podwork::{Context, Result, Stream, handler, try_stream};
+///
+/// struct Model;
+/// impl Model {
+///     async fn next_word(&self, after: &str) -> Result<Option<String>> {
+///         Ok((after != "be").then(|| "be".to_owned()))
+///     }
+/// }
+///
+/// #[handler] // one output
+/// async fn word(prompt: String, model: &Model) -> Result<Option<String>> {
+///     model.next_word(&prompt).await
+/// }
+///
+/// #[handler] // one output, from blocking work
+/// fn checksum(data: Vec<u8>) -> u32 {
+///     data.iter().map(|byte| u32::from(*byte)).sum()
+/// }
+///
+/// #[handler] // many outputs; `yield` stands in `stream!` or `try_stream!`
+/// fn words(prompt: String, model: &Model, cx: Context) -> impl Stream<Item = Result<String>> {
+///     try_stream! {
+///         let mut last = prompt;
+///         while let Some(word) = model.next_word(&last).await? {
+///             cx.progress(&word);
+///             yield word.clone();
+///             last = word;
+///         }
+///     }
+/// }
+///
+/// #[handler] // many outputs, from blocking work
+/// fn count(upto: u32) -> impl Iterator<Item = u32> {
+///     1..=upto
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// assert_eq!(word("be".into(), &Model).await.unwrap(), None); // still functions
+/// # use podwork::testing::TestJob;
+/// # use serde_json::json;
+/// # let job = TestJob::new(json!("to")).state(Model).run::<words>().await;
+/// # assert_eq!(job.outputs, [json!("be")]);
+/// # let job = TestJob::new(json!(3)).run::<count>().await;
+/// # assert_eq!(job.outputs, [json!(1), json!(2), json!(3)]);
+/// # let job = TestJob::new(json!([1, 2])).run::<checksum>().await;
+/// # assert_eq!(job.result.unwrap(), json!(3));
+/// # });
+/// ```
+pub use podwork_macros::handler;
+pub use worker::{Async, Fallible, Given, NoState, Plain, Setup, StateSource, Worker, run};
+
+/// This crate's version, as the worker reports it to the platform.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,64 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+/// Longest that a platform may have us wait by `Retry-After`.
+const LONGEST_ASKED: Duration = Duration::from_mins(1);
+
+/// Delays that grow from `first` to `longest`, jittered, without an end.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    builder: ExponentialBuilder,
+    delays: backon::ExponentialBackoff,
+}
+
+impl Backoff {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        let builder = ExponentialBuilder::new()
+            .with_min_delay(first)
+            .with_max_delay(longest)
+            .without_max_times()
+            .with_jitter();
+        Self {
+            builder,
+            delays: builder.build(),
+        }
+    }
+
+    /// The next delay; what the other side asked for, where it did.
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
+        let own = self.delays.next().unwrap_or_default();
+        asked.map_or(own, |asked| asked.min(LONGEST_ASKED))
+    }
+
+    /// Begins anew, after a success.
+    pub(crate) fn reset(&mut self) {
+        self.delays = self.builder.build();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_the_longest_and_go_on() {
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(3));
+        let mut backoff = Backoff::new(first, longest);
+        let delays: Vec<_> = (0..100).map(|_| backoff.next(None)).collect();
+        assert!(delays[0] >= first && delays[0] <= first * 2);
+        assert!(delays[99] >= longest && delays[99] <= longest * 2);
+        backoff.reset();
+        assert!(backoff.next(None) <= first * 2);
+    }
+
+    #[test]
+    fn what_the_platform_asks_for_is_honoured_within_reason() {
+        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(1));
+        let asked = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(backoff.next(asked(7)), Duration::from_secs(7));
+        assert_eq!(backoff.next(asked(86_400)), LONGEST_ASKED);
+    }
+}

@@ -1,0 +1,274 @@
+//! Settings that come from the environment, read once and checked.
+
+use std::time::Duration;
+
+use podwork_protocol::template::UrlTemplate;
+use podwork_protocol::{env, limits};
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::failure::Identity;
+
+/// What the environment says of this worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) identity: Identity,
+    /// Where to pull from; `None`: run locally.
+    pub(crate) remote: Option<Remote>,
+}
+
+/// The platform to pull from.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) take: UrlTemplate,
+    pub(crate) done: UrlTemplate,
+    pub(crate) stream: Option<UrlTemplate>,
+    /// `None`: no heartbeat.
+    pub(crate) ping: Option<UrlTemplate>,
+    pub(crate) ping_interval: Duration,
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) user_agent: HeaderValue,
+}
+
+const TAKE_FORM: &str = "a URL such as https://api.runpod.ai/v2/<endpoint>/job-take/$ID";
+const DONE_FORM: &str =
+    "a URL such as https://api.runpod.ai/v2/<endpoint>/job-done/$RUNPOD_POD_ID/$ID";
+const STREAM_FORM: &str =
+    "a URL such as https://api.runpod.ai/v2/<endpoint>/job-stream/$RUNPOD_POD_ID/$ID";
+const PING_FORM: &str = "a URL such as https://api.runpod.ai/v2/<endpoint>/ping/$RUNPOD_POD_ID";
+
+impl Config {
+    /// Reads the settings through `lookup`, which is the environment, or a table in tests. An empty variable counts
+    /// as one that is not set.
+    pub(crate) fn read(
+        lookup: impl Fn(&str) -> Option<String>,
+        streams: bool,
+    ) -> Result<Self, Error> {
+        let get = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+        let worker_id = get(env::POD_ID).unwrap_or_else(|| Uuid::new_v4().to_string());
+        let remote = get(env::GET_JOB)
+            .map(|take| Remote::read(&get, &take, &worker_id, streams))
+            .transpose()?;
+        Ok(Self {
+            identity: Identity {
+                worker_id,
+                hostname: get(env::POD_HOSTNAME).unwrap_or_else(|| "unknown".to_owned()),
+            },
+            remote,
+        })
+    }
+}
+
+impl Remote {
+    fn read(
+        get: &impl Fn(&str) -> Option<String>,
+        take: &str,
+        worker_id: &str,
+        streams: bool,
+    ) -> Result<Self, Error> {
+        let template = |variable, value: &str, expected| {
+            let template = if variable == env::GET_JOB {
+                UrlTemplate::of_take(value, worker_id)
+            } else {
+                UrlTemplate::of_worker(value, worker_id)
+            };
+            check_url(&template)
+                .map(|()| template)
+                .map_err(|problem| Error::MalformedVariable {
+                    variable,
+                    value: value.to_owned(),
+                    problem,
+                    expected,
+                })
+        };
+        let needed = |variable, because, expected| {
+            get(variable).ok_or(Error::MissingVariable {
+                variable,
+                because,
+                expected,
+            })
+        };
+
+        let done = needed(env::POST_OUTPUT, "results are posted there", DONE_FORM)?;
+        let stream = if streams {
+            Some(needed(
+                env::POST_STREAM,
+                "this handler streams its chunks there",
+                STREAM_FORM,
+            )?)
+        } else {
+            get(env::POST_STREAM)
+        };
+        Ok(Self {
+            take: template(env::GET_JOB, take, TAKE_FORM)?,
+            done: template(env::POST_OUTPUT, &done, DONE_FORM)?,
+            stream: stream
+                .map(|stream| template(env::POST_STREAM, &stream, STREAM_FORM))
+                .transpose()?,
+            ping: get(env::PING)
+                .map(|ping| template(env::PING, &ping, PING_FORM))
+                .transpose()?,
+            ping_interval: ping_interval(get(env::PING_INTERVAL))?,
+            authorization: get(env::API_KEY)
+                .as_deref()
+                .map(authorization)
+                .transpose()?,
+            user_agent: user_agent(get(env::UA_INTEGRATION))?,
+        })
+    }
+
+    /// Whether any call goes over TLS.
+    pub(crate) fn uses_tls(&self) -> bool {
+        [
+            Some(&self.take),
+            Some(&self.done),
+            self.stream.as_ref(),
+            self.ping.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .any(|template| template.url().as_str().starts_with("https"))
+    }
+}
+
+fn check_url(template: &UrlTemplate) -> Result<(), String> {
+    let url = Url::parse(template.url().as_str()).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("`{}` is not http or https", url.scheme()));
+    }
+    Ok(())
+}
+
+fn ping_interval(value: Option<String>) -> Result<Duration, Error> {
+    let Some(value) = value else {
+        return Ok(limits::DEFAULT_PING_INTERVAL);
+    };
+    match value.trim().parse::<u64>() {
+        Ok(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
+        _ => Err(Error::MalformedVariable {
+            variable: env::PING_INTERVAL,
+            value,
+            problem: "not a number of milliseconds".to_owned(),
+            expected: "a whole number above 0, such as 10000",
+        }),
+    }
+}
+
+fn authorization(key: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(key.trim())
+        .map(|mut value| {
+            value.set_sensitive(true);
+            value
+        })
+        .map_err(|_| Error::MalformedVariable {
+            variable: env::API_KEY,
+            // A key is not to be shown.
+            value: format!("({} characters)", key.chars().count()),
+            problem: "it holds characters that no HTTP header can carry".to_owned(),
+            expected: "the endpoint's key, in one line",
+        })
+}
+
+fn user_agent(integration: Option<String>) -> Result<HeaderValue, Error> {
+    let (version, os, arch) = (crate::VERSION, std::env::consts::OS, std::env::consts::ARCH);
+    let own = format!("podwork/{version} ({os}; {arch}) Language/Rust");
+    let text = match &integration {
+        Some(integration) => format!("{own} Integration/{integration}"),
+        None => own,
+    };
+    HeaderValue::from_str(&text).map_err(|_| Error::MalformedVariable {
+        variable: env::UA_INTEGRATION,
+        value: integration.unwrap_or_default(),
+        problem: "it holds characters that no HTTP header can carry".to_owned(),
+        expected: "a plain name",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &[(&str, &str)] = &[
+        (env::GET_JOB, "http://h/v2/e/job-take/$ID?gpu=x"),
+        (
+            env::POST_OUTPUT,
+            "http://h/v2/e/job-done/$RUNPOD_POD_ID/$ID?gpu=x",
+        ),
+        (
+            env::POST_STREAM,
+            "http://h/v2/e/job-stream/$RUNPOD_POD_ID/$ID?gpu=x",
+        ),
+        (env::PING, "http://h/v2/e/ping/$RUNPOD_POD_ID"),
+        (env::POD_ID, "w1"),
+        (env::API_KEY, "key"),
+    ];
+
+    /// The good environment with some variables set otherwise; an empty text unsets.
+    fn read(changes: &[(&str, &str)]) -> Result<Config, Error> {
+        let lookup = |name: &str| {
+            let find = |table: &[(&str, &str)]| {
+                table
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
+            find(changes).or_else(|| find(GOOD))
+        };
+        Config::read(lookup, true)
+    }
+
+    fn complaint(changes: &[(&str, &str)]) -> String {
+        read(changes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_platforms_variables() {
+        let config = read(&[]).unwrap();
+        let remote = config.remote.unwrap();
+        assert_eq!(
+            remote.take.url().as_str(),
+            "http://h/v2/e/job-take/w1?gpu=x"
+        );
+        assert_eq!(
+            remote.done.job("j").as_str(),
+            "http://h/v2/e/job-done/w1/j?gpu=x"
+        );
+        assert_eq!(remote.ping_interval, Duration::from_secs(10));
+        assert_eq!(remote.authorization.unwrap(), "key");
+    }
+
+    #[test]
+    fn no_take_url_means_local() {
+        assert!(read(&[(env::GET_JOB, "")]).unwrap().remote.is_none());
+    }
+
+    #[test]
+    fn no_worker_id_means_a_random_one() {
+        let id = |config: Config| config.identity.worker_id;
+        let unset: &[(&str, &str)] = &[(env::POD_ID, "")];
+        assert_ne!(id(read(unset).unwrap()), id(read(unset).unwrap()));
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_named_with_its_mend() {
+        assert_eq!(
+            complaint(&[(env::POST_OUTPUT, "")]),
+            "RUNPOD_WEBHOOK_POST_OUTPUT is not set, and results are posted there; set it to a URL such as \
+             https://api.runpod.ai/v2/<endpoint>/job-done/$RUNPOD_POD_ID/$ID"
+        );
+        assert!(complaint(&[(env::POST_STREAM, "")]).contains("this handler streams"));
+        assert!(complaint(&[(env::GET_JOB, "job-take")]).starts_with(
+            "RUNPOD_WEBHOOK_GET_JOB is `job-take`: relative URL without a base; set it to a URL"
+        ));
+        assert!(complaint(&[(env::PING, "ftp://h/ping")]).contains("`ftp` is not http or https"));
+        assert!(complaint(&[(env::PING_INTERVAL, "10s")]).contains("is `10s`: not a number of"));
+        assert!(complaint(&[(env::PING_INTERVAL, "0")]).contains("above 0"));
+        let key = complaint(&[(env::API_KEY, "se\ncret")]);
+        assert!(
+            key.contains("(7 characters)") && !key.contains("cret"),
+            "{key}"
+        );
+    }
+}

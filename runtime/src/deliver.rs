@@ -1,0 +1,190 @@
+//! Delivery: one job's outbox, emptied in order into posts.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use podwork_protocol::worker::Post;
+use podwork_protocol::{JobStatus, RawValue, limits};
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use crate::api::{Api, Trouble};
+use crate::backoff::Backoff;
+use crate::failure::{HandlerError, Identity};
+use crate::outbox::{Final, Message, Outbox};
+
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// How long one post is tried: longer than a platform's redeploy takes.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(15);
+
+/// How jobs are delivered; the same for all jobs of a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) api: Api,
+    pub(crate) identity: Identity,
+    /// Error results carry host name and causes.
+    pub(crate) error_details: bool,
+    /// The handler yields chunks.
+    pub(crate) streams: bool,
+}
+
+impl Delivery {
+    /// Posts all that comes into the outbox, and returns when the final is settled; whether it was accepted.
+    pub(crate) async fn run(&self, job_id: &str, outbox: &Outbox) -> bool {
+        // Why chunks are no longer accepted; becomes the job's error.
+        let mut refusal = None;
+        loop {
+            match outbox.next().await {
+                Message::Progress(progress) => self.progress(job_id, progress).await,
+                Message::Chunk(_) if refusal.is_some() => {}
+                Message::Chunk(chunk) => {
+                    if let Err(failure) = self.chunk(job_id, chunk).await {
+                        outbox.close();
+                        refusal = Some(failure);
+                    }
+                }
+                Message::Final(last) => {
+                    let outcome = refusal.map_or(last.outcome, Err);
+                    return self.result(job_id, Final { outcome, ..last }).await;
+                }
+            }
+        }
+    }
+
+    async fn progress(&self, job_id: &str, progress: Box<RawValue>) {
+        let body = encode(&Post {
+            status: Some(JobStatus::InProgress.to_string()),
+            output: Some(progress),
+            ..Post::default()
+        });
+        // A progress update is worth one try: the next one, or the end, says more.
+        if let Err(trouble) = self.api.post_result(job_id, false, body).await {
+            debug!("a progress update was not accepted: {}", why(&trouble));
+        }
+    }
+
+    async fn chunk(&self, job_id: &str, chunk: Box<RawValue>) -> Result<(), HandlerError> {
+        let size = chunk.get().len();
+        if size > limits::CHUNK {
+            return Err(too_large("chunk", size, limits::CHUNK));
+        }
+        let body = encode(&Post {
+            output: Some(chunk),
+            ..Post::default()
+        });
+        self.persist(|| self.api.post_chunk(job_id, body.clone()))
+            .await
+            .map_err(|why| {
+                HandlerError::new(
+                    "chunk_refused",
+                    format!("the platform did not accept a chunk: {why}"),
+                )
+            })
+    }
+
+    async fn result(&self, job_id: &str, last: Final) -> bool {
+        let mut outcome = last.outcome;
+        let limit = limits::result_payload(job_id);
+        if let Ok(output) = &outcome
+            && output.get().len() > limit
+        {
+            outcome = Err(too_large("output", output.get().len(), limit));
+        }
+        let failed = outcome.is_err();
+        let sent = self.send_result(job_id, outcome, last.refresh).await;
+        let Err(why) = sent else { return true };
+        error!("the result was not accepted: {why}");
+        if failed {
+            return false;
+        }
+        // The job must not hang until it times out: a small result in place of the refused one.
+        let refusal = HandlerError::new(
+            "result_refused",
+            format!("the platform did not accept the job's result: {why}"),
+        );
+        let sent = self.send_result(job_id, Err(refusal), last.refresh).await;
+        if let Err(why) = &sent {
+            error!("nor was the error that says so: {why}");
+        }
+        sent.is_ok()
+    }
+
+    async fn send_result(
+        &self,
+        job_id: &str,
+        outcome: Result<Box<RawValue>, HandlerError>,
+        stop_pod: bool,
+    ) -> Result<(), String> {
+        let post = match outcome {
+            Ok(output) => Post {
+                output: Some(output),
+                stop_pod,
+                ..Post::default()
+            },
+            Err(failure) => Post {
+                error: Some(self.error_text(&failure)),
+                stop_pod,
+                ..Post::default()
+            },
+        };
+        let body = encode(&post);
+        drop(post);
+        self.persist(|| self.api.post_result(job_id, self.streams, body.clone()))
+            .await
+    }
+
+    /// The error as the wire has it: JSON text in a string.
+    fn error_text(&self, failure: &HandlerError) -> Value {
+        let report = failure.report(&self.identity, self.error_details);
+        // A struct of strings always serialises.
+        Value::String(serde_json::to_string(&report).unwrap_or_default())
+    }
+
+    /// Makes a call until it is accepted, refused for good, or past its deadline; then says why.
+    async fn persist<F>(&self, mut call: impl FnMut() -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), Trouble>>,
+    {
+        let started = Instant::now();
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+        loop {
+            match call().await {
+                Ok(()) => return Ok(()),
+                Err(Trouble::Refused { why, .. }) => return Err(why),
+                Err(Trouble::Passing { why, after }) => {
+                    let delay = backoff.next(after);
+                    if started.elapsed() + delay > DEADLINE {
+                        return Err(format!("{why}; given up after {} s", DEADLINE.as_secs()));
+                    }
+                    warn!(
+                        "a post was not accepted, next try in {} ms: {why}",
+                        delay.as_millis()
+                    );
+                    tokio::time::sleep(delay).await;
+                }
+            }
+        }
+    }
+}
+
+fn encode(post: &Post) -> Bytes {
+    // Raw JSON and strings always serialise.
+    serde_json::to_vec(post).unwrap_or_default().into()
+}
+
+fn why(trouble: &Trouble) -> &str {
+    match trouble {
+        Trouble::Passing { why, .. } | Trouble::Refused { why, .. } => why,
+    }
+}
+
+fn too_large(what: &str, size: usize, limit: usize) -> HandlerError {
+    HandlerError::new(
+        &format!("{what}_too_large"),
+        format!(
+            "the {what} is {size} bytes, and the platform takes {limit} at most; upload it and return its URL instead"
+        ),
+    )
+}

@@ -1,0 +1,212 @@
+//! Why a job failed, and how that is spelled on the wire.
+
+use std::any::{Any, type_name};
+use std::cell::RefCell;
+use std::error::Error as StdError;
+use std::fmt;
+use std::panic;
+use std::sync::Once;
+
+use podwork_protocol::worker::ErrorReport;
+
+/// What a handler returns: its output, or the error that fails the job.
+pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
+
+/// Why a handler failed its job.
+///
+/// Any error converts into it, texts and boxed errors too, so `?` works on all of them. It is no [`std::error::Error`]
+/// itself; that is what lets it take in every type that is one.
+///
+/// ```
+/// # fn load() -> podwork::Result<u32> {
+/// let text = std::fs::read_to_string("/no/such/file")?; // any error
+/// let number = text.parse()?;
+/// if number == 0 {
+///     return Err("zero is no number of steps".into()); // a text
+/// }
+/// # Ok(number)
+/// # }
+/// # assert!(load().is_err());
+/// ```
+#[derive(Clone)]
+pub struct HandlerError {
+    kind: String,
+    message: String,
+    causes: Vec<String>,
+}
+
+impl HandlerError {
+    /// An error of a given kind, for what the runtime itself has to say of a job.
+    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            message: message.into(),
+            causes: Vec::new(),
+        }
+    }
+
+    /// The panic that `payload` came from, with the place the hook of [`note_panics`] saw on this thread.
+    pub(crate) fn panic(payload: &(dyn Any + Send)) -> Self {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "the panic carried no text".to_owned());
+        let place = PANIC_PLACE.take();
+        Self {
+            kind: "panic".to_owned(),
+            message: match &place {
+                Some(place) => format!("panicked at {place}: {message}"),
+                None => format!("panicked: {message}"),
+            },
+            causes: Vec::new(),
+        }
+    }
+
+    /// What happened, in one sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The type of the error it was made from, or the runtime's word for what went wrong (`panic`, `invalid_input`, …).
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The error as the platform and its clients see it. Unless `details` is set, the host name and the causes below
+    /// the message stay inside the worker: they may tell more than a client should know.
+    pub(crate) fn report(&self, identity: &Identity, details: bool) -> ErrorReport {
+        ErrorReport {
+            error_type: self.kind.clone(),
+            error_message: self.message.clone(),
+            error_traceback: if details { self.trace() } else { String::new() },
+            hostname: if details {
+                identity.hostname.clone()
+            } else {
+                "unknown".to_owned()
+            },
+            worker_id: identity.worker_id.clone(),
+            runpod_version: crate::VERSION.to_owned(),
+        }
+    }
+
+    /// The message and its causes, a line each.
+    pub(crate) fn trace(&self) -> String {
+        let causes = self
+            .causes
+            .iter()
+            .map(|cause| format!("\ncaused by: {cause}"));
+        std::iter::once(self.message.clone())
+            .chain(causes)
+            .collect()
+    }
+}
+
+impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let mut causes = Vec::new();
+        let mut cause = error.source();
+        while let Some(deeper) = cause {
+            causes.push(deeper.to_string());
+            cause = deeper.source();
+        }
+        Self {
+            kind: type_name::<E>().to_owned(),
+            message: error.to_string(),
+            causes,
+        }
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.trace())
+    }
+}
+
+/// Who reports an error.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) worker_id: String,
+    pub(crate) hostname: String,
+}
+
+thread_local! {
+    static PANIC_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Has every panic leave its place in the source where [`HandlerError::panic`] finds it. The hook that was there
+/// before still runs.
+pub(crate) fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANIC_PLACE.set(info.location().map(ToString::to_string));
+            before(info);
+        }));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the model did not load")]
+    struct Outer(#[source] std::num::ParseIntError);
+
+    fn outer() -> Outer {
+        Outer("x".parse::<u8>().unwrap_err())
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            worker_id: "w".to_owned(),
+            hostname: "h".to_owned(),
+        }
+    }
+
+    #[test]
+    fn any_error_converts_with_its_type_and_causes() {
+        let error = HandlerError::from(outer());
+        assert!(error.kind().ends_with("Outer"), "{}", error.kind());
+        assert_eq!(
+            error.trace(),
+            "the model did not load\ncaused by: invalid digit found in string"
+        );
+        assert_eq!(HandlerError::from("a text").message(), "a text");
+    }
+
+    #[test]
+    fn details_leave_the_worker_only_when_asked_for() {
+        let error = HandlerError::from(outer());
+        let closed = error.report(&identity(), false);
+        assert_eq!(
+            (closed.error_traceback.as_str(), closed.hostname.as_str()),
+            ("", "unknown")
+        );
+        let open = error.report(&identity(), true);
+        assert!(open.error_traceback.contains("invalid digit"));
+        assert_eq!(open.hostname, "h");
+    }
+
+    #[test]
+    fn a_panic_tells_its_place() {
+        note_panics();
+        let payload = panic::catch_unwind(|| panic!("no {}", "memory")).unwrap_err();
+        let error = HandlerError::panic(&*payload);
+        assert!(
+            error.message().contains("runtime/src/failure.rs:"),
+            "{error}"
+        );
+        assert!(error.message().ends_with(": no memory"), "{error}");
+    }
+}

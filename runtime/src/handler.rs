@@ -1,0 +1,125 @@
+//! What the runtime asks of a handler. `#[handler]` writes the implementations.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use podwork_protocol::RawValue;
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::failure::HandlerError;
+use crate::outbox::Chunks;
+
+/// A function that serves jobs. Written by [`#[handler]`](macro@crate::handler), not by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not a handler",
+    note = "put `#[podwork::handler]` on the function, and name the function here"
+)]
+pub trait Handler: Send + 'static {
+    /// What the worker's set-up makes for it, shared by all its jobs; `()` when the handler asks for none.
+    type State: Send + Sync + 'static;
+
+    /// The function's name.
+    const NAME: &'static str;
+
+    /// Whether it yields chunks.
+    const STREAMS: bool;
+
+    /// Begins one call.
+    #[doc(hidden)]
+    fn call(call: Call<Self::State>) -> Reply;
+}
+
+/// The output's JSON, or why there is none.
+#[doc(hidden)]
+pub type Outcome = Result<Box<RawValue>, HandlerError>;
+
+/// How a call is run.
+#[doc(hidden)]
+pub enum Reply {
+    /// On the async runtime; stopped by dropping it.
+    Async(BoxFuture<'static, Outcome>),
+    /// On a thread for blocking work; stopped when it looks at [`Context::is_cancelled`].
+    Blocking(Box<dyn FnOnce() -> Outcome + Send>),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Async(_) => "Async",
+            Self::Blocking(_) => "Blocking",
+        })
+    }
+}
+
+/// One call: the job, the worker's state, and where chunks go.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Call<S> {
+    context: Context,
+    state: Arc<S>,
+    pub(crate) chunks: Chunks,
+}
+
+impl<S> Call<S> {
+    pub(crate) fn new(context: Context, state: Arc<S>, chunks: Chunks) -> Self {
+        Self {
+            context,
+            state,
+            chunks,
+        }
+    }
+
+    /// The job's input as `T`.
+    ///
+    /// # Errors
+    /// It does not fit; the error names the place, e.g. ``invalid input at `size.width`: …``.
+    pub fn input<T: Input>(&self) -> Result<T, HandlerError> {
+        let text = self.context.job().input.get();
+        let invalid = |message| HandlerError::new("invalid_input", message);
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(
+            |error| {
+                let path = error.path().to_string();
+                let cause = error.into_inner();
+                invalid(match path.as_str() {
+                    "." => format!("invalid input: {cause}"),
+                    path => format!("invalid input at `{path}`: {cause}"),
+                })
+            },
+        )
+    }
+
+    /// The worker's state.
+    pub fn state(&self) -> Arc<S> {
+        Arc::clone(&self.state)
+    }
+
+    /// The job's context.
+    pub fn context(&self) -> Context {
+        self.context.clone()
+    }
+}
+
+/// What can be a handler's input: any type that deserialises from JSON without borrowing from it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a handler's input",
+    label = "not `serde::Deserialize`",
+    note = "derive `serde::Deserialize` for it, or take `serde_json::Value` and read that"
+)]
+pub trait Input: DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned> Input for T {}
+
+/// What can be a handler's output: any type that serialises to JSON.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a handler's output",
+    label = "not `serde::Serialize`",
+    note = "derive `serde::Serialize` for it, or return `serde_json::Value`"
+)]
+pub trait Output: serde::Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: serde::Serialize + ?Sized> Output for T {}

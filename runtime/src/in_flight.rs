@@ -1,0 +1,107 @@
+//! The jobs that this worker holds: from the moment they are taken until their last post is accepted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+/// How one job is brought to an end from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Reins {
+    /// The platform wants it stopped: nothing of it is posted any more.
+    pub(crate) stop: CancellationToken,
+    /// Its handler is to end; set by `stop`, and when the worker's own time is over.
+    pub(crate) halt: CancellationToken,
+}
+
+impl Reins {
+    pub(crate) fn new() -> Self {
+        let stop = CancellationToken::new();
+        let halt = stop.child_token();
+        Self { stop, halt }
+    }
+}
+
+/// The jobs held, by id.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    // Never held across an await.
+    jobs: Mutex<BTreeMap<String, Reins>>,
+}
+
+/// Keeps one job among those held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    in_flight: Arc<InFlight>,
+    id: String,
+}
+
+impl InFlight {
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<String, Reins>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a job as held; `None` when it is held already.
+    pub(crate) fn hold(self: &Arc<Self>, id: &str, reins: Reins) -> Option<Held> {
+        let mut jobs = self.jobs();
+        if jobs.contains_key(id) {
+            return None;
+        }
+        jobs.insert(id.to_owned(), reins);
+        Some(Held {
+            in_flight: Arc::clone(self),
+            id: id.to_owned(),
+        })
+    }
+
+    /// Tells a job to stop; whether it is held at all.
+    pub(crate) fn stop(&self, id: &str) -> bool {
+        let reins = self.jobs().get(id).cloned();
+        if let Some(reins) = &reins {
+            reins.stop.cancel();
+        }
+        reins.is_some()
+    }
+
+    /// Has every handler end.
+    pub(crate) fn halt_all(&self) {
+        let all: Vec<Reins> = self.jobs().values().cloned().collect();
+        for reins in all {
+            reins.halt.cancel();
+        }
+    }
+
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.jobs().keys().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.jobs().len()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.in_flight.jobs().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_held_once_until_it_is_let_go() {
+        let in_flight = Arc::new(InFlight::default());
+        let reins = Reins::new();
+        let held = in_flight.hold("a", reins.clone()).unwrap();
+        assert!(in_flight.hold("a", Reins::new()).is_none());
+        in_flight.halt_all();
+        assert!(reins.halt.is_cancelled() && !reins.stop.is_cancelled());
+        assert!(in_flight.stop("a") && reins.stop.is_cancelled());
+        assert!(!in_flight.stop("b"));
+        assert_eq!(in_flight.ids(), ["a"]);
+        drop(held);
+        assert_eq!(in_flight.len(), 0);
+    }
+}

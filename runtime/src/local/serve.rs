@@ -1,0 +1,34 @@
+//! `--rp_serve_api`: the platform's API on a port, served by this worker.
+
+use podwork_platform::Platform;
+
+use crate::args::Args;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::worker::{Settings, Shutdown, StateSource};
+
+use super::work_for;
+
+const DEFAULT_HOST: &str = "localhost";
+const DEFAULT_PORT: u16 = 8000;
+
+pub(super) async fn run<H: Handler>(
+    mut settings: Settings,
+    source: impl StateSource<H::State>,
+    args: Args,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let host = args.api_host.as_deref().unwrap_or(DEFAULT_HOST);
+    let port = args.api_port.unwrap_or(DEFAULT_PORT);
+    if let Some(jobs) = args.api_concurrency {
+        settings.fix_concurrency(jobs);
+    }
+    let platform = Platform::builder().bind(host, port).start().await?;
+    let url = platform.url();
+    println!("Serving `{}` at {url} (Ctrl-C ends it). Try:", H::NAME);
+    println!("  curl -X POST {url}/run -d '{{\"input\": …}}'");
+    println!("  curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health");
+    let ended = work_for::<H>(&platform, settings, source, shutdown).await;
+    platform.shutdown().await;
+    ended
+}

@@ -1,0 +1,167 @@
+//! `--test_input` and `test_input.json`: one job, and all that happens to it, in the terminal.
+
+use std::path::Path;
+use std::pin::pin;
+
+use futures::{Stream, StreamExt as _};
+use podwork_platform::{JobEvent, Platform};
+use podwork_protocol::client::{RunRequest, StatusResponse};
+use podwork_protocol::{JobStatus, RawValue};
+use serde_json::{Map, Value, json};
+
+use crate::args::Args;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::worker::{Settings, Shutdown, StateSource};
+
+use super::work_for;
+
+const FILE: &str = "test_input.json";
+const FORM: &str = r#"write {"input": …}, with what the handler takes in place of the dots"#;
+
+pub(super) async fn run<H: Handler>(
+    settings: Settings,
+    source: impl StateSource<H::State>,
+    args: Args,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let request = read_request(args.test_input)?;
+    let expected = args
+        .test_output
+        .map(|text| read_expected(&text))
+        .transpose()?;
+
+    let platform = Platform::builder().bind("127.0.0.1", 0).start().await?;
+    let job_id = platform.submit(request)?;
+    let watching = watch(platform.follow(&job_id), &job_id);
+    let drain = shutdown.drain.clone();
+    let mut working = pin!(work_for::<H>(&platform, settings, source, shutdown));
+    let (worked, last) = tokio::select! {
+        last = watching => {
+            // Nothing more is to be taken: the worker need not wait for its open poll.
+            drain.cancel();
+            platform.close();
+            (working.await, last)
+        }
+        // It could not start, or was told to end.
+        worked = &mut working => (worked, None),
+    };
+    worked?;
+    let Some(last) = last else {
+        return Err(Error::TestJob {
+            status: "unfinished",
+        });
+    };
+    if last.status != JobStatus::Completed {
+        return Err(Error::TestJob {
+            status: last.status.as_str(),
+        });
+    }
+    match expected {
+        Some(expected) => compare(&expected, &last),
+        None => Ok(()),
+    }
+}
+
+fn read_request(flag: Option<String>) -> Result<RunRequest, Error> {
+    let (source_name, text) = match flag {
+        Some(text) => ("--test_input", text),
+        None => (FILE, read_file()?),
+    };
+    serde_json::from_str(&text).map_err(|error| Error::TestInput {
+        source_name: source_name.to_owned(),
+        problem: format!("{error}; {FORM}"),
+    })
+}
+
+/// Reads the file in the working directory, or beside the manifest when `cargo run` was called from elsewhere.
+fn read_file() -> Result<String, Error> {
+    let read = std::fs::read_to_string(FILE).or_else(|error| {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or(error)?;
+        std::fs::read_to_string(Path::new(&package).join(FILE))
+    });
+    read.map_err(|error| Error::TestInput {
+        source_name: FILE.to_owned(),
+        problem: if error.kind() == std::io::ErrorKind::NotFound {
+            format!(
+                "not found in this folder; {FORM}, or pass --test_input '{{\"input\": …}}', or serve the API with \
+                 --rp_serve_api"
+            )
+        } else {
+            format!("it cannot be read: {error}")
+        },
+    })
+}
+
+fn read_expected(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Flag {
+        flag: "--test_output",
+        problem: format!(
+            "it is no JSON: {error}; write the whole result, such as {{\"output\": …}}"
+        ),
+    })
+}
+
+/// Shows what happens to the job, and returns how it ended; `None` when the platform ended before it.
+async fn watch(events: impl Stream<Item = JobEvent>, job_id: &str) -> Option<StatusResponse> {
+    let mut events = pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            JobEvent::Queued => show("IN_QUEUE", &format!("job {job_id}")),
+            JobEvent::Started { worker_id } => {
+                show("IN_PROGRESS", &format!("at worker {worker_id}"));
+            }
+            JobEvent::Progress(progress) => show("  progress", progress.get()),
+            JobEvent::Chunk(chunk) => show("  chunk", chunk.get()),
+            JobEvent::Finished(last) => {
+                show_end(&last);
+                return Some(last);
+            }
+            // Events yet to come to this list are not of this view.
+            _ => {}
+        }
+    }
+    None
+}
+
+fn show_end(last: &StatusResponse) {
+    let millis =
+        |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time} ms"));
+    if let Some(output) = &last.output {
+        show("  output", output.get());
+    }
+    if let Some(error) = &last.error {
+        show("  error", error.as_str().unwrap_or(&error.to_string()));
+    }
+    let times = format!(
+        "delayTime {}, executionTime {}",
+        millis(last.delay_time),
+        millis(last.execution_time)
+    );
+    show(last.status.as_str(), &times);
+}
+
+fn show(what: &str, text: &str) {
+    println!("{what:<12}| {text}");
+}
+
+fn compare(expected: &Value, last: &StatusResponse) -> Result<(), Error> {
+    let mut got = Map::new();
+    if let Some(output) = &last.output {
+        got.insert("output".to_owned(), parse(output));
+    }
+    let got = Value::Object(got);
+    if *expected == got {
+        show("  matches", "--test_output");
+        return Ok(());
+    }
+    Err(Error::TestOutput {
+        expected: expected.to_string(),
+        got: got.to_string(),
+    })
+}
+
+fn parse(raw: &RawValue) -> Value {
+    // Raw JSON is JSON.
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| json!(raw.get()))
+}

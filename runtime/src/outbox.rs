@@ -1,0 +1,316 @@
+//! What a job has to say, in order, until it is delivered.
+//!
+//! One outbox a job: the handler writes into it, one writer empties it. So nothing overtakes the final, nothing
+//! follows it, and the handler waits for the network only when the outbox is full.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use podwork_protocol::RawValue;
+use tokio::sync::Notify;
+
+use crate::failure::HandlerError;
+
+/// Most chunks that wait in one outbox.
+pub(crate) const MAX_CHUNKS: usize = 1024;
+/// Bytes of waiting chunks from which on the handler waits.
+pub(crate) const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) struct Final {
+    /// The output, or why there is none.
+    pub(crate) outcome: Result<Box<RawValue>, HandlerError>,
+    /// The worker is to be replaced once this is delivered.
+    pub(crate) refresh: bool,
+}
+
+/// What is to be posted next.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Chunk(Box<RawValue>),
+    Progress(Box<RawValue>),
+    Final(Final),
+}
+
+/// The job was stopped, or its chunks were refused: nothing more is taken in.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    // Never held across an await.
+    state: Mutex<State>,
+    written: Notify,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Waiting>,
+    /// Of the chunks in `queue`.
+    bytes: usize,
+    /// How many have left the queue since the start.
+    left: usize,
+    /// Where the waiting progress stands, counted from the start, so that a newer one can take its place.
+    progress: Option<usize>,
+    /// Progress is not coalesced, for tests that want to see all of it.
+    keep_all: bool,
+    last: Option<Final>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Chunk(Box<RawValue>),
+    Progress(Box<RawValue>),
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.queue.len() < MAX_CHUNKS && self.bytes < MAX_BYTES
+    }
+}
+
+impl Outbox {
+    /// An outbox in which no progress update replaces another.
+    pub(crate) fn keeping_all() -> Self {
+        let outbox = Self::default();
+        outbox.state().keep_all = true;
+        outbox
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock, so a poisoned state is still a good one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a chunk, once there is room.
+    pub(crate) async fn chunk(&self, chunk: Box<RawValue>) -> Result<(), Closed> {
+        loop {
+            let emptied = self.emptied.notified();
+            {
+                let mut state = self.state();
+                if state.closed {
+                    return Err(Closed);
+                }
+                if state.has_room() {
+                    state.bytes += chunk.get().len();
+                    state.queue.push_back(Waiting::Chunk(chunk));
+                    break;
+                }
+            }
+            emptied.await;
+        }
+        self.written.notify_one();
+        Ok(())
+    }
+
+    /// Sets the latest progress; one that still waits is replaced where it stands.
+    pub(crate) fn progress(&self, progress: Box<RawValue>) {
+        {
+            let mut state = self.state();
+            if state.closed || state.last.is_some() {
+                return;
+            }
+            let waiting = state.progress.and_then(|at| at.checked_sub(state.left));
+            match waiting {
+                Some(at) if !state.keep_all => state.queue[at] = Waiting::Progress(progress),
+                _ => {
+                    state.progress = Some(state.left + state.queue.len());
+                    state.queue.push_back(Waiting::Progress(progress));
+                }
+            }
+        }
+        self.written.notify_one();
+    }
+
+    /// Sets the end. A progress that still waits is dropped: nobody could see it before the end.
+    pub(crate) fn finish(&self, last: Final) {
+        {
+            let mut state = self.state();
+            if state.last.is_some() {
+                return;
+            }
+            if !state.keep_all {
+                state
+                    .queue
+                    .retain(|waiting| matches!(waiting, Waiting::Chunk(_)));
+            }
+            state.last = Some(last);
+        }
+        self.written.notify_one();
+    }
+
+    /// Drops what waits, and all that may still come, but for the end.
+    pub(crate) fn close(&self) {
+        {
+            let mut state = self.state();
+            state.closed = true;
+            state.queue.clear();
+            state.bytes = 0;
+        }
+        self.emptied.notify_one();
+    }
+
+    /// What is to be posted next, waiting for it. After [`Message::Final`] there is nothing more to wait for.
+    pub(crate) async fn next(&self) -> Message {
+        loop {
+            let written = self.written.notified();
+            if let Some(message) = self.pop() {
+                return message;
+            }
+            written.await;
+        }
+    }
+
+    fn pop(&self) -> Option<Message> {
+        let mut state = self.state();
+        let message = match state.queue.pop_front() {
+            Some(Waiting::Chunk(chunk)) => {
+                state.bytes -= chunk.get().len();
+                state.left += 1;
+                Message::Chunk(chunk)
+            }
+            Some(Waiting::Progress(progress)) => {
+                state.left += 1;
+                Message::Progress(progress)
+            }
+            None => Message::Final(state.last.take()?),
+        };
+        drop(state);
+        self.emptied.notify_one();
+        Some(message)
+    }
+}
+
+/// The handler's way to yield chunks.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    outbox: std::sync::Arc<Outbox>,
+    /// All chunks so far, where the final is to repeat them.
+    kept: Option<Vec<Box<RawValue>>>,
+}
+
+impl Chunks {
+    pub(crate) fn new(outbox: std::sync::Arc<Outbox>, keep: bool) -> Self {
+        Self {
+            outbox,
+            kept: keep.then(Vec::new),
+        }
+    }
+
+    /// Adds a chunk, once there is room.
+    pub(crate) fn push(
+        &mut self,
+        chunk: Box<RawValue>,
+    ) -> impl Future<Output = Result<(), Closed>> + Send + '_ {
+        if let Some(kept) = &mut self.kept {
+            kept.push(chunk.clone());
+        }
+        self.outbox.chunk(chunk)
+    }
+
+    /// The final output of a stream that ended well: what was kept, else an empty list.
+    pub(crate) fn finish(self) -> Vec<Box<RawValue>> {
+        self.kept.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+    use serde_json::json;
+
+    fn raw(value: serde_json::Value) -> Box<RawValue> {
+        serde_json::value::to_raw_value(&value).unwrap()
+    }
+
+    fn last(value: serde_json::Value) -> Final {
+        Final {
+            outcome: Ok(raw(value)),
+            refresh: false,
+        }
+    }
+
+    /// What waits, as text: `c…` chunk, `p…` progress, `f…` final.
+    fn drain(outbox: &Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.next().now_or_never())
+            .map(|message| match message {
+                Message::Chunk(chunk) => format!("c{chunk}"),
+                Message::Progress(progress) => format!("p{progress}"),
+                Message::Final(last) => format!("f{}", last.outcome.unwrap()),
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn the_latest_progress_takes_the_place_of_the_one_that_waits() {
+        let outbox = Outbox::default();
+        outbox.chunk(raw(json!(1))).await.unwrap();
+        outbox.progress(raw(json!(10)));
+        outbox.chunk(raw(json!(2))).await.unwrap();
+        outbox.progress(raw(json!(20)));
+        assert_eq!(drain(&outbox), ["c1", "p20", "c2"]);
+        outbox.progress(raw(json!(30)));
+        outbox.progress(raw(json!(31)));
+        assert_eq!(drain(&outbox), ["p31"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_the_final_and_nothing_overtakes_it() {
+        let outbox = Outbox::default();
+        outbox.chunk(raw(json!(1))).await.unwrap();
+        outbox.progress(raw(json!(10)));
+        outbox.finish(last(json!("end")));
+        outbox.progress(raw(json!(11)));
+        outbox.finish(last(json!("second end")));
+        assert_eq!(drain(&outbox), ["c1", "f\"end\""]);
+    }
+
+    #[tokio::test]
+    async fn a_full_outbox_holds_the_handler_until_something_leaves() {
+        let outbox = Outbox::default();
+        for n in 0..MAX_CHUNKS {
+            outbox.chunk(raw(json!(n))).await.unwrap();
+        }
+        let mut waiting = std::pin::pin!(outbox.chunk(raw(json!("last"))));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        outbox.next().await;
+        waiting.await.unwrap();
+
+        let outbox = Outbox::default();
+        outbox
+            .chunk(raw(json!("x".repeat(MAX_BYTES))))
+            .await
+            .unwrap();
+        assert!(outbox.chunk(raw(json!(1))).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn closing_lets_go_of_a_waiting_handler() {
+        let outbox = Outbox::default();
+        outbox
+            .chunk(raw(json!("x".repeat(MAX_BYTES))))
+            .await
+            .unwrap();
+        let mut waiting = std::pin::pin!(outbox.chunk(raw(json!(1))));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        outbox.close();
+        waiting.await.unwrap_err();
+        outbox.progress(raw(json!(1)));
+        outbox.finish(last(json!("end")));
+        assert_eq!(drain(&outbox), ["f\"end\""]);
+    }
+
+    #[tokio::test]
+    async fn a_test_sees_every_progress() {
+        let outbox = Outbox::keeping_all();
+        outbox.progress(raw(json!(1)));
+        outbox.progress(raw(json!(2)));
+        outbox.finish(last(json!("end")));
+        assert_eq!(drain(&outbox), ["p1", "p2", "f\"end\""]);
+    }
+}

@@ -1,0 +1,200 @@
+//! What the code written by `#[handler]` calls. No part of the public face: it may change with any release.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::pin;
+
+use futures::{Stream, StreamExt as _};
+use podwork_protocol::RawValue;
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::task::coop::consume_budget;
+
+pub use crate::handler::{Call, Outcome, Reply};
+
+use crate::failure::HandlerError;
+use crate::handler::{Handler, Output};
+use crate::outbox::{Chunks, Closed};
+use crate::strict::to_raw_value;
+
+/// A handler's work as a future, for the async runtime.
+pub fn future(work: impl Future<Output = Outcome> + Send + 'static) -> Reply {
+    Reply::Async(Box::pin(work))
+}
+
+/// A handler's work as a function, for a thread on which it may block. What it needs comes with the call, so all else
+/// it makes may stay on that thread, `Send` or not.
+pub fn blocking<H: Handler>(call: Call<H::State>, work: fn(Call<H::State>) -> Outcome) -> Reply {
+    Reply::Blocking(Box::new(move || work(call)))
+}
+
+/// A stream, as the handler's signature promises one. This is the one place to complain if it is none, hence the new
+/// type, which is sure to be a stream.
+pub fn stream<S: Stream>(stream: S) -> impl Stream<Item = S::Item> {
+    stream
+}
+
+/// An iterator, as the handler's signature promises one; see [`stream`].
+pub fn iterator<I: IntoIterator>(items: I) -> impl Iterator<Item = I::Item> {
+    items.into_iter()
+}
+
+/// The type of an output, from which its [tag](PlainShape) is told: a `Result`, or anything else.
+///
+/// The method for `Result` is inherent and so comes before the trait's. Neither has bounds: if they had, a `Result`
+/// that misses them would pass for a plain value, and a failed job for a good one.
+pub struct Shape<T>(PhantomData<fn() -> T>);
+
+impl<T> fmt::Debug for Shape<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shape")
+    }
+}
+
+impl<T, E> Shape<Result<T, E>> {
+    /// A `Result`: its `Err` fails the job.
+    pub fn tag(self) -> Fallible {
+        Fallible
+    }
+}
+
+/// Any shape but `Result`, for which the inherent method is found first.
+pub trait PlainShape: Sized {
+    /// A value: it is the output as it stands.
+    fn tag(self) -> Plain {
+        Plain
+    }
+}
+
+impl<T> PlainShape for Shape<T> {}
+
+/// The shape of an output.
+pub fn shape<T>(_: &T) -> Shape<T> {
+    Shape(PhantomData)
+}
+
+/// The shape of a stream's items.
+pub fn stream_shape<S: Stream>(_: &S) -> Shape<S::Item> {
+    Shape(PhantomData)
+}
+
+/// The shape of an iterator's items.
+pub fn iterator_shape<I: Iterator>(_: &I) -> Shape<I::Item> {
+    Shape(PhantomData)
+}
+
+/// The output is a value.
+#[derive(Debug)]
+pub struct Plain;
+
+impl Plain {
+    /// The way to encode it. The bound stands on this method, since its type argument lies in the user's code.
+    pub fn encoder<T: Output>(self) -> fn(T) -> Outcome {
+        |output| encode(&output)
+    }
+}
+
+/// The output is a `Result`.
+#[derive(Debug)]
+pub struct Fallible;
+
+impl Fallible {
+    /// The way to encode it, or to fail the job.
+    pub fn encoder<R: Fails>(self) -> fn(R) -> Outcome {
+        R::into_outcome
+    }
+}
+
+/// A `Result` of an output and an error.
+pub trait Fails {
+    /// The output's JSON, or the error.
+    fn into_outcome(self) -> Outcome;
+}
+
+impl<T: Output, E: Failure> Fails for Result<T, E> {
+    fn into_outcome(self) -> Outcome {
+        encode(&self.map_err(Into::into)?)
+    }
+}
+
+/// What can be a handler's error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a handler's error",
+    label = "not `std::error::Error`",
+    note = "implement `std::error::Error` for it, with `thiserror` for example, or return `podwork::Result` and let `?` \
+            convert the errors on the way"
+)]
+pub trait Failure: Into<HandlerError> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<HandlerError>> Failure for E {}
+
+fn encode<T: Serialize>(output: &T) -> Outcome {
+    to_raw_value(output).map_err(|error| {
+        HandlerError::new(
+            "invalid_output",
+            format!("the output cannot be written as JSON: {error}"),
+        )
+    })
+}
+
+/// Yields a stream's items as chunks, until it ends, or an item fails.
+///
+/// # Errors
+/// An item failed, or the job was stopped.
+pub async fn drive_stream<T, S>(
+    stream: impl Stream<Item = T>,
+    call: Call<S>,
+    encode: fn(T) -> Outcome,
+) -> Outcome {
+    let mut chunks = call.chunks;
+    let mut stream = pin!(stream);
+    while let Some(item) = stream.next().await {
+        let chunk = encode(item)?;
+        chunks.push(chunk).await.map_err(closed)?;
+        // A stream that never waits would keep other tasks from their turn, and itself from being stopped.
+        consume_budget().await;
+    }
+    all_chunks(chunks)
+}
+
+/// Yields an iterator's items as chunks, until it ends, an item fails, or the job is to stop. For a blocking thread of
+/// the runtime.
+///
+/// # Errors
+/// An item failed, or the job was stopped.
+pub fn drive_iterator<T, S>(
+    items: impl Iterator<Item = T>,
+    call: Call<S>,
+    encode: fn(T) -> Outcome,
+) -> Outcome {
+    let context = call.context();
+    let mut chunks = call.chunks;
+    let runtime = Handle::current();
+    for item in items {
+        if context.is_cancelled() {
+            return Err(closed(Closed));
+        }
+        let chunk = encode(item)?;
+        // Nobody empties the outbox of a stopped job, so waiting for room might never end.
+        let pushed = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                pushed = chunks.push(chunk) => pushed,
+                () = context.cancelled() => Err(Closed),
+            }
+        });
+        pushed.map_err(closed)?;
+    }
+    all_chunks(chunks)
+}
+
+/// Nobody sees this one: the job is over already.
+fn closed(_: Closed) -> HandlerError {
+    HandlerError::new("closed", "the job was stopped")
+}
+
+fn all_chunks(chunks: Chunks) -> Outcome {
+    encode::<Vec<Box<RawValue>>>(&chunks.finish())
+}

@@ -1,0 +1,157 @@
+//! How many jobs may run, and how many ended ones may wait for delivery.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Ended jobs that may wait for delivery beside each running one before the worker takes no more: work that cannot
+/// be delivered must not pile up in memory.
+const UNDELIVERED_PER_SLOT: usize = 2;
+/// … and how many at least, so that a worker with one slot can ride out a slow post.
+const MIN_UNDELIVERED: usize = 8;
+
+/// The worker's slots. The limit may change while jobs run: it grows at once, and shrinks as jobs end.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    // Never held across an await.
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: usize,
+    running: usize,
+    delivering: usize,
+}
+
+impl State {
+    fn free(&self) -> usize {
+        let undelivered = (self.limit * UNDELIVERED_PER_SLOT).max(MIN_UNDELIVERED);
+        let slots = self.limit.saturating_sub(self.running);
+        slots.min(undelivered.saturating_sub(self.delivering))
+    }
+}
+
+impl Slots {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                limit,
+                running: 0,
+                delivering: 0,
+            }),
+            changed: Notify::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.state().limit
+    }
+
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.state().limit = limit;
+        self.changed.notify_one();
+    }
+
+    /// Waits until at least one more job may run; how many may. Meant for one waiter.
+    pub(crate) async fn free(&self) -> usize {
+        loop {
+            let changed = self.changed.notified();
+            let free = self.state().free();
+            if free > 0 {
+                return free;
+            }
+            changed.await;
+        }
+    }
+
+    /// A slot for a job that was taken. It is given even beyond the limit: a job that is here must run.
+    pub(crate) fn occupy(self: &Arc<Self>) -> Slot {
+        self.state().running += 1;
+        Slot {
+            slots: Arc::clone(self),
+            delivering: false,
+        }
+    }
+}
+
+/// A job's place: first among the running, then among those being delivered.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    delivering: bool,
+}
+
+impl Slot {
+    /// The handler has ended: another job may run while this one is delivered.
+    pub(crate) fn delivering(&mut self) {
+        if self.delivering {
+            return;
+        }
+        self.delivering = true;
+        {
+            let mut state = self.slots.state();
+            state.running -= 1;
+            state.delivering += 1;
+        }
+        self.slots.changed.notify_one();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        {
+            let mut state = self.slots.state();
+            if self.delivering {
+                state.delivering -= 1;
+            } else {
+                state.running -= 1;
+            }
+        }
+        self.slots.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[tokio::test]
+    async fn a_slot_is_free_once_its_handler_has_ended() {
+        let slots = Slots::new(1);
+        assert_eq!(slots.free().await, 1);
+        let mut slot = slots.occupy();
+        assert_eq!(slots.free().now_or_never(), None);
+        slot.delivering();
+        assert_eq!(slots.free().await, 1);
+    }
+
+    #[tokio::test]
+    async fn undelivered_work_holds_back_the_next_take() {
+        let slots = Slots::new(1);
+        let mut waiting: Vec<Slot> = (0..MIN_UNDELIVERED).map(|_| slots.occupy()).collect();
+        waiting.iter_mut().for_each(Slot::delivering);
+        assert_eq!(slots.free().now_or_never(), None);
+        waiting.pop();
+        assert_eq!(slots.free().await, 1);
+    }
+
+    #[tokio::test]
+    async fn the_limit_grows_at_once_and_shrinks_as_jobs_end() {
+        let slots = Slots::new(2);
+        let mut running = vec![slots.occupy(), slots.occupy()];
+        slots.set_limit(4);
+        assert_eq!(slots.free().await, 2);
+        slots.set_limit(1);
+        running.pop();
+        assert_eq!(slots.free().now_or_never(), None);
+        running.pop();
+        assert_eq!(slots.free().await, 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! Running a handler as a job in a test, without a network.
+
+use std::sync::Arc;
+
+use podwork_protocol::RawValue;
+use podwork_protocol::worker::Job;
+use serde_json::{Map, Value};
+
+use crate::failure::{HandlerError, note_panics};
+use crate::handler::Handler;
+use crate::in_flight::Reins;
+use crate::job::{self, Options};
+use crate::outbox::{Message, Outbox};
+
+/// A job for a test. It takes the same path through the runtime as one from the platform, but for the network.
+///
+/// ```
+/// use podwork::testing::TestJob;
+/// use podwork::{Context, handler};
+/// use serde_json::json;
+///
+/// #[handler]
+/// async fn greet(name: String, cx: Context) -> String {
+///     cx.progress(50);
+///     format!("Hello, {name}!")
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let job = TestJob::new(json!("Ada")).run::<greet>().await;
+/// assert_eq!(job.result.unwrap(), json!("Hello, Ada!"));
+/// assert_eq!(job.progress, [json!(50)]);
+/// # });
+/// ```
+#[derive(Debug)]
+#[must_use = "a job does nothing until it is run"]
+pub struct TestJob<S = ()> {
+    job: Job,
+    state: S,
+    options: Options,
+}
+
+/// What a [`TestJob`] came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Tested {
+    /// The chunks that a streaming handler yielded, in order.
+    pub outputs: Vec<Value>,
+    /// All progress updates, in order. (On the platform a newer one replaces one that still waits.)
+    pub progress: Vec<Value>,
+    /// The output, or the error. Of a streaming handler the output is an empty list, or all chunks if it aggregates.
+    pub result: Result<Value, HandlerError>,
+    /// Whether the worker would be replaced.
+    pub refresh: bool,
+}
+
+impl TestJob {
+    /// A job with this input, for a handler without state.
+    pub fn new(input: Value) -> Self {
+        Self {
+            job: Job {
+                id: "test".to_owned(),
+                input: raw(&input),
+                extra: Map::new(),
+            },
+            state: (),
+            options: Options::default(),
+        }
+    }
+
+    /// Gives the handler its state.
+    pub fn state<S>(self, state: S) -> TestJob<S> {
+        TestJob {
+            job: self.job,
+            state,
+            options: self.options,
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> TestJob<S> {
+    /// Adds a member that the platform would send beside `id` and `input`.
+    pub fn extra(mut self, name: &str, value: Value) -> Self {
+        self.job.extra.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Whether the output of a streaming handler repeats all its chunks.
+    pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
+        self.options.aggregate = aggregate;
+        self
+    }
+
+    /// Runs the job to its end.
+    pub async fn run<H: Handler<State = S>>(self) -> Tested {
+        note_panics();
+        let outbox = Arc::new(Outbox::keeping_all());
+        let running = job::run::<H>(
+            Arc::new(self.job),
+            Arc::new(self.state),
+            self.options,
+            Arc::clone(&outbox),
+            Reins::new(),
+        );
+        let collecting = async {
+            let (mut outputs, mut progress) = (Vec::new(), Vec::new());
+            loop {
+                match outbox.next().await {
+                    Message::Chunk(chunk) => outputs.push(parse(&chunk)),
+                    Message::Progress(update) => progress.push(parse(&update)),
+                    Message::Final(last) => {
+                        return Tested {
+                            outputs,
+                            progress,
+                            result: last.outcome.map(|output| parse(&output)),
+                            refresh: last.refresh,
+                        };
+                    }
+                }
+            }
+        };
+        futures::future::join(running, collecting).await.1
+    }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("a Value is always JSON")
+}
+
+fn parse(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).expect("what the runtime encoded is JSON")
+}

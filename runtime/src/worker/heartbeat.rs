@@ -1,0 +1,83 @@
+//! The heartbeat, on a thread and a runtime of its own: a handler that blocks every async thread does not silence it.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, warn};
+
+use crate::api::{Api, Trouble};
+use crate::backoff::Backoff;
+use crate::config::Remote;
+use crate::error::Error;
+use crate::in_flight::InFlight;
+
+/// Beats until it is dropped.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    stop: Option<DropGuard>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Heartbeat {
+    pub(super) fn start(remote: Remote, in_flight: Arc<InFlight>) -> Result<Self, Error> {
+        let system = |source| Error::System {
+            what: "starting the heartbeat",
+            source,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(system)?;
+        // A client of its own, since connections belong to the runtime they were made on.
+        let api = Api::new(remote)?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = thread::Builder::new()
+            .name("podwork-heartbeat".to_owned())
+            .spawn(move || {
+                runtime.block_on(stopped.run_until_cancelled(beat(api, in_flight)));
+            })
+            .map_err(system)?;
+        Ok(Self {
+            stop: Some(stop.drop_guard()),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if it ever had one, was shown when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn beat(api: Api, in_flight: Arc<InFlight>) {
+    let every = api.remote().ping_interval;
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // A beat that does not get through is tried again, with the ids of that moment, until the next is due.
+        let mut backoff = Backoff::new(every / 10, every);
+        let tries = async {
+            while let Err(Trouble::Passing { why, after }) =
+                api.ping(&in_flight.ids(), every * 2).await
+            {
+                debug!("a heartbeat did not get through: {why}");
+                tokio::time::sleep(backoff.next(after)).await;
+            }
+        };
+        if tokio::time::timeout(every * 2, tries).await.is_err() {
+            warn!(
+                "no heartbeat got through for {} ms",
+                (every * 2).as_millis()
+            );
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! What `#[handler]` makes of functions of every kind, run as jobs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::unnecessary_wraps,
+    clippy::assertions_on_constants,
+    clippy::manual_assert,
+    reason = "handlers have the shapes that are tested here"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+
+use podwork::testing::{TestJob, Tested};
+use podwork::{Context, Handler, HandlerError, Result, Stream, handler, stream, try_stream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Words {
+    text: String,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Count {
+    words: usize,
+}
+
+struct Model {
+    factor: u32,
+}
+
+const MODEL: Model = Model { factor: 10 };
+
+async fn run<H: Handler<State = ()>>(input: Value) -> Tested {
+    TestJob::new(input).run::<H>().await
+}
+
+async fn run_with_model<H: Handler<State = Model>>(input: Value) -> Tested {
+    TestJob::new(input).state(MODEL).run::<H>().await
+}
+
+/// The error's kind and message.
+fn failure(job: Tested) -> (String, String) {
+    let error = job.result.unwrap_err();
+    (error.kind().to_owned(), error.message().to_owned())
+}
+
+mod one_output {
+    use super::*;
+
+    #[handler]
+    async fn count(input: Words) -> Count {
+        Count {
+            words: input.text.split_whitespace().count(),
+        }
+    }
+
+    #[handler]
+    fn count_blocking(Words { text }: Words) -> Count {
+        Count {
+            words: text.split_whitespace().count(),
+        }
+    }
+
+    #[handler]
+    async fn parse(text: String, cx: Context, model: &Model) -> Result<u32> {
+        cx.progress("parsing");
+        Ok(text.parse::<u32>()? * model.factor)
+    }
+
+    #[handler]
+    fn parse_blocking(
+        model: &Model,
+        mut text: String,
+        cx: podwork::Context,
+    ) -> std::result::Result<u32, std::num::ParseIntError> {
+        cx.progress("parsing");
+        text.insert(0, '1');
+        text.parse::<u32>().map(|number| number * model.factor)
+    }
+
+    #[handler]
+    async fn nothing() {}
+
+    #[handler]
+    fn name(cx: Context) -> String {
+        cx.id().to_owned()
+    }
+
+    #[handler]
+    async fn borrowed(model: &Model) -> &u32 {
+        &model.factor
+    }
+
+    #[tokio::test]
+    async fn values() {
+        let input = json!({ "text": "to be" });
+        let expected = json!({ "words": 2 });
+        assert_eq!(run::<count>(input.clone()).await.result.unwrap(), expected);
+        assert_eq!(run::<count_blocking>(input).await.result.unwrap(), expected);
+        assert_eq!(
+            run::<nothing>(json!("ignored")).await.result.unwrap(),
+            Value::Null
+        );
+        assert_eq!(run::<name>(json!(1)).await.result.unwrap(), "test");
+        assert_eq!(
+            run_with_model::<borrowed>(json!(1)).await.result.unwrap(),
+            10
+        );
+    }
+
+    #[tokio::test]
+    async fn results() {
+        let job = run_with_model::<parse>(json!("4")).await;
+        assert_eq!(job.result.unwrap(), 40);
+        assert_eq!(job.progress, ["parsing"]);
+        let job = run_with_model::<parse_blocking>(json!("4")).await;
+        assert_eq!(job.result.unwrap(), 140);
+        assert_eq!(job.progress, ["parsing"]);
+
+        for job in [
+            run_with_model::<parse>(json!("x")).await,
+            run_with_model::<parse_blocking>(json!("x")).await,
+        ] {
+            let (kind, message) = failure(job);
+            assert!(kind.ends_with("ParseIntError"), "{kind}");
+            assert_eq!(message, "invalid digit found in string");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_input_that_does_not_fit_names_the_place() {
+        let (kind, message) = failure(run::<count>(json!({ "text": 7 })).await);
+        assert_eq!(kind, "invalid_input");
+        assert!(
+            message.starts_with("invalid input at `text`: "),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_function_is_still_a_function() {
+        let words = || Words {
+            text: "to be".to_owned(),
+        };
+        assert_eq!(count(words()).await, count_blocking(words()));
+        assert_eq!(*borrowed(&MODEL).await, 10);
+    }
+}
+
+mod many_outputs {
+    use super::*;
+
+    #[handler]
+    fn words(input: Words, cx: Context) -> impl Stream<Item = String> {
+        stream! {
+            for word in input.text.split_whitespace() {
+                cx.progress(word.len());
+                yield word.to_owned();
+            }
+        }
+    }
+
+    #[handler]
+    async fn numbers(text: String, model: &Model) -> impl Stream<Item = Result<u32>> {
+        tokio::task::yield_now().await;
+        try_stream! {
+            for part in text.split(' ') {
+                yield part.parse::<u32>()? * model.factor;
+            }
+        }
+    }
+
+    #[handler(stream)]
+    fn boxed(model: &Model) -> Pin<Box<dyn Stream<Item = u32> + Send + '_>> {
+        Box::pin(stream! { yield model.factor })
+    }
+
+    #[handler]
+    fn upto(n: u32) -> impl Iterator<Item = u32> {
+        1..=n
+    }
+
+    #[handler]
+    fn parsed(
+        text: String,
+        model: &Model,
+    ) -> impl Iterator<Item = Result<u32, std::num::ParseIntError>> {
+        let factor = model.factor;
+        text.split(' ')
+            .map(|part| part.parse::<u32>().map(|number| number * factor))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    #[handler(iterator)]
+    fn listed(cx: Context) -> Vec<Result<String, String>> {
+        vec![Ok(cx.id().to_owned()), Err("the end".to_owned())]
+    }
+
+    #[tokio::test]
+    async fn streams() {
+        let job = run::<words>(json!({ "text": "to be" })).await;
+        assert_eq!(job.outputs, ["to", "be"]);
+        assert_eq!(job.progress, [2, 2]);
+        assert_eq!(job.result.unwrap(), json!([]));
+        assert_eq!(run_with_model::<boxed>(json!({})).await.outputs, [10]);
+    }
+
+    #[tokio::test]
+    async fn iterators() {
+        let job = run::<upto>(json!(3)).await;
+        assert_eq!(job.outputs, [1, 2, 3]);
+        assert_eq!(job.result.unwrap(), json!([]));
+    }
+
+    #[tokio::test]
+    async fn an_item_that_fails_ends_the_stream_and_fails_the_job() {
+        let job = run_with_model::<numbers>(json!("1 2 x 4")).await;
+        assert_eq!(job.outputs, [10, 20]);
+        assert_eq!(
+            job.result.unwrap_err().message(),
+            "invalid digit found in string"
+        );
+
+        let job = run_with_model::<parsed>(json!("1 2 x 4")).await;
+        assert_eq!(job.outputs, [10, 20]);
+        assert_eq!(
+            job.result.unwrap_err().message(),
+            "invalid digit found in string"
+        );
+
+        let job = run::<listed>(json!(null)).await;
+        assert_eq!(job.outputs, ["test"]);
+        assert_eq!(job.result.unwrap_err().message(), "the end");
+    }
+
+    #[tokio::test]
+    async fn the_final_output_repeats_the_chunks_if_it_is_to() {
+        let job = TestJob::new(json!(2)).aggregate_stream(true);
+        assert_eq!(job.run::<upto>().await.result.unwrap(), json!([1, 2]));
+        let job = TestJob::new(json!({ "text": "a b" })).aggregate_stream(true);
+        assert_eq!(job.run::<words>().await.result.unwrap(), json!(["a", "b"]));
+    }
+
+    #[tokio::test]
+    async fn an_input_that_does_not_fit_yields_nothing() {
+        for job in [
+            run::<upto>(json!("x")).await,
+            run::<words>(json!("x")).await,
+        ] {
+            assert_eq!(job.outputs, [json!(null); 0]);
+            assert_eq!(failure(job).0, "invalid_input");
+        }
+    }
+
+    #[test]
+    fn the_platform_is_told_which_handlers_stream() {
+        assert!(words::STREAMS && numbers::STREAMS && boxed::STREAMS && upto::STREAMS);
+        assert!(!super::errors::aliased::STREAMS);
+        assert_eq!(upto::NAME, "upto");
+    }
+}
+
+mod errors {
+    use super::*;
+
+    type Answer<T> = core::result::Result<T, Refusal>;
+
+    /// An error that could be taken for an output: as a value, the job would pass for a good one.
+    #[derive(Debug, Serialize)]
+    pub(super) struct Refusal {
+        why: String,
+    }
+
+    impl fmt::Display for Refusal {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.why)
+        }
+    }
+
+    impl std::error::Error for Refusal {}
+
+    /// As `anyhow::Error`: no error itself, but one inside a box.
+    #[derive(Debug)]
+    struct Any(Box<dyn std::error::Error + Send + Sync>);
+
+    impl From<Any> for Box<dyn std::error::Error + Send + Sync> {
+        fn from(any: Any) -> Self {
+            any.0
+        }
+    }
+
+    #[handler]
+    pub(super) async fn aliased() -> Answer<u32> {
+        Err(Refusal {
+            why: "not today".to_owned(),
+        })
+    }
+
+    #[handler]
+    fn any() -> Result<u32, Any> {
+        Err(Any("deep inside".into()))
+    }
+
+    #[handler]
+    fn text() -> Result<(), &'static str> {
+        Err("a text")
+    }
+
+    #[handler]
+    fn own(fail: bool) -> Result<Value, HandlerError> {
+        if fail {
+            return Err("it was to fail".into());
+        }
+        Ok(json!({ "Ok": 1 }))
+    }
+
+    #[tokio::test]
+    async fn every_result_fails_the_job_by_its_err() {
+        let failures = [
+            (run::<aliased>(json!(null)).await, "not today"),
+            (run::<any>(json!(null)).await, "deep inside"),
+            (run::<text>(json!(null)).await, "a text"),
+            (run::<own>(json!(true)).await, "it was to fail"),
+        ];
+        for (job, message) in failures {
+            assert_eq!(job.result.unwrap_err().message(), message);
+        }
+        assert_eq!(
+            run::<own>(json!(false)).await.result.unwrap(),
+            json!({ "Ok": 1 })
+        );
+    }
+
+    #[handler]
+    async fn scores() -> BTreeMap<String, Vec<f32>> {
+        BTreeMap::from([("scores".to_owned(), vec![0.5, f32::NAN])])
+    }
+
+    #[handler]
+    fn odd_keys() -> Result<BTreeMap<Vec<u8>, u8>> {
+        Ok(BTreeMap::from([(vec![1], 1)]))
+    }
+
+    #[handler]
+    fn odd_item() -> impl Iterator<Item = f64> {
+        [1.0, f64::INFINITY, 2.0].into_iter()
+    }
+
+    #[tokio::test]
+    async fn an_output_that_is_no_json_fails_the_job() {
+        let kind = || "invalid_output".to_owned();
+        let because = |why| format!("the output cannot be written as JSON: {why}");
+        assert_eq!(
+            failure(run::<scores>(json!(null)).await),
+            (kind(), because("NaN is no JSON number (at `scores[1]`)"))
+        );
+        assert_eq!(
+            failure(run::<odd_keys>(json!(null)).await),
+            (kind(), because("key must be a string"))
+        );
+        let job = run::<odd_item>(json!(null)).await;
+        assert_eq!(job.outputs, [1.0]);
+        assert_eq!(failure(job), (kind(), because("inf is no JSON number")));
+    }
+
+    #[handler]
+    async fn panics() -> u32 {
+        panic!("at work")
+    }
+
+    #[handler]
+    fn panics_blocking() -> u32 {
+        panic!("at work")
+    }
+
+    #[handler]
+    fn panics_at_once() -> impl Stream<Item = u32> {
+        if true {
+            panic!("at work");
+        }
+        futures::stream::empty()
+    }
+
+    #[handler]
+    fn panics_midway() -> impl Iterator<Item = u32> {
+        [1, 0].into_iter().map(|n| 1 / n)
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_the_job() {
+        for job in [
+            run::<panics>(json!(null)).await,
+            run::<panics_blocking>(json!(null)).await,
+            run::<panics_at_once>(json!(null)).await,
+        ] {
+            let (kind, message) = failure(job);
+            assert_eq!(kind, "panic");
+            assert!(message.ends_with(": at work"), "{message}");
+        }
+        let job = run::<panics_midway>(json!(null)).await;
+        assert_eq!(job.outputs, [1]);
+        assert_eq!(failure(job).0, "panic");
+    }
+}
+
+mod places {
+    use super::*;
+
+    pub(crate) mod deeper {
+        #[podwork::handler]
+        pub(crate) async fn double(number: u32) -> u32 {
+            number * 2
+        }
+    }
+
+    #[tokio::test]
+    async fn in_a_module_and_in_a_function() {
+        #[handler]
+        fn triple(number: u32) -> u32 {
+            number * 3
+        }
+
+        assert_eq!(run::<deeper::double>(json!(2)).await.result.unwrap(), 4);
+        assert_eq!(run::<triple>(json!(2)).await.result.unwrap(), 6);
+        assert_eq!(triple(3), 9);
+    }
+
+    #[handler]
+    async fn replaced(cx: Context) {
+        cx.refresh_worker();
+    }
+
+    #[tokio::test]
+    async fn a_handler_can_ask_for_a_new_worker() {
+        assert!(run::<replaced>(json!(null)).await.refresh);
+        assert!(!run::<deeper::double>(json!(1)).await.refresh);
+    }
+}

@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use podwork::handler;
+
+#[handler]
+struct Greet {
+    name: String,
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use podwork::{Context, handler};
+
+#[handler]
+fn twice(one: Context, other: podwork::Context) {}
+
+fn main() {}
