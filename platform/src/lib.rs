@@ -1,1 +1,35 @@
-//! podwork
+//! A local Runpod Serverless platform: the queue, the client API and the worker API, to develop and test workers
+//! without the cloud.
+//!
+//! ```
+//! use podwork_platform::{Platform, RunRequest};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let platform = Platform::builder().start().await?;
+//! let request: RunRequest = serde_json::from_str(r#"{"input": {"name": "Ada"}}"#).unwrap();
+//! let job_id = platform.submit(request)?;
+//! for (variable, value) in platform.worker_env("worker-1") {
+//!     println!("export {variable}='{value}'"); // for a worker, which then takes the job
+//! }
+//! # let _ = job_id;
+//! platform.shutdown().await;
+//! # Ok::<(), podwork_platform::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! Each endpoint answers below `/v2/<endpoint>`, and comes to life when it is first used; one of them answers at the
+//! root as well. What a client may ask is `/run`, `/runsync`, `/status`, `/status-sync`, `/stream`, `/cancel`,
+//! `/retry`, `/purge-queue` and `/health`, by the documented methods, limits and codes.
+//!
+//! Not there yet: webhooks (handed to the worker, not called), rate limits, keys.
+
+mod core;
+mod error;
+mod http;
+mod hub;
+mod platform;
+mod settings;
+
+pub use error::Error;
+pub use platform::{Builder, JobEvent, Platform};
+pub use podwork_protocol::client::{RunRequest, StatusResponse};

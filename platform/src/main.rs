@@ -1,2 +1,78 @@
-//! bin
-fn main() {}
+//! The local platform as a program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use podwork_platform::Platform;
+
+/// A local Runpod Serverless platform: workers pull jobs from it, clients send jobs to it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Port to listen on; 0 for a free one
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+
+    /// Host to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+
+    /// Id of the endpoint that workers are pointed to, and that answers at the root
+    #[arg(long, default_value = "local")]
+    endpoint: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match serve(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> Result<(), podwork_platform::Error> {
+    let platform = Platform::builder()
+        .bind(&args.host, args.port)
+        .endpoint(&args.endpoint)
+        .start()
+        .await?;
+    println!("# In a worker's terminal; each worker has an id of its own:");
+    for (variable, value) in platform.worker_env("worker-$$") {
+        // Only the id is for the shell to fill in.
+        let quote = if value.contains("$$") { '"' } else { '\'' };
+        println!("export {variable}={quote}{value}{quote}");
+    }
+    println!(
+        "# Clients: base URL {}, endpoint {}",
+        platform.client_url(),
+        args.endpoint
+    );
+    println!(
+        "#   curl -X POST {}/run -d '{{\"input\": …}}'",
+        platform.url()
+    );
+    ended().await;
+    platform.shutdown().await;
+    Ok(())
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn ended() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = tokio::signal::ctrl_c() => return,
+            }
+        }
+    }
+    // An error here means that no signal can be listened for; then only a kill ends the platform.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

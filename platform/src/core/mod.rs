@@ -1,0 +1,10 @@
+//! The rules of an endpoint, as a state machine: no I/O, no clock of its own, no waiting.
+
+mod endpoint;
+mod job;
+mod store;
+mod timers;
+mod workers;
+
+pub(crate) use endpoint::{Changes, Endpoint, Submission};
+pub(crate) use job::{Job, Refusal};

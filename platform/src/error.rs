@@ -1,0 +1,25 @@
+//! Why the platform could not do what its library face was asked for.
+
+/// Why the platform could not start, or did not take a job.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; {cure}")]
+    Bind {
+        /// Host and port.
+        address: String,
+        /// What the operating system says.
+        source: std::io::Error,
+        /// What to do.
+        cure: &'static str,
+    },
+
+    /// The endpoint's id cannot stand in a URL.
+    #[error("`{0}` cannot be an endpoint id: use 1 to 64 letters, digits, `-` or `_`")]
+    EndpointId(String),
+
+    /// The job was not taken.
+    #[error("{0}")]
+    Refused(String),
+}

@@ -1,0 +1,275 @@
+//! The client contract: `/run` and its sisters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
+use podwork_protocol::client::{
+    Health, JobState, Policy, PurgeResponse, RunRequest, StatusResponse,
+};
+use podwork_protocol::limits;
+use serde::Deserialize;
+use serde_json::{Map, json};
+use tokio::time::timeout;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::Endpoints;
+use super::body::{json_or_undo, read};
+use super::reply::Failure;
+use crate::core::{Refusal, Submission};
+use crate::hub::Hub;
+use crate::settings::Settings;
+
+type Answer<T> = Result<T, Failure>;
+type Shared = State<Arc<Endpoints>>;
+
+/// What the path names: the endpoint, absent at the root, and the job.
+#[derive(Debug, Deserialize)]
+pub(super) struct Named {
+    endpoint: Option<String>,
+    #[serde(default)]
+    job: String,
+}
+
+/// What the query may say; numbers are ms.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    wait: Option<String>,
+    ttl: Option<String>,
+}
+
+impl Asked {
+    /// How long to hold the answer back, within the documented range.
+    fn wait(&self) -> Answer<Duration> {
+        let wait = millis("wait", self.wait.as_deref())?.unwrap_or(limits::DEFAULT_WAIT);
+        Ok(wait.clamp(limits::MIN_WAIT, limits::MAX_WAIT))
+    }
+}
+
+fn millis(name: &str, text: Option<&str>) -> Answer<Option<Duration>> {
+    let parse = |text: &str| match text.trim().parse() {
+        Ok(millis) => Ok(Duration::from_millis(millis)),
+        Err(_) => Err(Failure::bad(format!(
+            "`{name}` is `{text}`, and must be a number of milliseconds"
+        ))),
+    };
+    text.map(parse).transpose()
+}
+
+fn hub(endpoints: &Endpoints, named: &Named) -> Answer<Arc<Hub>> {
+    let id = named.endpoint.as_deref().unwrap_or(endpoints.default_id());
+    Ok(endpoints.get(id)?)
+}
+
+pub(super) async fn run(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+    body: Body,
+) -> Answer<Json<JobState>> {
+    let hub = hub(&endpoints, &named)?;
+    let body = read(body, endpoints.settings().run_payload).await?;
+    let submission = submission(&body, false, endpoints.settings())?;
+    Ok(Json(hub.change(|endpoint, now| {
+        endpoint.submit(submission, now)
+    })?))
+}
+
+pub(super) async fn runsync(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+    Query(asked): Query<Asked>,
+    body: Body,
+) -> Answer<Response> {
+    let hub = hub(&endpoints, &named)?;
+    let wait = asked.wait()?;
+    let body = read(body, endpoints.settings().runsync_payload).await?;
+    let submission = submission(&body, true, endpoints.settings())?;
+    let id = submission.id.clone();
+    hub.change(|endpoint, now| endpoint.submit(submission, now))?;
+    match when_ended(&hub, &id, wait).await {
+        Some(ended) => Ok(Json(ended?).into_response()),
+        None => Ok(
+            Json(hub.read(|endpoint| endpoint.job(&id).map(crate::core::Job::state))?)
+                .into_response(),
+        ),
+    }
+}
+
+pub(super) async fn status(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+    Query(asked): Query<Asked>,
+) -> Answer<Json<StatusResponse>> {
+    let hub = hub(&endpoints, &named)?;
+    if let Some(ttl) = millis("ttl", asked.ttl.as_deref())? {
+        hub.change(|endpoint, now| endpoint.shorten(&named.job, ttl, now));
+    }
+    Ok(Json(hub.read(|endpoint| endpoint.status(&named.job))?))
+}
+
+pub(super) async fn status_sync(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+    Query(asked): Query<Asked>,
+) -> Answer<Json<StatusResponse>> {
+    let hub = hub(&endpoints, &named)?;
+    match when_ended(&hub, &named.job, asked.wait()?).await {
+        Some(ended) => Ok(Json(ended?)),
+        None => Ok(Json(hub.read(|endpoint| endpoint.status(&named.job))?)),
+    }
+}
+
+/// The job's status once it has ended; `None` once the wait is over.
+async fn when_ended(hub: &Hub, id: &str, wait: Duration) -> Option<Answer<StatusResponse>> {
+    let ended = hub.until_job(id, |hub| {
+        let status = hub.read(|endpoint| endpoint.status(id))?;
+        Ok(status.status.is_final().then_some(status))
+    });
+    let ended = timeout(wait, ended).await.ok()?;
+    Some(
+        ended
+            .ok_or_else(Failure::closing)
+            .and_then(|status| Ok(status?)),
+    )
+}
+
+pub(super) async fn stream(State(endpoints): Shared, Path(named): Path<Named>) -> Answer<Response> {
+    let hub = hub(&endpoints, &named)?;
+    let id = named.job;
+    let take = |hub: &Hub, even_empty| hub.change(|endpoint, _| endpoint.stream(&id, even_empty));
+    let held = hub.until_job(&id, |hub| take(hub, false));
+    let found = match timeout(endpoints.settings().stream_hold, held).await {
+        Ok(Some(found)) => Some(found?),
+        // The hold is over, or the platform closes: what there is.
+        Ok(None) | Err(_) => take(&hub, true)?,
+    };
+    let Some((response, mark)) = found else {
+        return Err(Failure::closing());
+    };
+    let carried = !response.stream.is_empty();
+    let back = Arc::clone(&hub);
+    Ok(json_or_undo(&response, move || {
+        if carried {
+            back.change(|endpoint, _| endpoint.unstream(&id, mark));
+        }
+    }))
+}
+
+pub(super) async fn cancel(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+) -> Answer<Json<JobState>> {
+    let hub = hub(&endpoints, &named)?;
+    Ok(Json(hub.change(|endpoint, now| {
+        endpoint.cancel(&named.job, now)
+    })?))
+}
+
+pub(super) async fn retry(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+) -> Answer<Json<JobState>> {
+    let hub = hub(&endpoints, &named)?;
+    Ok(Json(
+        hub.change(|endpoint, now| endpoint.retry(&named.job, now))?,
+    ))
+}
+
+pub(super) async fn purge_queue(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+) -> Answer<Json<PurgeResponse>> {
+    let hub = hub(&endpoints, &named)?;
+    Ok(Json(hub.change(|endpoint, _| endpoint.purge())))
+}
+
+pub(super) async fn health(
+    State(endpoints): Shared,
+    Path(named): Path<Named>,
+) -> Answer<Json<Health>> {
+    let hub = hub(&endpoints, &named)?;
+    Ok(Json(hub.read(crate::core::Endpoint::health)))
+}
+
+fn submission(body: &[u8], sync: bool, settings: &Settings) -> Answer<Submission> {
+    let request: RunRequest = serde_json::from_slice(body)
+        .map_err(|error| Failure::bad(format!("the body is not {{\"input\": …}}: {error}")))?;
+    Ok(submission_of(request, sync, settings)?)
+}
+
+/// What a request asks for, with the platform's defaults and checks.
+pub(crate) fn submission_of(
+    request: RunRequest,
+    sync: bool,
+    settings: &Settings,
+) -> Result<Submission, Refusal> {
+    if request.webhook.is_some() {
+        warn!(
+            "a webhook was asked for; this platform hands it to the worker, and does not call it yet"
+        );
+    }
+    let policy = request.policy.unwrap_or_default();
+    let execution_timeout = within(
+        "policy.executionTimeout",
+        policy.execution_timeout,
+        limits::MIN_EXECUTION_TIMEOUT,
+        limits::DEFAULT_EXECUTION_TIMEOUT,
+    )?;
+    let ttl = within(
+        "policy.ttl",
+        policy.ttl,
+        limits::MIN_TTL,
+        limits::DEFAULT_TTL,
+    )?;
+    let mut extra = Map::new();
+    if let Some(webhook) = request.webhook {
+        extra.insert("webhook".to_owned(), json!(webhook));
+    }
+    if policy != Policy::default() {
+        extra.insert("policy".to_owned(), json!(policy));
+    }
+    if let Some(s3_config) = request.s3_config {
+        extra.insert("s3Config".to_owned(), s3_config);
+    }
+    let id = Uuid::new_v4();
+    Ok(Submission {
+        id: if sync {
+            format!("{}{id}", limits::SYNC_ID_PREFIX)
+        } else {
+            id.to_string()
+        },
+        input: request.input,
+        extra,
+        execution_timeout,
+        ttl,
+        retention: if sync {
+            settings.runsync_retention
+        } else {
+            settings.run_retention
+        },
+    })
+}
+
+fn within(
+    name: &str,
+    millis: Option<u64>,
+    least: Duration,
+    default: Duration,
+) -> Result<Duration, Refusal> {
+    let Some(millis) = millis else {
+        return Ok(default);
+    };
+    let asked = Duration::from_millis(millis);
+    if (least..=limits::MAX_POLICY).contains(&asked) {
+        return Ok(asked);
+    }
+    Err(Refusal::Bad(format!(
+        "`{name}` is {millis} ms, and must be between {} and {}",
+        least.as_millis(),
+        limits::MAX_POLICY.as_millis()
+    )))
+}

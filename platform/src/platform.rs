@@ -1,0 +1,338 @@
+//! The platform as a value: started, asked, shut down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use podwork_protocol::client::{RunRequest, StatusResponse};
+use podwork_protocol::{JobStatus, RawValue, env};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::{Job, Refusal};
+use crate::error::Error;
+use crate::http::{Endpoints, is_endpoint_id, router, submission_of};
+use crate::hub::Hub;
+use crate::settings::Settings;
+
+/// How long connections may take to end when the platform shuts down.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// A platform to be started.
+#[derive(Debug)]
+#[must_use = "a platform does nothing until it is started"]
+pub struct Builder {
+    host: String,
+    port: u16,
+    endpoint: String,
+    settings: Settings,
+}
+
+impl Builder {
+    /// Where to listen; `127.0.0.1` on a free port unless it is set. Port 0 is a free port.
+    pub fn bind(mut self, host: &str, port: u16) -> Self {
+        (self.host, self.port) = (host.to_owned(), port);
+        self
+    }
+
+    /// Id of the endpoint whose operations answer at the root too; `local` unless it is set.
+    pub fn endpoint(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.endpoint);
+        self
+    }
+
+    /// Largest request and result of `/run` and of `/runsync`, in bytes; 10 MiB and 20 MiB unless they are set.
+    pub fn payload_limits(mut self, run: usize, runsync: usize) -> Self {
+        (self.settings.run_payload, self.settings.runsync_payload) = (run, runsync);
+        self
+    }
+
+    /// How long results of `/run` and of `/runsync` are kept; 30 minutes and 60 s unless they are set.
+    pub fn retention(mut self, run: Duration, runsync: Duration) -> Self {
+        (self.settings.run_retention, self.settings.runsync_retention) = (run, runsync);
+        self
+    }
+
+    /// How long a take or stop poll is held open while there is nothing for it; 25 s unless it is set.
+    pub fn poll_hold(mut self, hold: Duration) -> Self {
+        self.settings.poll_hold = hold;
+        self
+    }
+
+    /// How long `/stream` is held open while there is nothing new; 5 s unless it is set.
+    pub fn stream_hold(mut self, hold: Duration) -> Self {
+        self.settings.stream_hold = hold;
+        self
+    }
+
+    /// What workers are told to ping at; 10 s unless it is set. A worker not heard of for six of these loses its jobs.
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.settings.ping_interval = interval;
+        self.settings.silence = interval * 6;
+        self
+    }
+
+    /// Starts it, on the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the endpoint's id cannot stand in a URL.
+    pub async fn start(self) -> Result<Platform, Error> {
+        if !is_endpoint_id(&self.endpoint) {
+            return Err(Error::EndpointId(self.endpoint));
+        }
+        let bind = |source: std::io::Error| Error::Bind {
+            address: format!("{}:{}", self.host, self.port),
+            cure: match source.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "another program has this port: end it, or choose another port"
+                }
+                std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
+                _ => "choose a host name or address of this machine",
+            },
+            source,
+        };
+        let listener = TcpListener::bind((self.host.as_str(), self.port))
+            .await
+            .map_err(bind)?;
+        let addr = listener.local_addr().map_err(bind)?;
+        let closing = CancellationToken::new();
+        let endpoints = Arc::new(Endpoints::new(
+            self.settings,
+            self.endpoint,
+            closing.clone(),
+        ));
+        let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+            // A call's answer must not wait for the next; where it cannot be set it only costs time.
+            let _ = stream.set_nodelay(true);
+        });
+        let serving = axum::serve(listener, router(Arc::clone(&endpoints)))
+            .with_graceful_shutdown(closing.clone().cancelled_owned());
+        let server = tokio::spawn(async move { serving.await });
+        Ok(Platform {
+            addr,
+            endpoints,
+            server,
+            closing: Closing(closing),
+        })
+    }
+}
+
+/// A platform that runs. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Platform {
+    addr: SocketAddr,
+    endpoints: Arc<Endpoints>,
+    server: JoinHandle<std::io::Result<()>>,
+    closing: Closing,
+}
+
+impl Platform {
+    /// A platform with the documented limits, on a free loopback port.
+    pub fn builder() -> Builder {
+        Builder {
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            endpoint: "local".to_owned(),
+            settings: Settings::default(),
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://…` of the platform; the operations of the default endpoint answer right below it.
+    pub fn url(&self) -> String {
+        let addr = match self.addr {
+            // An address that listens everywhere is reached here by loopback.
+            addr if addr.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], addr.port())),
+            addr => addr,
+        };
+        format!("http://{addr}")
+    }
+
+    /// `http://…/v2`: what client SDKs take as their base URL.
+    pub fn client_url(&self) -> String {
+        format!("{}/v2", self.url())
+    }
+
+    /// `http://…/v2/<id>` of an endpoint.
+    pub fn endpoint_url(&self, id: &str) -> String {
+        format!("{}/{id}", self.client_url())
+    }
+
+    /// The `RUNPOD_*` variables by which a worker of this id finds the default endpoint.
+    pub fn worker_env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
+        let id = self.endpoints.default_id();
+        let base = self.endpoint_url(id);
+        let interval = self.endpoints.settings().ping_interval;
+        vec![
+            (env::GET_JOB, format!("{base}/job-take/$ID?gpu=local")),
+            (
+                env::POST_OUTPUT,
+                format!("{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=local"),
+            ),
+            (
+                env::POST_STREAM,
+                format!("{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=local"),
+            ),
+            (env::PING, format!("{base}/ping/$RUNPOD_POD_ID")),
+            (env::PING_INTERVAL, interval.as_millis().to_string()),
+            (env::API_KEY, "local".to_owned()),
+            (env::ENDPOINT_ID, id.to_owned()),
+            (env::POD_ID, worker_id.to_owned()),
+        ]
+    }
+
+    /// Queues a job at the default endpoint, as `/run` does; its id.
+    ///
+    /// # Errors
+    /// The request's policy is out of range, or the queue is full.
+    pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
+        let refused = |refusal| match refusal {
+            Refusal::NotFound(why)
+            | Refusal::Bad(why)
+            | Refusal::Conflict(why)
+            | Refusal::TooLarge(why)
+            | Refusal::Full(why) => Error::Refused(why),
+        };
+        let submission =
+            submission_of(request, false, self.endpoints.settings()).map_err(refused)?;
+        let hub = self.default_hub().map_err(refused)?;
+        let state = hub.change(|endpoint, now| endpoint.submit(submission, now));
+        Ok(state.map_err(refused)?.id)
+    }
+
+    /// How a job of the default endpoint stands; `None` when it is not, or no more, there.
+    pub fn status(&self, job_id: &str) -> Option<StatusResponse> {
+        self.default_hub()
+            .ok()?
+            .read(|endpoint| endpoint.status(job_id).ok())
+    }
+
+    /// All that happens to a job of the default endpoint, from its submission on, whenever this is called: the stream
+    /// ends after [`JobEvent::Finished`], or when the job or the platform is gone. Chunks stay there for `/stream`.
+    /// When progress comes faster than it is read, the latest wins.
+    pub fn follow(&self, job_id: &str) -> impl Stream<Item = JobEvent> + Send + use<> {
+        let start = self.default_hub().ok().map(|hub| Follower {
+            hub,
+            job_id: job_id.to_owned(),
+            seen: Seen::default(),
+        });
+        let events = futures::stream::unfold(start, |follower| async move {
+            let mut follower = follower?;
+            let events = follower.next().await?;
+            let ended = matches!(events.last(), Some(JobEvent::Finished(_)));
+            Some((futures::stream::iter(events), (!ended).then_some(follower)))
+        });
+        futures::StreamExt::flatten(events)
+    }
+
+    /// Begins to end it: open polls are answered at once, and no new connections are accepted.
+    pub fn close(&self) {
+        self.closing.0.cancel();
+    }
+
+    /// Ends it, and waits until its connections have ended too, for 2 s at most.
+    pub async fn shutdown(self) {
+        let Self {
+            server, closing, ..
+        } = self;
+        drop(closing);
+        let abort = server.abort_handle();
+        if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
+            abort.abort();
+        }
+    }
+
+    fn default_hub(&self) -> Result<Arc<Hub>, Refusal> {
+        self.endpoints.get(self.endpoints.default_id())
+    }
+}
+
+/// Ends the platform when it is dropped.
+#[derive(Debug)]
+struct Closing(CancellationToken);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// It waits for a worker; again, when its worker was lost or it is retried.
+    Queued,
+    /// A worker has it.
+    Started {
+        /// The worker's id.
+        worker_id: String,
+    },
+    /// How far it is.
+    Progress(Box<RawValue>),
+    /// One chunk of its stream.
+    Chunk(Box<RawValue>),
+    /// It has ended.
+    Finished(StatusResponse),
+}
+
+struct Follower {
+    hub: Arc<Hub>,
+    job_id: String,
+    seen: Seen,
+}
+
+#[derive(Default)]
+struct Seen {
+    queued: bool,
+    worker: Option<String>,
+    progress: u64,
+    chunks: usize,
+}
+
+impl Follower {
+    /// What is new, once something is; `None` once there is nothing more to come.
+    async fn next(&mut self) -> Option<Vec<JobEvent>> {
+        let Self { hub, job_id, seen } = self;
+        let events = hub.until_job(job_id, |hub| {
+            let events = hub.read(|endpoint| endpoint.job(job_id).map(|job| seen.news(job)))?;
+            Ok((!events.is_empty()).then_some(events))
+        });
+        events.await?.ok()
+    }
+}
+
+impl Seen {
+    fn news(&mut self, job: &Job) -> Vec<JobEvent> {
+        let mut events = Vec::new();
+        if !self.queued || (job.status == JobStatus::InQueue && self.worker.is_some()) {
+            *self = Self {
+                queued: true,
+                ..Self::default()
+            };
+            events.push(JobEvent::Queued);
+        }
+        if self.worker != job.worker
+            && let Some(worker_id) = job.worker.clone()
+        {
+            self.worker = Some(worker_id.clone());
+            events.push(JobEvent::Started { worker_id });
+        }
+        if self.progress < job.progress && job.status == JobStatus::InProgress {
+            self.progress = job.progress;
+            events.extend(job.output.clone().map(JobEvent::Progress));
+        }
+        events.extend(job.chunks.since(self.chunks).map(JobEvent::Chunk));
+        self.chunks = job.chunks.len();
+        if job.status.is_final() {
+            events.push(JobEvent::Finished(job.status_response()));
+        }
+        events
+    }
+}
