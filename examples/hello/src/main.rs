@@ -1,0 +1,39 @@
+//! The smallest worker: a typed input, a typed output. Run it with `cargo run -p hello`.
+
+use podwork::handler;
+use serde::{Deserialize, Serialize};
+
+#[derive(Deserialize)]
+struct Greet {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Greeting {
+    text: String,
+}
+
+#[handler]
+async fn greet(input: Greet) -> Greeting {
+    Greeting {
+        text: format!("Hello, {}!", input.name),
+    }
+}
+
+fn main() -> podwork::ExitCode {
+    podwork::run::<greet>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn greets_by_name() {
+        let greeting = greet(Greet {
+            name: "Ada".to_owned(),
+        })
+        .await;
+        assert_eq!(greeting.text, "Hello, Ada!");
+    }
+}

@@ -1,0 +1,127 @@
+//! Real blocking work in a plain `fn`: an image in, a smaller one out. Run it with `cargo run -p thumbnail`.
+
+use std::io::Cursor;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::{ImageFormat, ImageReader, Limits};
+use podwork::{Result, handler};
+use serde::{Deserialize, Serialize};
+
+/// Largest side of a picture that is taken in, pixels.
+const MAX_SIDE: u32 = 20_000;
+/// Most memory that decoding may take, bytes.
+const MAX_MEMORY: u64 = 512 * 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Request {
+    #[serde(flatten)]
+    source: Source,
+    /// The box that the thumbnail is to fit into, pixels.
+    width: u32,
+    height: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Source {
+    /// The picture's bytes, PNG or JPEG, as base64.
+    ImageBase64(String),
+    /// A file that the worker can read, such as one on a network volume.
+    Path(PathBuf),
+}
+
+#[derive(Serialize)]
+struct Thumbnail {
+    image_base64: String,
+    format: &'static str,
+    width: u32,
+    height: u32,
+    bytes: usize,
+}
+
+#[handler]
+fn thumbnail(request: Request) -> Result<Thumbnail> {
+    if request.width == 0 || request.height == 0 {
+        return Err("width and height must be at least 1".into());
+    }
+    let bytes = match request.source {
+        Source::ImageBase64(text) => STANDARD
+            .decode(text)
+            .map_err(|error| format!("image_base64 is no base64: {error}"))?,
+        Source::Path(path) => std::fs::read(&path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?,
+    };
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let format = match reader.format() {
+        Some(ImageFormat::Png) => ImageFormat::Png,
+        Some(ImageFormat::Jpeg) => ImageFormat::Jpeg,
+        _ => return Err("the image is neither PNG nor JPEG".into()),
+    };
+    let mut limits = Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
+    limits.max_alloc = Some(MAX_MEMORY);
+    reader.limits(limits);
+
+    let small = reader.decode()?.thumbnail(request.width, request.height);
+    let mut encoded = Cursor::new(Vec::new());
+    small.write_to(&mut encoded, format)?;
+    let encoded = encoded.into_inner();
+    Ok(Thumbnail {
+        width: small.width(),
+        height: small.height(),
+        format: if format == ImageFormat::Png {
+            "png"
+        } else {
+            "jpeg"
+        },
+        bytes: encoded.len(),
+        image_base64: STANDARD.encode(encoded),
+    })
+}
+
+fn main() -> podwork::ExitCode {
+    podwork::run::<thumbnail>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(source: Source) -> Request {
+        Request {
+            source,
+            width: 16,
+            height: 16,
+        }
+    }
+
+    #[test]
+    fn keeps_the_shape_within_the_box() {
+        let mut png = Cursor::new(Vec::new());
+        image::DynamicImage::new_rgb8(64, 32)
+            .write_to(&mut png, ImageFormat::Png)
+            .unwrap();
+        let made = thumbnail(request(Source::ImageBase64(
+            STANDARD.encode(png.into_inner()),
+        )))
+        .unwrap();
+        assert_eq!((made.width, made.height, made.format), (16, 8, "png"));
+        let decoded =
+            image::load_from_memory(&STANDARD.decode(made.image_base64).unwrap()).unwrap();
+        assert_eq!(decoded.width(), 16);
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_picture() {
+        let complaint = |source| thumbnail(request(source)).err().unwrap().to_string();
+        assert!(complaint(Source::ImageBase64("%".to_owned())).contains("no base64"));
+        assert!(
+            complaint(Source::ImageBase64("aGVsbG8=".to_owned())).contains("neither PNG nor JPEG")
+        );
+        assert!(
+            complaint(Source::Path("no/such/file".into())).contains("no/such/file cannot be read")
+        );
+    }
+}

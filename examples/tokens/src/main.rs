@@ -1,0 +1,47 @@
+//! A generator: each word is a chunk of the stream as soon as it is there, and the progress says how many there are.
+//! Run it with `cargo run -p tokens`.
+
+use std::time::Duration;
+
+use podwork::{Context, Stream, handler, stream};
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Prompt {
+    prompt: String,
+    /// What a model would take for a word, ms.
+    #[serde(default)]
+    delay_ms: u64,
+}
+
+#[handler]
+fn tokens(input: Prompt, cx: Context) -> impl Stream<Item = String> {
+    stream! {
+        let words: Vec<&str> = input.prompt.split_whitespace().collect();
+        for (made, word) in words.iter().enumerate() {
+            tokio::time::sleep(Duration::from_millis(input.delay_ms)).await;
+            cx.progress(json!({ "tokens": made + 1, "of": words.len() }));
+            yield (*word).to_owned();
+        }
+    }
+}
+
+fn main() -> podwork::ExitCode {
+    podwork::run::<tokens>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwork::testing::TestJob;
+
+    #[tokio::test]
+    async fn each_word_is_a_chunk() {
+        let job = TestJob::new(json!({ "prompt": "to be" }))
+            .run::<tokens>()
+            .await;
+        assert_eq!(job.outputs, [json!("to"), json!("be")]);
+        assert_eq!(job.progress.last(), Some(&json!({ "tokens": 2, "of": 2 })));
+    }
+}
