@@ -1,1 +1,9 @@
 //! Shared parts of the end-to-end tests.
+
+mod client;
+mod scripted;
+mod workers;
+
+pub use client::client;
+pub use scripted::{Answer, Recorded, Scripted};
+pub use workers::{Running, start};

@@ -1,0 +1,136 @@
+"""The platform and the workers that the judges run against; all on loopback, all ended with the test."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import runpod
+
+HERE = Path(__file__).parent
+DEADLINE = 60  # s, for anything that is waited for
+
+
+def built(name):
+    """A program that cargo has built."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[1] / "target"))
+    return target / "debug" / name
+
+
+def eventually(look, what):
+    """What `look` returns once that is true."""
+    end = time.monotonic() + DEADLINE
+    while not (found := look()):
+        assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+class Program:
+    """A program that runs, and what it says."""
+
+    def __init__(self, command, env=None, cwd=None):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
+        self.lines = []
+        self.process = subprocess.Popen(
+            [str(part) for part in command],
+            env={**clean, **(env or {})},
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def line(self, part):
+        return eventually(
+            lambda: next((line for line in list(self.lines) if part in line), None),
+            f"a line with {part!r} among {self.lines}",
+        )
+
+    def code(self):
+        """The exit code, once the program has ended by itself."""
+        return self.process.wait(DEADLINE)
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.code()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Platform(Program):
+    """`podwork-platform` on a free port, used by what it prints."""
+
+    def __init__(self):
+        super().__init__([built("podwork-platform"), "--port", "0"])
+        self.base_url = self.line("base URL").split("base URL ")[1].split(",")[0]
+        exports = [line.removeprefix("export ") for line in self.lines if line.startswith("export ")]
+        self.env = {name: value.strip("'\"") for name, value in (export.split("=", 1) for export in exports)}
+
+
+@pytest.fixture
+def start():
+    """Starts programs that are killed at the test's end."""
+    programs = []
+
+    def begin(program):
+        programs.append(program)
+        return program
+
+    yield begin
+    for program in reversed(programs):
+        program.kill()
+
+
+@pytest.fixture
+def platform(start):
+    platform = start(Platform())
+    runpod.endpoint_url_base = platform.base_url
+    runpod.api_key = "any"
+    return platform
+
+
+@pytest.fixture
+def endpoint(platform):
+    return runpod.Endpoint("local")
+
+
+@pytest.fixture
+def ours(platform, start):
+    """Starts a worker of ours that pulls from the platform."""
+
+    def begin(name, *args, worker_id="ours"):
+        env = {**platform.env, "RUNPOD_POD_ID": worker_id}
+        worker = start(Program([built(name), *args], env))
+        worker.line("is ready")
+        return worker
+
+    return begin
+
+
+@pytest.fixture
+def official(platform, start):
+    """Starts an official Python worker that pulls from the platform."""
+
+    def begin(kind, worker_id="official"):
+        env = {
+            **platform.env,
+            "RUNPOD_POD_ID": worker_id,
+            "RUNPOD_PING_INTERVAL": "1000",
+            "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+            "RUNPOD_SKIP_GPU_CHECK": "true",
+        }
+        return start(Program([sys.executable, HERE / "workers" / "official.py", kind], env))
+
+    return begin

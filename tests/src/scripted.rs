@@ -1,0 +1,275 @@
+//! A platform that answers as a test tells it to, and remembers every request.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// One request, as it came in.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// `GET`, `POST`.
+    pub method: String,
+    /// Path, without the query, as it came.
+    pub path: String,
+    /// Query parameters in order, decoded.
+    pub query: Vec<(String, String)>,
+    /// Headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body's text.
+    pub body: String,
+}
+
+impl Recorded {
+    /// A query parameter's value.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// It is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("{}: {error}: {}", self.path, self.body))
+    }
+
+    /// Which call it is: the path's segment that names it (`job-take`, `job-done`, `ping`, …).
+    #[must_use]
+    pub fn call(&self) -> &str {
+        let calls = [
+            "job-take-batch",
+            "job-take",
+            "job-stop",
+            "job-done",
+            "job-stream",
+            "ping",
+        ];
+        let mut segments = self.path.split('/');
+        segments
+            .find(|segment| calls.contains(segment))
+            .unwrap_or("")
+    }
+}
+
+/// What to answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// This status with this JSON.
+    Json(u16, Value),
+    /// This status, no body.
+    Status(u16),
+    /// This status with `Retry-After`, seconds.
+    RetryAfter(u16, u64),
+    /// The connection breaks without an answer.
+    Drop,
+    /// No answer ever comes.
+    Hold,
+    /// This answer, once the value is true.
+    When(watch::Receiver<bool>, Box<Answer>),
+}
+
+type Script = dyn Fn(&Recorded, usize) -> Answer + Send + Sync;
+
+/// The platform. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Scripted {
+    addr: SocketAddr,
+    requests: Arc<Mutex<Vec<Recorded>>>,
+    seen: watch::Receiver<usize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Scripted {
+    /// Starts on a free loopback port. `script` is given each request, and how many of the same call came before it.
+    ///
+    /// # Panics
+    /// No port can be had.
+    pub async fn start(
+        script: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a loopback port");
+        let addr = listener.local_addr().expect("the port's address");
+        let (count, seen) = watch::channel(0);
+        let state = Arc::new(State {
+            requests: Arc::default(),
+            count,
+            script: Box::new(script),
+        });
+        let requests = Arc::clone(&state.requests);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, state));
+        Self {
+            addr,
+            requests,
+            seen,
+            _tasks: tasks,
+        }
+    }
+
+    /// The variables that a worker of this id needs.
+    #[must_use]
+    pub fn env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
+        let base = format!("http://{}/v2/golden", self.addr);
+        vec![
+            (
+                "RUNPOD_WEBHOOK_GET_JOB",
+                format!("{base}/job-take/$ID?gpu=test"),
+            ),
+            (
+                "RUNPOD_WEBHOOK_POST_OUTPUT",
+                format!("{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=test"),
+            ),
+            (
+                "RUNPOD_WEBHOOK_POST_STREAM",
+                format!("{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=test"),
+            ),
+            ("RUNPOD_WEBHOOK_PING", format!("{base}/ping/$RUNPOD_POD_ID")),
+            ("RUNPOD_PING_INTERVAL", "200".to_owned()),
+            ("RUNPOD_POD_ID", worker_id.to_owned()),
+            ("RUNPOD_ENDPOINT_ID", "golden".to_owned()),
+            ("RUNPOD_AI_API_KEY", "golden-key".to_owned()),
+        ]
+    }
+
+    /// All requests so far, of one call.
+    ///
+    /// # Panics
+    /// The script panicked.
+    #[must_use]
+    pub fn of(&self, call: &str) -> Vec<Recorded> {
+        let requests = self.requests.lock().expect("the script did not panic");
+        requests
+            .iter()
+            .filter(|request| request.call() == call)
+            .cloned()
+            .collect()
+    }
+
+    /// Waits until `done` holds of the requests of one call, and returns them.
+    ///
+    /// # Panics
+    /// It does not come to hold within 30 s.
+    pub async fn until(&self, call: &str, done: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
+        let mut seen = self.seen.clone();
+        let waiting = async {
+            loop {
+                let requests = self.of(call);
+                if done(&requests) {
+                    return requests;
+                }
+                seen.changed().await.expect("the platform runs");
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), waiting)
+            .await
+            .unwrap_or_else(|_| panic!("{call}: not within 30 s: {:#?}", self.of(call)))
+    }
+}
+
+struct State {
+    requests: Arc<Mutex<Vec<Recorded>>>,
+    count: watch::Sender<usize>,
+    script: Box<Script>,
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let service = service_fn(|request| answer(&state, request));
+            let http = hyper::server::conn::http1::Builder::new();
+            // An error is a connection that broke, or that the script has break.
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(state: &State, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+    let recorded = record(request).await?;
+    let mut answer = {
+        let mut requests = state.requests.lock().expect("the script did not panic");
+        let before = requests
+            .iter()
+            .filter(|earlier| earlier.call() == recorded.call())
+            .count();
+        requests.push(recorded.clone());
+        (state.script)(&recorded, before)
+    };
+    state.count.send_modify(|count| *count += 1);
+    while let Answer::When(mut gate, then) = answer {
+        // A closed gate that can no longer open holds for ever.
+        if gate.wait_for(|open| *open).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        answer = *then;
+    }
+    let response = Response::builder();
+    let full = |text: String| Full::new(Bytes::from(text));
+    let response = match answer {
+        Answer::Json(status, body) => response
+            .status(status)
+            .header("Content-Type", "application/json")
+            .body(full(body.to_string())),
+        Answer::Status(status) => response.status(status).body(Full::default()),
+        Answer::RetryAfter(status, seconds) => response
+            .status(status)
+            .header("Retry-After", seconds)
+            .body(Full::default()),
+        Answer::Drop => return Err(io::Error::other("the script drops this connection")),
+        Answer::Hold | Answer::When(..) => match std::future::pending::<Infallible>().await {},
+    };
+    Ok(response.unwrap_or_else(|_| {
+        let mut broken = Response::new(Full::default());
+        *broken.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        broken
+    }))
+}
+
+async fn record(request: Request<Incoming>) -> io::Result<Recorded> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let pairs = parts
+        .uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty());
+    let header =
+        |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Ok(Recorded {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        query: pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (decode(name), decode(value)))
+            .collect(),
+        headers: parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), header(value)))
+            .collect(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
