@@ -60,5 +60,7 @@ async fn submitted(job: &mut ServerlessJob) {
         }
     };
     let limit = std::time::Duration::from_secs(30);
-    tokio::time::timeout(limit, polling).await.expect("submitted");
+    tokio::time::timeout(limit, polling)
+        .await
+        .expect("submitted");
 }
