@@ -1,19 +1,20 @@
 //! The platform as a value: started, asked, shut down.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use futures::Stream;
 use podwork_protocol::client::{RunRequest, StatusResponse};
 use podwork_protocol::{JobStatus, RawValue, env};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{Job, Refusal};
 use crate::error::Error;
-use crate::http::{Endpoints, is_endpoint_id, router, submission_of};
+use crate::http::{Endpoints, is_endpoint_id, realtime_router, router, submission_of};
 use crate::hub::Hub;
 use crate::settings::Settings;
 
@@ -82,41 +83,52 @@ impl Builder {
         if !is_endpoint_id(&self.endpoint) {
             return Err(Error::EndpointId(self.endpoint));
         }
-        let bind = |source: std::io::Error| Error::Bind {
-            address: format!("{}:{}", self.host, self.port),
-            cure: match source.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "another program has this port: end it, or choose another port"
-                }
-                std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
-                _ => "choose a host name or address of this machine",
-            },
-            source,
-        };
-        let listener = TcpListener::bind((self.host.as_str(), self.port))
-            .await
-            .map_err(bind)?;
-        let addr = listener.local_addr().map_err(bind)?;
         let closing = CancellationToken::new();
         let endpoints = Arc::new(Endpoints::new(
             self.settings,
             self.endpoint,
             closing.clone(),
         ));
-        let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-            // A call's answer must not wait for the next; where it cannot be set it only costs time.
-            let _ = stream.set_nodelay(true);
-        });
-        let serving = axum::serve(listener, router(Arc::clone(&endpoints)))
-            .with_graceful_shutdown(closing.clone().cancelled_owned());
-        let server = tokio::spawn(async move { serving.await });
+        let router = router(Arc::clone(&endpoints));
+        let (addr, server) = serve(&self.host, self.port, router, closing.clone()).await?;
         Ok(Platform {
             addr,
             endpoints,
-            server,
+            servers: Mutex::new(vec![server]),
             closing: Closing(closing),
         })
     }
+}
+
+/// The task that serves one address.
+type Server = JoinHandle<std::io::Result<()>>;
+
+/// Listens, and serves until `closing`.
+async fn serve(
+    host: &str,
+    port: u16,
+    router: Router,
+    closing: CancellationToken,
+) -> Result<(SocketAddr, Server), Error> {
+    let bind = |source: std::io::Error| Error::Bind {
+        address: format!("{host}:{port}"),
+        cure: match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program has this port: end it, or choose another port"
+            }
+            std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
+            _ => "choose a host name or address of this machine",
+        },
+        source,
+    };
+    let listener = TcpListener::bind((host, port)).await.map_err(bind)?;
+    let addr = listener.local_addr().map_err(bind)?;
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        // A call's answer must not wait for the next; where it cannot be set it only costs time.
+        let _ = stream.set_nodelay(true);
+    });
+    let serving = axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned());
+    Ok((addr, tokio::spawn(async move { serving.await })))
 }
 
 /// A platform that runs. It ends when it is dropped.
@@ -124,7 +136,7 @@ impl Builder {
 pub struct Platform {
     addr: SocketAddr,
     endpoints: Arc<Endpoints>,
-    server: JoinHandle<std::io::Result<()>>,
+    servers: Mutex<Vec<Server>>,
     closing: Closing,
 }
 
@@ -206,6 +218,29 @@ impl Platform {
         Ok(state.map_err(refused)?.id)
     }
 
+    /// Serves `POST /<id>/realtime` on an address of its own, and nothing else there: the body is a job (`id`, `input`),
+    /// which the default endpoint's workers run, and the answer is its result. Where it listens.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub async fn serve_realtime(
+        &self,
+        host: &str,
+        port: u16,
+        id: &str,
+    ) -> Result<SocketAddr, Error> {
+        if !is_endpoint_id(id) {
+            return Err(Error::EndpointId(id.to_owned()));
+        }
+        let router = realtime_router(Arc::clone(&self.endpoints), id);
+        let (addr, server) = serve(host, port, router, self.closing.0.clone()).await?;
+        self.servers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(server);
+        Ok(addr)
+    }
+
     /// How a job of the default endpoint stands; `None` when it is not, or no more, there.
     pub fn status(&self, job_id: &str) -> Option<StatusResponse> {
         self.default_hub()
@@ -239,12 +274,14 @@ impl Platform {
     /// Ends it, and waits until its connections have ended too, for 2 s at most.
     pub async fn shutdown(self) {
         let Self {
-            server, closing, ..
+            servers, closing, ..
         } = self;
         drop(closing);
-        let abort = server.abort_handle();
-        if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
-            abort.abort();
+        let servers = servers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let aborts: Vec<_> = servers.iter().map(JoinHandle::abort_handle).collect();
+        let all = futures::future::join_all(servers);
+        if tokio::time::timeout(LAST_ANSWERS, all).await.is_err() {
+            aborts.iter().for_each(AbortHandle::abort);
         }
     }
 

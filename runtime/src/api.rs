@@ -19,6 +19,8 @@ const POST_TIMEOUT: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Room for what surrounds a job's input in a take's answer, in bytes.
 const ENVELOPE: usize = 64 * 1024;
+/// Most that is set aside for a body before it comes, in bytes.
+const MAX_PREALLOCATED: usize = limits::RUNSYNC_PAYLOAD + ENVELOPE;
 /// Most that is read of an answer that only explains a refusal, in bytes.
 const MAX_EXPLANATION: usize = 1024;
 
@@ -278,8 +280,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Reads a body of at most `limit` bytes.
 async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, Trouble> {
-    let announced = response.content_length().unwrap_or(0);
-    let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(limit).min(limit));
+    // What is announced is only believed so far: it may be anything.
+    let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+    let mut body = Vec::with_capacity(announced.min(limit).min(MAX_PREALLOCATED));
     while let Some(part) = response
         .chunk()
         .await

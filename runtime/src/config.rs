@@ -1,5 +1,6 @@
 //! Settings that come from the environment, read once and checked.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use podwork_protocol::template::UrlTemplate;
@@ -17,6 +18,18 @@ pub(crate) struct Config {
     pub(crate) identity: Identity,
     /// Where to pull from; `None`: run locally.
     pub(crate) remote: Option<Remote>,
+    /// Set: serve there instead of pulling.
+    pub(crate) realtime: Option<Realtime>,
+}
+
+/// The realtime server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Realtime {
+    pub(crate) port: u16,
+    /// Jobs at once.
+    pub(crate) concurrency: usize,
+    /// Names the route.
+    pub(crate) endpoint_id: String,
 }
 
 /// The platform to pull from.
@@ -57,7 +70,34 @@ impl Config {
                 hostname: get(env::POD_HOSTNAME).unwrap_or_else(|| "unknown".to_owned()),
             },
             remote,
+            realtime: Realtime::read(&get)?,
         })
+    }
+}
+
+impl Realtime {
+    fn read(get: &impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Error> {
+        let Some(port) =
+            whole_number(env::REALTIME_PORT, get(env::REALTIME_PORT), "a port number")?
+        else {
+            return Ok(None);
+        };
+        let jobs = get(env::REALTIME_CONCURRENCY);
+        let jobs = whole_number(
+            env::REALTIME_CONCURRENCY,
+            jobs,
+            "a number of jobs, such as 4",
+        )?;
+        let endpoint_id = get(env::ENDPOINT_ID).ok_or(Error::MissingVariable {
+            variable: env::ENDPOINT_ID,
+            because: "the realtime server answers at /<endpoint>/realtime",
+            expected: "the endpoint's id",
+        })?;
+        Ok(Some(Self {
+            port,
+            concurrency: jobs.unwrap_or(1),
+            endpoint_id,
+        }))
     }
 }
 
@@ -142,16 +182,24 @@ fn check_url(template: &UrlTemplate) -> Result<(), String> {
 }
 
 fn ping_interval(value: Option<String>) -> Result<Duration, Error> {
-    let Some(value) = value else {
-        return Ok(limits::DEFAULT_PING_INTERVAL);
-    };
-    match value.trim().parse::<u64>() {
-        Ok(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
+    let millis = whole_number(env::PING_INTERVAL, value, "milliseconds, such as 10000")?;
+    Ok(millis.map_or(limits::DEFAULT_PING_INTERVAL, Duration::from_millis))
+}
+
+/// A number above 0, where the variable is set.
+fn whole_number<T: FromStr + PartialEq + From<u8>>(
+    variable: &'static str,
+    value: Option<String>,
+    expected: &'static str,
+) -> Result<Option<T>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    match value.trim().parse::<T>() {
+        Ok(number) if number != T::from(0) => Ok(Some(number)),
         _ => Err(Error::MalformedVariable {
-            variable: env::PING_INTERVAL,
+            variable,
             value,
-            problem: "not a number of milliseconds".to_owned(),
-            expected: "a whole number above 0, such as 10000",
+            problem: "no whole number above 0 that fits".to_owned(),
+            expected,
         }),
     }
 }
@@ -245,6 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn a_realtime_port_has_the_worker_serve() {
+        assert_eq!(read(&[]).unwrap().realtime, None);
+        let port = (env::REALTIME_PORT, "9000");
+        assert!(complaint(&[port]).starts_with("RUNPOD_ENDPOINT_ID is not set"));
+        let config = read(&[
+            port,
+            (env::REALTIME_CONCURRENCY, "3"),
+            (env::ENDPOINT_ID, "e"),
+        ]);
+        let expected = Realtime {
+            port: 9000,
+            concurrency: 3,
+            endpoint_id: "e".to_owned(),
+        };
+        assert_eq!(config.unwrap().realtime, Some(expected));
+    }
+
+    #[test]
     fn no_worker_id_means_a_random_one() {
         let id = |config: Config| config.identity.worker_id;
         let unset: &[(&str, &str)] = &[(env::POD_ID, "")];
@@ -263,8 +329,9 @@ mod tests {
             "RUNPOD_WEBHOOK_GET_JOB is `job-take`: relative URL without a base; set it to a URL"
         ));
         assert!(complaint(&[(env::PING, "ftp://h/ping")]).contains("`ftp` is not http or https"));
-        assert!(complaint(&[(env::PING_INTERVAL, "10s")]).contains("is `10s`: not a number of"));
+        assert!(complaint(&[(env::PING_INTERVAL, "10s")]).contains("is `10s`: no whole number"));
         assert!(complaint(&[(env::PING_INTERVAL, "0")]).contains("above 0"));
+        assert!(complaint(&[(env::REALTIME_PORT, "70000")]).contains("a port number"));
         let key = complaint(&[(env::API_KEY, "se\ncret")]);
         assert!(
             key.contains("(7 characters)") && !key.contains("cret"),

@@ -324,6 +324,39 @@ async fn it_serves_the_api_until_it_is_told_to_end() {
 }
 
 #[tokio::test]
+async fn a_realtime_port_has_it_serve_instead_of_pulling() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let env = [
+        ("RUNPOD_REALTIME_PORT", port.clone()),
+        ("RUNPOD_ENDPOINT_ID", "e1".to_owned()),
+    ];
+    let mut worker = Binary::new(&[]).env(env).start();
+    worker.line("is ready").await;
+    let url = format!("http://127.0.0.1:{port}");
+    let call = |path: &str, body: Value| {
+        let request = client().post(format!("{url}{path}")).json(&body);
+        async { request.send().await.unwrap().json::<Value>().await.unwrap() }
+    };
+    let task = json!({"do": "echo", "value": "now"});
+    let answer = call("/e1/realtime", json!({"id": "j", "input": task})).await;
+    assert_eq!(answer, json!({"output": "now"}));
+    let answer = call("/e1/realtime", json!({"input": task})).await;
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("missing field `id`"),
+        "{answer}"
+    );
+    let answer = call("/run", json!({"input": task})).await;
+    assert_eq!(answer["error"], "there is nothing at /run");
+    worker.signal("-TERM").await;
+    assert_eq!(worker.code().await, Some(0));
+}
+
+#[tokio::test]
 async fn on_the_platform_it_logs_json_and_ends_cleanly_on_sigterm() {
     let platform = Platform::builder().start().await.unwrap();
     let mut worker = Binary::new(&[]).env(platform.worker_env("w1")).start();

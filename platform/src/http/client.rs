@@ -124,7 +124,11 @@ pub(super) async fn status_sync(
 }
 
 /// The job's status once it has ended; `None` once the wait is over.
-async fn when_ended(hub: &Hub, id: &str, wait: Duration) -> Option<Answer<StatusResponse>> {
+pub(super) async fn when_ended(
+    hub: &Hub,
+    id: &str,
+    wait: Duration,
+) -> Option<Answer<StatusResponse>> {
     let ended = hub.until_job(id, |hub| {
         let status = hub.read(|endpoint| endpoint.status(id))?;
         Ok(status.status.is_final().then_some(status))

@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+mod realtime;
 mod reply;
 mod worker;
 
@@ -105,6 +106,15 @@ pub(crate) fn router(endpoints: Arc<Endpoints>) -> Router {
         // As the official development server has it: the operations at the root are those of one endpoint.
         .merge(operations.clone())
         .nest("/v2/{endpoint}", operations.merge(workers))
+        .fallback(any(not_found))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(endpoints)
+}
+
+/// The one route of the realtime server of this endpoint.
+pub(crate) fn realtime_router(endpoints: Arc<Endpoints>, id: &str) -> Router {
+    Router::new()
+        .route(&format!("/{id}/realtime"), post(realtime::call))
         .fallback(any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(endpoints)

@@ -1,6 +1,7 @@
 //! Running at home: the platform of `podwork-platform` in the worker's own process, and the ordinary worker pulling
 //! from it over loopback HTTP. The local path is the production path.
 
+mod realtime;
 mod serve;
 mod test_input;
 
@@ -9,7 +10,7 @@ use std::collections::HashMap;
 use podwork_platform::Platform;
 
 use crate::args::Args;
-use crate::config::Config;
+use crate::config::{Config, Realtime};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::worker::{Settings, Shutdown, StateSource, work};
@@ -17,15 +18,18 @@ use crate::worker::{Settings, Shutdown, StateSource, work};
 /// Id of the one worker.
 const WORKER_ID: &str = "local";
 
-/// Does what the command line asks for: serves the API, or runs the test input.
+/// Does what the command line or the environment asks for: serves the API or realtime calls, or runs the test input.
 pub(crate) async fn run<H: Handler>(
     settings: Settings,
     source: impl StateSource<H::State>,
     args: Args,
+    realtime: Option<Realtime>,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     if args.serve_api {
         serve::run::<H>(settings, source, args, shutdown).await
+    } else if let Some(realtime) = realtime {
+        realtime::run::<H>(settings, source, &realtime, shutdown).await
     } else {
         test_input::run::<H>(settings, source, args, shutdown).await
     }

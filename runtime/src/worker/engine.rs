@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use podwork_protocol::env;
 use podwork_protocol::worker::Job;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, error, info, info_span, warn};
@@ -68,7 +69,12 @@ pub(crate) async fn work<H: Handler>(
 
     let in_flight = Arc::new(InFlight::default());
     // Beats until this function returns, so also while the last jobs end.
-    let _heartbeat = Heartbeat::start(remote, Arc::clone(&in_flight))?;
+    let _heartbeat = if remote.ping.is_some() {
+        Some(Heartbeat::start(remote, Arc::clone(&in_flight))?)
+    } else {
+        info!("{} is not set: there is no heartbeat.", env::PING);
+        None
+    };
     let Settings {
         mut concurrency,
         options,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use podwork_protocol::env;
 
 use crate::args::Args;
-use crate::config::Config;
+use crate::config::{Config, Realtime};
 use crate::error::Error;
 use crate::failure::note_panics;
 use crate::handler::Handler;
@@ -175,11 +175,14 @@ impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
     /// Runs the worker until it is told to end: by SIGTERM or SIGINT, or by a job that has it replaced.
     ///
     /// On the platform it pulls jobs. Elsewhere it runs the job of `test_input.json` or `--test_input` on a platform
-    /// of its own, or serves that platform's API with `--rp_serve_api`. It makes the async runtime itself, reads the
+    /// of its own, or serves that platform's API with `--rp_serve_api`. Where the platform sets
+    /// `RUNPOD_REALTIME_PORT`, it serves `POST /<endpoint>/realtime` there instead of pulling. It makes the async runtime itself, reads the
     /// command line and the environment, and writes the log to standard output unless the program has a `tracing`
     /// subscriber of its own. What keeps it from running is said in one line, and is exit code 1.
     pub fn run(self) -> ExitCode {
-        let on_platform = self.lookup(env::ENDPOINT_ID).is_some();
+        let on_platform = self
+            .lookup(env::ENDPOINT_ID)
+            .is_some_and(|id| !id.is_empty());
         let Err(error) = self.try_run(on_platform) else {
             return ExitCode::SUCCESS;
         };
@@ -222,10 +225,13 @@ impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
             let wants_local = args.serve_api || args.test_input.is_some();
             let config = Config::read(|name| self.lookup(name), H::STREAMS)?;
             match config.remote.clone() {
-                Some(remote) if !wants_local => {
+                Some(remote) if !wants_local && config.realtime.is_none() => {
                     work::<H>(config, remote, self.settings, self.source, shutdown).await
                 }
-                _ => run_locally::<H, S>(self.settings, self.source, args, shutdown).await,
+                _ => {
+                    let realtime = config.realtime;
+                    run_locally::<H, S>(self.settings, self.source, args, realtime, shutdown).await
+                }
             }
         };
         // Listening goes on beside the work until the work ends; it only ends first when it fails.
@@ -268,9 +274,10 @@ async fn run_locally<H: Handler, S: StateSource<H::State>>(
     settings: Settings,
     source: S,
     args: Args,
+    realtime: Option<Realtime>,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    crate::local::run::<H>(settings, source, args, shutdown).await
+    crate::local::run::<H>(settings, source, args, realtime, shutdown).await
 }
 
 #[cfg(not(feature = "local"))]
@@ -278,6 +285,7 @@ fn run_locally<H: Handler, S: StateSource<H::State>>(
     _: Settings,
     _: S,
     _: Args,
+    _: Option<Realtime>,
     _: Shutdown,
 ) -> impl Future<Output = Result<(), Error>> {
     futures::future::err(Error::MissingVariable {

@@ -24,6 +24,12 @@ impl Endpoint {
                 self.store.len()
             )));
         }
+        if self.store.get(&submission.id).is_some() {
+            return Err(Refusal::Conflict(format!(
+                "job {} is here already",
+                submission.id
+            )));
+        }
         let job = Job {
             id: submission.id,
             input: submission.input,

@@ -1,9 +1,10 @@
-//! The client and worker contracts over real HTTP.
+//! The platform's client and worker contracts over real HTTP.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::time::Duration;
 
 use podwork_platform::Platform;
+use podwork_tests::client;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,7 +23,7 @@ impl Talk {
             .poll_hold(Duration::from_secs(20));
         Self {
             platform: platform.start().await.unwrap(),
-            http: Client::builder().no_proxy().build().unwrap(),
+            http: client(),
         }
     }
 

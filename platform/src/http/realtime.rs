@@ -1,0 +1,53 @@
+//! Realtime calls: a job comes in, and its result goes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use podwork_protocol::limits;
+use podwork_protocol::worker::{Job, Post};
+
+use super::Endpoints;
+use super::body::read;
+use super::client::when_ended;
+use super::reply::Failure;
+use crate::core::Submission;
+
+/// Who calls gets the result at once, and nobody asks for it again.
+const RETENTION: Duration = Duration::from_secs(1);
+
+pub(super) async fn call(
+    State(endpoints): State<Arc<Endpoints>>,
+    body: Body,
+) -> Result<Json<Post>, Failure> {
+    let body = read(body, endpoints.settings().runsync_payload).await?;
+    let job: Job = serde_json::from_slice(&body).map_err(|error| {
+        Failure::bad(format!(
+            "the body is not {{\"id\": …, \"input\": …}}: {error}"
+        ))
+    })?;
+    let hub = endpoints.get(endpoints.default_id())?;
+    let id = job.id.clone();
+    let submission = Submission {
+        id: job.id,
+        input: job.input,
+        extra: job.extra,
+        execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
+        ttl: limits::DEFAULT_TTL,
+        retention: RETENTION,
+    };
+    hub.change(|endpoint, now| endpoint.submit(submission, now))?;
+    match when_ended(&hub, &id, limits::DEFAULT_TTL).await {
+        Some(ended) => {
+            let ended = ended?;
+            Ok(Json(Post {
+                output: ended.output,
+                error: ended.error,
+                ..Post::default()
+            }))
+        }
+        None => Err(Failure::closing()),
+    }
+}

@@ -1,0 +1,35 @@
+//! `RUNPOD_REALTIME_PORT`: jobs come by `POST /<endpoint>/realtime`, and the answer is their result.
+
+use podwork_platform::Platform;
+use tracing::info;
+
+use crate::config::Realtime;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::worker::{Settings, Shutdown, StateSource};
+
+use super::work_for;
+
+/// Realtime calls come from outside the container.
+const HOST: &str = "0.0.0.0";
+
+pub(super) async fn run<H: Handler>(
+    mut settings: Settings,
+    source: impl StateSource<H::State>,
+    realtime: &Realtime,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    settings.fix_concurrency(realtime.concurrency);
+    // Its other operations stay on loopback: only realtime calls are for the outside.
+    let platform = Platform::builder().start().await?;
+    let addr = platform
+        .serve_realtime(HOST, realtime.port, &realtime.endpoint_id)
+        .await?;
+    info!(
+        "Serving realtime calls at http://{addr}/{}/realtime.",
+        realtime.endpoint_id
+    );
+    let ended = work_for::<H>(&platform, settings, source, shutdown).await;
+    platform.shutdown().await;
+    ended
+}
