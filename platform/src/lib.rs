@@ -24,11 +24,13 @@
 //! Not there yet: webhooks (handed to the worker, not called), rate limits, keys.
 
 mod core;
+mod endpoints;
 mod error;
 mod http;
 mod hub;
 mod platform;
 mod settings;
+mod submission;
 
 pub use error::Error;
 pub use platform::{Builder, JobEvent, Platform};

@@ -13,10 +13,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{Job, Refusal};
+use crate::endpoints::{Endpoints, is_endpoint_id};
 use crate::error::Error;
-use crate::http::{Endpoints, is_endpoint_id, realtime_router, router, submission_of};
+use crate::http::{realtime_router, router};
 use crate::hub::Hub;
 use crate::settings::Settings;
+use crate::submission::submission_of;
 
 /// How long connections may take to end when the platform shuts down.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);

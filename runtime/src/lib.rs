@@ -58,6 +58,7 @@ pub mod __private;
 mod api;
 mod args;
 mod backoff;
+mod builder;
 mod config;
 mod context;
 mod deliver;
@@ -78,6 +79,7 @@ mod worker;
 pub use std::process::ExitCode;
 
 pub use async_stream::{stream, try_stream};
+pub use builder::{Worker, run};
 pub use context::Context;
 pub use error::Error;
 pub use failure::{HandlerError, Result};
@@ -160,7 +162,12 @@ pub use handler::{Handler, Input, Output};
 /// # });
 /// ```
 pub use podwork_macros::handler;
-pub use worker::{Async, Fallible, Given, NoState, Plain, Setup, StateSource, Worker, run};
+
+/// How a worker comes by its state: the traits behind [`Worker::state`] and [`Worker::setup`], for code that is generic
+/// over workers.
+pub mod state {
+    pub use crate::worker::{Async, Fallible, Given, NoState, Plain, Setup, StateSource};
+}
 
 /// This crate's version, as the worker reports it to the platform.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,6 +1,7 @@
 //! Workers in the test's own process.
 
-use podwork::{Error, Handler, StateSource, Worker};
+use podwork::state::StateSource;
+use podwork::{Error, Handler, Worker};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

@@ -201,7 +201,9 @@ async fn scenario(name: &str) -> Recorded {
     seen.into_iter().find(wanted).unwrap()
 }
 
-fn with<H: podwork::Handler, S: podwork::StateSource<H::State>>(worker: Worker<H, S>) -> Starter {
+fn with<H: podwork::Handler, S: podwork::state::StateSource<H::State>>(
+    worker: Worker<H, S>,
+) -> Starter {
     Box::new(|platform| start(worker, platform.env("golden-worker")))
 }
 

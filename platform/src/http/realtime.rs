@@ -9,11 +9,11 @@ use axum::extract::State;
 use podwork_protocol::limits;
 use podwork_protocol::worker::{Job, Post};
 
-use super::Endpoints;
 use super::body::read;
 use super::client::when_ended;
 use super::reply::Failure;
 use crate::core::Submission;
+use crate::endpoints::Endpoints;
 
 /// Who calls gets the result at once, and nobody asks for it again.
 const RETENTION: Duration = Duration::from_secs(1);

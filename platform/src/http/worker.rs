@@ -11,9 +11,9 @@ use podwork_protocol::worker::{Job, Post, StopSignals};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::Endpoints;
 use super::body::{json_or_undo, read};
 use super::reply::Failure;
+use crate::endpoints::Endpoints;
 use crate::hub::Hub;
 
 type Answer<T> = Result<T, Failure>;

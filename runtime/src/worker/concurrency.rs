@@ -9,7 +9,7 @@ use crate::failure::HandlerError;
 use super::pull::Concurrency;
 
 /// The same number always.
-pub(super) struct Fixed(pub(super) usize);
+pub(crate) struct Fixed(pub(crate) usize);
 
 impl Concurrency for Fixed {
     fn next(&mut self, _: usize) -> usize {
@@ -18,7 +18,7 @@ impl Concurrency for Fixed {
 }
 
 /// What a callback of the user's says.
-pub(super) struct Asked<F>(pub(super) F);
+pub(crate) struct Asked<F>(pub(crate) F);
 
 impl<F: FnMut(usize) -> usize + Send> Concurrency for Asked<F> {
     fn next(&mut self, current: usize) -> usize {

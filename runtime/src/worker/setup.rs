@@ -41,11 +41,11 @@ impl<S> std::fmt::Debug for Given<S> {
 }
 
 impl<S: Send + 'static> Given<S> {
-    pub(super) fn ready(state: S) -> Self {
+    pub(crate) fn ready(state: S) -> Self {
         Self(Box::new(|| futures::future::ready(Ok(state)).boxed()))
     }
 
-    pub(super) fn setup<M>(setup: impl Setup<S, M>) -> Self {
+    pub(crate) fn setup<M>(setup: impl Setup<S, M>) -> Self {
         Self(Box::new(|| {
             AssertUnwindSafe(setup.run())
                 .catch_unwind()

@@ -1,0 +1,303 @@
+//! The worker's builder, and the ways to start it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use podwork_protocol::env;
+
+use crate::args::Args;
+use crate::config::{Config, Realtime};
+use crate::error::Error;
+use crate::failure::note_panics;
+use crate::handler::Handler;
+use crate::job::Options;
+use crate::logging;
+use crate::worker::{Asked, Fixed, Given, NoState, Settings, Setup, Shutdown, StateSource, work};
+
+/// How long running jobs may go on once the worker was told to end: as long as the platform lets a job run by default.
+const DEFAULT_GRACE: Duration = Duration::from_mins(10);
+
+/// A worker, ready to be told how to work, and then to run.
+///
+/// ```no_run
+/// use podwork::{Context, Result, Worker, handler};
+///
+/// struct Model;
+///
+/// impl Model {
+///     fn load() -> Result<Self> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// #[handler]
+/// async fn caption(prompt: String, model: &Model, cx: Context) -> Result<String> {
+///     cx.progress("thinking");
+///     Ok(prompt)
+/// }
+///
+/// fn main() -> podwork::ExitCode {
+///     Worker::new::<caption>().setup(Model::load).concurrency(4).run()
+/// }
+/// ```
+#[must_use = "a worker does nothing until it is run"]
+pub struct Worker<H = (), S = NoState> {
+    source: S,
+    settings: Settings,
+    env: HashMap<String, String>,
+    handler: PhantomData<fn() -> H>,
+}
+
+impl<H, S> std::fmt::Debug for Worker<H, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker that serves jobs with the handler `H`, one at a time.
+    pub fn new<H: Handler>() -> Worker<H> {
+        Worker {
+            source: NoState,
+            settings: Settings {
+                concurrency: Box::new(Fixed(1)),
+                options: Options::default(),
+                error_details: false,
+                grace: DEFAULT_GRACE,
+            },
+            env: HashMap::new(),
+            handler: PhantomData,
+        }
+    }
+}
+
+impl<H: Handler> Worker<H> {
+    /// Gives the handler its state.
+    pub fn state(self, state: H::State) -> Worker<H, Given<H::State>> {
+        self.with_source(Given::ready(state))
+    }
+
+    /// Has `setup` make the handler's state, once, before the first job is taken. It may be async, and it may fail:
+    /// then the worker logs why, reports itself unhealthy and exits with 1. A function that is not async runs on a
+    /// thread for blocking work.
+    pub fn setup<M>(self, setup: impl Setup<H::State, M>) -> Worker<H, Given<H::State>> {
+        self.with_source(Given::setup(setup))
+    }
+
+    fn with_source<S>(self, source: S) -> Worker<H, S> {
+        Worker {
+            source,
+            settings: self.settings,
+            env: self.env,
+            handler: PhantomData,
+        }
+    }
+}
+
+impl<H: Handler, S> Worker<H, S> {
+    /// How many jobs run at once; 1 unless it is set. 0 counts as 1.
+    pub fn concurrency(mut self, jobs: usize) -> Self {
+        self.settings.concurrency = Box::new(Fixed(jobs));
+        self
+    }
+
+    /// Asks `limit` before each take how many jobs may run at once, telling it the present number. It grows at once
+    /// and shrinks as jobs end. A callback that panics or says 0 is warned about, and the present number stays.
+    pub fn concurrency_with(mut self, limit: impl FnMut(usize) -> usize + Send + 'static) -> Self {
+        self.settings.concurrency = Box::new(Asked(limit));
+        self
+    }
+
+    /// Whether the final output of a streaming handler repeats all its chunks as a list, so that `/status` and
+    /// `/runsync` show them; off unless it is set. The list is held in memory until the job ends.
+    pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
+        self.settings.options.aggregate = aggregate;
+        self
+    }
+
+    /// Whether the worker is replaced after every job, as if each had called
+    /// [`refresh_worker`](crate::Context::refresh_worker).
+    pub fn refresh_worker(mut self, refresh: bool) -> Self {
+        self.settings.options.refresh = refresh;
+        self
+    }
+
+    /// How long running jobs may go on once the worker was told to end; 10 minutes unless it is set. What has not
+    /// ended by then fails with an error that says so, and the worker exits with 1.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// Whether error results carry the host's name and the chain of causes; off unless it is set, since clients see
+    /// them. The log always has them.
+    pub fn expose_error_details(mut self, expose: bool) -> Self {
+        self.settings.error_details = expose;
+        self
+    }
+
+    /// Sets variables as if they stood in the environment; they win over it. For tests, which should not write to
+    /// their process's own.
+    pub fn env<K: Into<String>, V: Into<String>>(
+        mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let variables = variables.into_iter();
+        self.env
+            .extend(variables.map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    fn lookup(&self, name: &str) -> Option<String> {
+        self.env
+            .get(name)
+            .cloned()
+            .or_else(|| std::env::var(name).ok())
+    }
+}
+
+impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
+    /// Runs the worker until it is told to end: by SIGTERM or SIGINT, or by a job that has it replaced.
+    ///
+    /// On the platform it pulls jobs. Elsewhere it runs the job of `test_input.json` or `--test_input` on a platform
+    /// of its own, or serves that platform's API with `--rp_serve_api`. Where the platform sets
+    /// `RUNPOD_REALTIME_PORT`, it serves `POST /<endpoint>/realtime` there instead of pulling. It makes the async runtime itself, reads the
+    /// command line and the environment, and writes the log to standard output unless the program has a `tracing`
+    /// subscriber of its own. What keeps it from running is said in one line, and is exit code 1.
+    pub fn run(self) -> ExitCode {
+        let on_platform = self
+            .lookup(env::ENDPOINT_ID)
+            .is_some_and(|id| !id.is_empty());
+        let Err(error) = self.try_run(on_platform) else {
+            return ExitCode::SUCCESS;
+        };
+        if on_platform && tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("{error}");
+        } else {
+            eprintln!("error: {error}");
+        }
+        ExitCode::FAILURE
+    }
+
+    fn try_run(self, on_platform: bool) -> Result<(), Error> {
+        let args = Args::parse(std::env::args_os().skip(1))?;
+        let level = match args.log_level {
+            Some(level) => level,
+            None if args.debugger => tracing::level_filters::LevelFilter::DEBUG,
+            None => logging::level_from(|name| self.lookup(name))?,
+        };
+        logging::init(level, on_platform);
+        note_panics();
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("podwork")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::System {
+                what: "starting the async runtime",
+                source,
+            })?;
+        let ended = runtime.block_on(self.start(args));
+        // A blocking handler that was left behind must not hold up the exit.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn start(self, args: Args) -> Result<(), Error> {
+        let shutdown = Shutdown::default();
+        let signals = shutdown.clone().on_signals();
+        let main = async {
+            let wants_local = args.serve_api || args.test_input.is_some();
+            let config = Config::read(|name| self.lookup(name), H::STREAMS)?;
+            match config.remote.clone() {
+                Some(remote) if !wants_local && config.realtime.is_none() => {
+                    work::<H>(config, remote, self.settings, self.source, shutdown).await
+                }
+                _ => {
+                    let realtime = config.realtime;
+                    run_locally::<H, S>(self.settings, self.source, args, realtime, shutdown).await
+                }
+            }
+        };
+        // Listening goes on beside the work until the work ends; it only ends first when it fails.
+        tokio::pin!(main);
+        tokio::select! {
+            ended = &mut main => ended,
+            listening = signals => {
+                listening?;
+                main.await
+            }
+        }
+    }
+
+    /// Pulls jobs until `shutdown` ends and the jobs at hand are done, on the caller's own async runtime, which must
+    /// be tokio's. It reads the environment, but neither the command line nor signals, and sets up no log.
+    ///
+    /// # Errors
+    /// The environment names no platform or is malformed, the set-up failed, or jobs were left unfinished.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        note_panics();
+        let config = Config::read(|name| self.lookup(name), H::STREAMS)?;
+        let remote = config.remote.clone().ok_or(Error::MissingVariable {
+            variable: env::GET_JOB,
+            because: "jobs are taken from there",
+            expected: "a job-take URL",
+        })?;
+        let told = Shutdown::default();
+        let caller = told.clone().on(shutdown);
+        let main = work::<H>(config, remote, self.settings, self.source, told);
+        tokio::pin!(main);
+        tokio::select! {
+            ended = &mut main => ended,
+            () = caller => main.await,
+        }
+    }
+}
+
+#[cfg(feature = "local")]
+async fn run_locally<H: Handler, S: StateSource<H::State>>(
+    settings: Settings,
+    source: S,
+    args: Args,
+    realtime: Option<Realtime>,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    crate::local::run::<H>(settings, source, args, realtime, shutdown).await
+}
+
+#[cfg(not(feature = "local"))]
+fn run_locally<H: Handler, S: StateSource<H::State>>(
+    _: Settings,
+    _: S,
+    _: Args,
+    _: Option<Realtime>,
+    _: Shutdown,
+) -> impl Future<Output = Result<(), Error>> {
+    futures::future::err(Error::MissingVariable {
+        variable: env::GET_JOB,
+        because: "this worker was built without the local platform (feature `local`)",
+        expected: "a job-take URL",
+    })
+}
+
+/// Runs a worker whose handler needs no state, one job at a time.
+///
+/// ```no_run
+/// #[podwork::handler]
+/// async fn greet(name: String) -> String {
+///     format!("Hello, {name}!")
+/// }
+///
+/// fn main() -> podwork::ExitCode {
+///     podwork::run::<greet>()
+/// }
+/// ```
+pub fn run<H: Handler>() -> ExitCode
+where
+    NoState: StateSource<H::State>,
+{
+    Worker::new::<H>().run()
+}
