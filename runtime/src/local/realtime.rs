@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::worker::{Settings, Shutdown, StateSource};
 
-use super::work_for;
+use super::loopback::work_for;
 
 /// Realtime calls come from outside the container.
 const HOST: &str = "0.0.0.0";

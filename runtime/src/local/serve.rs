@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::worker::{Settings, Shutdown, StateSource};
 
-use super::work_for;
+use super::loopback::work_for;
 
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 8000;

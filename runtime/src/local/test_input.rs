@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::worker::{Settings, Shutdown, StateSource};
 
-use super::work_for;
+use super::loopback::work_for;
 
 const FILE: &str = "test_input.json";
 const FORM: &str = r#"write {"input": …}, with what the handler takes in place of the dots"#;
