@@ -7,3 +7,9 @@ mod workers;
 pub use client::client;
 pub use scripted::{Answer, Recorded, Scripted};
 pub use workers::{Running, start};
+
+/// The README's code, which must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
