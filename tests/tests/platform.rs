@@ -337,6 +337,13 @@ async fn what_is_wrong_is_said_with_the_right_status() {
         ),
         (
             Method::GET,
+            "/v2/local/job-take-batch/w?batch_size=some".to_owned(),
+            String::new(),
+            400,
+            "must be a number of jobs",
+        ),
+        (
+            Method::GET,
             "/nothing".to_owned(),
             String::new(),
             404,

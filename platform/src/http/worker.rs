@@ -39,7 +39,7 @@ pub(super) struct OfJob {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Batch {
-    batch_size: Option<usize>,
+    batch_size: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,7 +64,11 @@ pub(super) async fn take_batch(
     Path(named): Path<OfWorker>,
     Query(batch): Query<Batch>,
 ) -> Answer<Response> {
-    let wanted = batch.batch_size.unwrap_or(1).clamp(1, MOST_JOBS);
+    let wanted = match batch.batch_size.as_deref().map(str::parse::<usize>) {
+        None => 1,
+        Some(Ok(wanted)) => wanted.clamp(1, MOST_JOBS),
+        Some(Err(_)) => return Err(Failure::bad("`batch_size` must be a number of jobs")),
+    };
     let (hub, jobs) = hold_take(&endpoints, &named, wanted).await?;
     if jobs.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
