@@ -159,7 +159,8 @@ impl<H: Handler, S> Worker<H, S> {
     }
 }
 
-impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
+// The bound on `S` stands on each method: so a missing state is said in the words of `StateSource`.
+impl<H: Handler, S> Worker<H, S> {
     /// Runs the worker until it is told to end: by SIGTERM or SIGINT, or by a job that has it replaced.
     ///
     /// On the platform it pulls jobs. Elsewhere it runs the job of `test_input.json` or `--test_input` on a platform
@@ -167,7 +168,10 @@ impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
     /// `RUNPOD_REALTIME_PORT`, it serves `POST /<endpoint>/realtime` there instead of pulling. It makes the async runtime itself, reads the
     /// command line and the environment, and writes the log to standard output unless the program has a `tracing`
     /// subscriber of its own. What keeps it from running is said in one line, and is exit code 1.
-    pub fn run(self) -> ExitCode {
+    pub fn run(self) -> ExitCode
+    where
+        S: StateSource<H::State>,
+    {
         let on_platform = self
             .lookup(env::ENDPOINT_ID)
             .is_some_and(|id| !id.is_empty());
@@ -182,7 +186,10 @@ impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
         ExitCode::FAILURE
     }
 
-    fn try_run(self, on_platform: bool) -> Result<(), Error> {
+    fn try_run(self, on_platform: bool) -> Result<(), Error>
+    where
+        S: StateSource<H::State>,
+    {
         let args = Args::parse(std::env::args_os().skip(1))?;
         let level = match args.log_level {
             Some(level) => level,
@@ -206,7 +213,10 @@ impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
         ended
     }
 
-    async fn start(self, args: Args) -> Result<(), Error> {
+    async fn start(self, args: Args) -> Result<(), Error>
+    where
+        S: StateSource<H::State>,
+    {
         let shutdown = Shutdown::default();
         let signals = shutdown.clone().on_signals();
         let main = async {
@@ -238,7 +248,10 @@ impl<H: Handler, S: StateSource<H::State>> Worker<H, S> {
     ///
     /// # Errors
     /// The environment names no platform or is malformed, the set-up failed, or jobs were left unfinished.
-    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
+    where
+        S: StateSource<H::State>,
+    {
         note_panics();
         let config = Config::read(|name| self.lookup(name), H::STREAMS)?;
         let remote = config.remote.clone().ok_or(Error::MissingVariable {
