@@ -1,5 +1,6 @@
 //! Delivery: one job's outbox, emptied in order into posts.
 
+use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ impl Delivery {
         let mut refusal = None;
         loop {
             match outbox.next().await {
-                Message::Progress(progress) => self.progress(job_id, progress).await,
+                Message::Progress(progress) => self.progress(job_id, progress, outbox).await,
                 Message::Chunk(_) if refusal.is_some() => {}
                 Message::Chunk(chunk) => {
                     if let Err(failure) = self.chunk(job_id, chunk).await {
@@ -53,15 +54,16 @@ impl Delivery {
         }
     }
 
-    async fn progress(&self, job_id: &str, progress: Box<RawValue>) {
+    /// Posts a progress update until it is accepted, or there is something newer to say.
+    async fn progress(&self, job_id: &str, progress: Box<RawValue>, outbox: &Outbox) {
         let body = encode(&Post {
             status: Some(JobStatus::InProgress.to_string()),
             output: Some(progress),
             ..Post::default()
         });
-        // A progress update is worth one try: the next one, or the end, says more.
-        if let Err(trouble) = self.api.post_result(job_id, false, body).await {
-            debug!("a progress update was not accepted: {}", why(&trouble));
+        let post = || self.api.post_result(job_id, false, body.clone());
+        if let Err(why) = self.persist(post, || outbox.ready()).await {
+            debug!("a progress update was not accepted: {why}");
         }
     }
 
@@ -74,7 +76,7 @@ impl Delivery {
             output: Some(chunk),
             ..Post::default()
         });
-        self.persist(|| self.api.post_chunk(job_id, body.clone()))
+        self.persist(|| self.api.post_chunk(job_id, body.clone()), pending)
             .await
             .map_err(|why| {
                 HandlerError::new(
@@ -131,8 +133,11 @@ impl Delivery {
         };
         let body = encode(&post);
         drop(post);
-        self.persist(|| self.api.post_result(job_id, self.streams, body.clone()))
-            .await
+        self.persist(
+            || self.api.post_result(job_id, self.streams, body.clone()),
+            pending,
+        )
+        .await
     }
 
     /// The error as the wire has it: JSON text in a string.
@@ -142,10 +147,16 @@ impl Delivery {
         Value::String(serde_json::to_string(&report).unwrap_or_default())
     }
 
-    /// Makes a call until it is accepted, refused for good, or past its deadline; then says why.
-    async fn persist<F>(&self, mut call: impl FnMut() -> F) -> Result<(), String>
+    /// Makes a call until it is accepted, refused for good, past its deadline, or moot; then says why. Only the pause
+    /// before another try is cut short by `moot`: a post on its way could still overtake what follows it.
+    async fn persist<F, M>(
+        &self,
+        mut call: impl FnMut() -> F,
+        moot: impl Fn() -> M,
+    ) -> Result<(), String>
     where
         F: Future<Output = Result<(), Trouble>>,
+        M: Future<Output = ()>,
     {
         let started = Instant::now();
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
@@ -162,7 +173,9 @@ impl Delivery {
                         "a post was not accepted, next try in {} ms: {why}",
                         delay.as_millis()
                     );
-                    tokio::time::sleep(delay).await;
+                    if tokio::time::timeout(delay, moot()).await.is_ok() {
+                        return Err(format!("{why}; there is news to tell instead"));
+                    }
                 }
             }
         }
@@ -172,12 +185,6 @@ impl Delivery {
 fn encode(post: &Post) -> Bytes {
     // Raw JSON and strings always serialise.
     serde_json::to_vec(post).unwrap_or_default().into()
-}
-
-fn why(trouble: &Trouble) -> &str {
-    match trouble {
-        Trouble::Passing { why, .. } | Trouble::Refused { why, .. } => why,
-    }
 }
 
 fn too_large(what: &str, size: usize, limit: usize) -> HandlerError {

@@ -206,6 +206,32 @@ async fn progress_never_follows_the_final() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn progress_is_tried_again_until_there_is_news() {
+    let faults = |request: &Recorded, before: usize| match (request.call(), before) {
+        ("job-done", 0 | 1) => Answer::Status(500),
+        _ => Answer::Status(200),
+    };
+    let platform = Scripted::start(handing_out(vec![job("j", Value::Null)], faults)).await;
+    let worker = start(Worker::new::<until_stopped>(), platform.env("w"));
+    let posts = platform.until("job-done", |posts| posts.len() == 3).await;
+    assert!(posts.iter().all(|post| post.json()["output"] == "waiting"));
+    drop(worker);
+
+    // Here the end is the news.
+    let never = |request: &Recorded, _: usize| match request.call() {
+        "job-done" if request.json()["status"] == "IN_PROGRESS" => Answer::Status(500),
+        _ => Answer::Status(200),
+    };
+    let platform = Scripted::start(handing_out(vec![job("j", Value::Null)], never)).await;
+    let worker = start(Worker::new::<mixed>(), platform.env("w"));
+    let is_final = |post: &Recorded| post.json()["output"] == "done";
+    platform
+        .until("job-done", |posts| posts.last().is_some_and(is_final))
+        .await;
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_posted_for_a_stopped_job_and_its_sibling_goes_on() {
     let jobs = json!([job("stopped", Value::Null), job("other", Value::Null)]);
     let (tell, told) = tokio::sync::watch::channel(false);
