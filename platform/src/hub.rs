@@ -115,16 +115,8 @@ impl Hub {
         mut attempt: impl FnMut(&Self) -> Result<Option<T>, Refusal>,
     ) -> Option<Result<T, Refusal>> {
         let watch = Watch::of(self, id);
-        let trying = async {
-            loop {
-                let changed = watch.notify.notified();
-                if let Some(answer) = attempt(self).transpose() {
-                    return answer;
-                }
-                changed.await;
-            }
-        };
-        self.closing.run_until_cancelled(trying).await
+        self.until(&watch.notify, || attempt(self).transpose())
+            .await
     }
 
     /// Tries until there is an answer, again whenever a job came into the queue; `None` once the platform closes.
@@ -132,15 +124,7 @@ impl Hub {
         &self,
         mut attempt: impl FnMut(&Self) -> Option<T>,
     ) -> Option<T> {
-        let trying = async {
-            loop {
-                if let Some(answer) = attempt(self) {
-                    return answer;
-                }
-                self.queued.notified().await;
-            }
-        };
-        self.closing.run_until_cancelled(trying).await
+        self.until(&self.queued, || attempt(self)).await
     }
 
     /// Tries until there is an answer, again whenever there is a job to stop; `None` once the platform closes.
@@ -148,13 +132,18 @@ impl Hub {
         &self,
         mut attempt: impl FnMut(&Self) -> Option<T>,
     ) -> Option<T> {
+        self.until(&self.stops, || attempt(self)).await
+    }
+
+    async fn until<T>(&self, notify: &Notify, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         let trying = async {
             loop {
-                let stops = self.stops.notified();
-                if let Some(answer) = attempt(self) {
+                // Before the attempt: what changes meanwhile is not missed.
+                let changed = notify.notified();
+                if let Some(answer) = attempt() {
                     return answer;
                 }
-                stops.await;
+                changed.await;
             }
         };
         self.closing.run_until_cancelled(trying).await
