@@ -64,7 +64,12 @@ fn thumbnail(request: Request) -> Result<Thumbnail> {
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
 
-    let small = reader.decode()?.thumbnail(request.width, request.height);
+    let picture = reader.decode()?;
+    // Never larger than it came: the box is the client's word, and memory for it would have no limit.
+    let small = picture.thumbnail(
+        request.width.min(picture.width()),
+        request.height.min(picture.height()),
+    );
     let mut encoded = Cursor::new(Vec::new());
     small.write_to(&mut encoded, format)?;
     let encoded = encoded.into_inner();
@@ -111,6 +116,21 @@ mod tests {
         let decoded =
             image::load_from_memory(&STANDARD.decode(made.image_base64).unwrap()).unwrap();
         assert_eq!(decoded.width(), 16);
+    }
+
+    #[test]
+    fn enlarges_nothing() {
+        let mut png = Cursor::new(Vec::new());
+        image::DynamicImage::new_rgb8(4, 2)
+            .write_to(&mut png, ImageFormat::Png)
+            .unwrap();
+        let made = thumbnail(Request {
+            source: Source::ImageBase64(STANDARD.encode(png.into_inner())),
+            width: 600,
+            height: 600,
+        })
+        .unwrap();
+        assert_eq!((made.width, made.height), (4, 2));
     }
 
     #[test]
