@@ -2,9 +2,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Error;
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
-use syn::{Error, Type};
 
 use crate::parse::{Handler, Parsed};
 use crate::signature::{Argument, Mode, Reading};
@@ -81,7 +81,6 @@ fn call(handler: &Handler) -> TokenStream {
         awaited,
         mode,
         arguments,
-        returned,
         output,
         output_span,
         ..
@@ -95,8 +94,10 @@ fn call(handler: &Handler) -> TokenStream {
     let wait = awaited.then(|| quote_spanned!(at_name=> .await));
     let called = quote_spanned!(at_name=> #(#decode)* let output = #name(#(#arguments),*) #wait;);
 
-    let returned = or_inferred(returned.as_ref(), at_output);
-    let output = or_inferred(output.as_ref(), at_output);
+    let output = output
+        .as_ref()
+        .map_or_else(|| quote_spanned!(at_output=> _), ToTokens::to_token_stream);
+    // All of a part's tokens have one span: rustc then takes what fails in several of its steps for one error.
     let (kind, shape, drive) = match mode {
         None => (
             TokenStream::new(),
@@ -104,20 +105,23 @@ fn call(handler: &Handler) -> TokenStream {
             quote_spanned!(at_name=> encode(output)),
         ),
         Some(Mode::Stream) => (
-            quote_spanned!(at_output=> let output = ::podwork::__private::stream::<#returned>(output);),
+            quote_spanned!(at_output=> let output = ::podwork::__private::stream(output);),
             quote_spanned!(at_output=> stream_shape(&output)),
-            quote_spanned!(at_name=> ::podwork::__private::drive_stream(output, call, encode).await),
+            quote_spanned!(at_output=> ::podwork::__private::drive_stream(output, call, encode).await),
         ),
         Some(Mode::Iterator) => (
-            quote_spanned!(at_output=> let output = ::podwork::__private::iterator::<#returned>(output);),
+            quote_spanned!(at_output=> let output = ::podwork::__private::iterator(output);),
             quote_spanned!(at_output=> iterator_shape(&output)),
-            quote_spanned!(at_name=> ::podwork::__private::drive_iterator(output, call, encode)),
+            quote_spanned!(at_output=> ::podwork::__private::drive_iterator(output, call, encode)),
         ),
+    };
+    let encoder = quote_spanned! {at_output=>
+        let encode = ::podwork::__private::#shape.tag().encoder::<#output>();
     };
     let body = quote_spanned! {at_name=>
         #called
         #kind
-        let encode = ::podwork::__private::#shape.tag().encoder::<#output>();
+        #encoder
         #drive
     };
     if *awaited || *mode == Some(Mode::Stream) {
@@ -125,10 +129,6 @@ fn call(handler: &Handler) -> TokenStream {
     } else {
         quote_spanned!(at_name=> ::podwork::__private::blocking::<Self>(call, |call| { #body }))
     }
-}
-
-fn or_inferred(ty: Option<&Type>, span: Span) -> TokenStream {
-    ty.map_or_else(|| quote_spanned!(span=> _), ToTokens::to_token_stream)
 }
 
 /// Gets ready what an argument needs.

@@ -26,9 +26,7 @@ pub(crate) struct Reading {
     pub(crate) state: Option<Type>,
     /// In the order of the parameters.
     pub(crate) arguments: Vec<Argument>,
-    /// The return type, if it can be said again inside another function.
-    pub(crate) returned: Option<Type>,
-    /// Likewise the type of the output, or of one item of a stream.
+    /// The type of the output, or of one item of a stream, if it can be said again inside another function.
     pub(crate) output: Option<Type>,
     /// Where the return type stands, else the name.
     pub(crate) output_span: Span,
@@ -64,7 +62,6 @@ pub(crate) fn read(sig: &Signature, mode: Option<Mode>, errors: &mut Errors) -> 
         output: mode
             .map_or_else(|| Some(returned.clone()), |_| item(returned))
             .filter(can_be_repeated),
-        returned: Some(returned.clone()).filter(can_be_repeated),
         output_span,
     }
 }

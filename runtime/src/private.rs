@@ -31,14 +31,36 @@ pub fn blocking<H: Handler>(call: Call<H::State>, work: fn(Call<H::State>) -> Ou
 
 /// A stream, as the handler's signature promises one. This is the one place to complain if it is none, hence the new
 /// type, which is sure to be a stream.
-pub fn stream<S: Stream>(stream: S) -> impl Stream<Item = S::Item> {
+pub fn stream<S: Streams>(stream: S) -> impl Stream<Item = S::Item> {
     stream
 }
 
+/// What `#[handler(stream)]` takes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stream",
+    label = "not `futures::Stream`",
+    note = "return a stream, or write `#[handler]` without `stream` if this is the handler's one output"
+)]
+pub trait Streams: Stream {}
+
+#[diagnostic::do_not_recommend]
+impl<S: Stream> Streams for S {}
+
 /// An iterator, as the handler's signature promises one; see [`stream`].
-pub fn iterator<I: IntoIterator>(items: I) -> impl Iterator<Item = I::Item> {
+pub fn iterator<I: Iterates>(items: I) -> impl Iterator<Item = I::Item> {
     items.into_iter()
 }
+
+/// What `#[handler(iterator)]` takes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an iterator",
+    label = "not `IntoIterator`",
+    note = "return an iterator, or write `#[handler]` without `iterator` if this is the handler's one output"
+)]
+pub trait Iterates: IntoIterator {}
+
+#[diagnostic::do_not_recommend]
+impl<I: IntoIterator> Iterates for I {}
 
 /// The type of an output, from which its [tag](PlainShape) is told: a `Result`, or anything else.
 ///
@@ -197,4 +219,72 @@ fn closed(_: Closed) -> HandlerError {
 
 fn all_chunks(chunks: Chunks) -> Outcome {
     encode::<Vec<Box<RawValue>>>(&chunks.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use podwork_protocol::worker::Job;
+    use serde_json::{Map, json};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::context::Context;
+    use crate::outbox::{MAX_CHUNKS, Outbox};
+
+    fn call() -> (Call<()>, Arc<Outbox>, CancellationToken) {
+        let outbox = Arc::new(Outbox::default());
+        let cancelled = CancellationToken::new();
+        let job = Job {
+            id: "test".to_owned(),
+            input: to_raw_value(&json!(null)).unwrap(),
+            extra: Map::new(),
+        };
+        let context = Context::new(
+            Arc::new(job),
+            Arc::clone(&outbox),
+            cancelled.clone(),
+            tracing::Span::none(),
+        );
+        let chunks = Chunks::new(Arc::clone(&outbox), false);
+        (Call::new(context, Arc::new(()), chunks), outbox, cancelled)
+    }
+
+    #[tokio::test]
+    async fn an_endless_iterator_ends_when_its_job_is_stopped() {
+        // Nobody empties the outbox, so the thread waits for room when the stop comes.
+        let (call, _outbox, cancelled) = call();
+        let (made, mut seen) = tokio::sync::watch::channel(0);
+        let items = (1..).inspect(move |n| made.send(*n).unwrap());
+        let thread = tokio::task::spawn_blocking(|| {
+            let encode = shape(&0).tag().encoder::<usize>();
+            drive_iterator(items, call, encode)
+        });
+        seen.wait_for(|n| *n > MAX_CHUNKS).await.unwrap();
+        cancelled.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(5), thread).await;
+        assert_eq!(ended.unwrap().unwrap().unwrap_err().kind(), "closed");
+    }
+
+    #[tokio::test]
+    async fn an_endless_stream_ends_when_its_chunks_are_refused() {
+        let (call, outbox, _cancelled) = call();
+        outbox.close();
+        let encode = shape(&0).tag().encoder::<u32>();
+        let ended = drive_stream(futures::stream::repeat(1), call, encode).await;
+        assert_eq!(ended.unwrap_err().kind(), "closed");
+    }
+
+    #[test]
+    fn a_result_is_one_whatever_is_in_it() {
+        struct NoOutput;
+
+        // Types that miss every bound: the tag goes by the shape alone.
+        let _: Fallible = shape(&Ok::<NoOutput, NoOutput>(NoOutput)).tag();
+        let _: Fallible = stream_shape(&futures::stream::empty::<crate::Result<NoOutput>>()).tag();
+        let _: Plain = shape(&NoOutput).tag();
+        let _: Plain = iterator_shape(&[Some(1)].into_iter()).tag();
+    }
 }
