@@ -45,6 +45,7 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
         .map_or_else(|| quote!(()), ToTokens::to_token_stream);
     let text = name.unraw().to_string();
     let streams = reading.mode.is_some();
+    let join = reading.join;
     let call = if broken {
         quote!(::core::unreachable!())
     } else {
@@ -64,6 +65,7 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
                 type State = #state;
                 const NAME: &'static str = #text;
                 const STREAMS: bool = #streams;
+                const JOIN: bool = #join;
 
                 fn call(call: ::podwork::__private::Call<Self::State>) -> ::podwork::__private::Reply {
                     #[allow(unused_imports)]

@@ -1,7 +1,9 @@
-//! The attribute `#[handler]` of the crate [`podwork`](https://docs.rs/podwork). Use it from there.
+//! The attributes `#[handler]` and `#[fitness_check]` of the crate [`podwork`](https://docs.rs/podwork). Use them from
+//! there.
 
 mod errors;
 mod expand;
+mod fitness;
 mod parse;
 mod signature;
 
@@ -22,4 +24,12 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(&parse::parse(arguments.into(), item.into())).into()
+}
+
+/// # What it refuses
+///
+/// Parameters; a generic function, a method, an `unsafe` or `extern` one. Each is a compile error at that place.
+#[proc_macro_attribute]
+pub fn fitness_check(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    fitness::expand(&arguments.into(), &item.into()).into()
 }

@@ -10,7 +10,7 @@ use syn::{
 };
 
 use crate::errors::Errors;
-use crate::signature::{self, Mode, Reading};
+use crate::signature::{self, Mode, Options, Reading};
 
 /// The item under the attribute.
 pub(crate) struct Parsed {
@@ -68,8 +68,8 @@ pub(crate) fn parse(arguments: TokenStream, item: TokenStream) -> Parsed {
         }
     };
     let mut errors = Errors::default();
-    let mode = errors.take(mode(arguments)).flatten();
-    let reading = signature::read(&function.sig, mode, &mut errors);
+    let options = errors.take(options(arguments)).unwrap_or_default();
+    let reading = signature::read(&function.sig, options, &mut errors);
 
     // Compiled, the function would bring errors of its own for the one mistake.
     let yields = bare_yield(&function.body);
@@ -121,29 +121,34 @@ fn not_a_function(item: &TokenStream) -> Option<Error> {
 }
 
 /// Reads the attribute's own arguments.
-fn mode(arguments: TokenStream) -> syn::Result<Option<Mode>> {
+fn options(arguments: TokenStream) -> syn::Result<Options> {
     let arguments = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(arguments)?;
-    let mut mode = None;
+    let mut options = Options::default();
     for argument in &arguments {
-        let found = match argument {
+        let mode = match argument {
+            Meta::Path(path) if path.is_ident("join") => {
+                options.join = Some(path.clone());
+                continue;
+            }
             Meta::Path(path) if path.is_ident("stream") => Mode::Stream,
             Meta::Path(path) if path.is_ident("iterator") => Mode::Iterator,
             _ => {
                 return Err(Error::new_spanned(
                     argument,
                     "`#[handler]` knows no such argument; it knows `stream` (the function returns a stream) and \
-                     `iterator` (the function returns an iterator), for return types that do not show it",
+                     `iterator` (the function returns an iterator), for return types that do not show it, and `join` \
+                     (chunks that wait together are posted as one)",
                 ));
             }
         };
-        if mode.replace(found).is_some() {
+        if options.mode.replace(mode).is_some() {
             return Err(Error::new_spanned(
                 argument,
                 "a handler returns a stream or an iterator, not both: keep one of the arguments",
             ));
         }
     }
-    Ok(mode)
+    Ok(options)
 }
 
 /// The first `yield` that no macro such as `stream!` takes care of.

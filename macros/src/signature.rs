@@ -5,8 +5,8 @@ use quote::ToTokens;
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{
-    FnArg, GenericArgument, GenericParam, Lifetime, PatType, PathArguments, ReturnType, Safety,
-    Signature, Type, TypeImplTrait, TypeParamBound, TypeReference,
+    FnArg, GenericArgument, GenericParam, Lifetime, PatType, Path, PathArguments, ReturnType,
+    Safety, Signature, Type, TypeImplTrait, TypeParamBound, TypeReference,
 };
 
 use crate::errors::Errors;
@@ -18,11 +18,21 @@ pub(crate) enum Mode {
     Iterator,
 }
 
+/// What stands in the attribute's brackets.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) mode: Option<Mode>,
+    /// `join`, where it stands.
+    pub(crate) join: Option<Path>,
+}
+
 /// A signature, understood.
 pub(crate) struct Reading {
     pub(crate) awaited: bool,
     /// Many outputs, and how they come; one if `None`.
     pub(crate) mode: Option<Mode>,
+    /// Chunks that wait together may be posted as one.
+    pub(crate) join: bool,
     pub(crate) state: Option<Type>,
     /// In the order of the parameters.
     pub(crate) arguments: Vec<Argument>,
@@ -39,8 +49,8 @@ pub(crate) enum Argument {
     Context(Type),
 }
 
-pub(crate) fn read(sig: &Signature, mode: Option<Mode>, errors: &mut Errors) -> Reading {
-    check_function(sig, errors);
+pub(crate) fn read(sig: &Signature, options: Options, errors: &mut Errors) -> Reading {
+    check_function("handler", sig, errors);
     let arguments = arguments(sig, errors);
     let state = arguments.iter().find_map(|argument| match argument {
         Argument::State(state) => Some(state.clone()),
@@ -53,10 +63,17 @@ pub(crate) fn read(sig: &Signature, mode: Option<Mode>, errors: &mut Errors) -> 
     };
     let opaque = Opaque::of(returned);
     check_opaque(returned, opaque, errors);
-    let mode = resolve_mode(sig, returned, mode, opaque, errors);
+    let mode = resolve_mode(sig, returned, options.mode, opaque, errors);
+    if let (Some(join), None) = (&options.join, mode) {
+        errors.add(
+            join,
+            "`join` is for handlers that yield chunks, and this one has one output: leave it out",
+        );
+    }
     Reading {
         awaited: sig.asyncness.is_some(),
         mode,
+        join: options.join.is_some(),
         state,
         arguments,
         output: mode
@@ -66,36 +83,50 @@ pub(crate) fn read(sig: &Signature, mode: Option<Mode>, errors: &mut Errors) -> 
     }
 }
 
-fn check_function(sig: &Signature, errors: &mut Errors) {
+/// Finds what the runtime could not call; `what` it is: a handler, or another function of the user's.
+pub(crate) fn check_function(what: &str, sig: &Signature, errors: &mut Errors) {
     if let Some(receiver) = sig.receiver() {
+        let instead = match what {
+            "handler" => ", and take what `self` holds as the worker's state, `&S`",
+            _ => "",
+        };
         errors.add(
             receiver,
-            "a handler is a free function, as there is no object for the runtime to call it on: move it out of the \
-             `impl`, and take what `self` holds as the worker's state, `&S`",
+            &format!(
+                "a {what} is a free function, as there is no object for the runtime to call it on: move it out of the \
+                 `impl`{instead}"
+            ),
         );
     }
     for parameter in &sig.generics.params {
         if !matches!(parameter, GenericParam::Lifetime(_)) {
             errors.add(
                 parameter,
-                "a handler cannot be generic, as nobody would say which type is meant when a job comes: write the \
-                 concrete type",
+                &format!(
+                    "a {what} cannot be generic, as nobody would say which type is meant when it is called: write \
+                     the concrete type"
+                ),
             );
         }
     }
     if let Safety::Unsafe(unsafety) = &sig.safety {
         errors.add(
             unsafety,
-            "a handler cannot be `unsafe`, as the runtime cannot keep promises about its input: make it a safe \
-             function with an `unsafe` block inside",
+            &format!(
+                "a {what} cannot be `unsafe`, as the runtime cannot keep promises for it: make it a safe function \
+                 with an `unsafe` block inside"
+            ),
         );
     }
     if let Some(abi) = &sig.abi {
-        errors.add(abi, "a handler is called from Rust: leave out the `extern`");
+        errors.add(
+            abi,
+            &format!("a {what} is called from Rust: leave out the `extern`"),
+        );
     } else if let Some(variadic) = &sig.variadic {
         errors.add(
             variadic,
-            "a handler takes one input: write a type for it, such as `Vec<T>`",
+            &format!("a {what} takes no such list: write a type for it, such as `Vec<T>`"),
         );
     }
 }

@@ -28,3 +28,13 @@ pub const REALTIME_PORT: &str = "RUNPOD_REALTIME_PORT";
 pub const REALTIME_CONCURRENCY: &str = "RUNPOD_REALTIME_CONCURRENCY";
 /// Appended to the User-Agent as `Integration/<value>`.
 pub const UA_INTEGRATION: &str = "RUNPOD_UA_INTEGRATION";
+/// `true`: the worker does not check memory and disk before it starts.
+pub const SKIP_AUTO_SYSTEM_CHECKS: &str = "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS";
+/// `true`: the worker does not check its GPUs before it starts.
+pub const SKIP_GPU_CHECK: &str = "RUNPOD_SKIP_GPU_CHECK";
+/// Memory that must be available for the worker to start, in GiB.
+pub const MIN_MEMORY_GB: &str = "RUNPOD_MIN_MEMORY_GB";
+/// Disk that must be free for the worker to start, in percent of the whole.
+pub const MIN_DISK_PERCENT: &str = "RUNPOD_MIN_DISK_PERCENT";
+/// How many GPUs the worker's machine gives it.
+pub const GPU_COUNT: &str = "RUNPOD_GPU_COUNT";

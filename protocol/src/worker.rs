@@ -12,6 +12,9 @@ use crate::raw::present;
 
 /// Header that carries the job id on every result, progress update and chunk.
 pub const REQUEST_ID_HEADER: &str = "X-Request-ID";
+/// Header that our workers put on every chunk, beyond the official worker's: the same for each try of one chunk and no
+/// other's, so that a platform which accepted a chunk whose answer was lost can tell that it comes again.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "Idempotency-Key";
 /// Content type of a worker's posts, although their body is JSON text: the official worker sends this one.
 pub const POST_CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 

@@ -5,11 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use podwork_protocol::limits;
 use podwork_protocol::template::Url;
-use podwork_protocol::worker::{POST_CONTENT_TYPE, REQUEST_ID_HEADER, StopSignals, TakenJobs};
+use podwork_protocol::worker::{
+    IDEMPOTENCY_KEY_HEADER, POST_CONTENT_TYPE, REQUEST_ID_HEADER, StopSignals, TakenJobs,
+};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, Response, StatusCode};
 
 use crate::config::Remote;
+use crate::deliver::Posts;
 use crate::error::Error;
 
 /// Longest wait for a take's or stop's answer: longer than any platform holds a poll open, so that it is never our
@@ -23,12 +26,22 @@ const ENVELOPE: usize = 64 * 1024;
 const MAX_PREALLOCATED: usize = limits::RUNSYNC_PAYLOAD + ENVELOPE;
 /// Most that is read of an answer that only explains a refusal, in bytes.
 const MAX_EXPLANATION: usize = 1024;
+/// Most characters of what the platform is told of a failing check.
+const MAX_REASON: usize = 256;
 
 /// The HTTP client of one worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     http: Client,
     remote: Remote,
+}
+
+/// What keeps the worker from its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failing {
+    /// The name of the check that says so.
+    pub(crate) check: String,
+    pub(crate) reason: String,
 }
 
 /// What a take brought.
@@ -165,43 +178,25 @@ impl Api {
         })
     }
 
-    /// Posts a job's result or progress.
-    pub(crate) async fn post_result(
-        &self,
-        job_id: &str,
-        streams: bool,
-        body: Bytes,
-    ) -> Result<(), Trouble> {
-        let url = self.remote.done.job(job_id);
-        self.post(url, job_id, streams, body).await
-    }
-
-    /// Posts one chunk of a job's stream.
-    pub(crate) async fn post_chunk(&self, job_id: &str, body: Bytes) -> Result<(), Trouble> {
-        // Only a worker whose handler streams posts chunks, and such a worker does not start without this URL.
-        let Some(stream) = &self.remote.stream else {
-            return Err(Trouble::Refused {
-                status: StatusCode::NOT_FOUND,
-                why: "no stream URL is configured".to_owned(),
-            });
-        };
-        self.post(stream.job(job_id), job_id, false, body).await
-    }
-
     async fn post(
         &self,
         url: Url,
         job_id: &str,
         streams: bool,
+        key: Option<&str>,
         body: Bytes,
     ) -> Result<(), Trouble> {
         let url = url.with("isStream", if streams { "true" } else { "false" });
-        let response = self
+        let mut request = self
             .http
             .post(url.as_str())
             .header(REQUEST_ID_HEADER, job_id)
             .header(CONTENT_TYPE, POST_CONTENT_TYPE)
-            .timeout(POST_TIMEOUT)
+            .timeout(POST_TIMEOUT);
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY_HEADER, key);
+        }
+        let response = request
             .body(body)
             .send()
             .await
@@ -214,8 +209,13 @@ impl Api {
         Err(Trouble::of(response).await)
     }
 
-    /// Sends a heartbeat with the ids of the jobs held.
-    pub(crate) async fn ping(&self, ids: &[String], timeout: Duration) -> Result<(), Trouble> {
+    /// Sends a heartbeat with the ids of the jobs held, and what is wrong with the worker, if anything is.
+    pub(crate) async fn ping(
+        &self,
+        ids: &[String],
+        failing: Option<&Failing>,
+        timeout: Duration,
+    ) -> Result<(), Trouble> {
         let Some(ping) = &self.remote.ping else {
             return Ok(());
         };
@@ -223,31 +223,14 @@ impl Api {
         if !ids.is_empty() {
             url = url.with("job_id", &ids.join(","));
         }
-        self.send_ping(&url.with("runpod_version", crate::VERSION), timeout)
-            .await
-    }
-
-    /// Tells the platform that this worker cannot work.
-    pub(crate) async fn ping_unhealthy(
-        &self,
-        check: &str,
-        reason: &str,
-        timeout: Duration,
-    ) -> Result<(), Trouble> {
-        let Some(ping) = &self.remote.ping else {
-            return Ok(());
-        };
-        let reason: String = reason.chars().take(256).collect();
-        let url = ping
-            .url()
-            .with("status", "unhealthy")
-            .with("check", check)
-            .with("reason", &reason)
-            .with("runpod_version", crate::VERSION);
-        self.send_ping(&url, timeout).await
-    }
-
-    async fn send_ping(&self, url: &Url, timeout: Duration) -> Result<(), Trouble> {
+        if let Some(Failing { check, reason }) = failing {
+            let reason: String = reason.chars().take(MAX_REASON).collect();
+            url = url
+                .with("status", "unhealthy")
+                .with("check", check)
+                .with("reason", &reason);
+        }
+        let url = url.with("runpod_version", crate::VERSION);
         let ping = self.http.get(url.as_str()).timeout(timeout);
         let response = ping
             .send()
@@ -264,6 +247,25 @@ impl Api {
         self.http
             .get(url.as_str())
             .header(CONTENT_TYPE, "application/json")
+    }
+}
+
+impl Posts for Api {
+    async fn post_result(&self, job_id: &str, streams: bool, body: Bytes) -> Result<(), Trouble> {
+        let url = self.remote.done.job(job_id);
+        self.post(url, job_id, streams, None, body).await
+    }
+
+    async fn post_chunk(&self, job_id: &str, key: &str, body: Bytes) -> Result<(), Trouble> {
+        // Only a worker whose handler streams posts chunks, and such a worker does not start without this URL.
+        let Some(stream) = &self.remote.stream else {
+            return Err(Trouble::Refused {
+                status: StatusCode::NOT_FOUND,
+                why: "no stream URL is configured".to_owned(),
+            });
+        };
+        let url = stream.job(job_id);
+        self.post(url, job_id, false, Some(key), body).await
     }
 }
 

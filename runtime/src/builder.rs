@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use podwork_protocol::env;
+use tokio::runtime::{Builder as Runtime, Handle};
+use tokio::sync::oneshot;
 
 use crate::args::Args;
 use crate::config::{Config, Realtime};
@@ -15,8 +18,17 @@ use crate::failure::note_panics;
 use crate::handler::Handler;
 use crate::job::Options;
 use crate::logging;
-use crate::worker::{Asked, Fixed, Given, NoState, Settings, Setup, Shutdown, StateSource, work};
+use crate::worker::{
+    Asked, Check, FitnessCheck, Fixed, Given, HealthCheck, NoState, Settings, Setup, Shutdown,
+    StateSource, work,
+};
 
+/// How long one post is tried: longer than a platform's redeploy takes.
+const DEFAULT_DELIVERY_DEADLINE: Duration = Duration::from_mins(15);
+/// How long a health check may go on failing.
+const DEFAULT_HEALTH_LIMIT: Duration = Duration::from_mins(1);
+/// Most blocking handlers at once, and other blocking work beside them; a thread is only made when there is work.
+const MOST_BLOCKING_THREADS: usize = 4096;
 /// How long running jobs may go on once the worker was told to end: as long as the platform lets a job run by default.
 const DEFAULT_GRACE: Duration = Duration::from_mins(10);
 
@@ -67,6 +79,11 @@ impl Worker {
                 options: Options::default(),
                 error_details: false,
                 grace: DEFAULT_GRACE,
+                delivery_deadline: DEFAULT_DELIVERY_DEADLINE,
+                fitness: Vec::new(),
+                health: None,
+                health_limit: DEFAULT_HEALTH_LIMIT,
+                breaker: None,
             },
             env: HashMap::new(),
             handler: PhantomData,
@@ -106,6 +123,8 @@ impl<H: Handler, S> Worker<H, S> {
 
     /// Asks `limit` before each take how many jobs may run at once, telling it the present number. It grows at once
     /// and shrinks as jobs end. A callback that panics or says 0 is warned about, and the present number stays.
+    ///
+    /// It is asked on the thread that takes and delivers, so it should return at once.
     pub fn concurrency_with(mut self, limit: impl FnMut(usize) -> usize + Send + 'static) -> Self {
         self.settings.concurrency = Box::new(Asked(limit));
         self
@@ -129,6 +148,69 @@ impl<H: Handler, S> Worker<H, S> {
     /// ended by then fails with an error that says so, and the worker exits with 1.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
+        self
+    }
+
+    /// How long a job may run; as long as the platform lets it, unless this is set. One that takes longer is ended as
+    /// if it had been cancelled, and fails with an error that says so.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.options.timeout = Some(timeout);
+        self
+    }
+
+    /// How long each post is tried while the platform cannot be reached, or is in trouble; 15 minutes unless it is
+    /// set, which is longer than a platform's redeploy takes.
+    pub fn delivery_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.delivery_deadline = deadline;
+        self
+    }
+
+    /// Has the machine checked before the first job is taken: by a function without parameters, async or not, that
+    /// fails with an error or a panic. Its name tells it in the log, and to the platform.
+    ///
+    /// Checks run on the platform only, before the set-up, one after the other: the built-in ones, the functions under
+    /// [`#[fitness_check]`](macro@crate::fitness_check), then these in the order in which they are given. When one
+    /// fails, the worker logs why, reports itself unhealthy and exits with 1.
+    pub fn fitness_check<M>(mut self, name: &str, check: impl Setup<(), M>) -> Self {
+        let check = FitnessCheck::new(name.to_owned(), check);
+        self.settings.fitness.push(check);
+        self
+    }
+
+    /// Asks `check` before each take whether the worker is still able to work: a function of the worker's state, async
+    /// or not, which may block. While it fails, or panics, no job is taken and the heartbeat reports the worker
+    /// unhealthy; once that has gone on for [`health_limit`](Self::health_limit), or the check has not answered for as
+    /// long, the jobs at hand are ended as at a shutdown, and the worker exits with 1.
+    ///
+    /// ```
+    /// # use podwork::{Result, Worker, handler};
+    /// # struct Model;
+    /// # impl Model { fn answers(&self) -> bool { true } }
+    /// # #[handler]
+    /// # async fn caption(prompt: String, model: &Model) -> String { prompt }
+    /// fn answers(model: &Model) -> Result<()> {
+    ///     if model.answers() { Ok(()) } else { Err("the model does not answer".into()) }
+    /// }
+    ///
+    /// let worker = Worker::new::<caption>().state(Model).health(answers);
+    /// ```
+    pub fn health<M>(mut self, check: impl Check<H::State, M>) -> Self {
+        self.settings.health = Some(HealthCheck::new(check));
+        self
+    }
+
+    /// How long the health check may go on failing, or not answering, before the worker ends; 1 minute unless it is
+    /// set.
+    pub fn health_limit(mut self, limit: Duration) -> Self {
+        self.settings.health_limit = limit;
+        self
+    }
+
+    /// Ends the worker once this many jobs in a row panicked or ran out of memory, its own or the GPU's: then it is
+    /// likely the worker that is broken, and not the jobs. It takes no more, reports itself unhealthy, ends those at
+    /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1.
+    pub fn breaker(mut self, jobs: usize) -> Self {
+        self.settings.breaker = Some(jobs.max(1));
         self
     }
 
@@ -199,21 +281,20 @@ impl<H: Handler, S> Worker<H, S> {
         logging::init(level, on_platform);
         note_panics();
 
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("podwork")
-            .enable_all()
-            .build()
-            .map_err(|source| Error::System {
-                what: "starting the async runtime",
-                source,
-            })?;
-        let ended = runtime.block_on(self.start(args));
+        let handlers = started(
+            Runtime::new_multi_thread()
+                .thread_name("podwork")
+                .max_blocking_threads(MOST_BLOCKING_THREADS),
+        )?;
+        let control = started(&mut Runtime::new_current_thread())?;
+        let ended = control.block_on(self.start(args, handlers.handle().clone()));
         // A blocking handler that was left behind must not hold up the exit.
-        runtime.shutdown_background();
+        handlers.shutdown_background();
+        control.shutdown_background();
         ended
     }
 
-    async fn start(self, args: Args) -> Result<(), Error>
+    async fn start(self, args: Args, handlers: Handle) -> Result<(), Error>
     where
         S: StateSource<H::State>,
     {
@@ -224,11 +305,13 @@ impl<H: Handler, S> Worker<H, S> {
             let config = Config::read(|name| self.lookup(name), H::STREAMS)?;
             match config.remote.clone() {
                 Some(remote) if !wants_local && config.realtime.is_none() => {
-                    work::<H>(config, remote, self.settings, self.source, shutdown).await
+                    let (settings, source) = (self.settings, self.source);
+                    work::<H>(config, remote, settings, source, handlers, shutdown).await
                 }
                 _ => {
+                    let (settings, source) = (self.settings, self.source);
                     let realtime = config.realtime;
-                    run_locally::<H, S>(self.settings, self.source, args, realtime, shutdown).await
+                    run_locally::<H, S>(settings, source, args, realtime, handlers, shutdown).await
                 }
             }
         };
@@ -243,11 +326,13 @@ impl<H: Handler, S> Worker<H, S> {
         }
     }
 
-    /// Pulls jobs until `shutdown` ends and the jobs at hand are done, on the caller's own async runtime, which must
-    /// be tokio's. It reads the environment, but neither the command line nor signals, and sets up no log.
+    /// Pulls jobs until `shutdown` ends and the jobs at hand are done. Handlers and the set-up run on the caller's own
+    /// async runtime, which must be tokio's; taking and delivering go on beside it, on a thread of their own. It reads
+    /// the environment, but neither the command line nor signals, and sets up no log. Dropped, it ends at once.
     ///
     /// # Errors
-    /// The environment names no platform or is malformed, the set-up failed, or jobs were left unfinished.
+    /// The environment names no platform or is malformed, a fitness check or the set-up failed, the worker became
+    /// unhealthy, or jobs were left unfinished.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
     where
         S: StateSource<H::State>,
@@ -260,8 +345,33 @@ impl<H: Handler, S> Worker<H, S> {
             expected: "a job-take URL",
         })?;
         let told = Shutdown::default();
+        let _abort = told.abort.clone().drop_guard();
         let caller = told.clone().on(shutdown);
-        let main = work::<H>(config, remote, self.settings, self.source, told);
+        let control = started(&mut Runtime::new_current_thread())?;
+        let (handlers, told) = (Handle::current(), told.clone());
+        let (settings, source) = (self.settings, self.source);
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new()
+            .name("podwork-control".to_owned())
+            .spawn(move || {
+                let work = work::<H>(config, remote, settings, source, handlers, told);
+                let ended = control.block_on(work);
+                control.shutdown_background();
+                // Nobody waits for it any more when `serve` was dropped.
+                let _ = end.send(ended);
+            })
+            .map_err(|source| Error::System {
+                what: "starting the worker's thread",
+                source,
+            })?;
+        let main = async {
+            ended.await.unwrap_or_else(|_| {
+                Err(Error::System {
+                    what: "the worker's thread",
+                    source: std::io::Error::other("it panicked; the lines above say where"),
+                })
+            })
+        };
         tokio::pin!(main);
         tokio::select! {
             ended = &mut main => ended,
@@ -270,15 +380,26 @@ impl<H: Handler, S> Worker<H, S> {
     }
 }
 
+fn started(builder: &mut Runtime) -> Result<tokio::runtime::Runtime, Error> {
+    builder
+        .enable_all()
+        .build()
+        .map_err(|source| Error::System {
+            what: "starting an async runtime",
+            source,
+        })
+}
+
 #[cfg(feature = "local")]
 async fn run_locally<H: Handler, S: StateSource<H::State>>(
     settings: Settings,
     source: S,
     args: Args,
     realtime: Option<Realtime>,
+    handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    crate::local::run::<H>(settings, source, args, realtime, shutdown).await
+    crate::local::run::<H>(settings, source, args, realtime, handlers, shutdown).await
 }
 
 #[cfg(not(feature = "local"))]
@@ -287,6 +408,7 @@ fn run_locally<H: Handler, S: StateSource<H::State>>(
     _: S,
     _: Args,
     _: Option<Realtime>,
+    _: Handle,
     _: Shutdown,
 ) -> impl Future<Output = Result<(), Error>> {
     futures::future::err(Error::MissingVariable {

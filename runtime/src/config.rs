@@ -20,6 +20,23 @@ pub(crate) struct Config {
     pub(crate) remote: Option<Remote>,
     /// Set: serve there instead of pulling.
     pub(crate) realtime: Option<Realtime>,
+    /// What the machine must offer; `None`: nothing is checked, since this is no machine of the platform's.
+    pub(crate) fitness: Option<Fitness>,
+}
+
+/// What the environment says of the built-in fitness checks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fitness {
+    /// Memory that must be available, in GiB.
+    pub(crate) min_memory_gb: f64,
+    /// Disk that must be free, in percent of the whole.
+    pub(crate) min_disk_percent: f64,
+    /// Neither of both is checked.
+    pub(crate) skip_system: bool,
+    /// GPUs are not checked.
+    pub(crate) skip_gpu: bool,
+    /// How many GPUs the platform says there are.
+    pub(crate) gpus: Option<u32>,
 }
 
 /// The realtime server.
@@ -71,6 +88,38 @@ impl Config {
             },
             remote,
             realtime: Realtime::read(&get)?,
+            fitness: Some(Fitness::read(&get)?),
+        })
+    }
+}
+
+/// The official worker's default.
+const MIN_DISK_PERCENT: f64 = 10.0;
+
+impl Fitness {
+    fn read(get: &impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let is_true = |name| get(name).is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
+        let amount = |variable, unset| match get(variable) {
+            None => Ok(unset),
+            Some(value) => match value.trim().parse::<f64>() {
+                Ok(amount) if amount.is_finite() && amount >= 0.0 => Ok(amount),
+                _ => Err(Error::MalformedVariable {
+                    variable,
+                    value,
+                    problem: "no number of 0 or more".to_owned(),
+                    expected: "a number, such as 4.5",
+                }),
+            },
+        };
+        Ok(Self {
+            // The official worker asks for 4 GiB of the whole machine. Here the container's own limit counts, and
+            // small ones are no less fit.
+            min_memory_gb: amount(env::MIN_MEMORY_GB, 0.0)?,
+            min_disk_percent: amount(env::MIN_DISK_PERCENT, MIN_DISK_PERCENT)?,
+            skip_system: is_true(env::SKIP_AUTO_SYSTEM_CHECKS),
+            skip_gpu: is_true(env::SKIP_GPU_CHECK),
+            // Set by the platform, not by the user: what is no number is none of their business.
+            gpus: get(env::GPU_COUNT).and_then(|count| count.trim().parse().ok()),
         })
     }
 }
@@ -308,6 +357,35 @@ mod tests {
             endpoint_id: "e".to_owned(),
         };
         assert_eq!(config.unwrap().realtime, Some(expected));
+    }
+
+    #[test]
+    fn what_the_machine_must_offer() {
+        let fitness = |changes| read(changes).unwrap().fitness.unwrap();
+        let unset = Fitness {
+            min_memory_gb: 0.0,
+            min_disk_percent: 10.0,
+            skip_system: false,
+            skip_gpu: false,
+            gpus: None,
+        };
+        assert_eq!(fitness(&[]), unset);
+        let set = [
+            (env::MIN_MEMORY_GB, "31.5"),
+            (env::MIN_DISK_PERCENT, "0"),
+            (env::SKIP_AUTO_SYSTEM_CHECKS, "True"),
+            (env::SKIP_GPU_CHECK, "true"),
+            (env::GPU_COUNT, "2"),
+        ];
+        let expected = Fitness {
+            min_memory_gb: 31.5,
+            min_disk_percent: 0.0,
+            skip_system: true,
+            skip_gpu: true,
+            gpus: Some(2),
+        };
+        assert_eq!(fitness(&set), expected);
+        assert!(complaint(&[(env::MIN_MEMORY_GB, "4 GB")]).contains("is `4 GB`: no number of 0"));
     }
 
     #[test]

@@ -1,39 +1,61 @@
 //! Delivery: one job's outbox, emptied in order into posts.
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::time::Duration;
 
 use bytes::Bytes;
 use podwork_protocol::worker::Post;
-use podwork_protocol::{JobStatus, RawValue, limits};
+use podwork_protocol::{JobStatus, RawValue};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
+use uuid::Uuid;
 
-use crate::api::{Api, Trouble};
+use crate::api::Trouble;
 use crate::backoff::Backoff;
 use crate::failure::{HandlerError, Identity};
 use crate::outbox::{Final, Message, Outbox};
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// How long one post is tried: longer than a platform's redeploy takes.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(15);
+
+/// Takes a job's posts: the platform.
+pub(crate) trait Posts {
+    /// Posts a result or progress.
+    fn post_result(
+        &self,
+        job_id: &str,
+        streams: bool,
+        body: Bytes,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// Posts a chunk; `key` is the same for each try of one chunk, and no other's.
+    fn post_chunk(
+        &self,
+        job_id: &str,
+        key: &str,
+        body: Bytes,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
+}
 
 /// How jobs are delivered; the same for all jobs of a worker.
 #[derive(Debug, Clone)]
-pub(crate) struct Delivery {
-    pub(crate) api: Api,
+pub(crate) struct Delivery<P> {
+    pub(crate) api: P,
     pub(crate) identity: Identity,
     /// Error results carry host name and causes.
     pub(crate) error_details: bool,
     /// The handler yields chunks.
     pub(crate) streams: bool,
+    /// How long one post is tried.
+    pub(crate) deadline: Duration,
 }
 
-impl Delivery {
+impl<P: Posts> Delivery<P> {
     /// Posts all that comes into the outbox, and returns when the final is settled; whether it was accepted.
     pub(crate) async fn run(&self, job_id: &str, outbox: &Outbox) -> bool {
+        let run = Uuid::new_v4();
+        let mut chunks: u64 = 0;
         // Why chunks are no longer accepted; becomes the job's error.
         let mut refusal = None;
         loop {
@@ -41,7 +63,9 @@ impl Delivery {
                 Message::Progress(progress) => self.progress(job_id, progress, outbox).await,
                 Message::Chunk(_) if refusal.is_some() => {}
                 Message::Chunk(chunk) => {
-                    if let Err(failure) = self.chunk(job_id, chunk).await {
+                    chunks += 1;
+                    let key = format!("{run}-{chunks}");
+                    if let Err(failure) = self.chunk(job_id, &key, chunk).await {
                         outbox.close();
                         refusal = Some(failure);
                     }
@@ -67,35 +91,28 @@ impl Delivery {
         }
     }
 
-    async fn chunk(&self, job_id: &str, chunk: Box<RawValue>) -> Result<(), HandlerError> {
-        let size = chunk.get().len();
-        if size > limits::CHUNK {
-            return Err(too_large("chunk", size, limits::CHUNK));
-        }
+    async fn chunk(
+        &self,
+        job_id: &str,
+        key: &str,
+        chunk: Box<RawValue>,
+    ) -> Result<(), HandlerError> {
         let body = encode(&Post {
             output: Some(chunk),
             ..Post::default()
         });
-        self.persist(|| self.api.post_chunk(job_id, body.clone()), pending)
-            .await
-            .map_err(|why| {
-                HandlerError::new(
-                    "chunk_refused",
-                    format!("the platform did not accept a chunk: {why}"),
-                )
-            })
+        let post = || self.api.post_chunk(job_id, key, body.clone());
+        self.persist(post, pending).await.map_err(|why| {
+            HandlerError::new(
+                "chunk_refused",
+                format!("the platform did not accept a chunk: {why}"),
+            )
+        })
     }
 
     async fn result(&self, job_id: &str, last: Final) -> bool {
-        let mut outcome = last.outcome;
-        let limit = limits::result_payload(job_id);
-        if let Ok(output) = &outcome
-            && output.get().len() > limit
-        {
-            outcome = Err(too_large("output", output.get().len(), limit));
-        }
-        let failed = outcome.is_err();
-        let sent = self.send_result(job_id, outcome, last.refresh).await;
+        let failed = last.outcome.is_err();
+        let sent = self.send_result(job_id, last.outcome, last.refresh).await;
         let Err(why) = sent else { return true };
         error!("the result was not accepted: {why}");
         if failed {
@@ -166,8 +183,8 @@ impl Delivery {
                 Err(Trouble::Refused { why, .. }) => return Err(why),
                 Err(Trouble::Passing { why, after }) => {
                     let delay = backoff.next(after);
-                    if started.elapsed() + delay > DEADLINE {
-                        return Err(format!("{why}; given up after {} s", DEADLINE.as_secs()));
+                    if started.elapsed() + delay > self.deadline {
+                        return Err(format!("{why}; given up after {:?}", self.deadline));
                     }
                     warn!(
                         "a post was not accepted, next try in {} ms: {why}",
@@ -185,13 +202,4 @@ impl Delivery {
 fn encode(post: &Post) -> Bytes {
     // Raw JSON and strings always serialise.
     serde_json::to_vec(post).unwrap_or_default().into()
-}
-
-fn too_large(what: &str, size: usize, limit: usize) -> HandlerError {
-    HandlerError::new(
-        &format!("{what}_too_large"),
-        format!(
-            "the {what} is {size} bytes, and the platform takes {limit} at most; upload it and return its URL instead"
-        ),
-    )
 }

@@ -52,6 +52,24 @@ pub enum Error {
     #[error("the worker's set-up failed: {}", .0.trace())]
     Setup(HandlerError),
 
+    /// A fitness check failed: the machine is not fit for this worker.
+    #[error("the fitness check `{check}` failed: {}", .failure.trace())]
+    Unfit {
+        /// The check's name.
+        check: String,
+        /// What it says.
+        failure: HandlerError,
+    },
+
+    /// The worker took no more jobs, since its health check failed for too long, or its breaker tripped.
+    #[error("the worker is unhealthy ({check}): {reason}")]
+    Unhealthy {
+        /// `health` or `breaker`.
+        check: String,
+        /// What is wrong.
+        reason: String,
+    },
+
     /// The local test job failed; its error was shown.
     #[error("the test job ended {status}")]
     TestJob {

@@ -12,6 +12,15 @@ use podwork_protocol::worker::ErrorReport;
 /// What a handler returns: its output, or the error that fails the job.
 pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
 
+/// How the libraries of GPUs and the operating system say that memory ran out, in lower case.
+const OUT_OF_MEMORY: [&str; 5] = [
+    "out of memory",
+    "out_of_memory",
+    "outofmemory",
+    "cannot allocate memory",
+    "memory allocation failed",
+];
+
 /// Why a handler failed its job.
 ///
 /// Any error converts into it, texts and boxed errors too, so `?` works on all of them. It is no [`std::error::Error`]
@@ -61,6 +70,25 @@ impl HandlerError {
             },
             causes: Vec::new(),
         }
+    }
+
+    /// What is over a limit of the platform; both in bytes.
+    pub(crate) fn too_large(what: &str, size: usize, limit: usize) -> Self {
+        let kind = format!("{}_too_large", what.split(' ').next().unwrap_or(what));
+        let advice = "upload it and return its URL instead";
+        Self::new(
+            &kind,
+            format!("the {what} is {size} bytes, and the platform takes {limit} at most; {advice}"),
+        )
+    }
+
+    /// Whether this may be the machine's doing rather than the job's: a panic, or memory that ran out.
+    pub(crate) fn is_breakdown(&self) -> bool {
+        let says = |text: &str| {
+            let text = text.to_ascii_lowercase();
+            OUT_OF_MEMORY.iter().any(|sign| text.contains(sign))
+        };
+        self.kind == "panic" || says(&self.message) || self.causes.iter().any(|cause| says(cause))
     }
 
     /// What happened, in one sentence.

@@ -27,6 +27,9 @@ pub trait Handler: Send + 'static {
     /// Whether it yields chunks.
     const STREAMS: bool;
 
+    /// Whether chunks that wait together may be posted as one.
+    const JOIN: bool;
+
     /// Begins one call.
     #[doc(hidden)]
     fn call(call: Call<Self::State>) -> Reply;

@@ -1,4 +1,5 @@
-//! The jobs that this worker holds: from the moment they are taken until their last post is accepted.
+//! The jobs that this worker holds: from the moment they are taken until their last post is accepted, or they are
+//! stopped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +11,18 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Reins {
     /// The platform wants it stopped: nothing of it is posted any more.
     pub(crate) stop: CancellationToken,
-    /// Its handler is to end; set by `stop`, and when the worker's own time is over.
+    /// The worker's own time is over: it fails, and what cannot be ended is left behind.
+    pub(crate) over: CancellationToken,
+    /// What its handler sees of both, and of its timeout.
     pub(crate) halt: CancellationToken,
 }
 
 impl Reins {
-    pub(crate) fn new() -> Self {
+    /// Reins of one job; `over` is the worker's.
+    pub(crate) fn new(over: CancellationToken) -> Self {
         let stop = CancellationToken::new();
         let halt = stop.child_token();
-        Self { stop, halt }
+        Self { stop, over, halt }
     }
 }
 
@@ -63,14 +67,6 @@ impl InFlight {
         reins.is_some()
     }
 
-    /// Has every handler end.
-    pub(crate) fn halt_all(&self) {
-        let all: Vec<Reins> = self.jobs().values().cloned().collect();
-        for reins in all {
-            reins.halt.cancel();
-        }
-    }
-
     pub(crate) fn ids(&self) -> Vec<String> {
         self.jobs().keys().cloned().collect()
     }
@@ -93,12 +89,12 @@ mod tests {
     #[test]
     fn a_job_is_held_once_until_it_is_let_go() {
         let in_flight = Arc::new(InFlight::default());
-        let reins = Reins::new();
+        let reins = Reins::new(CancellationToken::new());
         let held = in_flight.hold("a", reins.clone()).unwrap();
-        assert!(in_flight.hold("a", Reins::new()).is_none());
-        in_flight.halt_all();
-        assert!(reins.halt.is_cancelled() && !reins.stop.is_cancelled());
+        assert!(in_flight.hold("a", reins.clone()).is_none());
+        assert!(!reins.halt.is_cancelled());
         assert!(in_flight.stop("a") && reins.stop.is_cancelled());
+        assert!(reins.halt.is_cancelled() && !reins.over.is_cancelled());
         assert!(!in_flight.stop("b"));
         assert_eq!(in_flight.ids(), ["a"]);
         drop(held);

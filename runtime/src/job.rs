@@ -1,20 +1,23 @@
 //! One job, from its arrival to its last word in the outbox.
 
-use std::future::Future;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use podwork_protocol::worker::Job;
-use tracing::{Instrument as _, debug, error, info, info_span};
+use podwork_protocol::{RawValue, limits};
+use tokio::task::JoinHandle;
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use crate::context::Context;
 use crate::failure::HandlerError;
 use crate::handler::{Call, Handler, Outcome, Reply};
 use crate::in_flight::Reins;
 use crate::logging::JOB_SPAN;
-use crate::outbox::{Chunks, Final, Outbox};
+use crate::outbox::{Chunks, Closed, Final, Outbox};
 
 /// How jobs are run; the same for all jobs of a worker.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,18 +26,26 @@ pub(crate) struct Options {
     pub(crate) aggregate: bool,
     /// Every job ends with the worker's replacement.
     pub(crate) refresh: bool,
+    /// How long a job may run.
+    pub(crate) timeout: Option<Duration>,
 }
 
-/// Whether a job came to its own end.
+/// How a job came to its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It did; its final is in the outbox. `refresh`: the worker is to be replaced.
-    Finished { refresh: bool },
+    /// Its final is in the outbox.
+    Finished {
+        /// The worker is to be replaced.
+        refresh: bool,
+        /// It failed in a way that may be the worker's own fault.
+        breakdown: bool,
+    },
     /// It was told to stop: nothing of it is to be posted any more.
     Stopped,
 }
 
-/// Runs the handler on a job, and puts all it says into the outbox, the final last.
+/// Runs the handler on a job, and puts all it says into the outbox, the final last. Returns when the handler has ended
+/// indeed: a blocking one may go on for a while after its job was failed or stopped.
 pub(crate) async fn run<H: Handler>(
     job: Arc<Job>,
     state: Arc<H::State>,
@@ -43,6 +54,8 @@ pub(crate) async fn run<H: Handler>(
     reins: Reins,
 ) -> Ended {
     let span = info_span!(JOB_SPAN, job_id = job.id.as_str());
+    let limit = limits::result_payload(&job.id);
+    let chunks = Chunks::new(Arc::clone(&outbox), &job.id, options.aggregate);
     let context = Context::new(job, Arc::clone(&outbox), reins.halt.clone(), span.clone());
     let work = async {
         if reins.stop.is_cancelled() {
@@ -50,76 +63,124 @@ pub(crate) async fn run<H: Handler>(
             return Ended::Stopped;
         }
         info!("Started.");
-        let chunks = Chunks::new(Arc::clone(&outbox), options.aggregate);
-        let call = Call::new(context.clone(), state, chunks);
-        let outcome = call_handler::<H>(call, &reins).await;
-        if reins.stop.is_cancelled() {
+        let mut work = Work::begin::<H>(Call::new(context.clone(), state, chunks));
+        let outcome = tokio::select! {
+            biased;
+            outcome = work.outcome() => outcome,
+            failure = halted(&reins, options.timeout) => Err(failure),
+        };
+        let (outcome, thread) = work.end(outcome);
+        let ended = if reins.stop.is_cancelled() {
             outbox.close();
             info!("Stopped.");
-            return Ended::Stopped;
+            Ended::Stopped
+        } else {
+            let outcome = outcome.and_then(|output| fitting(output, limit));
+            match &outcome {
+                Ok(output) => debug!("Output: {}", output.get()),
+                Err(failure) => error!("Failed: {failure:?}"),
+            }
+            let breakdown = outcome.as_ref().is_err_and(HandlerError::is_breakdown);
+            let refresh = options.refresh || context.wants_refresh();
+            outbox.finish(Final { outcome, refresh });
+            info!("Finished.");
+            Ended::Finished { refresh, breakdown }
+        };
+        if let Some(thread) = thread {
+            warn!("Its handler has yet to see that it is to end, and keeps its slot until then.");
+            reins.over.run_until_cancelled(thread).await;
         }
-        let outcome = outcome.unwrap_or_else(|| {
-            Err(HandlerError::new(
-                "shutdown",
-                "the worker had to end before the job did",
-            ))
-        });
-        match &outcome {
-            Ok(output) => debug!("Output: {}", output.get()),
-            Err(failure) => error!("Failed: {failure:?}"),
-        }
-        let refresh = options.refresh || context.wants_refresh();
-        outbox.finish(Final { outcome, refresh });
-        info!("Finished.");
-        Ended::Finished { refresh }
+        ended
     };
     work.instrument(span.clone()).await
 }
 
-/// Runs one call to its end, or until its handler is to end (`None`).
-async fn call_handler<H: Handler>(call: Call<H::State>, reins: &Reins) -> Option<Outcome> {
-    let reply = match catch_unwind(AssertUnwindSafe(|| H::call(call))) {
-        Ok(reply) => reply,
-        Err(payload) => return Some(Err(HandlerError::panic(&*payload))),
-    };
-    match reply {
-        Reply::Async(future) => run_async(future, reins).await,
-        Reply::Blocking(work) => run_blocking(work, reins).await,
+/// The output, unless the platform would refuse it for its size.
+fn fitting(output: Box<RawValue>, limit: usize) -> Outcome {
+    let size = output.get().len();
+    if size > limit {
+        return Err(HandlerError::too_large("output", size, limit));
     }
+    Ok(output)
 }
 
-async fn run_async(mut future: BoxFuture<'static, Outcome>, reins: &Reins) -> Option<Outcome> {
-    let guarded = AssertUnwindSafe(&mut future).catch_unwind();
-    let outcome = reins.halt.run_until_cancelled(guarded).await;
-    // What the handler holds may panic in its destructor; that too is this job's affair alone.
-    let dropped = guarded_drop(future);
-    match (outcome?, dropped) {
-        (Ok(outcome), Ok(())) => Some(outcome),
-        (Ok(_), Err(failure)) => Some(Err(failure)),
-        (Err(payload), _) => Some(Err(HandlerError::panic(&*payload))),
-    }
-}
-
-async fn run_blocking(work: Box<dyn FnOnce() -> Outcome + Send>, reins: &Reins) -> Option<Outcome> {
-    let span = tracing::Span::current();
-    let mut thread = tokio::task::spawn_blocking(move || span.in_scope(|| guarded(work)));
-    let ended = match reins.halt.run_until_cancelled(&mut thread).await {
-        Some(ended) => ended,
-        // A thread cannot be stopped from outside: a stopped job keeps its slot until the handler returns …
-        None if reins.stop.is_cancelled() => thread.await,
-        // … but when the worker has to end, it is left behind.
-        None => return None,
+/// Waits until the handler is to end before its work is done, and tells it; why that is.
+async fn halted(reins: &Reins, timeout: Option<Duration>) -> HandlerError {
+    let failure = tokio::select! {
+        () = reins.stop.cancelled() => Closed.into(),
+        () = reins.over.cancelled() => ended_with_worker(),
+        failure = timed_out(timeout) => failure,
     };
-    // Panics are caught on the thread, so an error here means that the runtime is ending.
-    ended.ok()
+    reins.halt.cancel();
+    failure
 }
 
-fn guarded(work: Box<dyn FnOnce() -> Outcome + Send>) -> Outcome {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
+async fn timed_out(timeout: Option<Duration>) -> HandlerError {
+    let Some(timeout) = timeout else {
+        return pending().await;
+    };
+    tokio::time::sleep(timeout).await;
+    HandlerError::new(
+        "timeout",
+        format!("the job did not end within {timeout:?}, the most that its worker allows"),
+    )
 }
 
-fn guarded_drop(future: impl Future) -> Result<(), HandlerError> {
-    catch_unwind(AssertUnwindSafe(|| drop(future)))
-        .map_err(|payload| HandlerError::panic(&*payload))
+fn ended_with_worker() -> HandlerError {
+    HandlerError::new("shutdown", "the worker had to end before the job did")
+}
+
+/// A call under way.
+enum Work {
+    Async(BoxFuture<'static, Outcome>),
+    Blocking(JoinHandle<Outcome>),
+    /// It panicked before it had begun.
+    Failed(HandlerError),
+}
+
+impl Work {
+    fn begin<H: Handler>(call: Call<H::State>) -> Self {
+        match catch_unwind(AssertUnwindSafe(|| H::call(call))) {
+            Ok(Reply::Async(future)) => Self::Async(future),
+            Ok(Reply::Blocking(work)) => {
+                let span = tracing::Span::current();
+                let guarded = move || {
+                    catch_unwind(AssertUnwindSafe(work))
+                        .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
+                };
+                Self::Blocking(tokio::task::spawn_blocking(move || span.in_scope(guarded)))
+            }
+            Err(payload) => Self::Failed(HandlerError::panic(&*payload)),
+        }
+    }
+
+    /// Waits for the end. Not to be asked again after it.
+    async fn outcome(&mut self) -> Outcome {
+        match self {
+            Self::Async(future) => AssertUnwindSafe(future)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))),
+            // Panics are caught on the thread, so an error here means that the runtime is ending.
+            Self::Blocking(thread) => thread.await.unwrap_or_else(|_| Err(ended_with_worker())),
+            Self::Failed(failure) => Err(failure.clone()),
+        }
+    }
+
+    /// Ends it where it stands: drops a future; hands back a thread that is still at work, since it cannot be ended
+    /// from outside.
+    fn end(self, outcome: Outcome) -> (Outcome, Option<JoinHandle<Outcome>>) {
+        match self {
+            Self::Async(future) => {
+                // What the handler holds may panic in its destructor; that too is this job's affair alone.
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+                let dropped = dropped.map_err(|payload| HandlerError::panic(&*payload));
+                (outcome.and_then(|output| dropped.map(|()| output)), None)
+            }
+            Self::Blocking(thread) => {
+                (outcome, Some(thread).filter(|thread| !thread.is_finished()))
+            }
+            Self::Failed(_) => (outcome, None),
+        }
+    }
 }

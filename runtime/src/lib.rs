@@ -67,6 +67,7 @@ mod failure;
 mod handler;
 mod in_flight;
 mod job;
+mod join;
 #[cfg(feature = "local")]
 mod local;
 mod logging;
@@ -102,6 +103,14 @@ pub use handler::{Handler, Input, Output};
 /// `T` is any [`serde::Serialize`] type, or a `Result` of one with any error. An `Err` fails the job, and ends a
 /// stream. Where the return type does not show that it is a stream or an iterator, say so: `#[handler(stream)]` for a
 /// `BoxStream`, `#[handler(iterator)]` for a `Vec` or a `Box<dyn Iterator>`.
+///
+/// # Chunks that wait
+///
+/// Chunks are posted one after the other, and each post takes a round trip. A handler that is faster than that waits
+/// once its outbox is full (1024 chunks, or 8 MiB). With `#[handler(join)]`, chunks that wait together are posted as
+/// one, up to the platform's limit of 1 MB: strings one behind the other, arrays with their items in one. So distance
+/// does not hold up a generator of tokens; but `/stream` then lists fewer and longer chunks. Chunks of other types are
+/// never joined.
 ///
 /// # What it is given
 ///
@@ -163,10 +172,40 @@ pub use handler::{Handler, Input, Output};
 /// ```
 pub use podwork_macros::handler;
 
+/// Has a function check the machine before the worker takes its first job: that a file is there, a licence answers, a
+/// GPU computes.
+///
+/// It takes nothing, may be async, and fails by an `Err` of any error or by a panic. Then the worker logs why, reports
+/// itself unhealthy under the function's name, and exits with 1. Checks run on the platform only, never locally, before
+/// the set-up, one after the other in the order in which they stand in the source (by file, then line), after the
+/// worker's own:
+///
+/// | checked | unless | by |
+/// |---|---|---|
+/// | memory that is available, by the container's limit and the machine's | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` | `RUNPOD_MIN_MEMORY_GB` (GiB; 0 unless it is set) |
+/// | disk that is free on `/` | the same | `RUNPOD_MIN_DISK_PERCENT` (10 unless it is set) |
+/// | every GPU answers the driver (feature `gpu`; passed over where the driver's library is not) | `RUNPOD_SKIP_GPU_CHECK=true` | `RUNPOD_GPU_COUNT`, if the platform sets it |
+///
+/// A check that needs more than a function goes to [`Worker::fitness_check`].
+///
+/// ```
+/// #[podwork::fitness_check]
+/// fn weights_are_mounted() -> podwork::Result<()> {
+///     std::fs::metadata("/runpod-volume/weights.safetensors")?;
+///     Ok(())
+/// }
+/// ```
+pub use podwork_macros::fitness_check;
+
 /// How a worker comes by its state: the traits behind [`Worker::state`] and [`Worker::setup`], for code that is generic
 /// over workers.
 pub mod state {
     pub use crate::worker::{Async, Fallible, Given, NoState, Plain, Setup, StateSource};
+}
+
+/// What can be a health check: the trait behind [`Worker::health`].
+pub mod health {
+    pub use crate::worker::{Awaited, Blocking, Check};
 }
 
 /// This crate's version, as the worker reports it to the platform.

@@ -4,13 +4,13 @@
 //! follows it, and the handler waits for the network only when the outbox is full.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use podwork_protocol::RawValue;
+use podwork_protocol::{RawValue, limits};
 use tokio::sync::Notify;
 
 use crate::failure::HandlerError;
+use crate::join::Joined;
 
 /// Most chunks that wait in one outbox.
 pub(crate) const MAX_CHUNKS: usize = 1024;
@@ -38,6 +38,13 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Closed;
 
+impl From<Closed> for HandlerError {
+    /// Nobody sees this one: the job is over already.
+    fn from(Closed: Closed) -> Self {
+        Self::new("closed", "the job was stopped")
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     // Never held across an await.
@@ -57,6 +64,8 @@ struct State {
     progress: Option<usize>,
     /// Progress is not coalesced, for tests that want to see all of it.
     keep_all: bool,
+    /// Chunks that wait together leave as one.
+    join: bool,
     last: Option<Final>,
     closed: bool,
 }
@@ -71,14 +80,47 @@ impl State {
     fn has_room(&self) -> bool {
         self.queue.len() < MAX_CHUNKS && self.bytes < MAX_BYTES
     }
+
+    /// The chunk that has just left the queue, with those behind it that can be joined to it.
+    fn joined(&mut self, first: Box<RawValue>) -> Box<RawValue> {
+        if !self.join || !matches!(self.queue.front(), Some(Waiting::Chunk(_))) {
+            return first;
+        }
+        let Some(mut joined) = Joined::begin(&first) else {
+            return first;
+        };
+        while let Some(Waiting::Chunk(next)) = self.queue.front()
+            && joined.add(next, limits::CHUNK)
+        {
+            self.bytes -= next.get().len();
+            self.left += 1;
+            self.queue.pop_front();
+        }
+        joined.end().expect("JSON texts or lists make one")
+    }
 }
 
 impl Outbox {
+    /// An outbox from which chunks that wait together leave as one, if `join` says so.
+    pub(crate) fn new(join: bool) -> Self {
+        let outbox = Self::default();
+        outbox.state().join = join;
+        outbox
+    }
+
     /// An outbox in which no progress update replaces another.
     pub(crate) fn keeping_all() -> Self {
         let outbox = Self::default();
         outbox.state().keep_all = true;
         outbox
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        let state = self.state();
+        let last = state.last.as_ref();
+        let output = last.and_then(|last| last.outcome.as_ref().ok());
+        state.bytes + output.map_or(0, |output| output.get().len())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -185,7 +227,7 @@ impl Outbox {
             Some(Waiting::Chunk(chunk)) => {
                 state.bytes -= chunk.get().len();
                 state.left += 1;
-                Message::Chunk(chunk)
+                Message::Chunk(state.joined(chunk))
             }
             Some(Waiting::Progress(progress)) => {
                 state.left += 1;
@@ -202,28 +244,42 @@ impl Outbox {
 /// The handler's way to yield chunks.
 #[derive(Debug)]
 pub(crate) struct Chunks {
-    outbox: std::sync::Arc<Outbox>,
+    outbox: Arc<Outbox>,
     /// All chunks so far, where the final is to repeat them.
     kept: Option<Vec<Box<RawValue>>>,
+    /// Of the list of the chunks kept.
+    kept_bytes: usize,
+    /// Most bytes of the final.
+    limit: usize,
 }
 
 impl Chunks {
-    pub(crate) fn new(outbox: std::sync::Arc<Outbox>, keep: bool) -> Self {
+    /// For the job of this id; `keep`: the final repeats all chunks.
+    pub(crate) fn new(outbox: Arc<Outbox>, job_id: &str, keep: bool) -> Self {
         Self {
             outbox,
             kept: keep.then(Vec::new),
+            kept_bytes: 2,
+            limit: limits::result_payload(job_id),
         }
     }
 
-    /// Adds a chunk, once there is room.
-    pub(crate) fn push(
-        &mut self,
-        chunk: Box<RawValue>,
-    ) -> impl Future<Output = Result<(), Closed>> + Send + '_ {
+    /// Adds a chunk, once there is room. An error ends the stream: the platform would refuse this chunk, or the list of
+    /// all.
+    pub(crate) async fn push(&mut self, chunk: Box<RawValue>) -> Result<(), HandlerError> {
+        let size = chunk.get().len();
+        if size > limits::CHUNK {
+            return Err(HandlerError::too_large("chunk", size, limits::CHUNK));
+        }
         if let Some(kept) = &mut self.kept {
+            self.kept_bytes += size + usize::from(!kept.is_empty());
+            if self.kept_bytes > self.limit {
+                let what = "output (the list of all chunks)";
+                return Err(HandlerError::too_large(what, self.kept_bytes, self.limit));
+            }
             kept.push(chunk.clone());
         }
-        self.outbox.chunk(chunk)
+        self.outbox.chunk(chunk).await.map_err(Into::into)
     }
 
     /// The final output of a stream that ended well: what was kept, else an empty list.

@@ -5,18 +5,28 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::pin;
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 use podwork_protocol::RawValue;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 
+pub use inventory;
+
 pub use crate::handler::{Call, Outcome, Reply};
+pub use crate::worker::Registered;
 
 use crate::failure::HandlerError;
 use crate::handler::{Handler, Output};
 use crate::outbox::{Chunks, Closed};
 use crate::strict::to_raw_value;
+use crate::worker::{Given, Setup, StateSource as _};
+
+/// Runs a function under `#[fitness_check]`; a panic is its error.
+pub fn fitness<M>(check: impl Setup<(), M>) -> BoxFuture<'static, Result<(), HandlerError>> {
+    Given::setup(check).make()
+}
 
 /// A handler's work as a future, for the async runtime.
 pub fn future(work: impl Future<Output = Outcome> + Send + 'static) -> Reply {
@@ -174,7 +184,7 @@ pub async fn drive_stream<T, S>(
     let mut stream = pin!(stream);
     while let Some(item) = stream.next().await {
         let chunk = encode(item)?;
-        chunks.push(chunk).await.map_err(closed)?;
+        chunks.push(chunk).await?;
         // A stream that never waits would keep other tasks from their turn, and itself from being stopped.
         consume_budget().await;
     }
@@ -196,25 +206,19 @@ pub fn drive_iterator<T, S>(
     let runtime = Handle::current();
     for item in items {
         if context.is_cancelled() {
-            return Err(closed(Closed));
+            return Err(Closed.into());
         }
         let chunk = encode(item)?;
         // Nobody empties the outbox of a stopped job, so waiting for room might never end.
-        let pushed = runtime.block_on(async {
+        runtime.block_on(async {
             tokio::select! {
                 biased;
                 pushed = chunks.push(chunk) => pushed,
-                () = context.cancelled() => Err(Closed),
+                () = context.cancelled() => Err(Closed.into()),
             }
-        });
-        pushed.map_err(closed)?;
+        })?;
     }
     all_chunks(chunks)
-}
-
-/// Nobody sees this one: the job is over already.
-fn closed(_: Closed) -> HandlerError {
-    HandlerError::new("closed", "the job was stopped")
 }
 
 fn all_chunks(chunks: Chunks) -> Outcome {
@@ -248,7 +252,7 @@ mod tests {
             cancelled.clone(),
             tracing::Span::none(),
         );
-        let chunks = Chunks::new(Arc::clone(&outbox), false);
+        let chunks = Chunks::new(Arc::clone(&outbox), "test", false);
         (Call::new(context, Arc::new(()), chunks), outbox, cancelled)
     }
 

@@ -4,6 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+/// Bytes of ended jobs that may wait for delivery before the worker takes no more. The jobs that run then may each add
+/// theirs: one outbox and one result.
+const UNDELIVERED_BYTES: usize = 64 * 1024 * 1024;
 /// Ended jobs that may wait for delivery beside each running one before the worker takes no more: work that cannot
 /// be delivered must not pile up in memory.
 const UNDELIVERED_PER_SLOT: usize = 2;
@@ -23,10 +26,15 @@ struct State {
     limit: usize,
     running: usize,
     delivering: usize,
+    /// Of the jobs being delivered, as each was when its handler ended.
+    bytes: usize,
 }
 
 impl State {
     fn free(&self) -> usize {
+        if self.bytes >= UNDELIVERED_BYTES {
+            return 0;
+        }
         let undelivered = (self.limit * UNDELIVERED_PER_SLOT).max(MIN_UNDELIVERED);
         let slots = self.limit.saturating_sub(self.running);
         slots.min(undelivered.saturating_sub(self.delivering))
@@ -40,6 +48,7 @@ impl Slots {
                 limit,
                 running: 0,
                 delivering: 0,
+                bytes: 0,
             }),
             changed: Notify::new(),
         })
@@ -75,7 +84,7 @@ impl Slots {
         self.state().running += 1;
         Slot {
             slots: Arc::clone(self),
-            delivering: false,
+            delivering: None,
         }
     }
 }
@@ -84,20 +93,22 @@ impl Slots {
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
-    delivering: bool,
+    /// How many bytes, once it is being delivered.
+    delivering: Option<usize>,
 }
 
 impl Slot {
-    /// The handler has ended: another job may run while this one is delivered.
-    pub(crate) fn delivering(&mut self) {
-        if self.delivering {
+    /// The handler has ended: another job may run while this one's last `bytes` are delivered.
+    pub(crate) fn delivering(&mut self, bytes: usize) {
+        if self.delivering.is_some() {
             return;
         }
-        self.delivering = true;
+        self.delivering = Some(bytes);
         {
             let mut state = self.slots.state();
             state.running -= 1;
             state.delivering += 1;
+            state.bytes += bytes;
         }
         self.slots.changed.notify_one();
     }
@@ -107,8 +118,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         {
             let mut state = self.slots.state();
-            if self.delivering {
+            if let Some(bytes) = self.delivering {
                 state.delivering -= 1;
+                state.bytes -= bytes;
             } else {
                 state.running -= 1;
             }
@@ -128,7 +140,7 @@ mod tests {
         assert_eq!(slots.free().await, 1);
         let mut slot = slots.occupy();
         assert_eq!(slots.free().now_or_never(), None);
-        slot.delivering();
+        slot.delivering(0);
         assert_eq!(slots.free().await, 1);
     }
 
@@ -136,9 +148,21 @@ mod tests {
     async fn undelivered_work_holds_back_the_next_take() {
         let slots = Slots::new(1);
         let mut waiting: Vec<Slot> = (0..MIN_UNDELIVERED).map(|_| slots.occupy()).collect();
-        waiting.iter_mut().for_each(Slot::delivering);
+        for slot in &mut waiting {
+            slot.delivering(0);
+        }
         assert_eq!(slots.free().now_or_never(), None);
         waiting.pop();
+        assert_eq!(slots.free().await, 1);
+    }
+
+    #[tokio::test]
+    async fn so_do_its_bytes() {
+        let slots = Slots::new(1);
+        let mut slot = slots.occupy();
+        slot.delivering(UNDELIVERED_BYTES);
+        assert_eq!(slots.free().now_or_never(), None);
+        drop(slot);
         assert_eq!(slots.free().await, 1);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use podwork_protocol::RawValue;
 use podwork_protocol::worker::Job;
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::{HandlerError, note_panics};
 use crate::handler::Handler;
@@ -99,7 +100,7 @@ impl<S: Send + Sync + 'static> TestJob<S> {
             Arc::new(self.state),
             self.options,
             Arc::clone(&outbox),
-            Reins::new(),
+            Reins::new(CancellationToken::new()),
         );
         let collecting = async {
             let (mut outputs, mut progress) = (Vec::new(), Vec::new());

@@ -148,6 +148,7 @@ impl Scripted {
             ("RUNPOD_POD_ID", worker_id.to_owned()),
             ("RUNPOD_ENDPOINT_ID", "golden".to_owned()),
             ("RUNPOD_AI_API_KEY", "golden-key".to_owned()),
+            ("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true".to_owned()),
         ]
     }
 

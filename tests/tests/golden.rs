@@ -97,6 +97,9 @@ fn ours(request: &Recorded) -> BTreeMap<String, String> {
     let agent = fields.get_mut("headers.user-agent").unwrap();
     let system = format!("({}; {})", std::env::consts::OS, std::env::consts::ARCH);
     *agent = agent.replace(&system, "(<os>)");
+    if let Some(key) = fields.get_mut("headers.idempotency-key") {
+        "<key>".clone_into(key);
+    }
     fields
 }
 

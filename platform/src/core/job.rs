@@ -145,11 +145,22 @@ pub(crate) struct Chunks {
     gone: usize,
     /// How many `/stream` has handed out.
     handed_out: usize,
+    /// The key of the last one, where its worker sends keys.
+    last_key: Option<String>,
 }
 
 impl Chunks {
-    /// Keeps one more; where there is no room, lets go of what was handed out already.
-    pub(crate) fn push(&mut self, chunk: Box<RawValue>, limit: usize) -> Result<(), Refusal> {
+    /// Keeps one more; where there is no room, lets go of what was handed out already. One with the key of the last is
+    /// the last, come again since the worker did not hear that it was accepted.
+    pub(crate) fn push(
+        &mut self,
+        chunk: Box<RawValue>,
+        key: Option<&str>,
+        limit: usize,
+    ) -> Result<(), Refusal> {
+        if key.is_some() && key == self.last_key.as_deref() {
+            return Ok(());
+        }
         let size = chunk.get().len();
         while self.bytes + size > limit && self.gone < self.handed_out {
             let Some(oldest) = self.kept.pop_front() else {
@@ -167,6 +178,7 @@ impl Chunks {
         }
         self.bytes += size;
         self.kept.push_back(chunk);
+        self.last_key = key.map(ToOwned::to_owned);
         Ok(())
     }
 

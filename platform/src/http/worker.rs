@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use podwork_protocol::limits;
-use podwork_protocol::worker::{Job, Post, StopSignals};
+use podwork_protocol::worker::{IDEMPOTENCY_KEY_HEADER, Job, Post, StopSignals};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -154,14 +154,17 @@ pub(super) async fn done(
 pub(super) async fn stream(
     State(endpoints): Shared,
     Path(named): Path<OfJob>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer<StatusCode> {
     let hub = endpoints.get(&named.endpoint)?;
     let post = read_post(body, endpoints.settings().chunk).await?;
+    let key = headers.get(IDEMPOTENCY_KEY_HEADER);
+    let key = key.and_then(|key| key.to_str().ok());
     let chunk = post
         .output
         .ok_or_else(|| Failure::bad("a chunk has no `output`"))?;
-    hub.change(|endpoint, now| endpoint.chunk(&named.worker, &named.job, chunk, now))?;
+    hub.change(|endpoint, now| endpoint.chunk(&named.worker, &named.job, chunk, key, now))?;
     Ok(StatusCode::OK)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use podwork_platform::Platform;
+use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -17,6 +18,7 @@ pub(super) async fn work_for<H: Handler>(
     platform: &Platform,
     settings: Settings,
     source: impl StateSource<H::State>,
+    handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let env: HashMap<_, _> = platform.worker_env(WORKER_ID).into_iter().collect();
@@ -28,5 +30,6 @@ pub(super) async fn work_for<H: Handler>(
             expected: "a job-take URL",
         });
     };
-    work::<H>(config, remote, settings, source, shutdown).await
+    config.fitness = None;
+    work::<H>(config, remote, settings, source, handlers, shutdown).await
 }

@@ -6,6 +6,8 @@ mod realtime;
 mod serve;
 mod test_input;
 
+use tokio::runtime::Handle;
+
 use crate::args::Args;
 use crate::config::Realtime;
 use crate::error::Error;
@@ -18,13 +20,14 @@ pub(crate) async fn run<H: Handler>(
     source: impl StateSource<H::State>,
     args: Args,
     realtime: Option<Realtime>,
+    handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     if args.serve_api {
-        serve::run::<H>(settings, source, args, shutdown).await
+        serve::run::<H>(settings, source, args, handlers, shutdown).await
     } else if let Some(realtime) = realtime {
-        realtime::run::<H>(settings, source, &realtime, shutdown).await
+        realtime::run::<H>(settings, source, &realtime, handlers, shutdown).await
     } else {
-        test_input::run::<H>(settings, source, args, shutdown).await
+        test_input::run::<H>(settings, source, args, handlers, shutdown).await
     }
 }

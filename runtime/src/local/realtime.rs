@@ -1,6 +1,7 @@
 //! `RUNPOD_REALTIME_PORT`: jobs come by `POST /<endpoint>/realtime`, and the answer is their result.
 
 use podwork_platform::Platform;
+use tokio::runtime::Handle;
 use tracing::info;
 
 use crate::config::Realtime;
@@ -17,6 +18,7 @@ pub(super) async fn run<H: Handler>(
     mut settings: Settings,
     source: impl StateSource<H::State>,
     realtime: &Realtime,
+    handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     settings.fix_concurrency(realtime.concurrency);
@@ -29,7 +31,7 @@ pub(super) async fn run<H: Handler>(
         "Serving realtime calls at http://{addr}/{}/realtime.",
         realtime.endpoint_id
     );
-    let ended = work_for::<H>(&platform, settings, source, shutdown).await;
+    let ended = work_for::<H>(&platform, settings, source, handlers, shutdown).await;
     platform.shutdown().await;
     ended
 }

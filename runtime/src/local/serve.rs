@@ -1,6 +1,7 @@
 //! `--rp_serve_api`: the platform's API on a port, served by this worker.
 
 use podwork_platform::Platform;
+use tokio::runtime::Handle;
 
 use crate::args::Args;
 use crate::error::Error;
@@ -16,6 +17,7 @@ pub(super) async fn run<H: Handler>(
     mut settings: Settings,
     source: impl StateSource<H::State>,
     args: Args,
+    handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let host = args.api_host.as_deref().unwrap_or(DEFAULT_HOST);
@@ -28,7 +30,7 @@ pub(super) async fn run<H: Handler>(
     println!("Serving `{}` at {url} (Ctrl-C ends it). Try:", H::NAME);
     println!("  curl -X POST {url}/run -d '{{\"input\": …}}'");
     println!("  curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health");
-    let ended = work_for::<H>(&platform, settings, source, shutdown).await;
+    let ended = work_for::<H>(&platform, settings, source, handlers, shutdown).await;
     platform.shutdown().await;
     ended
 }

@@ -8,6 +8,7 @@ use podwork_platform::{JobEvent, Platform};
 use podwork_protocol::client::{RunRequest, StatusResponse};
 use podwork_protocol::{JobStatus, RawValue};
 use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
 
 use crate::args::Args;
 use crate::error::Error;
@@ -23,6 +24,7 @@ pub(super) async fn run<H: Handler>(
     settings: Settings,
     source: impl StateSource<H::State>,
     args: Args,
+    handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let request = read_request(args.test_input)?;
@@ -35,7 +37,9 @@ pub(super) async fn run<H: Handler>(
     let job_id = platform.submit(request)?;
     let watching = watch(platform.follow(&job_id), &job_id);
     let drain = shutdown.drain.clone();
-    let mut working = pin!(work_for::<H>(&platform, settings, source, shutdown));
+    let mut working = pin!(work_for::<H>(
+        &platform, settings, source, handlers, shutdown
+    ));
     let (worked, last) = tokio::select! {
         last = watching => {
             // Nothing more is to be taken: the worker need not wait for its open poll.

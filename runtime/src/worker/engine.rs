@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use podwork_protocol::env;
 use podwork_protocol::worker::Job;
-use tokio_util::task::TaskTracker;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument as _, error, info, info_span, warn};
 
-use crate::api::Api;
+use crate::api::{Api, Failing};
 use crate::config::{Config, Remote};
 use crate::deliver::Delivery;
 use crate::error::Error;
-use crate::failure::HandlerError;
 use crate::handler::Handler;
 use crate::in_flight::{InFlight, Reins};
 use crate::job::{self, Ended, Options};
@@ -20,6 +21,8 @@ use crate::logging::JOB_SPAN;
 use crate::outbox::Outbox;
 use crate::slots::Slots;
 
+use super::fitness::{self, FitnessCheck};
+use super::health::{Health, HealthCheck};
 use super::heartbeat::Heartbeat;
 use super::pull::{Concurrency, pull};
 use super::setup::StateSource;
@@ -28,7 +31,7 @@ use super::stop;
 
 /// How long the last posts may take once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
-/// Longest that a worker which cannot start spends on saying so.
+/// Longest that a worker which cannot go on spends on saying so.
 const UNHEALTHY_PING: Duration = Duration::from_secs(2);
 
 /// What the builder was told, beside the state.
@@ -37,6 +40,11 @@ pub(crate) struct Settings {
     pub(crate) options: Options,
     pub(crate) error_details: bool,
     pub(crate) grace: Duration,
+    pub(crate) delivery_deadline: Duration,
+    pub(crate) fitness: Vec<FitnessCheck>,
+    pub(crate) health: Option<HealthCheck>,
+    pub(crate) health_limit: Duration,
+    pub(crate) breaker: Option<usize>,
 }
 
 #[cfg(feature = "local")]
@@ -47,40 +55,44 @@ impl Settings {
     }
 }
 
-/// Sets up and works until told to end.
+/// Sets up and works until told to end. All that is the user's runs on `handlers`; taking, delivering and listening go
+/// on beside it on the present runtime, which so is never blocked.
 pub(crate) async fn work<H: Handler>(
     config: Config,
     remote: Remote,
     settings: Settings,
     source: impl StateSource<H::State>,
+    handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    let api = Api::new(remote.clone())?;
-    let Some(made) = shutdown.drain.run_until_cancelled(source.make()).await else {
-        return Ok(());
-    };
-    let state = match made {
-        Ok(state) => Arc::new(state),
-        Err(failure) => {
-            report_unhealthy(&api, "setup", &failure).await;
-            return Err(Error::Setup(failure));
-        }
-    };
-
-    let in_flight = Arc::new(InFlight::default());
-    // Beats until this function returns, so also while the last jobs end.
-    let _heartbeat = if remote.ping.is_some() {
-        Some(Heartbeat::start(remote, Arc::clone(&in_flight))?)
-    } else {
-        info!("{} is not set: there is no heartbeat.", env::PING);
-        None
-    };
     let Settings {
         mut concurrency,
         options,
         error_details,
         grace,
+        delivery_deadline,
+        fitness,
+        health: check,
+        health_limit,
+        breaker,
     } = settings;
+    let api = Api::new(remote.clone())?;
+    let starting = start_up(&config, &api, fitness, source, &handlers);
+    let Some(state) = shutdown.drain.run_until_cancelled(starting).await else {
+        return Ok(());
+    };
+    let state = Arc::new(state?);
+
+    let in_flight = Arc::new(InFlight::default());
+    let health = Health::new(breaker);
+    // Beats until this function returns, so also while the last jobs end.
+    let _heartbeat = if remote.ping.is_some() {
+        let (in_flight, health) = (Arc::clone(&in_flight), Arc::clone(&health));
+        Some(Heartbeat::start(remote, in_flight, health)?)
+    } else {
+        info!("{} is not set: there is no heartbeat.", env::PING);
+        None
+    };
     let worker_id = config.identity.worker_id.clone();
     let engine = Engine::<H> {
         state,
@@ -90,12 +102,18 @@ pub(crate) async fn work<H: Handler>(
             identity: config.identity,
             error_details,
             streams: H::STREAMS,
+            deadline: delivery_deadline,
         }),
         slots: Slots::new(1),
         in_flight: Arc::clone(&in_flight),
+        health: Arc::clone(&health),
         tasks: TaskTracker::new(),
+        handlers: handlers.clone(),
+        over: CancellationToken::new(),
         shutdown: shutdown.clone(),
     };
+    // However this ends, no handler goes on without its worker.
+    let _over = engine.over.clone().drop_guard();
     info!(
         "Worker {worker_id} is ready: handler `{}`, podwork {}.",
         H::NAME,
@@ -103,22 +121,64 @@ pub(crate) async fn work<H: Handler>(
     );
 
     let work = async {
+        let ready = async || match &check {
+            Some(check) => {
+                let state = Arc::clone(&engine.state);
+                check.pass(state, &handlers, &health, health_limit).await
+            }
+            None => Ok(()),
+        };
         let start = |job| engine.start(job);
-        pull(
+        let pulled = pull(
             &api,
             &engine.slots,
             &in_flight,
             &mut *concurrency,
             &shutdown.drain,
+            ready,
             start,
         )
         .await;
-        engine.drain(grace).await
+        let drained = engine.drain(grace).await;
+        // A breaker that tripped has the worker drained, too.
+        match pulled.err().or_else(|| health.tripped()) {
+            Some(failing) => Err(give_up(&api, failing).await),
+            None => drained,
+        }
     };
     tokio::select! {
         ended = work => ended,
         () = shutdown.abort.cancelled() => unfinished(in_flight.len()),
         () = stop::listen(api.clone(), Arc::clone(&in_flight)) => Ok(()),
+    }
+}
+
+/// Checks the machine, and makes the state.
+async fn start_up<S: Send + 'static>(
+    config: &Config,
+    api: &Api,
+    fitness: Vec<FitnessCheck>,
+    source: impl StateSource<S>,
+    handlers: &Handle,
+) -> Result<S, Error> {
+    if let Some(limits) = config.fitness
+        && let Err((failing, failure)) = fitness::pass(limits, fitness, handlers).await
+    {
+        report_unhealthy(api, &failing).await;
+        let check = failing.check;
+        return Err(Error::Unfit { check, failure });
+    }
+    let made = AbortOnDropHandle::new(handlers.spawn(source.make())).await;
+    match made.unwrap_or_else(|error| Err(error.into())) {
+        Ok(state) => Ok(state),
+        Err(failure) => {
+            let failing = Failing {
+                check: "setup".to_owned(),
+                reason: failure.message().to_owned(),
+            };
+            report_unhealthy(api, &failing).await;
+            Err(Error::Setup(failure))
+        }
     }
 }
 
@@ -130,9 +190,15 @@ fn unfinished(jobs: usize) -> Result<(), Error> {
     }
 }
 
-async fn report_unhealthy(api: &Api, check: &str, failure: &HandlerError) {
-    let ping = api.ping_unhealthy(check, failure.message(), UNHEALTHY_PING);
-    if let Err(trouble) = ping.await {
+/// Ends the worker for its health.
+async fn give_up(api: &Api, failing: Failing) -> Error {
+    report_unhealthy(api, &failing).await;
+    let Failing { check, reason } = failing;
+    Error::Unhealthy { check, reason }
+}
+
+async fn report_unhealthy(api: &Api, failing: &Failing) {
+    if let Err(trouble) = api.ping(&[], Some(failing), UNHEALTHY_PING).await {
         warn!("the platform could not be told that this worker is unhealthy: {trouble:?}");
     }
 }
@@ -140,18 +206,22 @@ async fn report_unhealthy(api: &Api, check: &str, failure: &HandlerError) {
 struct Engine<H: Handler> {
     state: Arc<H::State>,
     options: Options,
-    delivery: Arc<Delivery>,
+    delivery: Arc<Delivery<Api>>,
     slots: Arc<Slots>,
     in_flight: Arc<InFlight>,
+    health: Arc<Health>,
     tasks: TaskTracker,
+    /// Where handlers run.
+    handlers: Handle,
+    /// The worker's time is over.
+    over: CancellationToken,
     shutdown: Shutdown,
 }
 
 impl<H: Handler> Engine<H> {
     /// Runs and delivers one job, in tasks of its own.
     fn start(&self, job: Job) {
-        let job = Arc::new(job);
-        let reins = Reins::new();
+        let reins = Reins::new(self.over.clone());
         let Some(held) = self.in_flight.hold(&job.id, reins.clone()) else {
             warn!(
                 "job {} was handed out again while it is here; it goes on once",
@@ -160,30 +230,41 @@ impl<H: Handler> Engine<H> {
             return;
         };
         let mut slot = self.slots.occupy();
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(H::JOIN));
 
         let delivering = self.tasks.spawn({
             let (delivery, outbox) = (Arc::clone(&self.delivery), Arc::clone(&outbox));
-            let (job, stop) = (Arc::clone(&job), reins.stop.clone());
-            let span = info_span!(JOB_SPAN, job_id = job.id.as_str());
-            let deliver = async move { delivery.run(&job.id, &outbox).await };
-            async move { stop.run_until_cancelled(deliver).await }.instrument(span)
+            // Not the job itself: its input may be large.
+            let (id, stop) = (job.id.clone(), reins.stop.clone());
+            let span = info_span!(JOB_SPAN, job_id = id.as_str());
+            let deliver = async move { delivery.run(&id, &outbox).await };
+            async move {
+                stop.run_until_cancelled(deliver).await;
+                drop(held);
+            }
+            .instrument(span)
         });
         let (state, options) = (Arc::clone(&self.state), self.options);
+        let health = Arc::clone(&self.health);
         let drain = self.shutdown.drain.clone();
-        self.tasks.spawn(async move {
-            let ended = job::run::<H>(job, state, options, outbox, reins).await;
-            if ended == (Ended::Finished { refresh: true }) {
+        let run = async move {
+            let ended = job::run::<H>(job.into(), state, options, Arc::clone(&outbox), reins).await;
+            if let Ended::Finished { refresh, breakdown } = ended {
+                if refresh {
+                    info!("This worker is to be replaced: taking no more jobs.");
+                }
                 // Before the slot is free: nothing more is to be taken.
-                info!("This worker is to be replaced: taking no more jobs.");
-                drain.cancel();
+                if health.note(breakdown) || refresh {
+                    drain.cancel();
+                }
             }
-            slot.delivering();
+            slot.delivering(outbox.bytes());
+            drop(outbox);
             if let Err(failure) = delivering.await {
                 error!("delivery failed: {failure}");
             }
-            drop(held);
-        });
+        };
+        self.tasks.spawn_on(run, &self.handlers);
     }
 
     /// Lets the jobs at hand end, within the grace period; then ends them.
@@ -197,7 +278,7 @@ impl<H: Handler> Engine<H> {
             "{jobs} job(s) did not end within {} s of grace and are failed",
             grace.as_secs()
         );
-        self.in_flight.halt_all();
+        self.over.cancel();
         if tokio::time::timeout(LAST_POSTS, self.tasks.wait())
             .await
             .is_err()

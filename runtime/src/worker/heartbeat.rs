@@ -13,6 +13,8 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::in_flight::InFlight;
 
+use super::health::Health;
+
 /// Beats until it is dropped.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
@@ -21,7 +23,11 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(super) fn start(remote: Remote, in_flight: Arc<InFlight>) -> Result<Self, Error> {
+    pub(super) fn start(
+        remote: Remote,
+        in_flight: Arc<InFlight>,
+        health: Arc<Health>,
+    ) -> Result<Self, Error> {
         let system = |source| Error::System {
             what: "starting the heartbeat",
             source,
@@ -37,7 +43,7 @@ impl Heartbeat {
         let thread = thread::Builder::new()
             .name("podwork-heartbeat".to_owned())
             .spawn(move || {
-                runtime.block_on(stopped.run_until_cancelled(beat(api, in_flight)));
+                runtime.block_on(stopped.run_until_cancelled(beat(api, in_flight, health)));
             })
             .map_err(system)?;
         Ok(Self {
@@ -57,7 +63,7 @@ impl Drop for Heartbeat {
     }
 }
 
-async fn beat(api: Api, in_flight: Arc<InFlight>) {
+async fn beat(api: Api, in_flight: Arc<InFlight>, health: Arc<Health>) {
     let every = api.remote().ping_interval;
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,9 +72,10 @@ async fn beat(api: Api, in_flight: Arc<InFlight>) {
         // A beat that does not get through is tried again, with the ids of that moment, until the next is due.
         let mut backoff = Backoff::new(every / 10, every);
         let tries = async {
-            while let Err(Trouble::Passing { why, after }) =
-                api.ping(&in_flight.ids(), every * 2).await
-            {
+            while let Err(Trouble::Passing { why, after }) = {
+                let (ids, failing) = (in_flight.ids(), health.failing());
+                api.ping(&ids, failing.as_ref(), every * 2).await
+            } {
                 debug!("a heartbeat did not get through: {why}");
                 tokio::time::sleep(backoff.next(after)).await;
             }

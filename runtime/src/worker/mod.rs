@@ -2,6 +2,8 @@
 
 mod concurrency;
 mod engine;
+mod fitness;
+mod health;
 mod heartbeat;
 mod pull;
 mod setup;
@@ -10,5 +12,9 @@ mod stop;
 
 pub(crate) use concurrency::{Asked, Fixed};
 pub(crate) use engine::{Settings, work};
+pub(crate) use fitness::FitnessCheck;
+pub use fitness::Registered;
+pub(crate) use health::HealthCheck;
+pub use health::{Awaited, Blocking, Check};
 pub use setup::{Async, Fallible, Given, NoState, Plain, Setup, StateSource};
 pub(crate) use shutdown::Shutdown;

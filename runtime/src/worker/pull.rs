@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use crate::api::{Api, Taken, Trouble};
+use crate::api::{Api, Failing, Taken, Trouble};
 use crate::backoff::Backoff;
 use crate::in_flight::InFlight;
 use crate::slots::Slots;
@@ -43,29 +43,35 @@ pub(crate) trait Concurrency: Send {
     fn next(&mut self, current: usize) -> usize;
 }
 
-/// Takes jobs and hands them to `start`, until told to end.
+/// Takes jobs and hands them to `start`, until told to end. Before each take it waits for `ready`, and its error ends
+/// the taking.
 pub(super) async fn pull(
     api: &Api,
     slots: &Slots,
     in_flight: &Arc<InFlight>,
     concurrency: &mut dyn Concurrency,
     drain: &CancellationToken,
+    ready: impl AsyncFn() -> Result<(), Failing>,
     start: impl Fn(Job),
-) {
+) -> Result<(), Failing> {
     let mut errors = Backoff::new(Duration::from_millis(100), Duration::from_secs(4));
     let mut empty = EmptyPolls::default();
     while !drain.is_cancelled() {
         slots.set_limit(concurrency.next(slots.limit()));
         let Some(wanted) = drain.run_until_cancelled(slots.free()).await else {
-            return;
+            break;
         };
+        let Some(ready) = drain.run_until_cancelled(ready()).await else {
+            break;
+        };
+        ready?;
         // Both may be so at once: the job that freed the slot may be the one that has the worker replaced.
         if drain.is_cancelled() {
-            return;
+            break;
         }
         let asked = Instant::now();
         let Some(answer) = poll(api.take(wanted, in_flight.len() > 0), drain).await else {
-            return;
+            break;
         };
         let delay = match answer {
             Ok(taken) => {
@@ -86,7 +92,7 @@ pub(super) async fn pull(
                 empty.pause(asked, !came)
             }
             // There is no next try, and who tells the worker to end may well have ended first.
-            Err(_) if drain.is_cancelled() => return,
+            Err(_) if drain.is_cancelled() => break,
             Err(Trouble::Passing { why, after }) => {
                 let delay = errors.next(after);
                 warn!(
@@ -108,6 +114,7 @@ pub(super) async fn pull(
             drain.run_until_cancelled(tokio::time::sleep(delay)).await;
         }
     }
+    Ok(())
 }
 
 /// Waits for the open poll; when told to end meanwhile, a little longer.

@@ -45,7 +45,12 @@ impl Bench {
     }
 
     fn chunk(&mut self, id: &str, chunk: &Value) -> Result<(), Refusal> {
-        self.endpoint.chunk(WORKER, id, raw(chunk), self.now)
+        self.keyed_chunk(id, chunk, None)
+    }
+
+    fn keyed_chunk(&mut self, id: &str, chunk: &Value, key: Option<&str>) -> Result<(), Refusal> {
+        let chunk = raw(chunk);
+        self.endpoint.chunk(WORKER, id, chunk, key, self.now)
     }
 
     /// Lets time pass, with a ping of the worker each second if it is `alive`.
@@ -394,6 +399,23 @@ fn each_chunk_is_handed_out_once_and_a_final_status_only_with_the_last() {
         (response.status, response.stream.len()),
         (JobStatus::Completed, 0)
     );
+}
+
+#[test]
+fn a_chunk_that_comes_again_by_its_key_is_one() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    for (chunk, key) in [(1, "k1"), (1, "k1"), (1, "k2"), (2, "k3"), (2, "k3")] {
+        bench.keyed_chunk("a", &json!(chunk), Some(key)).unwrap();
+    }
+    let (response, _) = bench.stream("a").unwrap();
+    let chunks: Vec<_> = response
+        .stream
+        .iter()
+        .map(|item| item.output.get())
+        .collect();
+    assert_eq!(chunks, ["1", "1", "2"]);
 }
 
 #[test]

@@ -131,12 +131,13 @@ impl Endpoint {
         Ok(())
     }
 
-    /// One chunk of a job's stream.
+    /// One chunk of a job's stream; `key` tells one that comes again.
     pub(crate) fn chunk(
         &mut self,
         worker_id: &str,
         id: &str,
         chunk: Box<RawValue>,
+        key: Option<&str>,
         now: Instant,
     ) -> Result<(), Refusal> {
         self.workers.heard(worker_id, now);
@@ -151,7 +152,7 @@ impl Endpoint {
             )));
         }
         if let Some(job) = self.store.get_mut(id) {
-            job.chunks.push(chunk, self.settings.stream_buffer)?;
+            job.chunks.push(chunk, key, self.settings.stream_buffer)?;
         }
         self.changes.jobs.push(id.to_owned());
         Ok(())

@@ -1,0 +1,6 @@
+#[podwork::handler(join)]
+async fn one(prompt: String) -> String {
+    prompt
+}
+
+fn main() {}
