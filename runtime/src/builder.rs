@@ -19,8 +19,8 @@ use crate::handler::Handler;
 use crate::job::Options;
 use crate::logging;
 use crate::worker::{
-    Asked, Check, FitnessCheck, Fixed, Given, HealthCheck, NoState, Settings, Setup, Shutdown,
-    StateSource, work,
+    Asked, Check, FitnessCheck, Fixed, Given, HealthCheck, MachineCheck, NoState, Settings, Setup,
+    Shutdown, StateSource, work,
 };
 
 /// How long one post is tried: longer than a platform's redeploy takes.
@@ -171,7 +171,7 @@ impl<H: Handler, S> Worker<H, S> {
     /// Checks run on the platform only, before the set-up, one after the other: the built-in ones, the functions under
     /// [`#[fitness_check]`](macro@crate::fitness_check), then these in the order in which they are given. When one
     /// fails, the worker logs why, reports itself unhealthy and exits with 1.
-    pub fn fitness_check<M>(mut self, name: &str, check: impl Setup<(), M>) -> Self {
+    pub fn fitness_check<M>(mut self, name: &str, check: impl MachineCheck<M>) -> Self {
         let check = FitnessCheck::new(name.to_owned(), check);
         self.settings.fitness.push(check);
         self

@@ -16,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::failure::{HandlerError, Identity};
 use crate::outbox::{Final, Message, Outbox};
 
-const FIRST_DELAY: Duration = Duration::from_millis(100);
+const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// Takes a job's posts: the platform.
@@ -52,7 +52,8 @@ pub(crate) struct Delivery<P> {
 }
 
 impl<P: Posts> Delivery<P> {
-    /// Posts all that comes into the outbox, and returns when the final is settled; whether it was accepted.
+    /// Posts all that comes into the outbox, and returns when the final is settled; whether the job is completed: its
+    /// output was accepted.
     pub(crate) async fn run(&self, job_id: &str, outbox: &Outbox) -> bool {
         let run = Uuid::new_v4();
         let mut chunks: u64 = 0;
@@ -113,7 +114,7 @@ impl<P: Posts> Delivery<P> {
     async fn result(&self, job_id: &str, last: Final) -> bool {
         let failed = last.outcome.is_err();
         let sent = self.send_result(job_id, last.outcome, last.refresh).await;
-        let Err(why) = sent else { return true };
+        let Err(why) = sent else { return !failed };
         error!("the result was not accepted: {why}");
         if failed {
             return false;
@@ -124,10 +125,10 @@ impl<P: Posts> Delivery<P> {
             format!("the platform did not accept the job's result: {why}"),
         );
         let sent = self.send_result(job_id, Err(refusal), last.refresh).await;
-        if let Err(why) = &sent {
+        if let Err(why) = sent {
             error!("nor was the error that says so: {why}");
         }
-        sent.is_ok()
+        false
     }
 
     async fn send_result(

@@ -1,7 +1,7 @@
 //! The jobs that this worker holds: from the moment they are taken until their last post is accepted, or they are
 //! stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,9 @@ impl Reins {
 pub(crate) struct InFlight {
     // Never held across an await.
     jobs: Mutex<BTreeMap<String, Reins>>,
+    /// Jobs completed since the open poll began. If that poll brings one of them, it was handed out again before its
+    /// result came in. (A failed job is none of these: it may well be retried.)
+    completed: Mutex<BTreeSet<String>>,
 }
 
 /// Keeps one job among those held until it is dropped.
@@ -45,10 +48,21 @@ impl InFlight {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a job as held; `None` when it is held already.
+    fn completed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.completed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A poll begins.
+    pub(crate) fn polling(&self) {
+        self.completed().clear();
+    }
+
+    /// Notes a job as held; `None` when it is held already, or was until just now.
     pub(crate) fn hold(self: &Arc<Self>, id: &str, reins: Reins) -> Option<Held> {
         let mut jobs = self.jobs();
-        if jobs.contains_key(id) {
+        if jobs.contains_key(id) || self.completed().contains(id) {
             return None;
         }
         jobs.insert(id.to_owned(), reins);
@@ -76,6 +90,13 @@ impl InFlight {
     }
 }
 
+impl Held {
+    /// Its result was accepted, and it is no error.
+    pub(crate) fn completed(self) {
+        self.in_flight.completed().insert(self.id.clone());
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.in_flight.jobs().remove(&self.id);
@@ -99,5 +120,13 @@ mod tests {
         assert_eq!(in_flight.ids(), ["a"]);
         drop(held);
         assert_eq!(in_flight.len(), 0);
+
+        let hold = || in_flight.hold("a", reins.clone());
+        hold()
+            .expect("a job that failed may come again")
+            .completed();
+        assert!(hold().is_none(), "handed out again before it was completed");
+        in_flight.polling();
+        assert!(hold().is_some());
     }
 }

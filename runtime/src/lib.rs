@@ -203,9 +203,9 @@ pub mod state {
     pub use crate::worker::{Async, Fallible, Given, NoState, Plain, Setup, StateSource};
 }
 
-/// What can be a health check: the trait behind [`Worker::health`].
+/// What can be a check: the traits behind [`Worker::health`] and [`Worker::fitness_check`].
 pub mod health {
-    pub use crate::worker::{Awaited, Blocking, Check};
+    pub use crate::worker::{Awaited, Blocking, Check, MachineCheck};
 }
 
 /// This crate's version, as the worker reports it to the platform.

@@ -21,10 +21,10 @@ use crate::failure::HandlerError;
 use crate::handler::{Handler, Output};
 use crate::outbox::{Chunks, Closed};
 use crate::strict::to_raw_value;
-use crate::worker::{Given, Setup, StateSource as _};
+use crate::worker::{Given, MachineCheck, StateSource as _};
 
 /// Runs a function under `#[fitness_check]`; a panic is its error.
-pub fn fitness<M>(check: impl Setup<(), M>) -> BoxFuture<'static, Result<(), HandlerError>> {
+pub fn fitness<M>(check: impl MachineCheck<M>) -> BoxFuture<'static, Result<(), HandlerError>> {
     Given::setup(check).make()
 }
 

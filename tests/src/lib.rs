@@ -1,10 +1,12 @@
 //! Shared parts of the end-to-end tests.
 
 mod client;
+mod ledger;
 mod scripted;
 mod workers;
 
 pub use client::client;
+pub use ledger::{Expected, Faults, Ledger};
 pub use scripted::{Answer, Recorded, Scripted};
 pub use workers::{Running, start};
 

@@ -5,12 +5,14 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -80,6 +82,10 @@ pub enum Answer {
     RetryAfter(u16, u64),
     /// The connection breaks without an answer.
     Drop,
+    /// The connection breaks in the middle of the answer, whose status says 200.
+    Torn,
+    /// This answer, this much later.
+    After(Duration, Box<Answer>),
     /// No answer ever comes.
     Hold,
     /// This answer, once the value is true.
@@ -94,6 +100,7 @@ pub struct Scripted {
     addr: SocketAddr,
     requests: Arc<Mutex<Vec<Recorded>>>,
     seen: watch::Receiver<usize>,
+    up: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -105,25 +112,42 @@ impl Scripted {
     pub async fn start(
         script: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(true, script).await
+    }
+
+    /// As [`start`](Self::start); requests are only remembered if `keep` is set.
+    pub(crate) async fn start_with(
+        keep: bool,
+        script: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a loopback port");
         let addr = listener.local_addr().expect("the port's address");
         let (count, seen) = watch::channel(0);
+        let (up, is_up) = watch::channel(true);
         let state = Arc::new(State {
             requests: Arc::default(),
+            keep,
+            counts: Mutex::default(),
             count,
             script: Box::new(script),
         });
         let requests = Arc::clone(&state.requests);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, state));
+        tasks.spawn(serve(listener, addr, is_up, state));
         Self {
             addr,
             requests,
             seen,
+            up,
             _tasks: tasks,
         }
+    }
+
+    /// Breaks all connections and refuses new ones, or serves again.
+    pub fn set_up(&self, up: bool) {
+        self.up.send_replace(up);
     }
 
     /// The variables that a worker of this id needs.
@@ -181,7 +205,7 @@ impl Scripted {
                 seen.changed().await.expect("the platform runs");
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(30), waiting)
+        tokio::time::timeout(Duration::from_secs(30), waiting)
             .await
             .unwrap_or_else(|_| panic!("{call}: not within 30 s: {:#?}", self.of(call)))
     }
@@ -189,8 +213,32 @@ impl Scripted {
 
 struct State {
     requests: Arc<Mutex<Vec<Recorded>>>,
+    keep: bool,
+    /// Requests so far, by call.
+    counts: Mutex<BTreeMap<String, usize>>,
     count: watch::Sender<usize>,
     script: Box<Script>,
+}
+
+async fn serve(
+    first: TcpListener,
+    addr: SocketAddr,
+    mut up: watch::Receiver<bool>,
+    state: Arc<State>,
+) {
+    let mut listener = Some(first);
+    while up.wait_for(|up| *up).await.is_ok() {
+        let bound = match listener.take() {
+            Some(bound) => bound,
+            None => TcpListener::bind(addr)
+                .await
+                .expect("the port is still free"),
+        };
+        tokio::select! {
+            () = accept(bound, Arc::clone(&state)) => {}
+            gone = up.wait_for(|up| !*up) => if gone.is_err() { return },
+        }
+    }
 }
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
@@ -206,45 +254,74 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn answer(state: &State, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+type Reply = Response<BoxBody<Bytes, io::Error>>;
+
+async fn answer(state: &State, request: Request<Incoming>) -> io::Result<Reply> {
     let recorded = record(request).await?;
-    let mut answer = {
-        let mut requests = state.requests.lock().expect("the script did not panic");
-        let before = requests
-            .iter()
-            .filter(|earlier| earlier.call() == recorded.call())
-            .count();
-        requests.push(recorded.clone());
-        (state.script)(&recorded, before)
+    let before = {
+        let mut counts = state.counts.lock().expect("the script did not panic");
+        let count = counts.entry(recorded.call().to_owned()).or_default();
+        *count += 1;
+        *count - 1
     };
-    state.count.send_modify(|count| *count += 1);
-    while let Answer::When(mut gate, then) = answer {
-        // A closed gate that can no longer open holds for ever.
-        if gate.wait_for(|open| *open).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        answer = *then;
+    let mut answer = (state.script)(&recorded, before);
+    if state.keep {
+        let mut requests = state.requests.lock().expect("the script did not panic");
+        requests.push(recorded);
     }
+    state.count.send_modify(|count| *count += 1);
+    loop {
+        answer = match answer {
+            Answer::When(mut gate, then) => {
+                // A closed gate that can no longer open holds for ever.
+                if gate.wait_for(|open| *open).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                *then
+            }
+            Answer::After(delay, then) => {
+                tokio::time::sleep(delay).await;
+                *then
+            }
+            at_once => break written(at_once).await,
+        }
+    }
+}
+
+async fn written(answer: Answer) -> io::Result<Reply> {
+    let full = |text: String| {
+        Full::new(Bytes::from(text))
+            .map_err(|never| match never {})
+            .boxed()
+    };
     let response = Response::builder();
-    let full = |text: String| Full::new(Bytes::from(text));
     let response = match answer {
         Answer::Json(status, body) => response
             .status(status)
             .header("Content-Type", "application/json")
             .body(full(body.to_string())),
-        Answer::Status(status) => response.status(status).body(Full::default()),
+        Answer::Status(status) => response.status(status).body(full(String::new())),
         Answer::RetryAfter(status, seconds) => response
             .status(status)
             .header("Retry-After", seconds)
-            .body(Full::default()),
+            .body(full(String::new())),
+        Answer::Torn => {
+            let parts = [
+                Ok(Frame::data(Bytes::from_static(b"{"))),
+                Err(io::Error::other("the script tears this answer")),
+            ];
+            response
+                .header("Content-Length", 100)
+                .body(BodyExt::boxed(StreamBody::new(futures::stream::iter(
+                    parts,
+                ))))
+        }
         Answer::Drop => return Err(io::Error::other("the script drops this connection")),
-        Answer::Hold | Answer::When(..) => match std::future::pending::<Infallible>().await {},
+        Answer::Hold | Answer::When(..) | Answer::After(..) => {
+            match std::future::pending::<Infallible>().await {}
+        }
     };
-    Ok(response.unwrap_or_else(|_| {
-        let mut broken = Response::new(Full::default());
-        *broken.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        broken
-    }))
+    response.map_err(io::Error::other)
 }
 
 async fn record(request: Request<Incoming>) -> io::Result<Recorded> {

@@ -224,7 +224,7 @@ impl<H: Handler> Engine<H> {
         let reins = Reins::new(self.over.clone());
         let Some(held) = self.in_flight.hold(&job.id, reins.clone()) else {
             warn!(
-                "job {} was handed out again while it is here; it goes on once",
+                "job {} was handed out again while it was here, and runs once",
                 job.id
             );
             return;
@@ -239,8 +239,9 @@ impl<H: Handler> Engine<H> {
             let span = info_span!(JOB_SPAN, job_id = id.as_str());
             let deliver = async move { delivery.run(&id, &outbox).await };
             async move {
-                stop.run_until_cancelled(deliver).await;
-                drop(held);
+                if stop.run_until_cancelled(deliver).await == Some(true) {
+                    held.completed();
+                }
             }
             .instrument(span)
         });

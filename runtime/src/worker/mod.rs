@@ -13,7 +13,7 @@ mod stop;
 pub(crate) use concurrency::{Asked, Fixed};
 pub(crate) use engine::{Settings, work};
 pub(crate) use fitness::FitnessCheck;
-pub use fitness::Registered;
+pub use fitness::{MachineCheck, Registered};
 pub(crate) use health::HealthCheck;
 pub use health::{Awaited, Blocking, Check};
 pub use setup::{Async, Fallible, Given, NoState, Plain, Setup, StateSource};

@@ -54,7 +54,7 @@ pub(super) async fn pull(
     ready: impl AsyncFn() -> Result<(), Failing>,
     start: impl Fn(Job),
 ) -> Result<(), Failing> {
-    let mut errors = Backoff::new(Duration::from_millis(100), Duration::from_secs(4));
+    let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
     let mut empty = EmptyPolls::default();
     while !drain.is_cancelled() {
         slots.set_limit(concurrency.next(slots.limit()));
@@ -69,6 +69,7 @@ pub(super) async fn pull(
         if drain.is_cancelled() {
             break;
         }
+        in_flight.polling();
         let asked = Instant::now();
         let Some(answer) = poll(api.take(wanted, in_flight.len() > 0), drain).await else {
             break;

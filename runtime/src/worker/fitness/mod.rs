@@ -26,8 +26,19 @@ pub(crate) struct FitnessCheck {
     run: Run,
 }
 
+/// A fitness check: `fn()` or `fn() -> Result<(), E>`, or an `async` one of either kind. `M` only tells the kinds apart
+/// and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "this cannot be a fitness check",
+    note = "a fitness check takes nothing and returns `()` or `Result<(), E>`, async or not"
+)]
+pub trait MachineCheck<M>: Setup<(), M> {}
+
+#[diagnostic::do_not_recommend]
+impl<M, F: Setup<(), M>> MachineCheck<M> for F {}
+
 impl FitnessCheck {
-    pub(crate) fn new<M>(name: impl Into<Cow<'static, str>>, check: impl Setup<(), M>) -> Self {
+    pub(crate) fn new<M>(name: impl Into<Cow<'static, str>>, check: impl MachineCheck<M>) -> Self {
         let check = Given::setup(check);
         Self {
             name: name.into(),

@@ -1,0 +1,150 @@
+//! Whatever breaks between worker and platform: no job is lost, none ends twice, every chunk comes once and in order,
+//! and no progress follows the end.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use podwork::{Context, Handler, Stream, Worker, handler, stream};
+use podwork_tests::{Expected, Faults, Ledger, start};
+use serde_json::{Value, json};
+
+#[handler]
+async fn plain(n: usize) -> usize {
+    tokio::task::yield_now().await;
+    n
+}
+
+#[handler]
+fn streaming(n: usize) -> impl Stream<Item = usize> {
+    stream! {
+        for chunk in 0..n % 7 {
+            yield chunk;
+        }
+    }
+}
+
+#[handler]
+async fn reporting(n: usize, cx: Context) -> usize {
+    for step in 0..n % 7 {
+        cx.progress(step);
+        tokio::task::yield_now().await;
+    }
+    n
+}
+
+#[handler]
+fn blocking(n: usize, cx: Context) -> usize {
+    cx.progress(n);
+    std::thread::yield_now();
+    n
+}
+
+fn whole(n: usize) -> Expected {
+    Expected {
+        input: json!(n),
+        output: json!(n),
+        chunks: Vec::new(),
+    }
+}
+
+fn in_chunks(n: usize) -> Expected {
+    Expected {
+        input: json!(n),
+        output: json!([]),
+        chunks: (0..n % 7).map(Value::from).collect(),
+    }
+}
+
+/// Runs this many jobs under these faults, and checks the books.
+async fn run<H: Handler<State = ()>>(
+    faults: Faults,
+    concurrency: usize,
+    jobs: usize,
+    job: fn(usize) -> Expected,
+) {
+    let seed = fastrand::u64(..);
+    println!("{} at {concurrency}: seed {seed}", H::NAME);
+    let ledger = Ledger::start(seed, faults, (0..jobs).map(job)).await;
+    let worker = Worker::new::<H>().concurrency(concurrency);
+    let worker = start(worker, ledger.env("w"));
+    ledger.until_settled(jobs).await;
+    worker.stop().await.unwrap();
+    assert_eq!(ledger.counts(), (jobs, jobs));
+    ledger.assert_sound();
+}
+
+/// … each kind of handler, one by one and eight at once.
+async fn matrix(faults: Faults) {
+    join_all([1, 8].map(|concurrency| async move {
+        tokio::join!(
+            run::<plain>(faults, concurrency, 50, whole),
+            run::<streaming>(faults, concurrency, 50, in_chunks),
+            run::<reporting>(faults, concurrency, 50, whole),
+            run::<blocking>(faults, concurrency, 50, whole),
+        )
+    }))
+    .await;
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident: $faults:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                matrix($faults).await;
+            }
+        )*
+    };
+}
+
+faults! {
+    nothing_breaks: Faults::default();
+    connections_drop: Faults { dropped: 10, ..Faults::default() };
+    answers_are_lost: Faults { unanswered: 10, ..Faults::default() };
+    answers_are_torn: Faults { torn: 20, ..Faults::default() };
+    calls_fail: Faults { failing: 30, ..Faults::default() };
+    calls_are_throttled: Faults { throttled: 30, ..Faults::default() };
+    answers_are_slow: Faults { slow: 50, ..Faults::default() };
+    jobs_are_handed_out_twice: Faults { again: 50, slow: 20, ..Faults::default() };
+    there_is_no_stop_route: Faults { no_stop: true, ..Faults::default() };
+    all_at_once: Faults {
+        dropped: 5, unanswered: 5, torn: 5, failing: 5, throttled: 5, slow: 10, again: 10, no_stop: true,
+    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_jobs_while_a_third_of_the_posts_fail() {
+    let faults = Faults {
+        failing: 30,
+        ..Faults::default()
+    };
+    run::<plain>(faults, 8, 1000, whole).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blackout_of_15_seconds_loses_nothing() {
+    let jobs = 400;
+    let slow = Faults {
+        slow: 100,
+        ..Faults::default()
+    };
+    let ledger = Ledger::start(0, slow, (0..jobs).map(in_chunks)).await;
+    let worker = start(Worker::new::<streaming>().concurrency(8), ledger.env("w"));
+    ledger.until_settled(20).await;
+    ledger.set_up(false);
+    // This long is what the test is about.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let (handed_out, settled) = ledger.counts();
+    assert!(handed_out > settled, "the blackout came in mid-run");
+    // A job whose take was cut off is handed out again, as a platform does.
+    ledger.set_faults(Faults {
+        again: 50,
+        ..Faults::default()
+    });
+    ledger.set_up(true);
+    ledger.until_settled(jobs).await;
+    worker.stop().await.unwrap();
+    ledger.assert_sound();
+}
