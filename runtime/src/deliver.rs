@@ -17,6 +17,8 @@ use crate::failure::{HandlerError, Identity};
 use crate::outbox::{Final, Message, Outbox};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
+/// Room for what surrounds an output in a post, in bytes.
+const ENVELOPE: usize = 128;
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// Takes a job's posts: the platform.
@@ -201,6 +203,9 @@ impl<P: Posts> Delivery<P> {
 }
 
 fn encode(post: &Post) -> Bytes {
-    // Raw JSON and strings always serialise.
-    serde_json::to_vec(post).unwrap_or_default().into()
+    // Exactly as large as it will be: a large output must not be held with as much room again behind it.
+    let output = post.output.as_ref().map_or(0, |output| output.get().len());
+    let mut body = Vec::with_capacity(output + ENVELOPE);
+    serde_json::to_writer(&mut body, post).expect("raw JSON and strings always serialise");
+    body.into()
 }

@@ -35,7 +35,7 @@ pub struct Faults {
     pub throttled: u8,
     /// The answer comes up to 50 ms later.
     pub slow: u8,
-    /// A take brings a job again that was handed out already.
+    /// A take brings a job again that was handed out already; once the queue is empty, unless this is 0, each does.
     pub again: u8,
     /// There is no stop route.
     pub no_stop: bool,
@@ -279,7 +279,11 @@ impl Books {
         let batch = request.param("batch_size");
         let wanted = batch.map_or(1, |size| size.parse().expect("batch_size is a number"));
         let mut ids: Vec<String> = Vec::new();
-        if self.random.u8(0..100) < self.faults.again {
+        let again = match self.faults.again {
+            again if again > 0 && self.queue.is_empty() => 100,
+            again => again,
+        };
+        if self.random.u8(0..100) < again {
             let open = |(_, job): &(&String, &Entry)| job.handed_out && job.settled.is_none();
             let open: Vec<&String> = self.jobs.iter().filter(open).map(|(id, _)| id).collect();
             ids.extend(self.random.choice(open).cloned());

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,7 +99,7 @@ type Script = dyn Fn(&Recorded, usize) -> Answer + Send + Sync;
 #[derive(Debug)]
 pub struct Scripted {
     addr: SocketAddr,
-    requests: Arc<Mutex<Vec<Recorded>>>,
+    state: Arc<State>,
     seen: watch::Receiver<usize>,
     up: watch::Sender<bool>,
     _tasks: JoinSet<()>,
@@ -127,18 +128,17 @@ impl Scripted {
         let (count, seen) = watch::channel(0);
         let (up, is_up) = watch::channel(true);
         let state = Arc::new(State {
-            requests: Arc::default(),
+            requests: Mutex::default(),
             keep,
             counts: Mutex::default(),
             count,
             script: Box::new(script),
         });
-        let requests = Arc::clone(&state.requests);
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, addr, is_up, state));
+        tasks.spawn(serve(listener, addr, is_up, Arc::clone(&state)));
         Self {
             addr,
-            requests,
+            state,
             seen,
             up,
             _tasks: tasks,
@@ -182,12 +182,32 @@ impl Scripted {
     /// The script panicked.
     #[must_use]
     pub fn of(&self, call: &str) -> Vec<Recorded> {
-        let requests = self.requests.lock().expect("the script did not panic");
+        let requests = self
+            .state
+            .requests
+            .lock()
+            .expect("the script did not panic");
         requests
             .iter()
             .filter(|request| request.call() == call)
             .cloned()
             .collect()
+    }
+
+    /// Waits until this many requests of one call have come.
+    ///
+    /// # Panics
+    /// They do not come within 60 s.
+    pub async fn until_count(&self, call: &str, wanted: usize) {
+        let mut seen = self.seen.clone();
+        let waiting = async {
+            while self.state.count(call) < wanted {
+                seen.changed().await.expect("the platform runs");
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), waiting)
+            .await
+            .unwrap_or_else(|_| panic!("{call}: only {} in time", self.state.count(call)));
     }
 
     /// Waits until `done` holds of the requests of one call, and returns them.
@@ -212,12 +232,29 @@ impl Scripted {
 }
 
 struct State {
-    requests: Arc<Mutex<Vec<Recorded>>>,
+    requests: Mutex<Vec<Recorded>>,
     keep: bool,
     /// Requests so far, by call.
     counts: Mutex<BTreeMap<String, usize>>,
     count: watch::Sender<usize>,
     script: Box<Script>,
+}
+
+impl State {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.counts.lock().expect("the script did not panic")
+    }
+
+    /// How many requests of one call have come.
+    fn count(&self, call: &str) -> usize {
+        self.counts().get(call).copied().unwrap_or(0)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
 }
 
 async fn serve(
@@ -259,7 +296,7 @@ type Reply = Response<BoxBody<Bytes, io::Error>>;
 async fn answer(state: &State, request: Request<Incoming>) -> io::Result<Reply> {
     let recorded = record(request).await?;
     let before = {
-        let mut counts = state.counts.lock().expect("the script did not panic");
+        let mut counts = state.counts();
         let count = counts.entry(recorded.call().to_owned()).or_default();
         *count += 1;
         *count - 1

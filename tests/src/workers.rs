@@ -2,6 +2,7 @@
 
 use podwork::state::StateSource;
 use podwork::{Error, Handler, Worker};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -18,12 +19,25 @@ where
     H: Handler,
     S: StateSource<H::State>,
 {
+    start_on(&Handle::current(), worker, env)
+}
+
+/// … whose handlers run on a runtime of their own, which they may block.
+pub fn start_on<H, S>(
+    handlers: &Handle,
+    worker: Worker<H, S>,
+    env: Vec<(&'static str, String)>,
+) -> Running
+where
+    H: Handler,
+    S: StateSource<H::State>,
+{
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
         // A dropped sender says the same.
         let _ = stopped.await;
     };
-    let ended = tokio::spawn(worker.env(env).serve(shutdown));
+    let ended = handlers.spawn(worker.env(env).serve(shutdown));
     Running { stop, ended }
 }
 

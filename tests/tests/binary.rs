@@ -1,112 +1,15 @@
 //! A worker binary, as its user starts it: flags, environment, signals, exit codes.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
 use podwork_platform::Platform;
-use podwork_tests::client;
+use podwork_tests::{Answer, Binary, Expected, Faults, Ledger, Recorded, Scripted, client};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 
-/// A worker binary in an empty folder, with nothing of the platform in its environment.
-struct Binary {
-    folder: TempDir,
-    command: Command,
-}
-
-impl Binary {
-    fn new(args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podwork-test-worker"));
-        command
-            .args(args)
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .env_remove("CARGO_MANIFEST_DIR");
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNPOD_")) {
-            command.env_remove(name);
-        }
-        Self { folder, command }
-    }
-
-    fn file(self, name: &str, text: &str) -> Self {
-        std::fs::write(self.folder.path().join(name), text).unwrap();
-        self
-    }
-
-    fn env(mut self, variables: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        self.command.envs(variables);
-        self
-    }
-
-    async fn output(mut self) -> Output {
-        let output = tokio::time::timeout(Duration::from_mins(1), self.command.output());
-        output.await.expect("it ends").unwrap()
-    }
-
-    /// Expects exit code 1 and one line on standard error; that line.
-    async fn complaint(self) -> String {
-        let output = self.output().await;
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(!said.contains("panicked"), "{said}");
-        said
-    }
-
-    fn start(mut self) -> Started {
-        let mut child = self.command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Started {
-            child,
-            lines,
-            _folder: self.folder,
-        }
-    }
-}
-
-/// A worker binary that runs.
-struct Started {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    _folder: TempDir,
-}
-
-impl Started {
-    /// Waits for a line of its output that contains this.
-    async fn line(&mut self, part: &str) -> String {
-        let waiting = async {
-            loop {
-                let line = self.lines.next_line().await.unwrap().expect("it goes on");
-                if line.contains(part) {
-                    return line;
-                }
-            }
-        };
-        let found = tokio::time::timeout(Duration::from_mins(1), waiting).await;
-        found.unwrap_or_else(|_| panic!("no line with {part:?}"))
-    }
-
-    async fn signal(&self, signal: &str) {
-        let id = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill")
-            .args([signal, &id])
-            .status()
-            .await
-            .unwrap();
-        assert!(sent.success());
-    }
-
-    /// Its exit code, once it has ended by itself.
-    async fn code(mut self) -> Option<i32> {
-        let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait()).await;
-        ended.expect("it ends").unwrap().code()
-    }
+fn worker(args: &[&str]) -> Binary {
+    Binary::new(env!("CARGO_BIN_EXE_podwork-test-worker"), args)
 }
 
 fn text(output: &Output) -> String {
@@ -116,7 +19,7 @@ fn text(output: &Output) -> String {
 #[tokio::test]
 async fn the_test_input_shows_the_jobs_life() {
     let input = r#"{"input": {"chunks": ["a", {"b": 1}], "error": null}}"#;
-    let output = Binary::new(&["stream"])
+    let output = worker(&["stream"])
         .file("test_input.json", input)
         .output()
         .await;
@@ -141,7 +44,7 @@ async fn the_test_input_shows_the_jobs_life() {
 #[tokio::test]
 async fn the_flag_wins_over_the_file_and_progress_is_shown() {
     let flag = r#"{"input": {"do": "progress", "values": [{"step": 1}], "value": "done"}}"#;
-    let binary = Binary::new(&[
+    let binary = worker(&[
         "--test_input",
         flag,
         "--test_output",
@@ -156,7 +59,7 @@ async fn the_flag_wins_over_the_file_and_progress_is_shown() {
 #[tokio::test]
 async fn a_result_that_differs_is_exit_code_1() {
     let flag = r#"{"input": {"do": "echo", "value": 1}}"#;
-    let output = Binary::new(&["--test_input", flag, "--test_output", r#"{"output": 2}"#])
+    let output = worker(&["--test_input", flag, "--test_output", r#"{"output": 2}"#])
         .output()
         .await;
     assert_eq!(output.status.code(), Some(1));
@@ -174,7 +77,7 @@ async fn a_job_that_fails_or_panics_is_exit_code_1() {
         (json!({"do": "panic", "message": "no memory"}), "no memory"),
         (json!({"do": "echo"}), "missing field `value`"),
     ] {
-        let output = Binary::new(&["--test_input", &json!({ "input": task }).to_string()])
+        let output = worker(&["--test_input", &json!({ "input": task }).to_string()])
             .output()
             .await;
         let shown = text(&output);
@@ -190,12 +93,12 @@ async fn a_job_that_fails_or_panics_is_exit_code_1() {
 
 #[tokio::test]
 async fn bad_input_gets_one_clear_line() {
-    let missing = Binary::new(&[]).complaint().await;
+    let missing = worker(&[]).complaint().await;
     assert!(
         missing.contains("test_input.json: not found in this folder; write"),
         "{missing}"
     );
-    let malformed = Binary::new(&[])
+    let malformed = worker(&[])
         .file("test_input.json", "{\"input\": ")
         .complaint()
         .await;
@@ -203,14 +106,14 @@ async fn bad_input_gets_one_clear_line() {
         malformed.contains("test_input.json: EOF while parsing a value at line 1"),
         "{malformed}"
     );
-    let without = Binary::new(&[])
+    let without = worker(&[])
         .file("test_input.json", "{\"inputs\": 1}")
         .complaint()
         .await;
     assert!(without.contains("missing field `input`"), "{without}");
-    let flag = Binary::new(&["--test_input", "nonsense"]).complaint().await;
+    let flag = worker(&["--test_input", "nonsense"]).complaint().await;
     assert!(flag.contains("--test_input: expected ident"), "{flag}");
-    let port = Binary::new(&["--rp_serve_api", "--rp_api_port", "many"])
+    let port = worker(&["--rp_serve_api", "--rp_api_port", "many"])
         .complaint()
         .await;
     assert!(
@@ -230,7 +133,7 @@ async fn a_taken_port_gets_one_clear_line() {
         "--rp_api_port",
         &port,
     ];
-    let said = Binary::new(&args).complaint().await;
+    let said = worker(&args).complaint().await;
     assert!(
         said.contains(&format!("cannot listen on 127.0.0.1:{port}")),
         "{said}"
@@ -242,13 +145,13 @@ async fn a_taken_port_gets_one_clear_line() {
 async fn a_missing_or_malformed_variable_gets_one_clear_line() {
     let good = |name: &'static str| (name, "http://127.0.0.1:9/job-take/$ID".to_owned());
     let take = good("RUNPOD_WEBHOOK_GET_JOB");
-    let missing = Binary::new(&[]).env([take.clone()]).complaint().await;
+    let missing = worker(&[]).env([take.clone()]).complaint().await;
     assert!(
         missing.contains("RUNPOD_WEBHOOK_POST_OUTPUT is not set"),
         "{missing}"
     );
     let malformed = [("RUNPOD_WEBHOOK_GET_JOB", "127.0.0.1".to_owned())];
-    let malformed = Binary::new(&[])
+    let malformed = worker(&[])
         .env(malformed)
         .env([good("RUNPOD_WEBHOOK_POST_OUTPUT")])
         .complaint()
@@ -257,7 +160,7 @@ async fn a_missing_or_malformed_variable_gets_one_clear_line() {
         malformed.contains("RUNPOD_WEBHOOK_GET_JOB is `127.0.0.1`"),
         "{malformed}"
     );
-    let level = Binary::new(&[])
+    let level = worker(&[])
         .env([("RUNPOD_LOG_LEVEL", "LOUD".to_owned())])
         .complaint()
         .await;
@@ -265,7 +168,7 @@ async fn a_missing_or_malformed_variable_gets_one_clear_line() {
         level.contains("RUNPOD_LOG_LEVEL is `LOUD`: no such level"),
         "{level}"
     );
-    let interval = Binary::new(&[])
+    let interval = worker(&[])
         .env([
             take,
             good("RUNPOD_WEBHOOK_POST_OUTPUT"),
@@ -281,7 +184,7 @@ async fn a_missing_or_malformed_variable_gets_one_clear_line() {
 
 #[tokio::test]
 async fn it_serves_the_api_until_it_is_told_to_end() {
-    let mut worker = Binary::new(&[
+    let mut worker = worker(&[
         "--rp_serve_api",
         "--rp_api_host",
         "127.0.0.1",
@@ -332,7 +235,7 @@ async fn a_realtime_port_has_it_serve_instead_of_pulling() {
         ("RUNPOD_REALTIME_PORT", port.clone()),
         ("RUNPOD_ENDPOINT_ID", "e1".to_owned()),
     ];
-    let mut worker = Binary::new(&[]).env(env).start();
+    let mut worker = worker(&[]).env(env).start();
     worker.line("is ready").await;
     let url = format!("http://127.0.0.1:{port}");
     let call = |path: &str, body: Value| {
@@ -359,7 +262,7 @@ async fn a_realtime_port_has_it_serve_instead_of_pulling() {
 #[tokio::test]
 async fn on_the_platform_it_logs_json_and_ends_cleanly_on_sigterm() {
     let platform = Platform::builder().start().await.unwrap();
-    let mut worker = Binary::new(&[]).env(platform.worker_env("w1")).start();
+    let mut worker = worker(&[]).env(platform.worker_env("w1")).start();
     let ready: Value = serde_json::from_str(&worker.line("is ready").await).unwrap();
     assert_eq!(
         (&ready["requestId"], &ready["level"]),
@@ -386,7 +289,7 @@ async fn on_the_platform_it_logs_json_and_ends_cleanly_on_sigterm() {
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let platform = Platform::builder().start().await.unwrap();
-    let mut worker = Binary::new(&[]).env(platform.worker_env("w1")).start();
+    let mut worker = worker(&[]).env(platform.worker_env("w1")).start();
     let request = json!({"input": {"do": "wait"}});
     platform
         .submit(serde_json::from_value(request).unwrap())
@@ -401,11 +304,65 @@ async fn a_second_signal_ends_it_at_once() {
 #[tokio::test]
 async fn a_worker_that_is_to_be_replaced_ends_with_0() {
     let platform = Platform::builder().start().await.unwrap();
-    let worker = Binary::new(&[]).env(platform.worker_env("w1")).start();
+    let worker = worker(&[]).env(platform.worker_env("w1")).start();
     let request = json!({"input": {"do": "refresh"}});
     let id = platform
         .submit(serde_json::from_value(request).unwrap())
         .unwrap();
     assert_eq!(worker.code().await, Some(0));
     assert_eq!(platform.status(&id).unwrap().output.unwrap().get(), "null");
+}
+
+#[tokio::test]
+async fn an_idle_worker_ends_within_3_seconds_of_sigterm() {
+    // The platform holds polls for longer than the test lasts.
+    let platform = Scripted::start(|request: &Recorded, _| match request.call() {
+        "ping" => Answer::Status(200),
+        _ => Answer::Hold,
+    })
+    .await;
+    let worker = worker(&[]).env(platform.env("w1")).start();
+    platform
+        .until("job-take-batch", |polls| polls.len() == 1)
+        .await;
+    let told = std::time::Instant::now();
+    worker.signal("-TERM").await;
+    assert_eq!(worker.code().await, Some(0));
+    // The one time that is a promise.
+    assert!(
+        told.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        told.elapsed()
+    );
+}
+
+/// 50 times: a worker that is told to end at some moment of a busy run has no job left that it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_a_busy_run_loses_nothing() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for run in 0..50 {
+        let jobs = (0..10_000).map(|n| Expected {
+            input: json!({"do": "echo", "value": n}),
+            output: json!(n),
+            chunks: Vec::new(),
+        });
+        let faults = Faults {
+            failing: random.u8(0..20),
+            slow: random.u8(0..50),
+            ..Faults::default()
+        };
+        let ledger = Ledger::start(random.u64(..), faults, jobs).await;
+        let quiet = [("RUNPOD_LOG_LEVEL", "ERROR".to_owned())];
+        let worker = worker(&[]).env(ledger.env("w1")).env(quiet).start();
+        // Not before the first: a worker that has just been started may not yet listen.
+        ledger.until_settled(random.usize(1..100)).await;
+        worker.signal("-TERM").await;
+        assert_eq!(worker.code().await, Some(0));
+        let (handed_out, settled) = ledger.counts();
+        assert_eq!(handed_out, settled, "run {run}, {faults:?}");
+        assert!(handed_out < 10_000, "it was told to end in mid-run");
+        ledger.assert_sound();
+    }
 }

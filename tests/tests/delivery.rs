@@ -324,36 +324,6 @@ async fn what_is_no_job_is_passed_over_and_trouble_at_take_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_heartbeat_names_the_jobs_held_and_goes_on_when_threads_are_blocked() {
-    #[handler]
-    async fn blocks(cx: Context) {
-        cx.progress("blocking");
-        // Wrong in an async handler, and yet it must not silence the worker.
-        let (_never, wait) = std::sync::mpsc::channel::<()>();
-        let _ = wait.recv_timeout(std::time::Duration::from_millis(1500));
-    }
-
-    let jobs: Vec<Value> = (0..8).map(|n| job(&format!("j{n}"), Value::Null)).collect();
-    let platform = Scripted::start(handing_out(vec![json!(jobs)], accept)).await;
-    let worker = start(Worker::new::<blocks>().concurrency(8), platform.env("w"));
-    let all = "j0,j1,j2,j3,j4,j5,j6,j7";
-    // Three intervals of 200 ms, all while every thread of the runtime is blocked.
-    let thrice = |pings: &[Recorded]| {
-        pings
-            .iter()
-            .filter(|ping| ping.param("job_id") == Some(all))
-            .count()
-            >= 3
-    };
-    platform.until("ping", thrice).await;
-    assert_eq!(
-        platform.of("ping")[0].param("runpod_version"),
-        Some(podwork::VERSION)
-    );
-    worker.stop().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn sync_handlers_run_in_parallel() {
     static TOGETHER: std::sync::Barrier = std::sync::Barrier::new(4);
 

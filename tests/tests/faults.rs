@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::join_all;
 use podwork::{Context, Handler, Stream, Worker, handler, stream};
 use podwork_tests::{Expected, Faults, Ledger, start};
@@ -64,10 +65,28 @@ async fn run<H: Handler<State = ()>>(
     job: fn(usize) -> Expected,
 ) {
     let seed = fastrand::u64(..);
-    println!("{} at {concurrency}: seed {seed}", H::NAME);
+    run_seeded::<H>(seed, faults, concurrency, jobs, job, &[]).await;
+}
+
+/// … and with a short blackout each time so many jobs are settled.
+async fn run_seeded<H: Handler<State = ()>>(
+    seed: u64,
+    faults: Faults,
+    concurrency: usize,
+    jobs: usize,
+    job: fn(usize) -> Expected,
+    blackouts: &[usize],
+) {
+    println!("{} at {concurrency}, seed {seed}: {faults:?}", H::NAME);
     let ledger = Ledger::start(seed, faults, (0..jobs).map(job)).await;
     let worker = Worker::new::<H>().concurrency(concurrency);
     let worker = start(worker, ledger.env("w"));
+    for settled in blackouts {
+        ledger.until_settled(*settled).await;
+        ledger.set_up(false);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ledger.set_up(true);
+    }
     ledger.until_settled(jobs).await;
     worker.stop().await.unwrap();
     assert_eq!(ledger.counts(), (jobs, jobs));
@@ -147,4 +166,55 @@ async fn a_blackout_of_15_seconds_loses_nothing() {
     ledger.until_settled(jobs).await;
     worker.stop().await.unwrap();
     ledger.assert_sound();
+}
+
+/// For as long as `PODWORK_SOAK_SECONDS` says, runs of every kind under random faults. `PODWORK_SOAK_SEED` has it choose
+/// the same ones again; what breaks when still depends on who comes first.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes as long as PODWORK_SOAK_SECONDS says"]
+async fn soak() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let time = Duration::from_secs(number("PODWORK_SOAK_SECONDS").unwrap_or(60));
+    let seed = number("PODWORK_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("PODWORK_SOAK_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let started = std::time::Instant::now();
+    let mut rounds = 0;
+    while started.elapsed() < time {
+        let four = [(); 4].map(|()| {
+            let mut percent = |most| random.u8(0..=most);
+            let faults = Faults {
+                dropped: percent(10),
+                unanswered: percent(10),
+                torn: percent(10),
+                failing: percent(20),
+                throttled: percent(10),
+                slow: percent(20),
+                // Never 0: a take that a blackout cut off has to be made good.
+                again: percent(20).max(5),
+                no_stop: percent(1) == 1,
+            };
+            let (concurrency, jobs) = (random.usize(1..=16), random.usize(30..=100));
+            let blackouts = [random.usize(1..jobs)];
+            let (seed, kind) = (random.u64(..), random.u8(0..4));
+            async move {
+                let (whole, parts) = (whole as fn(usize) -> Expected, in_chunks);
+                let blackouts = &blackouts;
+                match kind {
+                    0 => run_seeded::<plain>(seed, faults, concurrency, jobs, whole, blackouts)
+                        .boxed(),
+                    1 => run_seeded::<streaming>(seed, faults, concurrency, jobs, parts, blackouts)
+                        .boxed(),
+                    2 => run_seeded::<reporting>(seed, faults, concurrency, jobs, whole, blackouts)
+                        .boxed(),
+                    _ => run_seeded::<blocking>(seed, faults, concurrency, jobs, whole, blackouts)
+                        .boxed(),
+                }
+                .await;
+            }
+        });
+        join_all(four).await;
+        rounds += 4;
+    }
+    println!("{rounds} runs");
 }

@@ -28,6 +28,7 @@ pub(super) fn check(expected: Option<u32>) -> Result<(), HandlerError> {
 }
 
 #[cfg(not(feature = "gpu"))]
+#[expect(clippy::unnecessary_wraps, reason = "with the feature it can fail")]
 pub(super) fn check(_: Option<u32>) -> Result<(), HandlerError> {
     tracing::debug!("This worker was built without the feature `gpu`: GPUs are not checked.");
     Ok(())

@@ -1,0 +1,142 @@
+//! A worker binary, as its user starts it.
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "in a test it is an assertion"
+)]
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// A worker binary in an empty folder, with nothing of the platform in its environment.
+#[derive(Debug)]
+#[must_use = "it does nothing until it is started"]
+pub struct Binary {
+    folder: TempDir,
+    command: Command,
+}
+
+impl Binary {
+    /// … of which `program` is the path.
+    pub fn new(program: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .env_remove("CARGO_MANIFEST_DIR");
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNPOD_")) {
+            command.env_remove(name);
+        }
+        Self { folder, command }
+    }
+
+    /// Puts a file into its folder.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+        self
+    }
+
+    /// Sets variables.
+    pub fn env(mut self, variables: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        self.command.envs(variables);
+        self
+    }
+
+    /// Runs it to its end.
+    pub async fn output(mut self) -> Output {
+        let output = tokio::time::timeout(Duration::from_mins(1), self.command.output());
+        output.await.expect("it ends").unwrap()
+    }
+
+    /// Expects exit code 1 and one line on standard error; that line.
+    pub async fn complaint(self) -> String {
+        let output = self.output().await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Started {
+        let mut child = self.command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Started {
+            child,
+            lines,
+            _folder: self.folder,
+        }
+    }
+}
+
+/// A worker binary that runs.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    _folder: TempDir,
+}
+
+impl Started {
+    /// Waits for a line of its output that contains this.
+    pub async fn line(&mut self, part: &str) -> String {
+        let waiting = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it goes on");
+                if line.contains(part) {
+                    return line;
+                }
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_mins(1), waiting).await;
+        found.unwrap_or_else(|_| panic!("no line with {part:?}"))
+    }
+
+    /// Sends a signal, such as `-TERM`.
+    pub async fn signal(&self, signal: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill")
+            .args([signal, &id])
+            .status()
+            .await
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// The most memory it ever had, in bytes. Linux alone tells.
+    #[must_use]
+    pub fn peak_memory(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: usize = line
+            .unwrap()
+            .trim()
+            .strip_suffix(" kB")
+            .unwrap()
+            .parse()
+            .unwrap();
+        kib * 1024
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub async fn code(mut self) -> Option<i32> {
+        let ending = async {
+            // A full pipe would hold it up.
+            while self.lines.next_line().await.unwrap().is_some() {}
+            self.child.wait().await.unwrap().code()
+        };
+        tokio::time::timeout(Duration::from_mins(1), ending)
+            .await
+            .expect("it ends")
+    }
+}

@@ -1,0 +1,231 @@
+//! A handler that blocks every async thread, or takes too long: what goes on beside it.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use podwork::{Context, Worker, handler};
+use podwork_tests::{Answer, Recorded, Scripted, start, start_on};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+/// Blocks whoever comes, until it is opened.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        drop(self.opened.wait_while(open, |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+/// A runtime of one thread, which a handler can block whole.
+fn one_thread() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn job(id: &str, input: Value) -> Value {
+    json!({"id": id, "input": input})
+}
+
+fn report(post: &Recorded) -> Value {
+    serde_json::from_str(post.json()["error"].as_str().unwrap()).unwrap()
+}
+
+#[handler]
+async fn blocks(first: bool, gate: &Arc<Gate>, cx: Context) -> bool {
+    assert!(
+        first,
+        "a job that was stopped before it started does not start"
+    );
+    cx.progress("blocking");
+    // Wrong in an async handler, and yet it must not hold up the worker.
+    gate.pass();
+    first
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_runtime_holds_up_neither_pings_nor_takes_nor_posts_nor_stops() {
+    let (stop, stopping) = watch::channel(false);
+    let told = Answer::Json(200, json!({"jobsToStop": ["second"]}));
+    let platform =
+        Scripted::start(
+            move |request: &Recorded, before| match (request.call(), before) {
+                ("job-take-batch", 0) => Answer::Json(200, json!([job("first", json!(true))])),
+                ("job-take", 0) => Answer::Json(200, job("second", json!(false))),
+                ("job-stop", 0) => Answer::When(stopping.clone(), Box::new(told.clone())),
+                ("job-take" | "job-take-batch" | "job-stop", _) => Answer::Hold,
+                _ => Answer::Status(200),
+            },
+        )
+        .await;
+    let handlers = one_thread();
+    let gate = Arc::new(Gate::default());
+    let worker = Worker::new::<blocks>()
+        .state(Arc::clone(&gate))
+        .concurrency(2);
+    let worker = start_on(handlers.handle(), worker, platform.env("w"));
+
+    // All this comes while the one thread is blocked: progress is posted, …
+    let posts = platform.until("job-done", |posts| posts.len() == 1).await;
+    assert_eq!(posts[0].json()["output"], "blocking");
+    // … the second job is taken, and pings go on for three intervals and more, …
+    let both = |ping: &&Recorded| ping.param("job_id") == Some("first,second");
+    platform
+        .until("ping", |pings| pings.iter().filter(both).count() > 3)
+        .await;
+    // … a stop is heard, …
+    stop.send(true).unwrap();
+    let first_alone = |ping: &Recorded| ping.param("job_id") == Some("first");
+    platform
+        .until("ping", |pings| pings.last().is_some_and(first_alone))
+        .await;
+    // … and so is the end.
+    gate.open();
+    platform.until("job-done", |posts| posts.len() == 2).await;
+    worker.stop().await.unwrap();
+    let posts = platform.of("job-done");
+    assert_eq!(
+        posts.len(),
+        2,
+        "nothing is posted for the stopped job: {posts:#?}"
+    );
+    assert_eq!(posts[1].json(), json!({"output": true}));
+    handlers.shutdown_background();
+}
+
+/// Notes that it was dropped.
+struct Dropped(Arc<AtomicBool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[handler]
+async fn for_ever(dropped: &Arc<AtomicBool>) {
+    let _held = Dropped(Arc::clone(dropped));
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_takes_too_long_fails_and_its_handler_is_dropped() {
+    let platform = Scripted::start(
+        |request: &Recorded, before| match (request.call(), before) {
+            ("job-take", 0) => Answer::Json(200, job("long", Value::Null)),
+            ("job-take" | "job-stop", _) => Answer::Hold,
+            _ => Answer::Status(200),
+        },
+    )
+    .await;
+    let dropped = Arc::new(AtomicBool::new(false));
+    let worker = Worker::new::<for_ever>()
+        .state(Arc::clone(&dropped))
+        .timeout(Duration::from_millis(50));
+    let worker = start(worker, platform.env("w"));
+    let posts = platform.until("job-done", |posts| posts.len() == 1).await;
+    let report = report(&posts[0]);
+    assert_eq!(report["error_type"], "timeout");
+    assert_eq!(
+        report["error_message"],
+        "the job did not end within 50ms, the most that its worker allows"
+    );
+    assert!(dropped.load(Ordering::SeqCst), "before the error is posted");
+    worker.stop().await.unwrap();
+}
+
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+#[handler]
+fn stubborn(first: bool, gate: &Arc<Gate>, cx: Context) -> bool {
+    assert_eq!(RUNNING.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
+    if first {
+        gate.pass();
+        assert!(cx.is_cancelled());
+    }
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+    first
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocking_handler_past_its_time_fails_at_once_and_keeps_its_slot_until_it_returns() {
+    let platform = Scripted::start(
+        |request: &Recorded, before| match (request.call(), before) {
+            ("job-take", 0) => Answer::Json(200, job("long", json!(true))),
+            ("job-take", 1) => Answer::Json(200, job("next", json!(false))),
+            ("job-take" | "job-stop", _) => Answer::Hold,
+            _ => Answer::Status(200),
+        },
+    )
+    .await;
+    let gate = Arc::new(Gate::default());
+    let worker = Worker::new::<stubborn>()
+        .state(Arc::clone(&gate))
+        .timeout(Duration::from_millis(200));
+    let worker = start(worker, platform.env("w"));
+    let posts = platform.until("job-done", |posts| posts.len() == 1).await;
+    assert_eq!(report(&posts[0])["error_type"], "timeout");
+    // It is delivered, so the worker does not hold it any more; but its thread is still at work.
+    let none = |ping: &Recorded| ping.param("job_id").is_none();
+    platform
+        .until("ping", |pings| pings.last().is_some_and(none))
+        .await;
+    assert_eq!(platform.of("job-take").len(), 1);
+    gate.open();
+    let posts = platform.until("job-done", |posts| posts.len() == 2).await;
+    assert_eq!(posts[1].json(), json!({"output": false}));
+    worker.stop().await.unwrap();
+}
+
+/// Panics where nobody expects it.
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("in the destructor");
+    }
+}
+
+#[handler]
+async fn fragile(fails: bool) -> bool {
+    if fails {
+        let _held = Fragile;
+        std::future::pending::<()>().await;
+    }
+    fails
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destructor_that_panics_is_its_jobs_affair_alone() {
+    let platform = Scripted::start(
+        |request: &Recorded, before| match (request.call(), before) {
+            ("job-take", 0) => Answer::Json(200, job("fragile", json!(true))),
+            ("job-take", 1) => Answer::Json(200, job("next", json!(false))),
+            ("job-take" | "job-stop", _) => Answer::Hold,
+            _ => Answer::Status(200),
+        },
+    )
+    .await;
+    let worker = Worker::new::<fragile>().timeout(Duration::from_millis(20));
+    let worker = start(worker, platform.env("w"));
+    let posts = platform.until("job-done", |posts| posts.len() == 2).await;
+    assert_eq!(report(&posts[0])["error_type"], "timeout");
+    assert_eq!(posts[1].json(), json!({"output": false}));
+    worker.stop().await.unwrap();
+}
