@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::api::Failing;
@@ -82,7 +83,7 @@ impl Health {
     }
 }
 
-type Ask = dyn Fn(&AnyState) -> Result<(), HandlerError> + Send + Sync;
+type Ask = dyn Fn(&AnyState, CancellationToken) -> Result<(), HandlerError> + Send + Sync;
 type AnyState = dyn Any + Send + Sync;
 
 /// The user's check.
@@ -93,9 +94,10 @@ pub(crate) struct HealthCheck {
 impl HealthCheck {
     /// The check of a worker whose state is an `S`.
     pub(crate) fn new<S: 'static, M>(check: impl Check<S, M>) -> Self {
-        let ask = move |state: &AnyState| {
+        let ask = move |state: &AnyState, given_up| {
             let state = state.downcast_ref();
-            check.ask(state.expect("the builder ties the check to the worker's state"))
+            let state = state.expect("the builder ties the check to the worker's state");
+            check.ask(state, given_up)
         };
         Self { ask: Arc::new(ask) }
     }
@@ -112,9 +114,11 @@ impl HealthCheck {
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let (ask, state) = (Arc::clone(&self.ask), Arc::clone(&state));
+            let given_up = CancellationToken::new();
+            let _given_up = given_up.clone().drop_guard();
             // On a thread that it may block; what it may await runs there, too.
             let asking = handlers.spawn_blocking(move || {
-                catch_unwind(AssertUnwindSafe(|| ask(&*state)))
+                catch_unwind(AssertUnwindSafe(|| ask(&*state, given_up)))
                     .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
             });
             let reason = match timeout_at(deadline, asking).await {
@@ -165,7 +169,7 @@ impl std::fmt::Debug for HealthCheck {
 pub trait Check<S, M>: Send + Sync + 'static {
     /// Asks once, on a thread for blocking work.
     #[doc(hidden)]
-    fn ask(&self, state: &S) -> Result<(), HandlerError>;
+    fn ask(&self, state: &S, given_up: CancellationToken) -> Result<(), HandlerError>;
 }
 
 /// Marks a [`Check`] that is not async.
@@ -180,7 +184,7 @@ where
     E: Into<HandlerError>,
     F: Fn(&S) -> Result<(), E> + Send + Sync + 'static,
 {
-    fn ask(&self, state: &S) -> Result<(), HandlerError> {
+    fn ask(&self, state: &S, _: CancellationToken) -> Result<(), HandlerError> {
         self(state).map_err(Into::into)
     }
 }
@@ -190,8 +194,13 @@ where
     E: Into<HandlerError>,
     F: AsyncFn(&S) -> Result<(), E> + Send + Sync + 'static,
 {
-    fn ask(&self, state: &S) -> Result<(), HandlerError> {
-        Handle::current().block_on(self(state)).map_err(Into::into)
+    fn ask(&self, state: &S, given_up: CancellationToken) -> Result<(), HandlerError> {
+        let answer = given_up.run_until_cancelled(self(state));
+        match Handle::current().block_on(answer) {
+            Some(answer) => answer.map_err(Into::into),
+            // Nobody hears this.
+            None => Ok(()),
+        }
     }
 }
 
