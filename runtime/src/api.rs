@@ -1,5 +1,6 @@
 //! The worker's calls to the platform: each answer becomes what to do next.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,6 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_
 use reqwest::{Client, Response, StatusCode};
 
 use crate::config::Remote;
-use crate::deliver::Posts;
 use crate::error::Error;
 
 /// Longest wait for a take's or stop's answer: longer than any platform holds a poll open, so that it is never our
@@ -42,6 +42,25 @@ pub(crate) struct Failing {
     /// The name of the check that says so.
     pub(crate) check: String,
     pub(crate) reason: String,
+}
+
+/// Takes a job's posts: the platform.
+pub(crate) trait Posts {
+    /// Posts a result or progress.
+    fn post_result(
+        &self,
+        job_id: &str,
+        streams: bool,
+        body: Bytes,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// Posts a chunk; `key` is the same for each try of one chunk, and no other's.
+    fn post_chunk(
+        &self,
+        job_id: &str,
+        key: &str,
+        body: Bytes,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
 }
 
 /// What a take brought.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
-use crate::api::Trouble;
+use crate::api::{Posts, Trouble};
 use crate::backoff::Backoff;
 use crate::failure::{HandlerError, Identity};
 use crate::outbox::{Final, Message, Outbox};
@@ -20,25 +20,6 @@ const FIRST_DELAY: Duration = Duration::from_millis(50);
 /// Room for what surrounds an output in a post, in bytes.
 const ENVELOPE: usize = 128;
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-
-/// Takes a job's posts: the platform.
-pub(crate) trait Posts {
-    /// Posts a result or progress.
-    fn post_result(
-        &self,
-        job_id: &str,
-        streams: bool,
-        body: Bytes,
-    ) -> impl Future<Output = Result<(), Trouble>> + Send;
-
-    /// Posts a chunk; `key` is the same for each try of one chunk, and no other's.
-    fn post_chunk(
-        &self,
-        job_id: &str,
-        key: &str,
-        body: Bytes,
-    ) -> impl Future<Output = Result<(), Trouble>> + Send;
-}
 
 /// How jobs are delivered; the same for all jobs of a worker.
 #[derive(Debug, Clone)]
@@ -209,3 +190,6 @@ fn encode(post: &Post) -> Bytes {
     serde_json::to_writer(&mut body, post).expect("raw JSON and strings always serialise");
     body.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,12 +121,15 @@ mod tests {
         drop(held);
         assert_eq!(in_flight.len(), 0);
 
-        let hold = || in_flight.hold("a", reins.clone());
-        hold()
+        let again = || in_flight.hold("a", reins.clone());
+        again()
             .expect("a job that failed may come again")
             .completed();
-        assert!(hold().is_none(), "handed out again before it was completed");
+        assert!(
+            again().is_none(),
+            "handed out again before it was completed"
+        );
         in_flight.polling();
-        assert!(hold().is_some());
+        assert!(again().is_some());
     }
 }

@@ -45,8 +45,21 @@ impl From<Closed> for HandlerError {
     }
 }
 
+/// What becomes of messages that wait together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Manner {
+    /// A newer progress takes the place of an older one.
+    #[default]
+    Coalesce,
+    /// … and chunks leave as one where they can be joined.
+    Join,
+    /// Each leaves as it came, for tests that want to see all of it.
+    KeepAll,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    manner: Manner,
     // Never held across an await.
     state: Mutex<State>,
     written: Notify,
@@ -62,11 +75,9 @@ struct State {
     left: usize,
     /// Where the waiting progress stands, counted from the start, so that a newer one can take its place.
     progress: Option<usize>,
-    /// Progress is not coalesced, for tests that want to see all of it.
-    keep_all: bool,
-    /// Chunks that wait together leave as one.
-    join: bool,
     last: Option<Final>,
+    /// The end was set; nothing comes after it.
+    finished: bool,
     closed: bool,
 }
 
@@ -83,7 +94,7 @@ impl State {
 
     /// The chunk that has just left the queue, with those behind it that can be joined to it.
     fn joined(&mut self, first: Box<RawValue>) -> Box<RawValue> {
-        if !self.join || !matches!(self.queue.front(), Some(Waiting::Chunk(_))) {
+        if !matches!(self.queue.front(), Some(Waiting::Chunk(_))) {
             return first;
         }
         let Some(mut joined) = Joined::begin(&first) else {
@@ -103,16 +114,18 @@ impl State {
 impl Outbox {
     /// An outbox from which chunks that wait together leave as one, if `join` says so.
     pub(crate) fn new(join: bool) -> Self {
-        let outbox = Self::default();
-        outbox.state().join = join;
-        outbox
+        Self {
+            manner: if join { Manner::Join } else { Manner::Coalesce },
+            ..Self::default()
+        }
     }
 
     /// An outbox in which no progress update replaces another.
     pub(crate) fn keeping_all() -> Self {
-        let outbox = Self::default();
-        outbox.state().keep_all = true;
-        outbox
+        Self {
+            manner: Manner::KeepAll,
+            ..Self::default()
+        }
     }
 
     /// Bytes that wait.
@@ -153,12 +166,14 @@ impl Outbox {
     pub(crate) fn progress(&self, progress: Box<RawValue>) {
         {
             let mut state = self.state();
-            if state.closed || state.last.is_some() {
+            if state.closed || state.finished {
                 return;
             }
             let waiting = state.progress.and_then(|at| at.checked_sub(state.left));
             match waiting {
-                Some(at) if !state.keep_all => state.queue[at] = Waiting::Progress(progress),
+                Some(at) if self.manner != Manner::KeepAll => {
+                    state.queue[at] = Waiting::Progress(progress);
+                }
                 _ => {
                     state.progress = Some(state.left + state.queue.len());
                     state.queue.push_back(Waiting::Progress(progress));
@@ -172,10 +187,10 @@ impl Outbox {
     pub(crate) fn finish(&self, last: Final) {
         {
             let mut state = self.state();
-            if state.last.is_some() {
+            if std::mem::replace(&mut state.finished, true) {
                 return;
             }
-            if !state.keep_all {
+            if self.manner != Manner::KeepAll {
                 state
                     .queue
                     .retain(|waiting| matches!(waiting, Waiting::Chunk(_)));
@@ -227,7 +242,11 @@ impl Outbox {
             Some(Waiting::Chunk(chunk)) => {
                 state.bytes -= chunk.get().len();
                 state.left += 1;
-                Message::Chunk(state.joined(chunk))
+                Message::Chunk(if self.manner == Manner::Join {
+                    state.joined(chunk)
+                } else {
+                    chunk
+                })
             }
             Some(Waiting::Progress(progress)) => {
                 state.left += 1;
@@ -308,12 +327,16 @@ mod tests {
     /// What waits, as text: `c…` chunk, `p…` progress, `f…` final.
     fn drain(outbox: &Outbox) -> Vec<String> {
         std::iter::from_fn(|| outbox.next().now_or_never())
-            .map(|message| match message {
-                Message::Chunk(chunk) => format!("c{chunk}"),
-                Message::Progress(progress) => format!("p{progress}"),
-                Message::Final(last) => format!("f{}", last.outcome.unwrap()),
-            })
+            .map(spell)
             .collect()
+    }
+
+    fn spell(message: Message) -> String {
+        match message {
+            Message::Chunk(chunk) => format!("c{chunk}"),
+            Message::Progress(progress) => format!("p{progress}"),
+            Message::Final(last) => format!("f{}", last.outcome.unwrap()),
+        }
     }
 
     #[tokio::test]
@@ -338,6 +361,9 @@ mod tests {
         outbox.progress(raw(json!(11)));
         outbox.finish(last(json!("second end")));
         assert_eq!(drain(&outbox), ["c1", "f\"end\""]);
+        // Not even from a task that the handler has left behind.
+        outbox.progress(raw(json!(12)));
+        assert!(drain(&outbox).is_empty());
     }
 
     #[tokio::test]
@@ -382,5 +408,98 @@ mod tests {
         outbox.progress(raw(json!(2)));
         outbox.finish(last(json!("end")));
         assert_eq!(drain(&outbox), ["p1", "p2", "f\"end\""]);
+    }
+
+    /// One thing done with an outbox.
+    #[derive(Debug, Clone, Copy)]
+    enum Op {
+        Chunk,
+        Progress,
+        Next,
+        Finish,
+    }
+
+    /// The outbox as it is meant, with no regard to cost: what waits, in order, as `drain` spells it.
+    #[derive(Default)]
+    struct Model {
+        waiting: Vec<String>,
+        finished: bool,
+    }
+
+    impl Model {
+        fn apply(&mut self, op: Op, n: usize) -> Option<String> {
+            match op {
+                Op::Chunk if !self.finished => self.waiting.push(format!("c{n}")),
+                Op::Progress if !self.finished => {
+                    let mut waiting = self.waiting.iter_mut();
+                    match waiting.find(|waiting| waiting.starts_with('p')) {
+                        Some(waiting) => *waiting = format!("p{n}"),
+                        None => self.waiting.push(format!("p{n}")),
+                    }
+                }
+                Op::Finish if !self.finished => {
+                    self.finished = true;
+                    self.waiting.retain(|waiting| !waiting.starts_with('p'));
+                    self.waiting.push(format!("f{n}"));
+                }
+                Op::Next if !self.waiting.is_empty() => return Some(self.waiting.remove(0)),
+                _ => {}
+            }
+            None
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_does_as_its_model_does(
+            ops in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    Op::Chunk, Op::Chunk, Op::Progress, Op::Progress, Op::Next, Op::Next, Op::Finish,
+                ]),
+                0..60,
+            ),
+        ) {
+            let (outbox, mut model) = (Outbox::default(), Model::default());
+            for (n, op) in ops.into_iter().enumerate() {
+                let expected = model.apply(op, n);
+                match op {
+                    // A handler yields nothing once it has ended.
+                    Op::Chunk if model.finished => {}
+                    Op::Chunk => outbox.chunk(raw(json!(n))).now_or_never().unwrap().unwrap(),
+                    Op::Progress => outbox.progress(raw(json!(n))),
+                    Op::Finish => outbox.finish(last(json!(n))),
+                    Op::Next => {
+                        let got = outbox.next().now_or_never().map(spell);
+                        proptest::prop_assert_eq!(got, expected);
+                    }
+                }
+            }
+            proptest::prop_assert_eq!(drain(&outbox), model.waiting);
+        }
+    }
+
+    #[tokio::test]
+    async fn chunks_that_wait_leave_as_one_where_that_is_right() {
+        let outbox = Outbox::new(true);
+        for chunk in [
+            json!("a"),
+            json!("b"),
+            json!(1),
+            json!(2),
+            json!([1]),
+            json!([2]),
+        ] {
+            outbox.chunk(raw(chunk)).await.unwrap();
+        }
+        outbox.progress(raw(json!(9)));
+        outbox.chunk(raw(json!([3]))).await.unwrap();
+        assert_eq!(
+            drain(&outbox),
+            ["c\"ab\"", "c1", "c2", "c[1,2]", "p9", "c[3]"]
+        );
+        assert_eq!(outbox.bytes(), 0);
+        outbox.progress(raw(json!(10)));
+        outbox.progress(raw(json!(11)));
+        assert_eq!(drain(&outbox), ["p11"], "places are counted by what left");
     }
 }

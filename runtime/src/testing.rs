@@ -1,6 +1,7 @@
 //! Running a handler as a job in a test, without a network.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use podwork_protocol::RawValue;
 use podwork_protocol::worker::Job;
@@ -88,6 +89,12 @@ impl<S: Send + Sync + 'static> TestJob<S> {
     /// Whether the output of a streaming handler repeats all its chunks.
     pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
         self.options.aggregate = aggregate;
+        self
+    }
+
+    /// How long the job may run, as [`Worker::timeout`](crate::Worker::timeout) says it.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
         self
     }
 

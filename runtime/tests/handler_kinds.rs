@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use podwork::testing::{TestJob, Tested};
 use podwork::{Context, Handler, HandlerError, Result, Stream, handler, stream, try_stream};
@@ -438,4 +439,20 @@ mod places {
         assert!(run::<replaced>(json!(null)).await.refresh);
         assert!(!run::<deeper::double>(json!(1)).await.refresh);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_past_its_time_fails() {
+    #[handler]
+    async fn slow(hours: u64) -> u64 {
+        tokio::time::sleep(Duration::from_secs(hours * 3600)).await;
+        hours
+    }
+
+    let limit = Duration::from_secs(7000);
+    let job = |hours| TestJob::new(json!(hours)).timeout(limit).run::<slow>();
+    assert_eq!(job(1).await.result.unwrap(), json!(1));
+    let failure = job(2).await.result.unwrap_err();
+    assert_eq!(failure.kind(), "timeout");
+    assert!(failure.message().contains("within 7000s"), "{failure}");
 }

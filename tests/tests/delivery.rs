@@ -324,6 +324,25 @@ async fn what_is_no_job_is_passed_over_and_trouble_at_take_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_that_does_not_get_through_is_tried_again_before_the_next_is_due() {
+    let faults = |request: &Recorded, before: usize| match (request.call(), before) {
+        ("ping", 0) => Answer::Status(500),
+        ("ping", 1) => Answer::RetryAfter(429, 0),
+        ("ping", 2) => Answer::Drop,
+        _ => Answer::Status(200),
+    };
+    let platform = Scripted::start(handing_out(Vec::new(), faults)).await;
+    let mut env = platform.env("w");
+    // The next is due after the test's own patience ends.
+    let interval = ("RUNPOD_PING_INTERVAL", "32000".to_owned());
+    env.retain(|(name, _)| *name != interval.0);
+    env.push(interval);
+    let worker = start(Worker::new::<echo>(), env);
+    platform.until("ping", |pings| pings.len() == 4).await;
+    drop(worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sync_handlers_run_in_parallel() {
     static TOGETHER: std::sync::Barrier = std::sync::Barrier::new(4);
 

@@ -70,7 +70,7 @@ async fn beat(api: Api, in_flight: Arc<InFlight>, health: Arc<Health>) {
     loop {
         ticks.tick().await;
         // A beat that does not get through is tried again, with the ids of that moment, until the next is due.
-        let mut backoff = Backoff::new(every / 10, every);
+        let mut backoff = Backoff::new(every / 20, every / 4);
         let tries = async {
             while let Err(Trouble::Passing { why, after }) = {
                 let (ids, failing) = (in_flight.ids(), health.failing());

@@ -156,4 +156,18 @@ mod tests {
             "a poll that was held needs no pause"
         );
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_open_poll_has_2_more_seconds_at_the_end() {
+        let drain = CancellationToken::new();
+        drain.cancel();
+        let started = Instant::now();
+        assert_eq!(poll(std::future::pending::<()>(), &drain).await, None);
+        assert_eq!(started.elapsed(), LAST_POLL);
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(1900)).await;
+            "a job"
+        };
+        assert_eq!(poll(late, &drain).await, Some("a job"));
+    }
 }

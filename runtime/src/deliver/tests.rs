@@ -1,0 +1,316 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+use reqwest::StatusCode;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+/// How the platform takes one post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Accepted,
+    /// Accepted, and the answer is lost.
+    Unanswered,
+    /// Not accepted now.
+    Failed,
+    /// Not accepted before so many seconds.
+    Later(u64),
+    /// Never to be accepted.
+    Refused,
+}
+
+/// A post, as the platform took it.
+#[derive(Debug, Clone, PartialEq)]
+enum Taken {
+    Progress(Value),
+    Chunk { key: String, chunk: Value },
+    Final(Value),
+}
+
+/// A platform that takes each post by the next fate, and when there is none left, well.
+#[derive(Debug, Default)]
+struct Simulated {
+    fates: Mutex<VecDeque<Fate>>,
+    taken: Mutex<Vec<Taken>>,
+    /// When each call came.
+    calls: Mutex<Vec<Instant>>,
+}
+
+impl Simulated {
+    fn new(fates: impl IntoIterator<Item = Fate>) -> Self {
+        Self {
+            fates: Mutex::new(fates.into_iter().collect()),
+            ..Self::default()
+        }
+    }
+
+    async fn take(&self, post: Taken) -> Result<(), Trouble> {
+        self.calls.lock().unwrap().push(Instant::now());
+        sleep(Duration::from_millis(5)).await;
+        let fate = self.fates.lock().unwrap().pop_front();
+        let fate = fate.unwrap_or(Fate::Accepted);
+        if matches!(fate, Fate::Accepted | Fate::Unanswered) {
+            self.taken.lock().unwrap().push(post);
+        }
+        let passing = |after| {
+            Err(Trouble::Passing {
+                why: "500 Internal Server Error".to_owned(),
+                after,
+            })
+        };
+        match fate {
+            Fate::Accepted => Ok(()),
+            Fate::Unanswered | Fate::Failed => passing(None),
+            Fate::Later(seconds) => passing(Some(Duration::from_secs(seconds))),
+            Fate::Refused => Err(Trouble::Refused {
+                status: StatusCode::GONE,
+                why: "410 Gone".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Posts for Simulated {
+    async fn post_result(&self, _: &str, _: bool, body: Bytes) -> Result<(), Trouble> {
+        let post: Value = serde_json::from_slice(&body).unwrap();
+        let post = if post["status"] == "IN_PROGRESS" {
+            Taken::Progress(post["output"].clone())
+        } else {
+            Taken::Final(post)
+        };
+        self.take(post).await
+    }
+
+    async fn post_chunk(&self, _: &str, key: &str, body: Bytes) -> Result<(), Trouble> {
+        let post: Value = serde_json::from_slice(&body).unwrap();
+        let (key, chunk) = (key.to_owned(), post["output"].clone());
+        self.take(Taken::Chunk { key, chunk }).await
+    }
+}
+
+fn delivery(platform: Simulated) -> Delivery<Simulated> {
+    Delivery {
+        api: platform,
+        identity: Identity {
+            worker_id: "w".to_owned(),
+            hostname: "h".to_owned(),
+        },
+        error_details: false,
+        streams: true,
+        deadline: Duration::from_mins(15),
+    }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap()
+}
+
+fn finish(outbox: &Outbox, outcome: Result<Value, HandlerError>) {
+    outbox.finish(Final {
+        outcome: outcome.map(|output| raw(&output)),
+        refresh: false,
+    });
+}
+
+/// What a handler does.
+#[derive(Debug, Clone)]
+enum Step {
+    Chunk,
+    Progress,
+    /// Milliseconds.
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Chunk),
+        2 => Just(Step::Progress),
+        1 => (0..400u64).prop_map(Step::Wait),
+    ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        6 => Just(Fate::Accepted),
+        2 => Just(Fate::Unanswered),
+        3 => Just(Fate::Failed),
+        1 => (0..3u64).prop_map(Fate::Later),
+    ]
+}
+
+/// Runs a handler of these steps, and delivers what it says; what it yielded, and what the platform took.
+fn run(steps: Vec<Step>, fates: Vec<Fate>, join: bool, fails: bool) -> (String, Vec<Taken>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let outbox = Outbox::new(join);
+        let delivery = delivery(Simulated::new(fates));
+        let handler = async {
+            let mut yielded = String::new();
+            for (at, step) in steps.iter().enumerate() {
+                match step {
+                    Step::Chunk => {
+                        let text = format!("<{at}>");
+                        yielded.push_str(&text);
+                        if outbox.chunk(raw(&json!(text))).await.is_err() {
+                            break;
+                        }
+                    }
+                    Step::Progress => outbox.progress(raw(&json!(at))),
+                    Step::Wait(millis) => sleep(Duration::from_millis(*millis)).await,
+                }
+            }
+            let outcome = if fails {
+                Err("it failed".into())
+            } else {
+                Ok(json!([]))
+            };
+            finish(&outbox, outcome);
+            yielded
+        };
+        let (yielded, completed) = tokio::join!(handler, delivery.run("j", &outbox));
+        let taken = delivery.api.taken.into_inner().unwrap();
+        let ended_well =
+            matches!(taken.last(), Some(Taken::Final(last)) if last["error"].is_null());
+        assert_eq!(completed, ended_well);
+        (yielded, taken)
+    })
+}
+
+/// The chunks that were taken, one behind the other: each once, however often it was posted.
+fn chunks(taken: &[Taken]) -> String {
+    let mut last_key = "";
+    let mut text = String::new();
+    for post in taken {
+        if let Taken::Chunk { key, chunk } = post
+            && key != last_key
+        {
+            last_key = key;
+            text.push_str(chunk.as_str().unwrap());
+        }
+    }
+    text
+}
+
+/// All finals that were taken: one, or the same one again since its answer was lost; and none but finals follow.
+fn the_final(taken: &[Taken]) -> Value {
+    let mut finals: Vec<Value> = taken
+        .iter()
+        .skip_while(|post| !matches!(post, Taken::Final(_)))
+        .map(|post| match post {
+            Taken::Final(last) => last.clone(),
+            other => panic!("{other:?} follows the final"),
+        })
+        .collect();
+    finals.dedup();
+    assert_eq!(finals.len(), 1, "{finals:?}");
+    finals.remove(0)
+}
+
+proptest! {
+    #[test]
+    fn all_is_delivered_in_order_whatever_passes(
+        steps in prop::collection::vec(step(), 0..40),
+        fates in prop::collection::vec(fate(), 0..60),
+        join: bool,
+        fails: bool,
+    ) {
+        let (yielded, taken) = run(steps, fates, join, fails);
+        prop_assert_eq!(chunks(&taken), yielded);
+        let last = the_final(&taken);
+        prop_assert_eq!(last["error"].is_string(), fails);
+        prop_assert_eq!(last["output"].is_array(), !fails);
+        let progress: Vec<u64> = taken
+            .iter()
+            .filter_map(|post| match post {
+                Taken::Progress(at) => at.as_u64(),
+                _ => None,
+            })
+            .collect();
+        prop_assert!(progress.is_sorted(), "{:?}", progress);
+    }
+
+    #[test]
+    fn a_refusal_fails_the_job_and_what_was_taken_is_a_part_from_the_start(
+        steps in prop::collection::vec(step(), 0..40),
+        fates in prop::collection::vec(fate(), 0..20),
+        join: bool,
+    ) {
+        // A final whose answer is lost and whose next try is refused is beyond any worker's knowledge.
+        let known = fates.into_iter().filter(|fate| *fate != Fate::Unanswered);
+        let fates = known.chain([Fate::Refused]).collect();
+        let (yielded, taken) = run(steps, fates, join, false);
+        let came = chunks(&taken);
+        prop_assert!(yielded.starts_with(&came));
+        let last = the_final(&taken);
+        // Progress may be refused without harm.
+        if came != yielded {
+            prop_assert!(last["error"].as_str().unwrap().contains("410 Gone"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_tried_for_15_minutes_and_ever_less_often() {
+    let outbox = Outbox::default();
+    finish(&outbox, Err("it failed".into()));
+    let delivery = delivery(Simulated::new(vec![Fate::Failed; 10_000]));
+    let started = Instant::now();
+    assert!(!delivery.run("j", &outbox).await);
+    let took = started.elapsed();
+    let deadline = Duration::from_mins(15);
+    assert!(
+        took <= deadline && took + LONGEST_DELAY * 2 > deadline,
+        "{took:?}"
+    );
+    let calls = delivery.api.calls.into_inner().unwrap();
+    let gaps: Vec<Duration> = calls.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        gaps[0] >= FIRST_DELAY && gaps[0] <= FIRST_DELAY * 3,
+        "{:?}",
+        gaps[0]
+    );
+    assert!(
+        gaps.iter()
+            .all(|gap| *gap <= LONGEST_DELAY * 2 + FIRST_DELAY)
+    );
+    assert!((45..120).contains(&calls.len()), "{} tries", calls.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_platform_may_say_when_to_come_again() {
+    let outbox = Outbox::default();
+    finish(&outbox, Ok(json!(1)));
+    let delivery = delivery(Simulated::new([Fate::Later(7), Fate::Later(30)]));
+    assert!(delivery.run("j", &outbox).await);
+    let calls = delivery.api.calls.into_inner().unwrap();
+    let gaps: Vec<u64> = calls
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs())
+        .collect();
+    assert_eq!(gaps, [7, 30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_output_becomes_an_error_that_is_tried_as_long() {
+    let outbox = Outbox::default();
+    finish(&outbox, Ok(json!("large")));
+    let fates = [Fate::Failed, Fate::Refused, Fate::Failed, Fate::Failed];
+    let delivery = delivery(Simulated::new(fates));
+    assert!(
+        !delivery.run("j", &outbox).await,
+        "the job is not completed"
+    );
+    let taken = delivery.api.taken.into_inner().unwrap();
+    let error = the_final(&taken)["error"].as_str().unwrap().to_owned();
+    assert!(
+        error.contains("result_refused") && error.contains("410 Gone"),
+        "{error}"
+    );
+}
