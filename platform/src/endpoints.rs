@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::core::Refusal;
 use crate::hub::Hub;
 use crate::settings::Settings;
+use crate::webhooks::Webhooks;
 
 /// Most endpoints that come to life by being used.
 const MOST_ENDPOINTS: usize = 1000;
@@ -19,6 +21,8 @@ pub(crate) struct Endpoints {
     /// Answers at the root.
     default_id: String,
     hubs: Mutex<HashMap<String, Arc<Hub>>>,
+    clock: Clock,
+    webhooks: Webhooks,
     closing: CancellationToken,
 }
 
@@ -28,6 +32,8 @@ impl Endpoints {
             settings,
             default_id,
             hubs: Mutex::default(),
+            clock: Clock::new(),
+            webhooks: Webhooks::start(closing.clone()),
             closing,
         }
     }
@@ -38,6 +44,10 @@ impl Endpoints {
 
     pub(crate) fn default_id(&self) -> &str {
         &self.default_id
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The endpoint of this id, which comes to life when it is first asked for.
@@ -56,7 +66,12 @@ impl Endpoints {
                 "endpoint {id} is not here, and there are {MOST_ENDPOINTS} already"
             )));
         }
-        let hub = Hub::start(self.settings.clone(), self.closing.clone());
+        let hub = Hub::start(
+            self.settings.clone(),
+            self.clock.clone(),
+            self.webhooks.clone(),
+            self.closing.clone(),
+        );
         hubs.insert(id.to_owned(), Arc::clone(&hub));
         Ok(hub)
     }

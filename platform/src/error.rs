@@ -19,6 +19,13 @@ pub enum Error {
     #[error("`{0}` cannot be an endpoint id: use 1 to 64 letters, digits, `-` or `_`")]
     EndpointId(String),
 
+    /// No fault to be made on purpose.
+    #[error(
+        "`{0}` is no fault: write errors=0.1, throttled=0.1, dropped=0.1, lost=0.1 (shares of all calls), \
+         latency=20ms..200ms, blackout=2s/30s or seed=7, with commas between them"
+    )]
+    Fault(String),
+
     /// The job was not taken.
     #[error("{0}")]
     Refused(String),

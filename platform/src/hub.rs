@@ -1,14 +1,18 @@
 //! An endpoint among connections: its state machine behind a lock, and all who wait for it to change.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::core::{Changes, Endpoint, Refusal};
 use crate::settings::Settings;
+use crate::webhooks::{Call, Webhooks};
 
 /// One endpoint, shared by all its connections.
 #[derive(Debug)]
@@ -22,19 +26,36 @@ pub(crate) struct Hub {
     stops: Notify,
     /// The next deadline may have changed.
     deadline: Notify,
+    clock: Clock,
+    webhooks: Webhooks,
+    run_rate: Option<DefaultDirectRateLimiter>,
+    runsync_rate: Option<DefaultDirectRateLimiter>,
     closing: CancellationToken,
+    /// For webhooks, which look at a job later.
+    this: Weak<Self>,
 }
 
 impl Hub {
-    /// Starts an endpoint, whose clock runs until `closing`.
-    pub(crate) fn start(settings: Settings, closing: CancellationToken) -> Arc<Self> {
-        let hub = Arc::new(Self {
+    /// Starts an endpoint, whose time goes on until `closing`.
+    pub(crate) fn start(
+        settings: Settings,
+        clock: Clock,
+        webhooks: Webhooks,
+        closing: CancellationToken,
+    ) -> Arc<Self> {
+        let limiter = |rate| RateLimiter::direct(Quota::per_second(rate));
+        let hub = Arc::new_cyclic(|this| Self {
+            run_rate: settings.run_rate.map(limiter),
+            runsync_rate: settings.runsync_rate.map(limiter),
             endpoint: Mutex::new(Endpoint::new(settings)),
             watched: Mutex::default(),
             queued: Notify::new(),
             stops: Notify::new(),
             deadline: Notify::new(),
+            clock,
+            webhooks,
             closing,
+            this: Weak::clone(this),
         });
         tokio::spawn({
             let hub = Arc::clone(&hub);
@@ -51,7 +72,7 @@ impl Hub {
                 Some(at) => {
                     tokio::select! {
                         () = changed => {}
-                        () = tokio::time::sleep_until(at) => self.change(Endpoint::expire),
+                        () = self.clock.sleep_until(at) => self.change(Endpoint::expire),
                     }
                 }
             }
@@ -72,7 +93,7 @@ impl Hub {
         let (result, changes, moved) = {
             let mut endpoint = self.endpoint();
             let before = endpoint.next_deadline();
-            let result = change(&mut endpoint, Instant::now());
+            let result = change(&mut endpoint, self.clock.now());
             (
                 result,
                 endpoint.take_changes(),
@@ -93,6 +114,9 @@ impl Hub {
         if changes.stops {
             self.stops.notify_waiters();
         }
+        for (job_id, url) in &changes.webhooks {
+            self.call_webhook(job_id, url);
+        }
         if changes.jobs.is_empty() {
             return;
         }
@@ -102,6 +126,34 @@ impl Hub {
                 watch.notify_waiters();
             }
         }
+    }
+
+    fn call_webhook(&self, job_id: &str, url: &str) {
+        let (hub, id) = (Weak::clone(&self.this), job_id.to_owned());
+        let body = move || {
+            let status = hub.upgrade()?.read(|endpoint| endpoint.status(&id).ok())?;
+            serde_json::to_vec(&status).ok().map(Into::into)
+        };
+        self.webhooks.call(Call {
+            job_id: job_id.to_owned(),
+            url: url.to_owned(),
+            body: Box::new(body),
+        });
+    }
+
+    /// Counts a call of `/run`, or of `/runsync`, against its rate limit.
+    pub(crate) fn admit(&self, sync: bool) -> Result<(), Refusal> {
+        let limiter = if sync {
+            &self.runsync_rate
+        } else {
+            &self.run_rate
+        };
+        let Some(limiter) = limiter else {
+            return Ok(());
+        };
+        limiter
+            .check()
+            .map_err(|until| Refusal::Often(until.wait_time_from(DefaultClock::default().now())))
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {

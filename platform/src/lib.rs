@@ -21,17 +21,22 @@
 //! root as well. What a client may ask is `/run`, `/runsync`, `/status`, `/status-sync`, `/stream`, `/cancel`,
 //! `/retry`, `/purge-queue` and `/health`, by the documented methods, limits and codes.
 //!
-//! Not there yet: webhooks (handed to the worker, not called), rate limits, keys.
+//! Rate limits, webhooks and leases are the documented ones. Keys are asked for once they are set, and
+//! [trouble](Faults) is made on purpose. [`Platform::advance`] sets the clock ahead.
 
+mod clock;
 mod core;
 mod endpoints;
 mod error;
+mod faults;
 mod http;
 mod hub;
 mod platform;
 mod settings;
 mod submission;
+mod webhooks;
 
 pub use error::Error;
+pub use faults::Faults;
 pub use platform::{Builder, JobEvent, Platform};
 pub use podwork_protocol::client::{RunRequest, StatusResponse};

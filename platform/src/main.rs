@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use podwork_platform::Platform;
+use podwork_platform::{Faults, Platform};
 
 /// A local Runpod Serverless platform: workers pull jobs from it, clients send jobs to it.
 #[derive(Debug, Parser)]
@@ -20,6 +20,27 @@ struct Args {
     /// Id of the endpoint that workers are pointed to, and that answers at the root
     #[arg(long, default_value = "local")]
     endpoint: String,
+
+    /// Key that clients have to show; none unless it is set
+    #[arg(long)]
+    api_key: Option<String>,
+
+    /// Key that workers have to show; the clients' unless it is set
+    #[arg(long)]
+    worker_key: Option<String>,
+
+    /// `/run` calls a second that an endpoint takes; 0 for any number
+    #[arg(long, default_value_t = 1000)]
+    run_rate: u32,
+
+    /// `/runsync` calls a second that an endpoint takes; 0 for any number
+    #[arg(long, default_value_t = 2000)]
+    runsync_rate: u32,
+
+    /// Trouble on purpose, such as `errors=0.1,latency=20ms..200ms,blackout=2s/30s,seed=7`; also `throttled`, `dropped`
+    /// and `lost`
+    #[arg(long)]
+    fault: Option<Faults>,
 }
 
 #[tokio::main]
@@ -34,11 +55,26 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), podwork_platform::Error> {
-    let platform = Platform::builder()
+    let mut builder = Platform::builder()
         .bind(&args.host, args.port)
         .endpoint(&args.endpoint)
-        .start()
-        .await?;
+        .rate_limits(args.run_rate, args.runsync_rate);
+    if let Some(key) = &args.api_key {
+        builder = builder.api_key(key);
+    }
+    if let Some(key) = &args.worker_key {
+        builder = builder.worker_key(key);
+    }
+    if let Some(faults) = args.fault {
+        builder = builder.faults(faults);
+    }
+    let platform = builder.start().await?;
+    if args.api_key.is_none() && !platform.addr().ip().is_loopback() {
+        eprintln!(
+            "warning: anybody who reaches {} can run jobs here; --api-key asks for a key",
+            platform.addr()
+        );
+    }
     println!("# In a worker's terminal; each worker has an id of its own:");
     for (variable, value) in platform.worker_env("worker-$$") {
         // Only the id is for the shell to fill in.

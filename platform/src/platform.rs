@@ -1,6 +1,7 @@
 //! The platform as a value: started, asked, shut down.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::{Job, Refusal};
 use crate::endpoints::{Endpoints, is_endpoint_id};
 use crate::error::Error;
+use crate::faults::Faults;
 use crate::http::{realtime_router, router};
 use crate::hub::Hub;
 use crate::settings::Settings;
@@ -31,6 +33,7 @@ pub struct Builder {
     port: u16,
     endpoint: String,
     settings: Settings,
+    faults: Option<Faults>,
 }
 
 impl Builder {
@@ -77,6 +80,33 @@ impl Builder {
         self
     }
 
+    /// Calls of `/run` and of `/runsync` that each endpoint takes in a second; 1000 and 2000 unless they are set, and 0
+    /// for any number. More are answered with 429 and `Retry-After`.
+    pub fn rate_limits(mut self, run: u32, runsync: u32) -> Self {
+        self.settings.run_rate = NonZeroU32::new(run);
+        self.settings.runsync_rate = NonZeroU32::new(runsync);
+        self
+    }
+
+    /// The key that clients have to show, as `Authorization: Bearer <key>` or alone; none unless it is set. Workers have
+    /// to show it too, unless they have a [key of their own](Self::worker_key).
+    pub fn api_key(mut self, key: &str) -> Self {
+        self.settings.api_key = Some(key.to_owned());
+        self
+    }
+
+    /// The key that workers have to show, which [`Platform::worker_env`] tells them; the clients' unless it is set.
+    pub fn worker_key(mut self, key: &str) -> Self {
+        self.settings.worker_key = Some(key.to_owned());
+        self
+    }
+
+    /// Has the platform misbehave, for tests of what has to bear it.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     /// Starts it, on the caller's tokio runtime.
     ///
     /// # Errors
@@ -91,7 +121,7 @@ impl Builder {
             self.endpoint,
             closing.clone(),
         ));
-        let router = router(Arc::clone(&endpoints));
+        let router = router(Arc::clone(&endpoints), self.faults);
         let (addr, server) = serve(&self.host, self.port, router, closing.clone()).await?;
         Ok(Platform {
             addr,
@@ -150,6 +180,7 @@ impl Platform {
             port: 0,
             endpoint: "local".to_owned(),
             settings: Settings::default(),
+            faults: None,
         }
     }
 
@@ -182,7 +213,10 @@ impl Platform {
     pub fn worker_env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
         let id = self.endpoints.default_id();
         let base = self.endpoint_url(id);
-        let interval = self.endpoints.settings().ping_interval;
+        let settings = self.endpoints.settings();
+        let interval = settings.ping_interval;
+        let key = settings.worker_key.as_ref().or(settings.api_key.as_ref());
+        let key = key.map_or("local", String::as_str);
         vec![
             (env::GET_JOB, format!("{base}/job-take/$ID?gpu=local")),
             (
@@ -195,7 +229,7 @@ impl Platform {
             ),
             (env::PING, format!("{base}/ping/$RUNPOD_POD_ID")),
             (env::PING_INTERVAL, interval.as_millis().to_string()),
-            (env::API_KEY, "local".to_owned()),
+            (env::API_KEY, key.to_owned()),
             (env::ENDPOINT_ID, id.to_owned()),
             (env::POD_ID, worker_id.to_owned()),
             // A developer's machine need not pass for one of the platform's.
@@ -210,6 +244,8 @@ impl Platform {
     /// The request's policy is out of range, or the queue is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
         let refused = |refusal| match refusal {
+            // Calls from within are not counted against the rate limits.
+            Refusal::Often(_) => Error::Refused("too often".to_owned()),
             Refusal::NotFound(why)
             | Refusal::Bad(why)
             | Refusal::Conflict(why)
@@ -244,6 +280,12 @@ impl Platform {
             .unwrap_or_else(PoisonError::into_inner)
             .push(server);
         Ok(addr)
+    }
+
+    /// Sets the platform's clock ahead: what is due by then happens at once. So a test sees a result expire, a job time
+    /// out or a lost worker's job come back without waiting for it.
+    pub fn advance(&self, by: Duration) {
+        self.endpoints.clock().advance(by);
     }
 
     /// How a job of the default endpoint stands; `None` when it is not, or no more, there.

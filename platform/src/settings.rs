@@ -1,5 +1,6 @@
 //! What can be set, with the documented defaults.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use podwork_protocol::limits;
@@ -29,6 +30,14 @@ pub(crate) struct Settings {
     pub(crate) silence: Duration,
     /// How often a job is handed out before it fails because its workers were lost.
     pub(crate) tries: u32,
+    /// `/run` calls a second, of each endpoint; `None`: any number.
+    pub(crate) run_rate: Option<NonZeroU32>,
+    /// `/runsync` calls a second, of each endpoint; `None`: any number.
+    pub(crate) runsync_rate: Option<NonZeroU32>,
+    /// What clients have to show; `None`: nothing.
+    pub(crate) api_key: Option<String>,
+    /// What workers have to show; `None`: what clients have to.
+    pub(crate) worker_key: Option<String>,
     /// Most jobs of one endpoint, queued, running and kept together.
     pub(crate) jobs: usize,
 }
@@ -47,6 +56,10 @@ impl Default for Settings {
             ping_interval: limits::DEFAULT_PING_INTERVAL,
             silence: limits::DEFAULT_PING_INTERVAL * 6,
             tries: 3,
+            run_rate: Some(limits::RUN_RATE),
+            runsync_rate: Some(limits::RUNSYNC_RATE),
+            api_key: None,
+            worker_key: None,
             jobs: 2_000_000,
         }
     }

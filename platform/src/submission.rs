@@ -5,7 +5,6 @@ use std::time::Duration;
 use podwork_protocol::client::{Policy, RunRequest};
 use podwork_protocol::limits;
 use serde_json::{Map, json};
-use tracing::warn;
 use uuid::Uuid;
 
 use crate::core::{Refusal, Submission};
@@ -17,10 +16,8 @@ pub(crate) fn submission_of(
     sync: bool,
     settings: &Settings,
 ) -> Result<Submission, Refusal> {
-    if request.webhook.is_some() {
-        warn!(
-            "a webhook was asked for; this platform hands it to the worker, and does not call it yet"
-        );
+    if let Some(webhook) = &request.webhook {
+        check_webhook(webhook)?;
     }
     let policy = request.policy.unwrap_or_default();
     let execution_timeout = within(
@@ -36,7 +33,7 @@ pub(crate) fn submission_of(
         limits::DEFAULT_TTL,
     )?;
     let mut extra = Map::new();
-    if let Some(webhook) = request.webhook {
+    if let Some(webhook) = &request.webhook {
         extra.insert("webhook".to_owned(), json!(webhook));
     }
     if policy != Policy::default() {
@@ -61,7 +58,17 @@ pub(crate) fn submission_of(
         } else {
             settings.run_retention
         },
+        webhook: request.webhook,
     })
+}
+
+fn check_webhook(webhook: &str) -> Result<(), Refusal> {
+    let problem = match reqwest::Url::parse(webhook) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => return Ok(()),
+        Ok(url) => format!("`{}` is not http or https", url.scheme()),
+        Err(error) => error.to_string(),
+    };
+    Err(Refusal::Bad(format!("`webhook` is `{webhook}`: {problem}")))
 }
 
 fn within(

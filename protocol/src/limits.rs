@@ -1,5 +1,6 @@
 //! The platform's documented limits and defaults.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Largest `/run` request, and largest result of such a job, in bytes.
@@ -8,6 +9,11 @@ pub const RUN_PAYLOAD: usize = 10 * 1024 * 1024;
 pub const RUNSYNC_PAYLOAD: usize = 20 * 1024 * 1024;
 /// Largest stream chunk, in bytes.
 pub const CHUNK: usize = 1024 * 1024;
+
+/// `/run` calls that an endpoint takes in a second.
+pub const RUN_RATE: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+/// `/runsync` calls that an endpoint takes in a second.
+pub const RUNSYNC_RATE: NonZeroU32 = NonZeroU32::new(2000).unwrap();
 
 /// How long `/runsync` and `/status-sync` wait when the request does not say.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(90);

@@ -150,6 +150,12 @@ impl Scripted {
         self.up.send_replace(up);
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.addr)
+    }
+
     /// The variables that a worker of this id needs.
     #[must_use]
     pub fn env(&self, worker_id: &str) -> Vec<(&'static str, String)> {

@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     TooLarge(String),
     /// There is no room for more; try again later.
     Full(String),
+    /// The call comes too soon after others; try again after this time.
+    Often(Duration),
 }
 
 /// A job, and all that is known of it.
@@ -37,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) expires: Instant,
     /// How long it is kept once it has ended.
     pub(crate) retention: Duration,
+    /// Called once it has ended.
+    pub(crate) webhook: Option<String>,
 
     pub(crate) status: JobStatus,
     /// Its place in the queue; meaningful while it waits there.
@@ -44,6 +48,8 @@ pub(crate) struct Job {
     pub(crate) queued: Instant,
     pub(crate) taken: Option<Instant>,
     pub(crate) ended: Option<Instant>,
+    /// When its worker last showed that it has it.
+    pub(crate) named: Instant,
     /// Who has or had it.
     pub(crate) worker: Option<String>,
     /// How often it was handed out since it was submitted or retried.

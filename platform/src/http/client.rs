@@ -67,6 +67,7 @@ pub(super) async fn run(
     body: Body,
 ) -> Answer<Json<JobState>> {
     let hub = hub(&endpoints, &named)?;
+    hub.admit(false)?;
     let body = read(body, endpoints.settings().run_payload).await?;
     let submission = submission(&body, false, endpoints.settings())?;
     Ok(Json(hub.change(|endpoint, now| {
@@ -81,6 +82,7 @@ pub(super) async fn runsync(
     body: Body,
 ) -> Answer<Response> {
     let hub = hub(&endpoints, &named)?;
+    hub.admit(true)?;
     let wait = asked.wait()?;
     let body = read(body, endpoints.settings().runsync_payload).await?;
     let submission = submission(&body, true, endpoints.settings())?;

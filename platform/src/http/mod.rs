@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+mod guard;
 mod realtime;
 mod reply;
 mod worker;
@@ -10,15 +11,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
 
 use crate::core::Refusal;
 use crate::endpoints::Endpoints;
+use crate::faults::{Decider, Faults};
 use reply::{Failure, method_not_allowed};
 
-/// All routes.
-pub(crate) fn router(endpoints: Arc<Endpoints>) -> Router {
+/// All routes; `faults` has some calls fail.
+pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Router {
     let operations = Router::new()
         .route("/run", post(client::run))
         .route("/runsync", post(client::runsync))
@@ -31,18 +34,28 @@ pub(crate) fn router(endpoints: Arc<Endpoints>) -> Router {
         .route("/cancel/{job}", post(client::cancel))
         .route("/retry/{job}", post(client::retry))
         .route("/purge-queue", post(client::purge_queue))
-        .route("/health", get(client::health));
+        .route("/health", get(client::health))
+        .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::client));
     let workers = Router::new()
         .route("/job-take/{worker}", get(worker::take))
         .route("/job-take-batch/{worker}", get(worker::take_batch))
         .route("/job-stop/{worker}", get(worker::stop))
         .route("/job-done/{worker}/{job}", post(worker::done))
         .route("/job-stream/{worker}/{job}", post(worker::stream))
-        .route("/ping/{worker}", get(worker::ping));
-    Router::new()
+        .route("/ping/{worker}", get(worker::ping))
+        .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::worker));
+    let calls = Router::new()
         // As the official development server has it: the operations at the root are those of one endpoint.
         .merge(operations.clone())
-        .nest("/v2/{endpoint}", operations.merge(workers))
+        .nest("/v2/{endpoint}", operations.merge(workers));
+    let calls = match faults {
+        Some(faults) => {
+            let decider = Arc::new(Decider::new(faults));
+            calls.route_layer(from_fn_with_state(decider, guard::trouble))
+        }
+        None => calls,
+    };
+    calls
         .fallback(any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(endpoints)

@@ -37,6 +37,7 @@ pub(super) async fn call(
         execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
         ttl: limits::DEFAULT_TTL,
         retention: RETENTION,
+        webhook: None,
     };
     hub.change(|endpoint, now| endpoint.submit(submission, now))?;
     match when_ended(&hub, &id, limits::DEFAULT_TTL).await {

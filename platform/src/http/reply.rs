@@ -9,48 +9,80 @@ use crate::core::Refusal;
 
 /// A refusal on its way to the other side: `{"error": "…"}`.
 #[derive(Debug)]
-pub(super) struct Failure(StatusCode, String);
+pub(super) struct Failure {
+    status: StatusCode,
+    error: String,
+    /// Seconds, for `Retry-After`.
+    again: u64,
+}
 
 impl Failure {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+            again: 1,
+        }
+    }
+
     pub(super) fn bad(message: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, message.into())
+        Self::new(StatusCode::BAD_REQUEST, message)
     }
 
     pub(super) fn closing() -> Self {
-        Self(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the platform is shutting down".to_owned(),
-        )
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "the platform is shutting down")
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        let error = "the key is missing or wrong: send `Authorization: Bearer <key>`";
+        Self::new(StatusCode::UNAUTHORIZED, error)
+    }
+
+    pub(super) fn on_purpose(status: StatusCode) -> Self {
+        Self::new(status, "this platform was told to fail some calls")
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::NotFound(why) => Self(StatusCode::NOT_FOUND, why),
-            Refusal::Bad(why) => Self(StatusCode::BAD_REQUEST, why),
-            Refusal::Conflict(why) => Self(StatusCode::CONFLICT, why),
-            Refusal::TooLarge(why) => Self(StatusCode::PAYLOAD_TOO_LARGE, why),
-            Refusal::Full(why) => Self(StatusCode::TOO_MANY_REQUESTS, why),
+            Refusal::NotFound(why) => Self::new(StatusCode::NOT_FOUND, why),
+            Refusal::Bad(why) => Self::new(StatusCode::BAD_REQUEST, why),
+            Refusal::Conflict(why) => Self::new(StatusCode::CONFLICT, why),
+            Refusal::TooLarge(why) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, why),
+            Refusal::Full(why) => Self::new(StatusCode::TOO_MANY_REQUESTS, why),
+            Refusal::Often(wait) => Self {
+                // The header has whole seconds.
+                again: wait.as_secs() + 1,
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "this operation is called more often than its rate limit allows",
+                )
+            },
         }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let Self(status, error) = self;
+        let Self {
+            status,
+            error,
+            again,
+        } = self;
         let mut response = (status, Json(ErrorBody { error })).into_response();
         if status == StatusCode::TOO_MANY_REQUESTS {
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+                .insert(header::RETRY_AFTER, again.into());
         }
         response
     }
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    Failure(
+    Failure::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not answer to {method}", uri.path()),
     )

@@ -27,6 +27,8 @@ pub(crate) struct Submission {
     pub(crate) execution_timeout: Duration,
     pub(crate) ttl: Duration,
     pub(crate) retention: Duration,
+    /// Called once the job has ended.
+    pub(crate) webhook: Option<String>,
 }
 
 /// What others are to be told of after a change.
@@ -38,6 +40,8 @@ pub(crate) struct Changes {
     pub(crate) queued: usize,
     /// Some worker has a job to stop.
     pub(crate) stops: bool,
+    /// Jobs that have ended, and who is to be called about it.
+    pub(crate) webhooks: Vec<(String, String)>,
 }
 
 /// The state machine. Every change is noted in `changes` until somebody takes them.
@@ -122,6 +126,10 @@ impl Endpoint {
         }
         job.status = status;
         job.ended = Some(now);
+        let webhook = job.webhook.clone();
+        self.changes
+            .webhooks
+            .extend(webhook.map(|url| (id.to_owned(), url)));
         self.timers.set(Timer::Job(id.to_owned()), job.deadline());
         match status {
             JobStatus::Completed => self.counts.completed += 1,

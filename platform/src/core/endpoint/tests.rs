@@ -30,6 +30,7 @@ impl Bench {
             execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
             ttl: limits::DEFAULT_TTL,
             retention: limits::RUN_RETENTION,
+            webhook: None,
         };
         self.endpoint.submit(submission, self.now).unwrap();
     }
@@ -58,7 +59,10 @@ impl Bench {
         for _ in 0..time.as_secs() {
             self.now += Duration::from_secs(1);
             if alive {
-                self.endpoint.ping(WORKER, [], false, self.now);
+                let worker = self.endpoint.workers.get_mut(WORKER);
+                let jobs = worker.map(|worker| worker.jobs.clone()).unwrap_or_default();
+                let running = jobs.iter().map(String::as_str);
+                self.endpoint.ping(WORKER, running, false, self.now);
             }
             self.endpoint.expire(self.now);
         }
@@ -471,6 +475,7 @@ fn a_full_endpoint_takes_no_more() {
         execution_timeout: Duration::from_secs(5),
         ttl: Duration::from_secs(10),
         retention: Duration::from_secs(1),
+        webhook: None,
     };
     assert!(matches!(
         bench.endpoint.submit(submission, bench.now),

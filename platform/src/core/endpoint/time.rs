@@ -41,7 +41,17 @@ impl Endpoint {
         let Some(worker) = self.workers.remove(worker_id) else {
             return;
         };
-        for id in worker.jobs {
+        self.lose_jobs(worker.jobs, worker_id, now);
+    }
+
+    /// Jobs are not at their worker any more, or never were: they are for others, a bounded number of times.
+    pub(super) fn lose_jobs(
+        &mut self,
+        jobs: impl IntoIterator<Item = String>,
+        worker_id: &str,
+        now: Instant,
+    ) {
+        for id in jobs {
             let tries = self.store.get(&id).map_or(0, |job| job.tries);
             if tries < self.settings.tries {
                 self.release(&id);

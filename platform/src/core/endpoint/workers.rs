@@ -52,6 +52,7 @@ impl Endpoint {
             };
             job.status = JobStatus::InProgress;
             job.taken = Some(now);
+            job.named = now;
             job.worker = Some(worker_id.to_owned());
             job.tries += 1;
             handed_out.push(job.hand_out());
@@ -109,6 +110,7 @@ impl Endpoint {
             if let Some(job) = self.store.get_mut(id) {
                 job.output = post.output;
                 job.progress += 1;
+                job.named = now;
             }
             self.changes.jobs.push(id.to_owned());
             return Ok(());
@@ -152,6 +154,7 @@ impl Endpoint {
             )));
         }
         if let Some(job) = self.store.get_mut(id) {
+            job.named = now;
             job.chunks.push(chunk, key, self.settings.stream_buffer)?;
         }
         self.changes.jobs.push(id.to_owned());
@@ -160,7 +163,8 @@ impl Endpoint {
 
     /// A heartbeat, with the ids of the jobs that the worker believes it runs. Those that are not its own any more it
     /// is told to stop, again if need be: the official worker passes over a stop that comes before it has started the
-    /// job.
+    /// job. And those of its own that it has not named for as long as it may be silent never reached it: they are for
+    /// others.
     pub(crate) fn ping<'a>(
         &mut self,
         worker_id: &str,
@@ -168,16 +172,28 @@ impl Endpoint {
         unhealthy: bool,
         now: Instant,
     ) {
-        let strays: Vec<String> = running
-            .into_iter()
-            .filter(|id| self.is_stray(worker_id, id))
-            .map(ToOwned::to_owned)
-            .collect();
+        let mut strays = Vec::new();
+        for id in running {
+            if self.is_stray(worker_id, id) {
+                strays.push(id.to_owned());
+            } else if let Some(job) = self.store.get_mut(id) {
+                job.named = now;
+            }
+        }
         if let Some(worker) = self.workers.heard(worker_id, now) {
             worker.unhealthy = unhealthy;
             self.changes.stops |= !strays.is_empty();
             worker.stops.extend(strays);
+            let own: Vec<String> = worker.jobs.iter().cloned().collect();
             self.watch_worker(worker_id);
+            let silence = self.settings.silence;
+            let unnamed = |id: &String| {
+                self.store
+                    .get(id)
+                    .is_some_and(|job| job.named + silence <= now)
+            };
+            let lost: Vec<String> = own.into_iter().filter(unnamed).collect();
+            self.lose_jobs(lost, worker_id, now);
         }
     }
 

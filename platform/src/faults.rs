@@ -1,0 +1,230 @@
+//! Trouble on purpose, for tests of what has to bear it.
+
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How a platform misbehaves, towards clients and workers alike. Shares are between 0 and 1 of all calls; what befalls
+/// which call is decided by the seed and the order in which the calls come.
+///
+/// ```
+/// use podwork_platform::Faults;
+///
+/// let faults: Faults = "errors=0.1,latency=20ms..200ms,blackout=2s/30s,seed=7".parse()?;
+/// assert_eq!((faults.errors, faults.seed), (0.1, 7));
+/// # Ok::<(), podwork_platform::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Faults {
+    /// Decides what befalls which call.
+    pub seed: u64,
+    /// Answered with 500, 502 or 503, and not looked at.
+    pub errors: f64,
+    /// Answered with 429 and `Retry-After: 1`, and not looked at.
+    pub throttled: f64,
+    /// The connection breaks, and the call is not looked at.
+    pub dropped: f64,
+    /// The call is carried out, and the connection breaks in place of its answer.
+    pub lost: f64,
+    /// Each call is looked at so much later.
+    pub latency: RangeInclusive<Duration>,
+    /// All connections break for the first part of each period: how long, and the period.
+    pub blackout: Option<(Duration, Duration)>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            errors: 0.0,
+            throttled: 0.0,
+            dropped: 0.0,
+            lost: 0.0,
+            latency: Duration::ZERO..=Duration::ZERO,
+            blackout: None,
+        }
+    }
+}
+
+impl std::str::FromStr for Faults {
+    type Err = crate::Error;
+
+    /// Reads `name=value` pairs with commas between them: `errors`, `throttled`, `dropped`, `lost` (0 to 1), `latency`
+    /// (`50ms` or `20ms..200ms`), `blackout` (`2s/30s`: 2 s of each 30 s), `seed`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut faults = Self::default();
+        for pair in text
+            .split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty())
+        {
+            faults
+                .set(pair)
+                .ok_or_else(|| crate::Error::Fault(pair.to_owned()))?;
+        }
+        Ok(faults)
+    }
+}
+
+impl Faults {
+    /// Reads one `name=value`.
+    fn set(&mut self, pair: &str) -> Option<()> {
+        let (name, value) = pair.split_once('=')?;
+        match name {
+            "seed" => self.seed = value.parse().ok()?,
+            "errors" => self.errors = share(value)?,
+            "throttled" => self.throttled = share(value)?,
+            "dropped" => self.dropped = share(value)?,
+            "lost" => self.lost = share(value)?,
+            "latency" => {
+                let (least, most) = value.split_once("..").unwrap_or((value, value));
+                let (least, most) = (duration(least)?, duration(most)?);
+                self.latency = (least <= most).then_some(least..=most)?;
+            }
+            "blackout" => {
+                let (lasts, every) = value.split_once('/')?;
+                let (lasts, every) = (duration(lasts)?, duration(every)?);
+                self.blackout = (lasts < every).then_some(Some((lasts, every)))?;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn share(text: &str) -> Option<f64> {
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+}
+
+/// `250ms`, `1.5s`, `2m`.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * unit).ok()
+}
+
+/// What befalls one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Well,
+    Error(u16),
+    Throttled,
+    Dropped,
+    Lost,
+}
+
+/// Decides what befalls each call.
+#[derive(Debug)]
+pub(crate) struct Decider {
+    faults: Faults,
+    random: Mutex<fastrand::Rng>,
+    started: Instant,
+}
+
+impl Decider {
+    pub(crate) fn new(faults: Faults) -> Self {
+        Self {
+            random: Mutex::new(fastrand::Rng::with_seed(faults.seed)),
+            faults,
+            started: Instant::now(),
+        }
+    }
+
+    /// What befalls the next call, and how much later it is looked at.
+    pub(crate) fn next(&self) -> (Duration, Fate) {
+        let faults = &self.faults;
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let (least, most) = (*faults.latency.start(), *faults.latency.end());
+        let latency = least + most.saturating_sub(least).mul_f64(random.f64());
+        let mut roll = random.f64();
+        let status = random.choice([500, 502, 503]).unwrap_or(500);
+        if let Some((lasts, every)) = faults.blackout {
+            let into = self.started.elapsed().as_secs_f64() % every.as_secs_f64();
+            if into < lasts.as_secs_f64() {
+                return (Duration::ZERO, Fate::Dropped);
+            }
+        }
+        for (share, fate) in [
+            (faults.errors, Fate::Error(status)),
+            (faults.throttled, Fate::Throttled),
+            (faults.dropped, Fate::Dropped),
+            (faults.lost, Fate::Lost),
+        ] {
+            if roll < share {
+                return (latency, fate);
+            }
+            roll -= share;
+        }
+        (latency, Fate::Well)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read() {
+        let faults: Faults = "errors=0.25, throttled=1,latency=20ms..1.5s,blackout=2s/1m"
+            .parse()
+            .unwrap();
+        assert_eq!((faults.errors, faults.throttled), (0.25, 1.0));
+        assert_eq!(
+            faults.latency,
+            Duration::from_millis(20)..=Duration::from_millis(1500)
+        );
+        assert_eq!(
+            faults.blackout,
+            Some((Duration::from_secs(2), Duration::from_mins(1)))
+        );
+        assert_eq!("".parse::<Faults>().unwrap(), Faults::default());
+        for bad in [
+            "errors",
+            "errors=2",
+            "errors=NaN",
+            "latency=5",
+            "latency=2s..1s",
+            "blackout=3s/2s",
+            "x=1",
+        ] {
+            let said = bad.parse::<Faults>().unwrap_err().to_string();
+            assert!(said.starts_with(&format!("`{bad}` is no fault")), "{said}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_befalls_a_call_is_up_to_the_seed() {
+        let faults: Faults = "errors=0.2,dropped=0.2,lost=0.2,latency=1ms..5ms,seed=3"
+            .parse()
+            .unwrap();
+        let run = || -> Vec<_> {
+            let decider = Decider::new(faults.clone());
+            (0..100).map(|_| decider.next()).collect()
+        };
+        assert_eq!(run(), run());
+        let well = run().iter().filter(|(_, fate)| *fate == Fate::Well).count();
+        assert!((25..55).contains(&well), "{well}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_blackout_comes_again() {
+        let decider = Decider::new("blackout=2s/10s".parse().unwrap());
+        let mut dark = Vec::new();
+        for second in 0..20 {
+            if decider.next().1 == Fate::Dropped {
+                dark.push(second);
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(dark, [0, 1, 10, 11]);
+    }
+}
