@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::core::{Changes, Endpoint, Refusal};
+use crate::core::{Changes, Endpoint, Overview, Refusal};
 use crate::settings::Settings;
 use crate::webhooks::{Call, Webhooks};
 
@@ -26,6 +28,8 @@ pub(crate) struct Hub {
     stops: Notify,
     /// The next deadline may have changed.
     deadline: Notify,
+    /// Counts all changes.
+    changes: watch::Sender<u64>,
     clock: Clock,
     webhooks: Webhooks,
     run_rate: Option<DefaultDirectRateLimiter>,
@@ -52,6 +56,7 @@ impl Hub {
             queued: Notify::new(),
             stops: Notify::new(),
             deadline: Notify::new(),
+            changes: watch::Sender::new(0),
             clock,
             webhooks,
             closing,
@@ -101,6 +106,7 @@ impl Hub {
             )
         };
         self.wake(&changes);
+        self.changes.send_modify(|count| *count += 1);
         if moved {
             self.deadline.notify_one();
         }
@@ -158,6 +164,29 @@ impl Hub {
 
     fn watched(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The endpoint at a glance: now, and again after changes, but not more often than `pause`; until the platform
+    /// closes.
+    pub(crate) fn overviews(
+        self: Arc<Self>,
+        pause: Duration,
+    ) -> impl Stream<Item = Overview> + Send {
+        let changes = self.changes.subscribe();
+        let closing = self.closing.clone();
+        let overviews = futures::stream::unfold(
+            (self, changes, true),
+            move |(hub, mut changes, first)| async move {
+                if !first {
+                    changes.changed().await.ok()?;
+                    tokio::time::sleep(pause).await;
+                    changes.mark_unchanged();
+                }
+                let overview = hub.read(|endpoint| endpoint.overview(hub.clock.now()));
+                Some((overview, (hub, changes, false)))
+            },
+        );
+        overviews.take_until(closing.cancelled_owned())
     }
 
     /// Tries until there is an answer, again after each change of the job; `None` once the platform closes.

@@ -21,6 +21,9 @@
 //! root as well. What a client may ask is `/run`, `/runsync`, `/status`, `/status-sync`, `/stream`, `/cancel`,
 //! `/retry`, `/purge-queue` and `/health`, by the documented methods, limits and codes.
 //!
+//! A browser at the platform's own address sees a console: the queue, the workers and the jobs as they are, and a form to
+//! submit more.
+//!
 //! Rate limits, webhooks and leases are the documented ones. Keys are asked for once they are set, and
 //! [trouble](Faults) is made on purpose. [`Platform::advance`] sets the clock ahead.
 
@@ -29,6 +32,7 @@ mod core;
 mod endpoints;
 mod error;
 mod faults;
+mod follow;
 mod http;
 mod hub;
 mod platform;
@@ -38,5 +42,6 @@ mod webhooks;
 
 pub use error::Error;
 pub use faults::Faults;
-pub use platform::{Builder, JobEvent, Platform};
+pub use follow::JobEvent;
+pub use platform::{Builder, Platform};
 pub use podwork_protocol::client::{RunRequest, StatusResponse};

@@ -65,6 +65,10 @@ async fn serve(args: Args) -> Result<(), podwork_platform::Error> {
     if let Some(key) = &args.worker_key {
         builder = builder.worker_key(key);
     }
+    // What a worker's own folder holds is what its jobs look like.
+    if let Ok(example) = std::fs::read_to_string("test_input.json") {
+        builder = builder.example(&example);
+    }
     if let Some(faults) = args.fault {
         builder = builder.faults(faults);
     }
@@ -86,6 +90,7 @@ async fn serve(args: Args) -> Result<(), podwork_platform::Error> {
         platform.client_url(),
         args.endpoint
     );
+    println!("# Console: {}/", platform.url());
     println!(
         "#   curl -X POST {}/run -d '{{\"input\": …}}'",
         platform.url()

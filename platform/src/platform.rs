@@ -2,21 +2,23 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use futures::Stream;
 use podwork_protocol::client::{RunRequest, StatusResponse};
-use podwork_protocol::{JobStatus, RawValue, env};
+use podwork_protocol::env;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Job, Refusal};
+use crate::core::Refusal;
 use crate::endpoints::{Endpoints, is_endpoint_id};
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::follow::{JobEvent, follow};
 use crate::http::{realtime_router, router};
 use crate::hub::Hub;
 use crate::settings::Settings;
@@ -104,6 +106,12 @@ impl Builder {
     /// Has the platform misbehave, for tests of what has to bear it.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = Some(faults);
+        self
+    }
+
+    /// A request body that the console's form begins with, as JSON text.
+    pub fn example(mut self, request: &str) -> Self {
+        self.settings.example = Some(request.to_owned());
         self
     }
 
@@ -243,15 +251,6 @@ impl Platform {
     /// # Errors
     /// The request's policy is out of range, or the queue is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
-        let refused = |refusal| match refusal {
-            // Calls from within are not counted against the rate limits.
-            Refusal::Often(_) => Error::Refused("too often".to_owned()),
-            Refusal::NotFound(why)
-            | Refusal::Bad(why)
-            | Refusal::Conflict(why)
-            | Refusal::TooLarge(why)
-            | Refusal::Full(why) => Error::Refused(why),
-        };
         let submission =
             submission_of(request, false, self.endpoints.settings()).map_err(refused)?;
         let hub = self.default_hub().map_err(refused)?;
@@ -299,18 +298,30 @@ impl Platform {
     /// ends after [`JobEvent::Finished`], or when the job or the platform is gone. Chunks stay there for `/stream`.
     /// When progress comes faster than it is read, the latest wins.
     pub fn follow(&self, job_id: &str) -> impl Stream<Item = JobEvent> + Send + use<> {
-        let start = self.default_hub().ok().map(|hub| Follower {
-            hub,
-            job_id: job_id.to_owned(),
-            seen: Seen::default(),
-        });
-        let events = futures::stream::unfold(start, |follower| async move {
-            let mut follower = follower?;
-            let events = follower.next().await?;
-            let ended = matches!(events.last(), Some(JobEvent::Finished(_)));
-            Some((futures::stream::iter(events), (!ended).then_some(follower)))
-        });
-        futures::StreamExt::flatten(events)
+        let hub = self.default_hub().ok();
+        let events = hub.map(|hub| follow(hub, job_id.to_owned()));
+        futures::StreamExt::flatten(futures::stream::iter(events))
+    }
+
+    /// How a job of the default endpoint ended, once it has; `None` when the job or the platform is gone.
+    pub async fn ended(&self, job_id: &str) -> Option<StatusResponse> {
+        let mut events = pin!(self.follow(job_id));
+        while let Some(event) = futures::StreamExt::next(&mut events).await {
+            if let JobEvent::Finished(status) = event {
+                return Some(status);
+            }
+        }
+        None
+    }
+
+    /// Cancels a job of the default endpoint, as `/cancel` does. One that has ended stays as it is.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub fn cancel(&self, job_id: &str) -> Result<(), Error> {
+        let hub = self.default_hub().map_err(refused)?;
+        let cancelled = hub.change(|endpoint, now| endpoint.cancel(job_id, now));
+        cancelled.map(|_| ()).map_err(refused)
     }
 
     /// Begins to end it: open polls are answered at once, and no new connections are accepted.
@@ -337,6 +348,18 @@ impl Platform {
     }
 }
 
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        // Calls from within are not counted against the rate limits.
+        Refusal::Often(_) => Error::Refused("too often".to_owned()),
+        Refusal::NotFound(why)
+        | Refusal::Bad(why)
+        | Refusal::Conflict(why)
+        | Refusal::TooLarge(why)
+        | Refusal::Full(why) => Error::Refused(why),
+    }
+}
+
 /// Ends the platform when it is dropped.
 #[derive(Debug)]
 struct Closing(CancellationToken);
@@ -344,79 +367,5 @@ struct Closing(CancellationToken);
 impl Drop for Closing {
     fn drop(&mut self) {
         self.0.cancel();
-    }
-}
-
-/// What happens to a job.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum JobEvent {
-    /// It waits for a worker; again, when its worker was lost or it is retried.
-    Queued,
-    /// A worker has it.
-    Started {
-        /// The worker's id.
-        worker_id: String,
-    },
-    /// How far it is.
-    Progress(Box<RawValue>),
-    /// One chunk of its stream.
-    Chunk(Box<RawValue>),
-    /// It has ended.
-    Finished(StatusResponse),
-}
-
-struct Follower {
-    hub: Arc<Hub>,
-    job_id: String,
-    seen: Seen,
-}
-
-#[derive(Default)]
-struct Seen {
-    queued: bool,
-    worker: Option<String>,
-    progress: u64,
-    chunks: usize,
-}
-
-impl Follower {
-    /// What is new, once something is; `None` once there is nothing more to come.
-    async fn next(&mut self) -> Option<Vec<JobEvent>> {
-        let Self { hub, job_id, seen } = self;
-        let events = hub.until_job(job_id, |hub| {
-            let events = hub.read(|endpoint| endpoint.job(job_id).map(|job| seen.news(job)))?;
-            Ok((!events.is_empty()).then_some(events))
-        });
-        events.await?.ok()
-    }
-}
-
-impl Seen {
-    fn news(&mut self, job: &Job) -> Vec<JobEvent> {
-        let mut events = Vec::new();
-        if !self.queued || (job.status == JobStatus::InQueue && self.worker.is_some()) {
-            *self = Self {
-                queued: true,
-                ..Self::default()
-            };
-            events.push(JobEvent::Queued);
-        }
-        if self.worker != job.worker
-            && let Some(worker_id) = job.worker.clone()
-        {
-            self.worker = Some(worker_id.clone());
-            events.push(JobEvent::Started { worker_id });
-        }
-        if self.progress < job.progress && job.status == JobStatus::InProgress {
-            self.progress = job.progress;
-            events.extend(job.output.clone().map(JobEvent::Progress));
-        }
-        events.extend(job.chunks.since(self.chunks).map(JobEvent::Chunk));
-        self.chunks = job.chunks.len();
-        if job.status.is_final() {
-            events.push(JobEvent::Finished(job.status_response()));
-        }
-        events
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) api_key: Option<String>,
     /// What workers have to show; `None`: what clients have to.
     pub(crate) worker_key: Option<String>,
+    /// A request body that the console's form begins with.
+    pub(crate) example: Option<String>,
     /// Most jobs of one endpoint, queued, running and kept together.
     pub(crate) jobs: usize,
 }
@@ -60,6 +62,7 @@ impl Default for Settings {
             runsync_rate: Some(limits::RUNSYNC_RATE),
             api_key: None,
             worker_key: None,
+            example: None,
             jobs: 2_000_000,
         }
     }

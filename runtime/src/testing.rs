@@ -1,7 +1,16 @@
-//! Running a handler as a job in a test, without a network.
+//! Running a handler as a job in a test: by itself, without a network ([`TestJob`]), or in its worker, on a platform
+//! ([`TestWorker`]).
+
+#[cfg(feature = "local")]
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+#[cfg(feature = "local")]
+pub use podwork_platform::{Builder as PlatformBuilder, Faults, Platform};
+#[cfg(feature = "local")]
+pub use worker::TestWorker;
 
 use podwork_protocol::RawValue;
 use podwork_protocol::worker::Job;
@@ -41,7 +50,7 @@ pub struct TestJob<S = ()> {
     options: Options,
 }
 
-/// What a [`TestJob`] came to.
+/// What a test's job came to.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Tested {

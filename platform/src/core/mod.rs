@@ -6,5 +6,5 @@ mod store;
 mod timers;
 mod workers;
 
-pub(crate) use endpoint::{Changes, Endpoint, Submission};
+pub(crate) use endpoint::{Changes, Endpoint, Overview, Submission};
 pub(crate) use job::{Job, Refusal};

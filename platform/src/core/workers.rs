@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use podwork_protocol::client::WorkerCounts;
+use serde::Serialize;
 use tokio::time::Instant;
 
 /// One worker, by what it has shown of itself.
@@ -32,6 +33,40 @@ impl Worker {
     }
 }
 
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Unhealthy,
+    Running,
+    Idle,
+    Initializing,
+}
+
+impl Worker {
+    fn state(&self) -> State {
+        if self.unhealthy {
+            State::Unhealthy
+        } else if !self.jobs.is_empty() {
+            State::Running
+        } else if self.ready {
+            State::Idle
+        } else {
+            State::Initializing
+        }
+    }
+}
+
+/// One worker in a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct Seen {
+    id: String,
+    state: State,
+    jobs: usize,
+    /// How long nothing was heard of it, ms.
+    silent: u64,
+}
+
 /// The workers, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Workers(HashMap<String, Worker>);
@@ -39,6 +74,8 @@ pub(crate) struct Workers(HashMap<String, Worker>);
 impl Workers {
     /// Most that are kept in mind: ids come from the network.
     const MOST: usize = 10_000;
+    /// Most that are listed.
+    const MOST_SEEN: usize = 100;
 
     /// The worker of this id, which has just been heard of; `None` where there are too many.
     pub(crate) fn heard(&mut self, id: &str, now: Instant) -> Option<&mut Worker> {
@@ -61,17 +98,35 @@ impl Workers {
         self.0.remove(id)
     }
 
+    /// Each of them, by id; as many as fit on a page.
+    pub(crate) fn seen(&self, since: impl Fn(Instant) -> u64) -> Vec<Seen> {
+        let mut seen: Vec<Seen> = self
+            .0
+            .iter()
+            .map(|(id, worker)| Seen {
+                id: id.clone(),
+                state: worker.state(),
+                jobs: worker.jobs.len(),
+                silent: if worker.polls > 0 {
+                    0
+                } else {
+                    since(worker.seen)
+                },
+            })
+            .collect();
+        seen.sort_by(|one, other| one.id.cmp(&other.id));
+        seen.truncate(Self::MOST_SEEN);
+        seen
+    }
+
     pub(crate) fn counts(&self) -> WorkerCounts {
         let mut counts = WorkerCounts::default();
         for worker in self.0.values() {
-            if worker.unhealthy {
-                counts.unhealthy += 1;
-            } else if !worker.jobs.is_empty() {
-                counts.running += 1;
-            } else if worker.ready {
-                counts.idle += 1;
-            } else {
-                counts.initializing += 1;
+            match worker.state() {
+                State::Unhealthy => counts.unhealthy += 1,
+                State::Running => counts.running += 1,
+                State::Idle => counts.idle += 1,
+                State::Initializing => counts.initializing += 1,
             }
         }
         counts.ready = counts.idle + counts.running;

@@ -28,7 +28,7 @@ type Shared = State<Arc<Endpoints>>;
 pub(super) struct Named {
     endpoint: Option<String>,
     #[serde(default)]
-    job: String,
+    pub(super) job: String,
 }
 
 /// What the query may say; numbers are ms.
@@ -56,7 +56,7 @@ fn millis(name: &str, text: Option<&str>) -> Answer<Option<Duration>> {
     text.map(parse).transpose()
 }
 
-fn hub(endpoints: &Endpoints, named: &Named) -> Answer<Arc<Hub>> {
+pub(super) fn hub(endpoints: &Endpoints, named: &Named) -> Answer<Arc<Hub>> {
     let id = named.endpoint.as_deref().unwrap_or(endpoints.default_id());
     Ok(endpoints.get(id)?)
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+mod console;
 mod guard;
 mod realtime;
 mod reply;
@@ -35,6 +36,8 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
         .route("/retry/{job}", post(client::retry))
         .route("/purge-queue", post(client::purge_queue))
         .route("/health", get(client::health))
+        .route("/console/events", get(console::overview))
+        .route("/console/events/{job}", get(console::job))
         .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::client));
     let workers = Router::new()
         .route("/job-take/{worker}", get(worker::take))
@@ -55,7 +58,12 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
         }
         None => calls,
     };
+    let console = Router::new()
+        .route("/console/start", get(console::start))
+        .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::client))
+        .route("/", get(console::page));
     calls
+        .merge(console)
         .fallback(any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(endpoints)

@@ -9,6 +9,7 @@ use crate::handler::Handler;
 use crate::worker::{Settings, Shutdown, StateSource};
 
 use super::loopback::work_for;
+use super::test_input;
 
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 8000;
@@ -25,9 +26,16 @@ pub(super) async fn run<H: Handler>(
     if let Some(jobs) = args.api_concurrency {
         settings.fix_concurrency(jobs);
     }
-    let platform = Platform::builder().bind(host, port).start().await?;
+    let mut builder = Platform::builder().bind(host, port);
+    if let Some(example) = test_input::example() {
+        builder = builder.example(&example);
+    }
+    let platform = builder.start().await?;
     let url = platform.url();
-    println!("Serving `{}` at {url} (Ctrl-C ends it). Try:", H::NAME);
+    println!(
+        "Serving `{}` at {url} (Ctrl-C ends it). Open it in a browser, or try:",
+        H::NAME
+    );
     println!("  curl -X POST {url}/run -d '{{\"input\": …}}'");
     println!("  curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health");
     let ended = work_for::<H>(&platform, settings, source, handlers, shutdown).await;

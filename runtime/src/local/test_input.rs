@@ -78,6 +78,11 @@ fn read_request(flag: Option<String>) -> Result<RunRequest, Error> {
     })
 }
 
+/// What the file holds, where there is one: what the console's form begins with.
+pub(super) fn example() -> Option<String> {
+    read_file().ok()
+}
+
 /// Reads the file in the working directory, or beside the manifest when `cargo run` was called from elsewhere.
 fn read_file() -> Result<String, Error> {
     let read = std::fs::read_to_string(FILE).or_else(|error| {

@@ -53,6 +53,7 @@ impl Endpoint {
         };
         let state = job.state();
         self.timers.set(Timer::Job(job.id.clone()), job.deadline());
+        self.remember(&job.id);
         self.store.insert(job);
         self.changes.queued += 1;
         self.changes.jobs.push(state.id.clone());

@@ -1,11 +1,13 @@
 //! One endpoint: its queue, its jobs, its workers, and every rule between them.
 
 mod clients;
+mod overview;
 #[cfg(test)]
 mod tests;
 mod time;
 mod workers;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use podwork_protocol::client::JobCounts;
@@ -17,6 +19,8 @@ use super::store::{Memory, Store};
 use super::timers::{Timer, Timers};
 use super::workers::Workers;
 use crate::settings::Settings;
+
+pub(crate) use overview::Overview;
 
 /// A job to be run.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub(crate) struct Endpoint {
     workers: Workers,
     timers: Timers,
     counts: JobCounts,
+    /// Ids of the last jobs submitted, the newest first.
+    recent: VecDeque<String>,
     changes: Changes,
 }
 
@@ -63,6 +69,7 @@ impl Endpoint {
             workers: Workers::default(),
             timers: Timers::default(),
             counts: JobCounts::default(),
+            recent: VecDeque::new(),
             changes: Changes::default(),
         }
     }

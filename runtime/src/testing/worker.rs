@@ -1,0 +1,157 @@
+//! A whole worker in a test, on a platform of its own.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use podwork_platform::{JobEvent, Platform, RunRequest, StatusResponse};
+use podwork_protocol::worker::ErrorReport;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::builder::Worker;
+use crate::error::Error;
+use crate::failure::HandlerError;
+use crate::handler::Handler;
+use crate::worker::StateSource;
+
+use super::{Tested, parse, raw};
+
+/// How long the platform of a test holds a poll: a worker that is told to end waits for its open one.
+const POLL_HOLD: Duration = Duration::from_millis(50);
+
+/// A worker that runs in a test, as it would on the platform, and the platform that it pulls from.
+///
+/// ```
+/// use podwork::testing::TestWorker;
+/// use podwork::{Worker, handler};
+/// use serde_json::json;
+///
+/// #[handler]
+/// async fn greet(name: String) -> String {
+///     format!("Hello, {name}!")
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let worker = TestWorker::start(Worker::new::<greet>().concurrency(2)).await?;
+/// let job = worker.run(json!("Ada")).await?;
+/// assert_eq!(job.result.unwrap(), json!("Hello, Ada!"));
+/// worker.stop().await?;
+/// # Ok::<(), podwork::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct TestWorker {
+    platform: Platform,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), Error>>,
+}
+
+impl TestWorker {
+    /// Starts a worker on a platform with the documented limits, on the test's tokio runtime.
+    ///
+    /// # Errors
+    /// No port can be had.
+    pub async fn start<H: Handler, S: StateSource<H::State>>(
+        worker: Worker<H, S>,
+    ) -> Result<Self, Error> {
+        let platform = Platform::builder().poll_hold(POLL_HOLD).start().await?;
+        Ok(Self::start_on(platform, worker))
+    }
+
+    /// Starts a worker on this platform, which may have limits or faults of its own. A short
+    /// [`poll_hold`](super::PlatformBuilder::poll_hold) has the worker end sooner when the test does.
+    pub fn start_on<H: Handler, S: StateSource<H::State>>(
+        platform: Platform,
+        worker: Worker<H, S>,
+    ) -> Self {
+        let worker = worker.env(platform.worker_env("test"));
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async {
+            // A dropped sender says the same.
+            let _ = stopped.await;
+        };
+        Self {
+            platform,
+            stop,
+            ended: tokio::spawn(worker.serve(stopped)),
+        }
+    }
+
+    /// The platform: to submit jobs and follow them one by one, to cancel them, to set its clock ahead.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Runs a job with this input to its end.
+    ///
+    /// # Errors
+    /// The platform does not take it, or it is gone before it has ended.
+    pub async fn run(&self, input: Value) -> Result<Tested, Error> {
+        let request = RunRequest {
+            input: raw(&input),
+            webhook: None,
+            policy: None,
+            s3_config: None,
+        };
+        let id = self.platform.submit(request)?;
+        let (mut outputs, mut progress) = (Vec::new(), Vec::new());
+        let mut events = pin!(self.platform.follow(&id));
+        while let Some(event) = events.next().await {
+            match event {
+                JobEvent::Chunk(chunk) => outputs.push(parse(&chunk)),
+                JobEvent::Progress(update) => progress.push(parse(&update)),
+                JobEvent::Finished(status) => {
+                    return Ok(Tested {
+                        outputs,
+                        progress,
+                        result: result(status),
+                        refresh: false,
+                    });
+                }
+                // What came before was of another try.
+                JobEvent::Queued => {
+                    outputs.clear();
+                    progress.clear();
+                }
+                _ => {}
+            }
+        }
+        Err(Error::TestJob { status: "gone" })
+    }
+
+    /// Has the worker end as at SIGTERM, and waits until it has.
+    ///
+    /// # Errors
+    /// What the worker ended with.
+    ///
+    /// # Panics
+    /// The worker panicked, which is a defect of this crate.
+    pub async fn stop(self) -> Result<(), Error> {
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        self.ended.await.expect("the worker does not panic")
+    }
+}
+
+/// The outcome of a job, from its last status.
+fn result(status: StatusResponse) -> Result<Value, HandlerError> {
+    let Some(error) = status.error else {
+        return match status.output {
+            Some(output) => Ok(parse(&output)),
+            None => Err(HandlerError::new(
+                status.status.as_str(),
+                format!("the job ended {}", status.status),
+            )),
+        };
+    };
+    let text = error
+        .as_str()
+        .map_or_else(|| error.to_string(), ToOwned::to_owned);
+    let report: Result<ErrorReport, _> = serde_json::from_str(&text);
+    Err(match report {
+        Ok(report) => HandlerError::new(&report.error_type, report.error_message),
+        Err(_) => HandlerError::new(status.status.as_str(), text),
+    })
+}

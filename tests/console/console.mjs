@@ -1,0 +1,95 @@
+// The console in a real browser: submit, watch a stream grow, cancel, retry, purge; and no complaint of the page's.
+// usage: node console.mjs <worker binary> <its folder> <browser> [folder for screenshots]
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { chromium } from 'playwright-core'
+
+const [worker, folder, executablePath, shots] = process.argv.slice(2)
+
+// Starts the worker with its platform; where that is.
+const serve = async () => {
+  const child = spawn(worker, ['--rp_serve_api', '--rp_api_port', '0'], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] })
+  for await (const line of createInterface(child.stdout)) {
+    const url = line.match(/at (http:\S+)/)?.[1]
+    if (!url) continue
+    child.stdout.resume()
+    return { child, url }
+  }
+  throw new Error('the worker did not say where it serves')
+}
+
+const { child, url } = await serve()
+const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
+const complaints = []
+try {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } })
+  page.on('console', message => message.type() === 'error' && complaints.push(message.text()))
+  page.on('pageerror', error => complaints.push(String(error)))
+  page.on('request', request => assert.ok(request.url().startsWith(url) || request.url().startsWith('data:'), request.url()))
+  const shot = name => shots && page.screenshot({ path: `${shots}/${name}.png`, fullPage: true })
+  const text = selector => page.textContent(selector)
+  const until = (selector, wanted) => page.waitForFunction(([selector, wanted]) =>
+    document.querySelector(selector)?.textContent.includes(wanted), [selector, wanted], { timeout: 20000 })
+  const submit = async input => {
+    await page.fill('#request', JSON.stringify({ input }))
+    await page.press('#request', 'Control+Enter')
+  }
+
+  await page.goto(url)
+  await until('#link', 'live')
+  await until('#workers', 'local')
+  assert.match(await page.inputValue('#request'), /prompt/, 'the form begins with test_input.json')
+
+  // A stream grows while it runs.
+  await submit({ prompt: 'one two three four five six', delay_ms: 150 })
+  await until('#job-chunks', 'two')
+  assert.doesNotMatch(await text('#job-chunks'), /six/)
+  assert.equal(await text('#job-status'), 'IN_PROGRESS')
+  assert.equal(await page.locator('#job-progress progress').count(), 1, 'progress is a bar')
+  await shot('running')
+  await until('#job-status', 'COMPLETED')
+  assert.equal(await page.locator('#job-chunks > div').count(), 6)
+
+  // One runs and is cancelled, others wait and are purged.
+  await submit({ prompt: 'never ends', delay_ms: 3600000 })
+  await until('#job-status', 'IN_PROGRESS')
+  const running = await text('#job-title')
+  for (let waiting = 1; waiting <= 3; waiting++) {
+    await submit({ prompt: 'waits' })
+    await until('#counts', `queued ${waiting}`)
+  }
+  await shot('queue')
+  await page.click('#purge')
+  await until('#counts', 'queued 0')
+  await page.focus(`button[title="${running}"]`)
+  await page.keyboard.press('Enter')
+  await until('#job-title', running)
+  await page.click('#cancel')
+  await until('#job-status', 'CANCELLED')
+
+  // One fails and is tried again.
+  await submit({ wrong: 'input' })
+  await until('#job-status', 'FAILED')
+  assert.match(await text('#job-error'), /prompt/)
+  await shot('failed')
+  await page.click('#retry')
+  await until('#counts', 'failed 2')
+
+  // What is no JSON is said, and nothing is sent.
+  await page.fill('#request', '{')
+  await page.click('#form button')
+  await until('#form-says', 'JSON')
+
+  await page.emulateMedia({ colorScheme: 'dark' })
+  await shot('dark')
+  await page.setViewportSize({ width: 420, height: 900 })
+  await shot('narrow')
+  assert.deepEqual(complaints, [])
+  console.log('the console does what it shows')
+} finally {
+  await browser.close()
+  child.kill('SIGTERM')
+  await once(child, 'exit')
+}

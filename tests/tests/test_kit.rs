@@ -1,0 +1,62 @@
+//! The test kit, as a user's own tests use it.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![cfg(feature = "local")]
+
+use std::time::Duration;
+
+use podwork::testing::{Platform, TestWorker};
+use podwork::{Context, Result, Stream, Worker, handler, try_stream};
+use serde_json::json;
+
+#[handler]
+fn words(text: String, cx: Context) -> impl Stream<Item = Result<String>> {
+    try_stream! {
+        for (at, word) in text.split(' ').enumerate() {
+            cx.progress(at);
+            if word == "fail" {
+                Err("it is told to")?;
+            }
+            yield word.to_owned();
+        }
+    }
+}
+
+#[handler]
+async fn waits(cx: Context) {
+    cx.cancelled().await;
+}
+
+#[tokio::test]
+async fn a_job_shows_its_chunks_and_its_result() {
+    let worker = TestWorker::start(Worker::new::<words>().aggregate_stream(true))
+        .await
+        .unwrap();
+    let job = worker.run(json!("a b c")).await.unwrap();
+    assert_eq!(job.outputs, [json!("a"), json!("b"), json!("c")]);
+    assert_eq!(job.result.unwrap(), json!(["a", "b", "c"]));
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_job_shows_its_error() {
+    let worker = TestWorker::start(Worker::new::<words>()).await.unwrap();
+    let job = worker.run(json!("a fail c")).await.unwrap();
+    assert_eq!(job.outputs, [json!("a")]);
+    let error = job.result.unwrap_err();
+    assert_eq!((error.kind(), error.message()), ("&str", "it is told to"));
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_platform_is_at_hand_with_its_faults_and_its_clock() {
+    let faults = "errors=0.2,dropped=0.1,seed=1".parse().unwrap();
+    let builder = Platform::builder().poll_hold(Duration::from_millis(50));
+    let platform = builder.faults(faults).start().await.unwrap();
+    let worker = TestWorker::start_on(platform, Worker::new::<waits>());
+    let request = serde_json::from_str(r#"{"input": null}"#).unwrap();
+    let id = worker.platform().submit(request).unwrap();
+    worker.platform().cancel(&id).unwrap();
+    let ended = worker.platform().ended(&id).await.unwrap();
+    assert_eq!(ended.status.as_str(), "CANCELLED");
+    worker.stop().await.unwrap();
+}
