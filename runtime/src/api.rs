@@ -255,7 +255,7 @@ impl Api {
             .send()
             .await
             .map_err(|error| Trouble::unreachable(&error))?;
-        if is_passing(response.status()) && !response.status().is_success() {
+        if !response.status().is_success() {
             return Err(Trouble::of(response).await);
         }
         let _ = read_body(response, MAX_EXPLANATION).await;

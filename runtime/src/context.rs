@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use podwork_protocol::limits;
 use podwork_protocol::worker::Job;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -49,9 +50,14 @@ impl Context {
     /// Tells clients how far the job is: `/status` shows it as the `output` of a job in progress.
     ///
     /// Returns at once. When updates come faster than the network takes them, the latest wins; none comes after the
-    /// job's end. One that cannot be written as JSON is logged and left out.
+    /// job's end. One that cannot be written as JSON, or is over the limit of a result, is logged and left out.
     pub fn progress(&self, progress: impl Serialize) {
+        let limit = limits::result_payload(self.id());
         match to_raw_value(&progress) {
+            Ok(progress) if progress.get().len() > limit => {
+                let size = progress.get().len();
+                warn!(parent: &self.0.span, "a progress update of {size} bytes was left out: {limit} is the limit");
+            }
             Ok(progress) => self.0.outbox.progress(progress),
             Err(error) => {
                 warn!(parent: &self.0.span, "a progress update is no JSON and was left out: {error}");
@@ -59,8 +65,8 @@ impl Context {
         }
     }
 
-    /// Whether the job is to stop: it was cancelled, timed out or expired. Blocking handlers ask this from time to
-    /// time; asynchronous ones are simply dropped at their next `.await`.
+    /// Whether the job is to stop: it was cancelled, timed out or expired, or its worker has to end. Blocking handlers
+    /// ask this from time to time; asynchronous ones are simply dropped at their next `.await`.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.is_cancelled()
     }

@@ -275,10 +275,13 @@ impl<H: Handler> Engine<H> {
             return Ok(());
         }
         let jobs = self.in_flight.len();
-        error!(
-            "{jobs} job(s) did not end within {} s of grace and are failed",
-            grace.as_secs()
-        );
+        if jobs > 0 {
+            error!("{jobs} job(s) did not end within {grace:?} of grace and are failed");
+        } else {
+            warn!(
+                "handlers of stopped jobs did not end within {grace:?} of grace and are left behind"
+            );
+        }
         self.over.cancel();
         if tokio::time::timeout(LAST_POSTS, self.tasks.wait())
             .await

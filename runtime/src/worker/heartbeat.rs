@@ -67,17 +67,29 @@ async fn beat(api: Api, in_flight: Arc<InFlight>, health: Arc<Health>) {
     let every = api.remote().ping_interval;
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut refused = false;
     loop {
         ticks.tick().await;
         // A beat that does not get through is tried again, with the ids of that moment, until the next is due.
         let mut backoff = Backoff::new(every / 20, every / 4);
         let tries = async {
-            while let Err(Trouble::Passing { why, after }) = {
+            loop {
                 let (ids, failing) = (in_flight.ids(), health.failing());
-                api.ping(&ids, failing.as_ref(), every * 2).await
-            } {
-                debug!("a heartbeat did not get through: {why}");
-                tokio::time::sleep(backoff.next(after)).await;
+                match api.ping(&ids, failing.as_ref(), every * 2).await {
+                    Ok(()) => return,
+                    Err(Trouble::Passing { why, after }) => {
+                        debug!("a heartbeat did not get through: {why}");
+                        tokio::time::sleep(backoff.next(after)).await;
+                    }
+                    Err(Trouble::Refused { why, .. }) => {
+                        if !std::mem::replace(&mut refused, true) {
+                            warn!(
+                                "the platform refuses heartbeats; it may take this worker for lost: {why}"
+                            );
+                        }
+                        return;
+                    }
+                }
             }
         };
         if tokio::time::timeout(every * 2, tries).await.is_err() {
