@@ -89,8 +89,10 @@ def test_two_jobs_at_once(endpoint, official):
 def test_one_queue_for_both_kinds_of_worker(endpoint, official, ours):
     official("plain")
     ours("podwork-test-worker")
-    tasks = [{"do": "echo", "value": {"echo": n}} for n in range(100)]
+    tasks = [{"do": "echo", "value": {"echo": n}} for n in range(2000)]
     jobs = [endpoint.run({"input": task}) for task in tasks]
     statuses = [ended(endpoint, job) for job in jobs]
     assert {status["status"] for status in statuses} == {"COMPLETED"}
-    assert endpoint.health()["jobs"]["completed"] == 100
+    assert len({status["workerId"] for status in statuses}) == 2, "both have worked"
+    counts = endpoint.health()["jobs"]
+    assert (counts["completed"], counts["failed"], counts["retried"]) == (2000, 0, 0), "each job once"
