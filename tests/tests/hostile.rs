@@ -164,7 +164,7 @@ async fn odd_paths_and_ids_are_not_found() {
 #[tokio::test]
 async fn what_is_hardly_http_is_turned_away() {
     let target = Target::start().await;
-    let flood: String = (0..5000).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let flood = "X-More: 1\r\n".repeat(5000);
     let huge = format!("X-Huge: {}\r\n", "x".repeat(2 * 1024 * 1024));
     for (request, expected) in [
         (
