@@ -80,7 +80,7 @@ impl Worker {
                 error_details: false,
                 grace: DEFAULT_GRACE,
                 delivery_deadline: DEFAULT_DELIVERY_DEADLINE,
-                fitness: Vec::new(),
+                fitness: Some(Vec::new()),
                 health: None,
                 health_limit: DEFAULT_HEALTH_LIMIT,
                 breaker: None,
@@ -173,7 +173,7 @@ impl<H: Handler, S> Worker<H, S> {
     /// fails, the worker logs why, reports itself unhealthy and exits with 1.
     pub fn fitness_check<M>(mut self, name: &str, check: impl MachineCheck<M>) -> Self {
         let check = FitnessCheck::new(name.to_owned(), check);
-        self.settings.fitness.push(check);
+        self.settings.fitness.get_or_insert_default().push(check);
         self
     }
 
@@ -230,6 +230,13 @@ impl<H: Handler, S> Worker<H, S> {
         let variables = variables.into_iter();
         self.env
             .extend(variables.map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    /// Has no machine checked: this is not one of the platform's.
+    #[cfg(feature = "local")]
+    pub(crate) fn at_home(mut self) -> Self {
+        self.settings.fitness = None;
         self
     }
 

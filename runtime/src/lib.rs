@@ -201,7 +201,7 @@ pub use podwork_macros::handler;
 ///
 /// A check that needs more than a function goes to [`Worker::fitness_check`].
 ///
-/// ```
+/// ```standalone_crate
 /// #[podwork::fitness_check]
 /// fn weights_are_mounted() -> podwork::Result<()> {
 ///     std::fs::metadata("/runpod-volume/weights.safetensors")?;

@@ -60,3 +60,21 @@ async fn the_platform_is_at_hand_with_its_faults_and_its_clock() {
     assert_eq!(ended.status.as_str(), "CANCELLED");
     worker.stop().await.unwrap();
 }
+
+#[podwork::fitness_check]
+fn only_the_platforms_machines_are_checked() -> Result<()> {
+    Err("this is none".into())
+}
+
+#[handler]
+async fn needs(_input: u8, _model: &String) {}
+
+#[tokio::test]
+async fn a_worker_that_ends_leaves_nobody_waiting() {
+    let worker = Worker::new::<needs>().setup(|| Err::<String, _>("no weights here"));
+    let worker = TestWorker::start(worker).await.unwrap();
+    let error = worker.run(json!(1)).await.unwrap_err().to_string();
+    assert_eq!(error, "the test job ended unfinished: its worker has ended");
+    let why = worker.stop().await.unwrap_err().to_string();
+    assert!(why.contains("no weights here"), "{why}");
+}

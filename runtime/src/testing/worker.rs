@@ -9,6 +9,7 @@ use podwork_protocol::worker::ErrorReport;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::builder::Worker;
 use crate::error::Error;
@@ -21,7 +22,7 @@ use super::{Tested, parse, raw};
 /// How long the platform of a test holds a poll: a worker that is told to end waits for its open one.
 const POLL_HOLD: Duration = Duration::from_millis(50);
 
-/// A worker that runs in a test, as it would on the platform, and the platform that it pulls from.
+/// A worker that runs in a test, as it would on the platform but for fitness checks, and the platform that it pulls from.
 ///
 /// ```
 /// use podwork::testing::TestWorker;
@@ -46,6 +47,8 @@ pub struct TestWorker {
     platform: Platform,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), Error>>,
+    /// The worker has ended.
+    gone: CancellationToken,
 }
 
 impl TestWorker {
@@ -66,7 +69,9 @@ impl TestWorker {
         platform: Platform,
         worker: Worker<H, S>,
     ) -> Self {
-        let worker = worker.env(platform.worker_env("test"));
+        let worker = worker.env(platform.worker_env("test")).at_home();
+        let gone = CancellationToken::new();
+        let guard = gone.clone().drop_guard();
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             // A dropped sender says the same.
@@ -75,7 +80,11 @@ impl TestWorker {
         Self {
             platform,
             stop,
-            ended: tokio::spawn(worker.serve(stopped)),
+            ended: tokio::spawn(async move {
+                let _gone = guard;
+                worker.serve(stopped).await
+            }),
+            gone,
         }
     }
 
@@ -87,8 +96,16 @@ impl TestWorker {
     /// Runs a job with this input to its end.
     ///
     /// # Errors
-    /// The platform does not take it, or it is gone before it has ended.
+    /// The platform does not take it, or the job or the worker is gone before it has ended; why the worker is gone is
+    /// what [`stop`](Self::stop) says.
     pub async fn run(&self, input: Value) -> Result<Tested, Error> {
+        let job = self.gone.run_until_cancelled(self.run_to_end(input));
+        job.await.unwrap_or(Err(Error::TestJob {
+            status: "unfinished: its worker has ended",
+        }))
+    }
+
+    async fn run_to_end(&self, input: Value) -> Result<Tested, Error> {
         let request = RunRequest {
             input: raw(&input),
             webhook: None,

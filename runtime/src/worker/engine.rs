@@ -41,7 +41,8 @@ pub(crate) struct Settings {
     pub(crate) error_details: bool,
     pub(crate) grace: Duration,
     pub(crate) delivery_deadline: Duration,
-    pub(crate) fitness: Vec<FitnessCheck>,
+    /// `None`: the machine is not checked at all.
+    pub(crate) fitness: Option<Vec<FitnessCheck>>,
     pub(crate) health: Option<HealthCheck>,
     pub(crate) health_limit: Duration,
     pub(crate) breaker: Option<usize>,
@@ -157,11 +158,11 @@ pub(crate) async fn work<H: Handler>(
 async fn start_up<S: Send + 'static>(
     config: &Config,
     api: &Api,
-    fitness: Vec<FitnessCheck>,
+    fitness: Option<Vec<FitnessCheck>>,
     source: impl StateSource<S>,
     handlers: &Handle,
 ) -> Result<S, Error> {
-    if let Some(limits) = config.fitness
+    if let (Some(limits), Some(fitness)) = (config.fitness, fitness)
         && let Err((failing, failure)) = fitness::pass(limits, fitness, handlers).await
     {
         report_unhealthy(api, &failing).await;
