@@ -67,7 +67,11 @@ impl Endpoints {
             )));
         }
         let hub = Hub::start(
-            self.settings.clone(),
+            self.settings
+                .own_rules
+                .get(id)
+                .unwrap_or(&self.settings.rules)
+                .clone(),
             self.clock.clone(),
             self.webhooks.clone(),
             self.closing.clone(),

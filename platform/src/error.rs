@@ -26,6 +26,13 @@ pub enum Error {
     )]
     Fault(String),
 
+    /// No rule of an endpoint.
+    #[error(
+        "`{0}` is no rule: write run_rate=0, chunk=64KB, ttl=1h, ttl_range=1s..7d, run_retention=5m, tries=5 or another \
+         of the names in the documentation of `Rules`, with commas between them"
+    )]
+    Rule(String),
+
     /// The job was not taken.
     #[error("{0}")]
     Refused(String),

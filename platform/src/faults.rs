@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::units::{duration, durations};
+
 /// How a platform misbehaves, towards clients and workers alike. Shares are between 0 and 1 of all calls; what befalls
 /// which call is decided by the seed and the order in which the calls come.
 ///
@@ -78,11 +80,7 @@ impl Faults {
             "throttled" => self.throttled = share(value)?,
             "dropped" => self.dropped = share(value)?,
             "lost" => self.lost = share(value)?,
-            "latency" => {
-                let (least, most) = value.split_once("..").unwrap_or((value, value));
-                let (least, most) = (duration(least)?, duration(most)?);
-                self.latency = (least <= most).then_some(least..=most)?;
-            }
+            "latency" => self.latency = durations(value)?,
             "blackout" => {
                 let (lasts, every) = value.split_once('/')?;
                 let (lasts, every) = (duration(lasts)?, duration(every)?);
@@ -98,18 +96,6 @@ fn share(text: &str) -> Option<f64> {
     text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
-}
-
-/// `250ms`, `1.5s`, `2m`.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * unit).ok()
 }
 
 /// What befalls one call.

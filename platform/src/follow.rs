@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _};
 use podwork_protocol::client::StatusResponse;
 use podwork_protocol::{JobStatus, RawValue};
 
-use crate::core::Job;
+use crate::core::{Id, Job};
 use crate::hub::Hub;
 
 /// What happens to a job.
@@ -54,7 +54,7 @@ struct Follower {
 #[derive(Default)]
 struct Seen {
     queued: bool,
-    worker: Option<String>,
+    worker: Option<Id>,
     progress: u64,
     chunks: usize,
 }
@@ -82,9 +82,10 @@ impl Seen {
             events.push(JobEvent::Queued);
         }
         if self.worker != job.worker
-            && let Some(worker_id) = job.worker.clone()
+            && let Some(worker) = &job.worker
         {
-            self.worker = Some(worker_id.clone());
+            self.worker = Some(Id::clone(worker));
+            let worker_id = worker.to_string();
             events.push(JobEvent::Started { worker_id });
         }
         if self.progress < job.progress && job.status == JobStatus::InProgress {

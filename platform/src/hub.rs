@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::core::{Changes, Endpoint, Overview, Refusal};
-use crate::settings::Settings;
+use crate::rules::Rules;
 use crate::webhooks::{Call, Webhooks};
 
 /// One endpoint, shared by all its connections.
@@ -22,6 +22,7 @@ pub(crate) struct Hub {
     // Neither is ever held across an await.
     endpoint: Mutex<Endpoint>,
     watched: Mutex<HashMap<String, Arc<Notify>>>,
+    rules: Arc<Rules>,
     /// A job came into the queue; one permit for one taker.
     queued: Notify,
     /// Some worker has a job to stop.
@@ -42,16 +43,18 @@ pub(crate) struct Hub {
 impl Hub {
     /// Starts an endpoint, whose time goes on until `closing`.
     pub(crate) fn start(
-        settings: Settings,
+        rules: Rules,
         clock: Clock,
         webhooks: Webhooks,
         closing: CancellationToken,
     ) -> Arc<Self> {
+        let rules = Arc::new(rules);
         let limiter = |rate| RateLimiter::direct(Quota::per_second(rate));
         let hub = Arc::new_cyclic(|this| Self {
-            run_rate: settings.run_rate.map(limiter),
-            runsync_rate: settings.runsync_rate.map(limiter),
-            endpoint: Mutex::new(Endpoint::new(settings)),
+            run_rate: rules.run_rate.map(limiter),
+            runsync_rate: rules.runsync_rate.map(limiter),
+            endpoint: Mutex::new(Endpoint::new(Arc::clone(&rules))),
+            rules,
             watched: Mutex::default(),
             queued: Notify::new(),
             stops: Notify::new(),
@@ -67,6 +70,10 @@ impl Hub {
             async move { hub.closing.run_until_cancelled(hub.keep_time()).await }
         });
         hub
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     async fn keep_time(&self) {
@@ -128,7 +135,7 @@ impl Hub {
         }
         let watched = self.watched();
         for id in &changes.jobs {
-            if let Some(watch) = watched.get(id) {
+            if let Some(watch) = watched.get(&**id) {
                 watch.notify_waiters();
             }
         }

@@ -36,8 +36,11 @@ mod follow;
 mod http;
 mod hub;
 mod platform;
+mod rules;
+mod serve;
 mod settings;
 mod submission;
+mod units;
 mod webhooks;
 
 pub use error::Error;
@@ -45,3 +48,4 @@ pub use faults::Faults;
 pub use follow::JobEvent;
 pub use platform::{Builder, Platform};
 pub use podwork_protocol::client::{RunRequest, StatusResponse};
+pub use rules::{Rules, Span};

@@ -1,9 +1,14 @@
 //! The local platform as a program.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
-use podwork_platform::{Faults, Platform};
+use podwork_platform::{Builder, Error, Faults, Platform, Rules};
+
+/// Gives the memory of ended jobs and connections back to the system, which the system's own allocator hardly does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A local Runpod Serverless platform: workers pull jobs from it, clients send jobs to it.
 #[derive(Debug, Parser)]
@@ -29,13 +34,10 @@ struct Args {
     #[arg(long)]
     worker_key: Option<String>,
 
-    /// `/run` calls a second that an endpoint takes; 0 for any number
-    #[arg(long, default_value_t = 1000)]
-    run_rate: u32,
-
-    /// `/runsync` calls a second that an endpoint takes; 0 for any number
-    #[arg(long, default_value_t = 2000)]
-    runsync_rate: u32,
+    /// Rules of all endpoints, such as `run_rate=0,run_retention=5m,ttl=1h,chunk=64KB,tries=5`; of one endpoint with its
+    /// id before them: `slow:execution_timeout=1h`
+    #[arg(long, value_name = "[ID:]RULES")]
+    rules: Vec<String>,
 
     /// Trouble on purpose, such as `errors=0.1,latency=20ms..200ms,blackout=2s/30s,seed=7`; also `throttled`, `dropped`
     /// and `lost`
@@ -54,11 +56,11 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(args: Args) -> Result<(), podwork_platform::Error> {
+async fn serve(args: Args) -> Result<(), Error> {
     let mut builder = Platform::builder()
         .bind(&args.host, args.port)
-        .endpoint(&args.endpoint)
-        .rate_limits(args.run_rate, args.runsync_rate);
+        .endpoint(&args.endpoint);
+    builder = with_rules(builder, &args.rules)?;
     if let Some(key) = &args.api_key {
         builder = builder.api_key(key);
     }
@@ -98,6 +100,26 @@ async fn serve(args: Args) -> Result<(), podwork_platform::Error> {
     ended().await;
     platform.shutdown().await;
     Ok(())
+}
+
+/// Those of one endpoint stand on those of all, whatever their order.
+fn with_rules(mut builder: Builder, texts: &[String]) -> Result<Builder, Error> {
+    let mut all = Rules::default();
+    let mut own: BTreeMap<&str, String> = BTreeMap::new();
+    for text in texts {
+        match text.split_once(':') {
+            Some((id, text)) => {
+                let rules = own.entry(id).or_default();
+                rules.push(',');
+                rules.push_str(text);
+            }
+            None => all = all.with(text)?,
+        }
+    }
+    for (id, text) in own {
+        builder = builder.endpoint_rules(id, all.clone().with(&text)?);
+    }
+    Ok(builder.rules(all))
 }
 
 /// Waits for Ctrl-C or SIGTERM.

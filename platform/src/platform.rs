@@ -1,16 +1,13 @@
 //! The platform as a value: started, asked, shut down.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use futures::Stream;
 use podwork_protocol::client::{RunRequest, StatusResponse};
 use podwork_protocol::env;
-use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +18,8 @@ use crate::faults::Faults;
 use crate::follow::{JobEvent, follow};
 use crate::http::{realtime_router, router};
 use crate::hub::Hub;
+use crate::rules::Rules;
+use crate::serve::serve;
 use crate::settings::Settings;
 use crate::submission::submission_of;
 
@@ -51,42 +50,22 @@ impl Builder {
         self
     }
 
-    /// Largest request and result of `/run` and of `/runsync`, in bytes; 10 MiB and 20 MiB unless they are set.
-    pub fn payload_limits(mut self, run: usize, runsync: usize) -> Self {
-        (self.settings.run_payload, self.settings.runsync_payload) = (run, runsync);
+    /// The rules of every endpoint that has none of its own; the documented ones unless they are set.
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.settings.rules = rules;
         self
     }
 
-    /// How long results of `/run` and of `/runsync` are kept; 30 minutes and 60 s unless they are set.
-    pub fn retention(mut self, run: Duration, runsync: Duration) -> Self {
-        (self.settings.run_retention, self.settings.runsync_retention) = (run, runsync);
+    /// An endpoint's own rules.
+    pub fn endpoint_rules(mut self, id: &str, rules: Rules) -> Self {
+        self.settings.own_rules.insert(id.to_owned(), rules);
         self
     }
 
-    /// How long a take or stop poll is held open while there is nothing for it; 25 s unless it is set.
-    pub fn poll_hold(mut self, hold: Duration) -> Self {
-        self.settings.poll_hold = hold;
-        self
-    }
-
-    /// How long `/stream` is held open while there is nothing new; 5 s unless it is set.
-    pub fn stream_hold(mut self, hold: Duration) -> Self {
-        self.settings.stream_hold = hold;
-        self
-    }
-
-    /// What workers are told to ping at; 10 s unless it is set. A worker not heard of for six of these loses its jobs.
+    /// What workers are told to ping at; 10 s unless it is set. How long a worker may be silent is a
+    /// [rule](Rules::silence).
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.settings.ping_interval = interval;
-        self.settings.silence = interval * 6;
-        self
-    }
-
-    /// Calls of `/run` and of `/runsync` that each endpoint takes in a second; 1000 and 2000 unless they are set, and 0
-    /// for any number. More are answered with 429 and `Retry-After`.
-    pub fn rate_limits(mut self, run: u32, runsync: u32) -> Self {
-        self.settings.run_rate = NonZeroU32::new(run);
-        self.settings.runsync_rate = NonZeroU32::new(runsync);
         self
     }
 
@@ -120,8 +99,10 @@ impl Builder {
     /// # Errors
     /// The address cannot be listened on, or the endpoint's id cannot stand in a URL.
     pub async fn start(self) -> Result<Platform, Error> {
-        if !is_endpoint_id(&self.endpoint) {
-            return Err(Error::EndpointId(self.endpoint));
+        for id in self.settings.own_rules.keys().chain([&self.endpoint]) {
+            if !is_endpoint_id(id) {
+                return Err(Error::EndpointId(id.clone()));
+            }
         }
         let closing = CancellationToken::new();
         let endpoints = Arc::new(Endpoints::new(
@@ -140,43 +121,12 @@ impl Builder {
     }
 }
 
-/// The task that serves one address.
-type Server = JoinHandle<std::io::Result<()>>;
-
-/// Listens, and serves until `closing`.
-async fn serve(
-    host: &str,
-    port: u16,
-    router: Router,
-    closing: CancellationToken,
-) -> Result<(SocketAddr, Server), Error> {
-    let bind = |source: std::io::Error| Error::Bind {
-        address: format!("{host}:{port}"),
-        cure: match source.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "another program has this port: end it, or choose another port"
-            }
-            std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
-            _ => "choose a host name or address of this machine",
-        },
-        source,
-    };
-    let listener = TcpListener::bind((host, port)).await.map_err(bind)?;
-    let addr = listener.local_addr().map_err(bind)?;
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // A call's answer must not wait for the next; where it cannot be set it only costs time.
-        let _ = stream.set_nodelay(true);
-    });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned());
-    Ok((addr, tokio::spawn(async move { serving.await })))
-}
-
 /// A platform that runs. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Platform {
     addr: SocketAddr,
     endpoints: Arc<Endpoints>,
-    servers: Mutex<Vec<Server>>,
+    servers: Mutex<Vec<JoinHandle<()>>>,
     closing: Closing,
 }
 
@@ -251,11 +201,17 @@ impl Platform {
     /// # Errors
     /// The request's policy is out of range, or the queue is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
-        let submission =
-            submission_of(request, false, self.endpoints.settings()).map_err(refused)?;
         let hub = self.default_hub().map_err(refused)?;
+        let submission = submission_of(request, false, hub.rules()).map_err(refused)?;
         let state = hub.change(|endpoint, now| endpoint.submit(submission, now));
         Ok(state.map_err(refused)?.id)
+    }
+
+    /// Results that workers of the default endpoint posted again, or after their job had ended or gone to another
+    /// worker; such a result changes nothing.
+    pub fn late_results(&self) -> u64 {
+        let hub = self.default_hub();
+        hub.map_or(0, |hub| hub.read(crate::core::Endpoint::late_results))
     }
 
     /// Serves `POST /<id>/realtime` on an address of its own, and nothing else there: the body is a job (`id`, `input`),

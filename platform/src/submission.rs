@@ -8,30 +8,24 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 use crate::core::{Refusal, Submission};
-use crate::settings::Settings;
+use crate::rules::{Rules, Span};
 
 /// What a request asks for, with the platform's defaults and checks.
 pub(crate) fn submission_of(
     request: RunRequest,
     sync: bool,
-    settings: &Settings,
+    rules: &Rules,
 ) -> Result<Submission, Refusal> {
     if let Some(webhook) = &request.webhook {
         check_webhook(webhook)?;
     }
     let policy = request.policy.unwrap_or_default();
-    let execution_timeout = within(
+    let execution_timeout = chosen(
         "policy.executionTimeout",
         policy.execution_timeout,
-        limits::MIN_EXECUTION_TIMEOUT,
-        limits::DEFAULT_EXECUTION_TIMEOUT,
+        &rules.execution_timeout,
     )?;
-    let ttl = within(
-        "policy.ttl",
-        policy.ttl,
-        limits::MIN_TTL,
-        limits::DEFAULT_TTL,
-    )?;
+    let ttl = chosen("policy.ttl", policy.ttl, &rules.ttl)?;
     let mut extra = Map::new();
     if let Some(webhook) = &request.webhook {
         extra.insert("webhook".to_owned(), json!(webhook));
@@ -45,19 +39,15 @@ pub(crate) fn submission_of(
     let id = Uuid::new_v4();
     Ok(Submission {
         id: if sync {
-            format!("{}{id}", limits::SYNC_ID_PREFIX)
+            format!("{}{id}", limits::SYNC_ID_PREFIX).into()
         } else {
-            id.to_string()
+            id.to_string().into()
         },
         input: request.input,
         extra,
         execution_timeout,
         ttl,
-        retention: if sync {
-            settings.runsync_retention
-        } else {
-            settings.run_retention
-        },
+        retention: rules.retention(sync),
         webhook: request.webhook,
     })
 }
@@ -71,22 +61,18 @@ fn check_webhook(webhook: &str) -> Result<(), Refusal> {
     Err(Refusal::Bad(format!("`webhook` is `{webhook}`: {problem}")))
 }
 
-fn within(
-    name: &str,
-    millis: Option<u64>,
-    least: Duration,
-    default: Duration,
-) -> Result<Duration, Refusal> {
+/// What the client asks for, which must be in the range.
+fn chosen(name: &str, millis: Option<u64>, span: &Span) -> Result<Duration, Refusal> {
     let Some(millis) = millis else {
-        return Ok(default);
+        return Ok(span.default);
     };
     let asked = Duration::from_millis(millis);
-    if (least..=limits::MAX_POLICY).contains(&asked) {
+    if span.range.contains(&asked) {
         return Ok(asked);
     }
     Err(Refusal::Bad(format!(
         "`{name}` is {millis} ms, and must be between {} and {}",
-        least.as_millis(),
-        limits::MAX_POLICY.as_millis()
+        span.range.start().as_millis(),
+        span.range.end().as_millis()
     )))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "local")]
-pub use podwork_platform::{Builder as PlatformBuilder, Faults, Platform};
+pub use podwork_platform::{Builder as PlatformBuilder, Faults, Platform, Rules};
 #[cfg(feature = "local")]
 pub use worker::TestWorker;
 

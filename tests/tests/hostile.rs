@@ -197,6 +197,42 @@ async fn what_is_hardly_http_is_turned_away() {
     target.assert_well().await;
 }
 
+/// Sends the first bytes, then one more each second, until the other side has had enough: what it says, and when.
+async fn drip(target: &Target, first: &[u8]) -> (String, Duration) {
+    let mut stream = TcpStream::connect(target.platform.addr()).await.unwrap();
+    let started = tokio::time::Instant::now();
+    stream.write_all(first).await.unwrap();
+    let mut answer = vec![0; 4096];
+    loop {
+        tokio::select! {
+            read = stream.read(&mut answer) => {
+                let read = read.unwrap_or(0);
+                let said = String::from_utf8_lossy(&answer[..read]).into_owned();
+                return (said, started.elapsed());
+            }
+            // On paused time.
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        // The other side may have closed in this very moment.
+        let _ = stream.write_all(b"x").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_drips_is_not_waited_for_for_ever() {
+    let target = Target::start().await;
+    let body = b"POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n{\"input\": \"";
+    let (said, after) = drip(&target, body).await;
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    assert_eq!(after.as_secs(), 120);
+    let (said, after) = drip(&target, b"GET /health HTTP/1.1\r\nX-Slow: ").await;
+    assert!(!said.starts_with("HTTP/1.1 200"), "{said}");
+    assert_eq!(after.as_secs(), 120);
+    let (said, after) = drip(&target, b"").await;
+    assert!(!said.starts_with("HTTP/1.1 200"), "{said}");
+    assert_eq!(after.as_secs(), 120);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_say_nothing_hold_nobody_up() {
     let target = Target::start().await;

@@ -18,9 +18,7 @@ struct Talk {
 
 impl Talk {
     async fn start() -> Self {
-        let platform = Platform::builder()
-            .stream_hold(Duration::from_millis(50))
-            .poll_hold(Duration::from_secs(20));
+        let platform = Platform::builder().rules("stream_hold=50ms,poll_hold=20s".parse().unwrap());
         Self {
             platform: platform.start().await.unwrap(),
             http: client(),

@@ -60,6 +60,39 @@ async fn ended(platform: &Platform, job_id: &str) -> StatusResponse {
 }
 
 #[tokio::test]
+async fn each_endpoint_has_a_queue_and_rules_of_its_own() {
+    let builder = Platform::builder()
+        .rules("run_rate=0,run_payload=1KB".parse().unwrap())
+        .endpoint_rules(
+            "small",
+            "run_payload=50,ttl_range=1s..2s,jobs=2".parse().unwrap(),
+        );
+    let platform = builder.start().await.unwrap();
+    let large = json!({"input": "x".repeat(100)});
+    let lives = json!({"input": 1, "policy": {"ttl": 1500}});
+    for (path, body, expected) in [
+        ("/v2/small/run", &large, 413),
+        ("/v2/other/run", &large, 200),
+        ("/run", &large, 200),
+        ("/run", &lives, 400),
+        ("/v2/small/run", &lives, 200),
+        ("/v2/small/run", &json!({"input": 2}), 200),
+        ("/v2/small/run", &json!({"input": 3}), 429),
+    ] {
+        let (status, said) = call(&platform, "POST", path, None, body).await;
+        assert_eq!(status, expected, "{path} {body}: {said}");
+    }
+    for (path, queued) in [
+        ("/v2/small/health", 2),
+        ("/v2/other/health", 1),
+        ("/health", 1),
+    ] {
+        let (_, health) = call(&platform, "GET", path, None, &Value::Null).await;
+        assert_eq!(health["jobs"]["inQueue"], queued, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn clients_and_workers_show_their_keys() {
     let builder = Platform::builder()
         .api_key("client-key")
@@ -112,7 +145,11 @@ async fn a_worker_shows_the_clients_key_where_it_has_none_of_its_own() {
 
 #[tokio::test]
 async fn more_calls_than_the_rate_limit_allows_are_told_when_to_come_again() {
-    let platform = Platform::builder().rate_limits(2, 0).start().await.unwrap();
+    let platform = Platform::builder()
+        .rules("run_rate=2,runsync_rate=0".parse().unwrap())
+        .start()
+        .await
+        .unwrap();
     let job = json!({"input": 1});
     let url = format!("{}/run", platform.url());
     let http = client();
@@ -307,7 +344,9 @@ async fn gone(platform: &Platform, id: &str) {
 
 async fn misbehaving(faults: &str) -> Platform {
     let faults: Faults = faults.parse().unwrap();
-    let builder: Builder = Platform::builder().rate_limits(0, 0).faults(faults);
+    let builder: Builder = Platform::builder()
+        .rules("run_rate=0,runsync_rate=0".parse().unwrap())
+        .faults(faults);
     builder.start().await.unwrap()
 }
 

@@ -50,7 +50,7 @@ async fn a_failed_job_shows_its_error() {
 #[tokio::test]
 async fn the_platform_is_at_hand_with_its_faults_and_its_clock() {
     let faults = "errors=0.2,dropped=0.1,seed=1".parse().unwrap();
-    let builder = Platform::builder().poll_hold(Duration::from_millis(50));
+    let builder = Platform::builder().rules("poll_hold=50ms".parse().unwrap());
     let platform = builder.faults(faults).start().await.unwrap();
     let worker = TestWorker::start_on(platform, Worker::new::<waits>());
     let request = serde_json::from_str(r#"{"input": null}"#).unwrap();

@@ -1,6 +1,7 @@
 //! A job, as the platform keeps it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use podwork_protocol::client::{JobState, StatusResponse, StreamChunk, StreamResponse};
@@ -26,10 +27,13 @@ pub(crate) enum Refusal {
     Often(Duration),
 }
 
+/// A job's or a worker's id, which stands in many places.
+pub(crate) type Id = Arc<str>;
+
 /// A job, and all that is known of it.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) id: String,
+    pub(crate) id: Id,
     pub(crate) input: Box<RawValue>,
     /// What is handed on to the worker beside the input.
     pub(crate) extra: Map<String, Value>,
@@ -51,7 +55,7 @@ pub(crate) struct Job {
     /// When its worker last showed that it has it.
     pub(crate) named: Instant,
     /// Who has or had it.
-    pub(crate) worker: Option<String>,
+    pub(crate) worker: Option<Id>,
     /// How often it was handed out since it was submitted or retried.
     pub(crate) tries: u32,
     /// The last progress, then the result.
@@ -85,7 +89,7 @@ impl Job {
 
     pub(crate) fn hand_out(&self) -> worker::Job {
         worker::Job {
-            id: self.id.clone(),
+            id: self.id.to_string(),
             input: self.input.clone(),
             extra: self.extra.clone(),
         }
@@ -93,18 +97,18 @@ impl Job {
 
     pub(crate) fn state(&self) -> JobState {
         JobState {
-            id: self.id.clone(),
+            id: self.id.to_string(),
             status: self.status,
         }
     }
 
     pub(crate) fn status_response(&self) -> StatusResponse {
         StatusResponse {
-            id: self.id.clone(),
+            id: self.id.to_string(),
             status: self.status,
             delay_time: self.delay_time(),
             execution_time: self.execution_time(),
-            worker_id: self.worker.clone(),
+            worker_id: self.worker.as_deref().map(ToOwned::to_owned),
             output: self.output.clone(),
             error: self.error.clone(),
         }
@@ -113,7 +117,7 @@ impl Job {
     /// The chunks from `from` on, with a status that is final only if these are the last.
     pub(crate) fn stream_response(&self, from: usize) -> StreamResponse {
         StreamResponse {
-            id: self.id.clone(),
+            id: self.id.to_string(),
             status: self.status,
             delay_time: self.delay_time(),
             execution_time: self.execution_time(),

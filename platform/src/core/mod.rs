@@ -3,8 +3,9 @@
 mod endpoint;
 mod job;
 mod store;
+mod table;
 mod timers;
 mod workers;
 
 pub(crate) use endpoint::{Changes, Endpoint, Overview, Submission};
-pub(crate) use job::{Job, Refusal};
+pub(crate) use job::{Id, Job, Refusal};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use podwork_protocol::JobStatus;
 
-use super::job::Job;
+use super::job::{Id, Job};
+use super::table::shrink;
 
 /// The job table and the queue of one endpoint: the seam for a store on a distributed engine. What a job is lives
 /// here; what a connection is does not.
@@ -14,13 +15,13 @@ pub(crate) trait Store: std::fmt::Debug + Send {
     /// Keeps a new job and puts it at the queue's end.
     fn insert(&mut self, job: Job);
     /// Forgets a job, wherever it is.
-    fn remove(&mut self, id: &str) -> Option<Job>;
+    fn remove(&mut self, id: &str);
     /// Puts a known job at the queue's end.
-    fn push(&mut self, id: &str);
+    fn push(&mut self, id: &Id);
     /// Puts a known job at the queue's front.
-    fn push_front(&mut self, id: &str);
+    fn push_front(&mut self, id: &Id);
     /// Takes the job at the queue's front out of the queue.
-    fn pop(&mut self) -> Option<String>;
+    fn pop(&mut self) -> Option<Id>;
     /// Takes a job out of the queue.
     fn unqueue(&mut self, id: &str);
     /// How many jobs are kept.
@@ -32,16 +33,17 @@ pub(crate) trait Store: std::fmt::Debug + Send {
 /// In this process's memory.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    jobs: HashMap<String, Job>,
+    // Boxed: the table has room for more jobs than there are.
+    jobs: HashMap<Id, Box<Job>>,
     /// Ids by their jobs' places. Places grow at the end and shrink at the front.
-    queue: BTreeMap<i64, String>,
+    queue: BTreeMap<i64, Id>,
 }
 
 impl Memory {
-    fn put(&mut self, id: &str, place: i64) {
+    fn put(&mut self, id: &Id, place: i64) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.place = place;
-            self.queue.insert(place, id.to_owned());
+            self.queue.insert(place, Id::clone(id));
         }
     }
 
@@ -54,29 +56,30 @@ impl Memory {
 
 impl Store for Memory {
     fn get(&self, id: &str) -> Option<&Job> {
-        self.jobs.get(id)
+        self.jobs.get(id).map(AsRef::as_ref)
     }
 
     fn get_mut(&mut self, id: &str) -> Option<&mut Job> {
-        self.jobs.get_mut(id)
+        self.jobs.get_mut(id).map(AsMut::as_mut)
     }
 
     fn insert(&mut self, job: Job) {
-        let id = job.id.clone();
-        self.jobs.insert(id.clone(), job);
+        let id = Id::clone(&job.id);
+        self.jobs.insert(Id::clone(&id), Box::new(job));
         self.push(&id);
     }
 
-    fn remove(&mut self, id: &str) -> Option<Job> {
+    fn remove(&mut self, id: &str) {
         self.unqueue(id);
-        self.jobs.remove(id)
+        self.jobs.remove(id);
+        shrink(&mut self.jobs);
     }
 
-    fn push(&mut self, id: &str) {
+    fn push(&mut self, id: &Id) {
         self.put(id, self.end());
     }
 
-    fn push_front(&mut self, id: &str) {
+    fn push_front(&mut self, id: &Id) {
         let front = self
             .queue
             .first_key_value()
@@ -84,7 +87,7 @@ impl Store for Memory {
         self.put(id, front);
     }
 
-    fn pop(&mut self) -> Option<String> {
+    fn pop(&mut self) -> Option<Id> {
         self.queue.pop_first().map(|(_, id)| id)
     }
 
@@ -94,7 +97,7 @@ impl Store for Memory {
             && self
                 .queue
                 .get(&job.place)
-                .is_some_and(|waiting| waiting == id)
+                .is_some_and(|waiting| **waiting == *id)
         {
             self.queue.remove(&job.place);
         }

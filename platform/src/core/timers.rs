@@ -4,11 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
+use super::job::Id;
+use super::table::shrink;
+
 /// Whose time it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
-    Job(String),
-    Worker(String),
+    Job(Id),
+    Worker(Id),
 }
 
 /// At most one time for each.
@@ -32,7 +35,13 @@ impl Timers {
     pub(crate) fn clear(&mut self, timer: &Timer) {
         if let Some(at) = self.by_timer.remove(timer) {
             self.by_time.remove(&(at, timer.clone()));
+            shrink(&mut self.by_timer);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn get(&self, timer: &Timer) -> Option<Instant> {
+        self.by_timer.get(timer).copied()
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -46,6 +55,7 @@ impl Timers {
         }
         let (_, timer) = self.by_time.pop_first()?;
         self.by_timer.remove(&timer);
+        shrink(&mut self.by_timer);
         Some(timer)
     }
 }

@@ -6,18 +6,25 @@ use podwork_protocol::client::WorkerCounts;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::job::Id;
+use super::table::shrink;
+
 /// One worker, by what it has shown of itself.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) seen: Instant,
     /// Its take and stop polls that are open now: while there is one, it is there.
     pub(crate) polls: usize,
-    pub(crate) jobs: BTreeSet<String>,
+    pub(crate) jobs: BTreeSet<Id>,
     /// Ids of jobs it is to stop, until a stop poll has carried them.
-    pub(crate) stops: BTreeSet<String>,
+    pub(crate) stops: BTreeSet<Id>,
     /// It has asked for jobs.
     pub(crate) ready: bool,
     pub(crate) unhealthy: bool,
+    /// It asks for jobs, and gets none since enough others do.
+    pub(crate) throttled: bool,
+    /// It has asked to be replaced, and takes no more jobs.
+    pub(crate) leaving: bool,
 }
 
 impl Worker {
@@ -29,6 +36,8 @@ impl Worker {
             stops: BTreeSet::new(),
             ready: false,
             unhealthy: false,
+            throttled: false,
+            leaving: false,
         }
     }
 }
@@ -40,6 +49,8 @@ pub(crate) enum State {
     Unhealthy,
     Running,
     Idle,
+    Throttled,
+    Leaving,
     Initializing,
 }
 
@@ -51,6 +62,10 @@ impl Worker {
             State::Running
         } else if self.ready {
             State::Idle
+        } else if self.throttled {
+            State::Throttled
+        } else if self.leaving {
+            State::Leaving
         } else {
             State::Initializing
         }
@@ -69,7 +84,7 @@ pub(crate) struct Seen {
 
 /// The workers, by id.
 #[derive(Debug, Default)]
-pub(crate) struct Workers(HashMap<String, Worker>);
+pub(crate) struct Workers(HashMap<Id, Worker>);
 
 impl Workers {
     /// Most that are kept in mind: ids come from the network.
@@ -82,10 +97,7 @@ impl Workers {
         if self.0.len() >= Self::MOST && !self.0.contains_key(id) {
             return None;
         }
-        let worker = self
-            .0
-            .entry(id.to_owned())
-            .or_insert_with(|| Worker::new(now));
+        let worker = self.0.entry(id.into()).or_insert_with(|| Worker::new(now));
         worker.seen = now;
         Some(worker)
     }
@@ -95,7 +107,15 @@ impl Workers {
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Worker> {
-        self.0.remove(id)
+        let worker = self.0.remove(id);
+        shrink(&mut self.0);
+        worker
+    }
+
+    /// How many others are given jobs.
+    pub(crate) fn others_ready(&self, id: &str) -> usize {
+        let others = self.0.iter().filter(|(other, _)| ***other != *id);
+        others.filter(|(_, worker)| worker.ready).count()
     }
 
     /// Each of them, by id; as many as fit on a page.
@@ -104,7 +124,7 @@ impl Workers {
             .0
             .iter()
             .map(|(id, worker)| Seen {
-                id: id.clone(),
+                id: id.to_string(),
                 state: worker.state(),
                 jobs: worker.jobs.len(),
                 silent: if worker.polls > 0 {
@@ -126,6 +146,8 @@ impl Workers {
                 State::Unhealthy => counts.unhealthy += 1,
                 State::Running => counts.running += 1,
                 State::Idle => counts.idle += 1,
+                State::Throttled => counts.throttled += 1,
+                State::Leaving => {}
                 State::Initializing => counts.initializing += 1,
             }
         }

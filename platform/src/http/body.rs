@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::HeaderValue;
@@ -10,20 +11,24 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::reply::Failure;
 use crate::core::Refusal;
+
+/// How long a body may take to arrive.
+const LONGEST: Duration = Duration::from_mins(2);
 
 /// Reads a body of at most `limit` bytes.
 pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
     }
-    axum::body::to_bytes(body, limit).await.map_err(|error| {
-        match std::error::Error::source(&error) {
-            Some(cause) if cause.is::<http_body_util::LengthLimitError>() => too_large(limit),
-            _ => Failure::bad(format!("the body ended early: {error}")),
-        }
+    let whole = timeout(LONGEST, axum::body::to_bytes(body, limit)).await;
+    let whole = whole.map_err(|_| Failure::slow(LONGEST))?;
+    whole.map_err(|error| match std::error::Error::source(&error) {
+        Some(cause) if cause.is::<http_body_util::LengthLimitError>() => too_large(limit),
+        _ => Failure::bad(format!("the body ended early: {error}")),
     })
 }
 

@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use podwork_protocol::client::{Health, JobState, PurgeResponse, RunRequest, StatusResponse};
-use podwork_protocol::limits;
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -17,7 +16,7 @@ use super::reply::Failure;
 use crate::core::Submission;
 use crate::endpoints::Endpoints;
 use crate::hub::Hub;
-use crate::settings::Settings;
+use crate::rules::{Rules, Span};
 use crate::submission::submission_of;
 
 type Answer<T> = Result<T, Failure>;
@@ -39,10 +38,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// How long to hold the answer back, within the documented range.
-    fn wait(&self) -> Answer<Duration> {
-        let wait = millis("wait", self.wait.as_deref())?.unwrap_or(limits::DEFAULT_WAIT);
-        Ok(wait.clamp(limits::MIN_WAIT, limits::MAX_WAIT))
+    /// How long to hold the answer back.
+    fn wait(&self, span: &Span) -> Answer<Duration> {
+        Ok(span.nearest(millis("wait", self.wait.as_deref())?))
     }
 }
 
@@ -68,8 +66,8 @@ pub(super) async fn run(
 ) -> Answer<Json<JobState>> {
     let hub = hub(&endpoints, &named)?;
     hub.admit(false)?;
-    let body = read(body, endpoints.settings().run_payload).await?;
-    let submission = submission(&body, false, endpoints.settings())?;
+    let body = read(body, hub.rules().run_payload).await?;
+    let submission = submission(&body, false, hub.rules())?;
     Ok(Json(hub.change(|endpoint, now| {
         endpoint.submit(submission, now)
     })?))
@@ -83,10 +81,10 @@ pub(super) async fn runsync(
 ) -> Answer<Response> {
     let hub = hub(&endpoints, &named)?;
     hub.admit(true)?;
-    let wait = asked.wait()?;
-    let body = read(body, endpoints.settings().runsync_payload).await?;
-    let submission = submission(&body, true, endpoints.settings())?;
-    let id = submission.id.clone();
+    let wait = asked.wait(&hub.rules().wait)?;
+    let body = read(body, hub.rules().runsync_payload).await?;
+    let submission = submission(&body, true, hub.rules())?;
+    let id = crate::core::Id::clone(&submission.id);
     hub.change(|endpoint, now| endpoint.submit(submission, now))?;
     match when_ended(&hub, &id, wait).await {
         Some(ended) => Ok(Json(ended?).into_response()),
@@ -115,7 +113,8 @@ pub(super) async fn status_sync(
     Query(asked): Query<Asked>,
 ) -> Answer<Json<StatusResponse>> {
     let hub = hub(&endpoints, &named)?;
-    match when_ended(&hub, &named.job, asked.wait()?).await {
+    let wait = asked.wait(&hub.rules().wait)?;
+    match when_ended(&hub, &named.job, wait).await {
         Some(ended) => Ok(Json(ended?)),
         None => Ok(Json(hub.read(|endpoint| endpoint.status(&named.job))?)),
     }
@@ -144,7 +143,7 @@ pub(super) async fn stream(State(endpoints): Shared, Path(named): Path<Named>) -
     let id = named.job;
     let take = |hub: &Hub, even_empty| hub.change(|endpoint, _| endpoint.stream(&id, even_empty));
     let held = hub.until_job(&id, |hub| take(hub, false));
-    let found = match timeout(endpoints.settings().stream_hold, held).await {
+    let found = match timeout(hub.rules().stream_hold, held).await {
         Ok(Some(found)) => Some(found?),
         // The hold is over, or the platform closes: what there is.
         Ok(None) | Err(_) => take(&hub, true)?,
@@ -197,8 +196,8 @@ pub(super) async fn health(
     Ok(Json(hub.read(crate::core::Endpoint::health)))
 }
 
-fn submission(body: &[u8], sync: bool, settings: &Settings) -> Answer<Submission> {
+fn submission(body: &[u8], sync: bool, rules: &Rules) -> Answer<Submission> {
     let request: RunRequest = serde_json::from_slice(body)
         .map_err(|error| Failure::bad(format!("the body is not {{\"input\": …}}: {error}")))?;
-    Ok(submission_of(request, sync, settings)?)
+    Ok(submission_of(request, sync, rules)?)
 }

@@ -22,16 +22,16 @@ pub(super) async fn call(
     State(endpoints): State<Arc<Endpoints>>,
     body: Body,
 ) -> Result<Json<Post>, Failure> {
-    let body = read(body, endpoints.settings().runsync_payload).await?;
+    let hub = endpoints.get(endpoints.default_id())?;
+    let body = read(body, hub.rules().runsync_payload).await?;
     let job: Job = serde_json::from_slice(&body).map_err(|error| {
         Failure::bad(format!(
             "the body is not {{\"id\": …, \"input\": …}}: {error}"
         ))
     })?;
-    let hub = endpoints.get(endpoints.default_id())?;
     let id = job.id.clone();
     let submission = Submission {
-        id: job.id,
+        id: job.id.into(),
         input: job.input,
         extra: job.extra,
         execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,

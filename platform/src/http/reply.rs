@@ -1,5 +1,7 @@
 //! Answers, and refusals in their one form.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +29,12 @@ impl Failure {
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// A body did not arrive in time. The rest of it is not waited for: the connection ends.
+    pub(super) fn slow(limit: Duration) -> Self {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        Self::new(status, format!("the body did not arrive within {limit:?}"))
     }
 
     pub(super) fn closing() -> Self {

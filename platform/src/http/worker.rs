@@ -83,16 +83,14 @@ async fn hold_take(
     wanted: usize,
 ) -> Answer<(Arc<Hub>, Vec<Job>)> {
     let hub = endpoints.get(&named.endpoint)?;
+    hub.change(|endpoint, now| endpoint.admit(&named.worker, now))?;
     let _open = OpenPoll::new(&hub, &named.worker, true)?;
     let taking = hub.until_queued(|hub| {
         let jobs = hub.change(|endpoint, now| endpoint.take(&named.worker, wanted, now));
         (!jobs.is_empty()).then_some(jobs)
     });
     // Nothing is awaited between the take and the answer: a connection that breaks while it waits holds no job.
-    let jobs = timeout(endpoints.settings().poll_hold, taking)
-        .await
-        .ok()
-        .flatten();
+    let jobs = timeout(hub.rules().poll_hold, taking).await.ok().flatten();
     Ok((hub, jobs.unwrap_or_default()))
 }
 
@@ -121,7 +119,7 @@ pub(super) async fn stop(
         let ids = hub.change(|endpoint, _| endpoint.stops(&worker_id));
         (!ids.is_empty()).then_some(ids)
     });
-    let Ok(Some(ids)) = timeout(endpoints.settings().poll_hold, waiting).await else {
+    let Ok(Some(ids)) = timeout(hub.rules().poll_hold, waiting).await else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let signals = StopSignals {
@@ -140,13 +138,7 @@ pub(super) async fn done(
 ) -> Answer<StatusCode> {
     let hub = endpoints.get(&named.endpoint)?;
     let sync = named.job.starts_with(limits::SYNC_ID_PREFIX);
-    let settings = endpoints.settings();
-    let limit = if sync {
-        settings.runsync_payload
-    } else {
-        settings.run_payload
-    };
-    let post = read_post(body, limit).await?;
+    let post = read_post(body, hub.rules().payload(sync)).await?;
     hub.change(|endpoint, now| endpoint.post(&named.worker, &named.job, post, now))?;
     Ok(StatusCode::OK)
 }
@@ -158,7 +150,7 @@ pub(super) async fn stream(
     body: Body,
 ) -> Answer<StatusCode> {
     let hub = endpoints.get(&named.endpoint)?;
-    let post = read_post(body, endpoints.settings().chunk).await?;
+    let post = read_post(body, hub.rules().chunk).await?;
     let key = headers.get(IDEMPOTENCY_KEY_HEADER);
     let key = key.and_then(|key| key.to_str().ok());
     let chunk = post

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use podwork_platform::{JobEvent, Platform, RunRequest, StatusResponse};
+use podwork_platform::{JobEvent, Platform, Rules, RunRequest, StatusResponse};
 use podwork_protocol::worker::ErrorReport;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -59,12 +59,14 @@ impl TestWorker {
     pub async fn start<H: Handler, S: StateSource<H::State>>(
         worker: Worker<H, S>,
     ) -> Result<Self, Error> {
-        let platform = Platform::builder().poll_hold(POLL_HOLD).start().await?;
+        let mut rules = Rules::default();
+        rules.poll_hold = POLL_HOLD;
+        let platform = Platform::builder().rules(rules).start().await?;
         Ok(Self::start_on(platform, worker))
     }
 
     /// Starts a worker on this platform, which may have limits or faults of its own. A short
-    /// [`poll_hold`](super::PlatformBuilder::poll_hold) has the worker end sooner when the test does.
+    /// [`poll_hold`](super::Rules::poll_hold) has the worker end sooner when the test does.
     pub fn start_on<H: Handler, S: StateSource<H::State>>(
         platform: Platform,
         worker: Worker<H, S>,

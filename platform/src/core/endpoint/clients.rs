@@ -8,7 +8,7 @@ use podwork_protocol::client::{
 };
 use tokio::time::Instant;
 
-use super::super::job::{Chunks, Job, Refusal};
+use super::super::job::{Chunks, Id, Job, Refusal};
 use super::super::timers::Timer;
 use super::{Endpoint, Submission};
 
@@ -18,7 +18,7 @@ impl Endpoint {
         submission: Submission,
         now: Instant,
     ) -> Result<JobState, Refusal> {
-        if self.store.len() >= self.settings.jobs {
+        if self.store.len() >= self.rules.jobs {
             return Err(Refusal::Full(format!(
                 "the endpoint holds {} jobs and takes no more",
                 self.store.len()
@@ -52,11 +52,12 @@ impl Endpoint {
             chunks: Chunks::default(),
         };
         let state = job.state();
-        self.timers.set(Timer::Job(job.id.clone()), job.deadline());
+        self.timers
+            .set(Timer::Job(Id::clone(&job.id)), job.deadline());
         self.remember(&job.id);
-        self.store.insert(job);
         self.changes.queued += 1;
-        self.changes.jobs.push(state.id.clone());
+        self.changes.jobs.push(Id::clone(&job.id));
+        self.store.insert(job);
         Ok(state)
     }
 
@@ -76,7 +77,8 @@ impl Endpoint {
     pub(crate) fn shorten(&mut self, id: &str, ttl: Duration, now: Instant) {
         if let Some(job) = self.store.get_mut(id) {
             job.expires = job.expires.min(now + ttl);
-            self.timers.set(Timer::Job(id.to_owned()), job.deadline());
+            self.timers
+                .set(Timer::Job(Id::clone(&job.id)), job.deadline());
         }
     }
 
@@ -103,19 +105,21 @@ impl Endpoint {
     pub(crate) fn unstream(&mut self, id: &str, mark: usize) {
         if let Some(job) = self.store.get_mut(id) {
             job.chunks.set_handed_out(mark.min(job.chunks.handed_out()));
-            self.changes.jobs.push(id.to_owned());
+            self.changes.jobs.push(Id::clone(&job.id));
         }
     }
 
     pub(crate) fn cancel(&mut self, id: &str, now: Instant) -> Result<JobState, Refusal> {
-        if !self.job(id)?.status.is_final() {
-            self.end(id, JobStatus::Cancelled, now);
+        let job = self.job(id)?;
+        if !job.status.is_final() {
+            self.end(&Id::clone(&job.id), JobStatus::Cancelled, now);
         }
         Ok(self.job(id)?.state())
     }
 
     pub(crate) fn retry(&mut self, id: &str, now: Instant) -> Result<JobState, Refusal> {
-        let status = self.job(id)?.status;
+        let job = self.job(id)?;
+        let (status, id) = (job.status, &Id::clone(&job.id));
         if !matches!(status, JobStatus::Failed | JobStatus::TimedOut) {
             return Err(Refusal::Bad(format!(
                 "job {id} is {status}, and only a job that is FAILED or TIMED_OUT can be retried"
@@ -138,6 +142,11 @@ impl Endpoint {
             removed,
             status: "completed".to_owned(),
         }
+    }
+
+    /// Results that came again, or after their job had ended or gone to another worker.
+    pub(crate) fn late_results(&self) -> u64 {
+        self.late_results
     }
 
     pub(crate) fn health(&self) -> Health {

@@ -3,11 +3,14 @@
 mod clients;
 mod overview;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
 mod time;
 mod workers;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use podwork_protocol::client::JobCounts;
@@ -15,17 +18,18 @@ use podwork_protocol::{JobStatus, RawValue};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::job::Id;
 use super::store::{Memory, Store};
 use super::timers::{Timer, Timers};
 use super::workers::Workers;
-use crate::settings::Settings;
+use crate::rules::Rules;
 
 pub(crate) use overview::Overview;
 
 /// A job to be run.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    pub(crate) id: String,
+    pub(crate) id: Id,
     pub(crate) input: Box<RawValue>,
     pub(crate) extra: Map<String, Value>,
     pub(crate) execution_timeout: Duration,
@@ -39,36 +43,39 @@ pub(crate) struct Submission {
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     /// Jobs that look different now.
-    pub(crate) jobs: Vec<String>,
+    pub(crate) jobs: Vec<Id>,
     /// How many jobs came into the queue.
     pub(crate) queued: usize,
     /// Some worker has a job to stop.
     pub(crate) stops: bool,
     /// Jobs that have ended, and who is to be called about it.
-    pub(crate) webhooks: Vec<(String, String)>,
+    pub(crate) webhooks: Vec<(Id, String)>,
 }
 
 /// The state machine. Every change is noted in `changes` until somebody takes them.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    settings: Settings,
+    rules: Arc<Rules>,
     store: Box<dyn Store>,
     workers: Workers,
     timers: Timers,
     counts: JobCounts,
+    /// Results that came again, or too late to count.
+    late_results: u64,
     /// Ids of the last jobs submitted, the newest first.
-    recent: VecDeque<String>,
+    recent: VecDeque<Id>,
     changes: Changes,
 }
 
 impl Endpoint {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(rules: Arc<Rules>) -> Self {
         Self {
-            settings,
+            rules,
             store: Box::<Memory>::default(),
             workers: Workers::default(),
             timers: Timers::default(),
             counts: JobCounts::default(),
+            late_results: 0,
             recent: VecDeque::new(),
             changes: Changes::default(),
         }
@@ -87,14 +94,21 @@ impl Endpoint {
     // Steps that the others share.
 
     /// The worker that runs the job now.
-    fn holder(&self, id: &str) -> Option<&str> {
+    fn holder(&self, id: &str) -> Option<&Id> {
         let job = self.store.get(id)?;
-        (job.status == JobStatus::InProgress).then_some(job.worker.as_deref())?
+        (job.status == JobStatus::InProgress).then_some(job.worker.as_ref())?
+    }
+
+    /// The job, where this worker runs it now.
+    fn held_by(&self, worker_id: &str, id: &str) -> Option<Id> {
+        let job = self.store.get(id)?;
+        let runs = job.status == JobStatus::InProgress && job.worker.as_deref() == Some(worker_id);
+        runs.then(|| Id::clone(&job.id))
     }
 
     /// Takes a running job from its worker; whether it was at one.
     fn release(&mut self, id: &str) -> bool {
-        let Some(worker_id) = self.holder(id).map(ToOwned::to_owned) else {
+        let Some(worker_id) = self.holder(id).cloned() else {
             return false;
         };
         self.counts.in_progress -= 1;
@@ -105,19 +119,19 @@ impl Endpoint {
     }
 
     /// Takes a running job from its worker and has the worker stop it.
-    fn stop(&mut self, id: &str) {
-        let Some(worker_id) = self.holder(id).map(ToOwned::to_owned) else {
+    fn stop(&mut self, id: &Id) {
+        let Some(worker_id) = self.holder(id).cloned() else {
             return;
         };
         self.release(id);
         if let Some(worker) = self.workers.get_mut(&worker_id) {
-            worker.stops.insert(id.to_owned());
+            worker.stops.insert(Id::clone(id));
             self.changes.stops = true;
         }
     }
 
     /// Ends a job that has not ended.
-    fn end(&mut self, id: &str, status: JobStatus, now: Instant) {
+    fn end(&mut self, id: &Id, status: JobStatus, now: Instant) {
         if matches!(status, JobStatus::Completed | JobStatus::Failed) {
             self.release(id);
         } else {
@@ -136,23 +150,23 @@ impl Endpoint {
         let webhook = job.webhook.clone();
         self.changes
             .webhooks
-            .extend(webhook.map(|url| (id.to_owned(), url)));
-        self.timers.set(Timer::Job(id.to_owned()), job.deadline());
+            .extend(webhook.map(|url| (Id::clone(id), url)));
+        self.timers.set(Timer::Job(Id::clone(id)), job.deadline());
         match status {
             JobStatus::Completed => self.counts.completed += 1,
             JobStatus::Failed | JobStatus::TimedOut => self.counts.failed += 1,
             _ => {}
         }
-        self.changes.jobs.push(id.to_owned());
+        self.changes.jobs.push(Id::clone(id));
     }
 
     /// Puts a job that is at no worker back into the queue: first, when it was there before its time.
-    fn requeue(&mut self, id: &str, now: Instant, first: bool) {
+    fn requeue(&mut self, id: &Id, now: Instant, first: bool) {
         let Some(job) = self.store.get_mut(id) else {
             return;
         };
         job.requeue(now);
-        self.timers.set(Timer::Job(id.to_owned()), job.deadline());
+        self.timers.set(Timer::Job(Id::clone(id)), job.deadline());
         if first {
             self.store.push_front(id);
         } else {
@@ -160,13 +174,13 @@ impl Endpoint {
         }
         self.counts.retried += 1;
         self.changes.queued += 1;
-        self.changes.jobs.push(id.to_owned());
+        self.changes.jobs.push(Id::clone(id));
     }
 
-    fn forget(&mut self, id: &str) {
+    fn forget(&mut self, id: &Id) {
         self.stop(id);
         self.store.remove(id);
-        self.timers.clear(&Timer::Job(id.to_owned()));
-        self.changes.jobs.push(id.to_owned());
+        self.timers.clear(&Timer::Job(Id::clone(id)));
+        self.changes.jobs.push(Id::clone(id));
     }
 }

@@ -5,6 +5,7 @@ use podwork_protocol::{JobStatus, RawValue};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::super::job::Id;
 use super::super::workers::Seen;
 use super::Endpoint;
 
@@ -18,6 +19,7 @@ const MOST_PROGRESS: usize = 1024;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Overview {
     health: Health,
+    late_results: u64,
     workers: Vec<Seen>,
     /// The last ones submitted, the newest first.
     jobs: Vec<JobLine>,
@@ -42,9 +44,9 @@ struct JobLine {
 
 impl Endpoint {
     /// Notes the id of a job that was just submitted.
-    pub(super) fn remember(&mut self, id: &str) {
+    pub(super) fn remember(&mut self, id: &Id) {
         self.recent.truncate(MOST_JOBS - 1);
-        self.recent.push_front(id.to_owned());
+        self.recent.push_front(Id::clone(id));
     }
 
     pub(crate) fn overview(&self, now: Instant) -> Overview {
@@ -73,6 +75,7 @@ impl Endpoint {
         });
         Overview {
             health: self.health(),
+            late_results: self.late_results,
             jobs: jobs.collect(),
             workers: self.workers.seen(millis),
         }

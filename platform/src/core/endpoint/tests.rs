@@ -17,14 +17,14 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         Self {
-            endpoint: Endpoint::new(Settings::default()),
+            endpoint: Endpoint::new(Arc::default()),
             now: Instant::now(),
         }
     }
 
     fn submit(&mut self, id: &str) {
         let submission = Submission {
-            id: id.to_owned(),
+            id: id.into(),
             input: raw(&json!(null)),
             extra: Map::new(),
             execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
@@ -61,7 +61,7 @@ impl Bench {
             if alive {
                 let worker = self.endpoint.workers.get_mut(WORKER);
                 let jobs = worker.map(|worker| worker.jobs.clone()).unwrap_or_default();
-                let running = jobs.iter().map(String::as_str);
+                let running = jobs.iter().map(|id| &**id);
                 self.endpoint.ping(WORKER, running, false, self.now);
             }
             self.endpoint.expire(self.now);
@@ -352,6 +352,34 @@ fn a_workers_word_counts_only_for_a_job_it_has() {
 }
 
 #[test]
+fn late_and_double_results_change_nothing_and_are_counted() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    // Nothing is heard of the worker, and another does its job.
+    bench.pass(Duration::from_mins(2), false);
+    assert_eq!(bench.take("other", 1), ["a"]);
+    let late = bench.post(WORKER, "a", &json!({"output": "late"}));
+    assert!(matches!(late, Err(Refusal::Conflict(_))));
+    let progress = json!({"status": "IN_PROGRESS", "output": 1});
+    assert!(bench.post(WORKER, "a", &progress).is_err());
+    assert_eq!(bench.endpoint.late_results(), 1, "progress is no result");
+    bench.post("other", "a", &json!({"output": 1})).unwrap();
+    bench
+        .post("other", "a", &json!({"error": "again"}))
+        .unwrap();
+    assert!(bench.post("other", "gone", &json!({"output": 1})).is_err());
+    assert_eq!(bench.endpoint.late_results(), 3);
+    assert_eq!(bench.status("a"), Some(JobStatus::Completed));
+    let health = bench.endpoint.health();
+    assert_eq!((health.jobs.completed, health.jobs.failed), (1, 0));
+    assert_eq!(
+        health.workers.initializing, 0,
+        "a late word makes no worker"
+    );
+}
+
+#[test]
 fn progress_is_shown_until_the_result_is_there() {
     let mut bench = Bench::new();
     bench.submit("a");
@@ -425,7 +453,7 @@ fn a_chunk_that_comes_again_by_its_key_is_one() {
 #[test]
 fn a_stream_that_nobody_reads_is_bounded() {
     let mut bench = Bench::new();
-    bench.endpoint.settings.stream_buffer = 10;
+    Arc::make_mut(&mut bench.endpoint.rules).stream_buffer = 10;
     bench.submit("a");
     bench.take(WORKER, 1);
     bench.chunk("a", &json!("12345")).unwrap();
@@ -464,12 +492,50 @@ fn workers_are_counted_by_what_they_do() {
 }
 
 #[test]
+fn a_worker_that_is_replaced_keeps_its_other_jobs() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.submit("b");
+    bench.take(WORKER, 2);
+    bench
+        .post(WORKER, "a", &json!({"output": 1, "stopPod": true}))
+        .unwrap();
+    assert_eq!(bench.endpoint.health().workers.running, 1);
+    // It ends without a word, and its job is for others.
+    bench.pass(Duration::from_mins(2), false);
+    assert_eq!(bench.take("other", 1), ["b"]);
+}
+
+#[test]
+fn workers_over_the_limit_are_throttled_until_there_is_room() {
+    let mut bench = Bench::new();
+    Arc::make_mut(&mut bench.endpoint.rules).workers = 1;
+    let admit = |bench: &mut Bench, id| {
+        let admitted = bench.endpoint.admit(id, bench.now);
+        if admitted.is_ok() {
+            bench.endpoint.poll_opened(id, true, bench.now).unwrap();
+            bench.endpoint.poll_closed(id, bench.now);
+        }
+        admitted
+    };
+    admit(&mut bench, "first").unwrap();
+    admit(&mut bench, "first").unwrap();
+    assert!(matches!(admit(&mut bench, "second"), Err(Refusal::Full(_))));
+    let counts = bench.endpoint.health().workers;
+    assert_eq!((counts.idle, counts.ready, counts.throttled), (1, 1, 1));
+    bench.pass(Duration::from_mins(2), false);
+    admit(&mut bench, "second").unwrap();
+    let counts = bench.endpoint.health().workers;
+    assert_eq!((counts.idle, counts.throttled), (1, 0));
+}
+
+#[test]
 fn a_full_endpoint_takes_no_more() {
     let mut bench = Bench::new();
-    bench.endpoint.settings.jobs = 1;
+    Arc::make_mut(&mut bench.endpoint.rules).jobs = 1;
     bench.submit("a");
     let submission = Submission {
-        id: "b".to_owned(),
+        id: "b".into(),
         input: raw(&json!(1)),
         extra: Map::new(),
         execution_timeout: Duration::from_secs(5),

@@ -4,6 +4,7 @@ use podwork_protocol::JobStatus;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::super::job::Id;
 use super::super::timers::Timer;
 use super::Endpoint;
 
@@ -18,7 +19,7 @@ impl Endpoint {
         }
     }
 
-    fn expire_job(&mut self, id: &str, now: Instant) {
+    fn expire_job(&mut self, id: &Id, now: Instant) {
         let Some(job) = self.store.get(id) else {
             return;
         };
@@ -47,13 +48,13 @@ impl Endpoint {
     /// Jobs are not at their worker any more, or never were: they are for others, a bounded number of times.
     pub(super) fn lose_jobs(
         &mut self,
-        jobs: impl IntoIterator<Item = String>,
+        jobs: impl IntoIterator<Item = Id>,
         worker_id: &str,
         now: Instant,
     ) {
         for id in jobs {
             let tries = self.store.get(&id).map_or(0, |job| job.tries);
-            if tries < self.settings.tries {
+            if tries < self.rules.tries {
                 self.release(&id);
                 self.requeue(&id, now, true);
                 continue;
@@ -68,10 +69,10 @@ impl Endpoint {
     }
 
     pub(super) fn watch_worker(&mut self, worker_id: &str) {
-        let timer = Timer::Worker(worker_id.to_owned());
+        let timer = Timer::Worker(worker_id.into());
         match self.workers.get_mut(worker_id) {
             Some(worker) if worker.polls == 0 => {
-                self.timers.set(timer, worker.seen + self.settings.silence);
+                self.timers.set(timer, worker.seen + self.rules.silence);
             }
             _ => self.timers.clear(&timer),
         }

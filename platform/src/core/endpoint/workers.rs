@@ -4,7 +4,7 @@ use podwork_protocol::worker::{self, Post};
 use podwork_protocol::{JobStatus, RawValue};
 use tokio::time::Instant;
 
-use super::super::job::Refusal;
+use super::super::job::{Id, Refusal};
 use super::super::timers::Timer;
 use super::Endpoint;
 
@@ -22,10 +22,25 @@ impl Endpoint {
         worker.polls += 1;
         if takes {
             worker.ready = true;
-            worker.unhealthy = false;
+            (worker.unhealthy, worker.throttled, worker.leaving) = (false, false, false);
         }
         self.watch_worker(worker_id);
         Ok(())
+    }
+
+    /// Whether a worker may be given jobs: only so many are at once.
+    pub(crate) fn admit(&mut self, worker_id: &str, now: Instant) -> Result<(), Refusal> {
+        let most = self.rules.workers;
+        if most == usize::MAX || self.workers.others_ready(worker_id) < most {
+            return Ok(());
+        }
+        if let Some(worker) = self.workers.heard(worker_id, now) {
+            (worker.ready, worker.throttled) = (false, true);
+            self.watch_worker(worker_id);
+        }
+        Err(Refusal::Full(format!(
+            "this endpoint gives jobs to {most} workers at once, and has them: worker {worker_id} is throttled"
+        )))
     }
 
     /// … and it has ended, however it did.
@@ -34,6 +49,26 @@ impl Endpoint {
             worker.polls = worker.polls.saturating_sub(1);
             worker.seen = now;
             self.watch_worker(worker_id);
+            self.let_go(worker_id);
+        }
+    }
+
+    /// Notes that a known worker has shown itself. What comes late, of one that is lost, makes it no worker again.
+    fn saw(&mut self, worker_id: &str, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(worker_id) {
+            worker.seen = now;
+            self.watch_worker(worker_id);
+        }
+    }
+
+    /// Forgets a worker that leaves, once nothing of it is left here.
+    fn let_go(&mut self, worker_id: &str) {
+        let worker = self.workers.get_mut(worker_id);
+        if worker
+            .is_some_and(|worker| worker.leaving && worker.polls == 0 && worker.jobs.is_empty())
+        {
+            self.workers.remove(worker_id);
+            self.timers.clear(&Timer::Worker(worker_id.into()));
         }
     }
 
@@ -45,6 +80,7 @@ impl Endpoint {
         now: Instant,
     ) -> Vec<worker::Job> {
         let mut handed_out = Vec::new();
+        let taker: Id = worker_id.into();
         while handed_out.len() < wanted {
             let Some(id) = self.store.pop() else { break };
             let Some(job) = self.store.get_mut(&id) else {
@@ -53,16 +89,19 @@ impl Endpoint {
             job.status = JobStatus::InProgress;
             job.taken = Some(now);
             job.named = now;
-            job.worker = Some(worker_id.to_owned());
+            job.worker = Some(Id::clone(&taker));
             job.tries += 1;
             handed_out.push(job.hand_out());
-            self.timers.set(Timer::Job(id.clone()), job.deadline());
+            self.timers.set(Timer::Job(Id::clone(&id)), job.deadline());
             if let Some(worker) = self.workers.heard(worker_id, now) {
-                worker.jobs.insert(id.clone());
                 worker.stops.remove(&id);
+                worker.jobs.insert(Id::clone(&id));
             }
             self.counts.in_progress += 1;
             self.changes.jobs.push(id);
+        }
+        if !handed_out.is_empty() {
+            self.watch_worker(worker_id);
         }
         // Wake-ups may have met in one permit: who takes tells the next.
         self.changes.queued += self.store.waiting().min(1);
@@ -72,18 +111,18 @@ impl Endpoint {
     /// Jobs that were handed out did not reach the worker: they wait again, first in the queue, as if nothing had been.
     pub(crate) fn give_back(&mut self, worker_id: &str, ids: &[String]) {
         for id in ids.iter().rev() {
-            if self.holder(id) != Some(worker_id) {
+            let Some(id) = &self.held_by(worker_id, id) else {
                 continue;
-            }
+            };
             self.release(id);
             if let Some(job) = self.store.get_mut(id) {
                 job.status = JobStatus::InQueue;
                 job.tries = job.tries.saturating_sub(1);
                 (job.taken, job.worker) = (None, None);
-                self.timers.set(Timer::Job(id.clone()), job.deadline());
+                self.timers.set(Timer::Job(Id::clone(id)), job.deadline());
                 self.store.push_front(id);
                 self.changes.queued += 1;
-                self.changes.jobs.push(id.clone());
+                self.changes.jobs.push(Id::clone(id));
             }
         }
     }
@@ -96,23 +135,25 @@ impl Endpoint {
         post: Post,
         now: Instant,
     ) -> Result<(), Refusal> {
-        self.workers.heard(worker_id, now);
-        let job = self.job(id)?;
-        let own = job.worker.as_deref() == Some(worker_id);
-        if own && job.status.is_final() {
-            // It comes late, or again: nothing to do, and nothing for the worker to try again.
-            return Ok(());
-        }
-        if !own || job.status != JobStatus::InProgress {
+        self.saw(worker_id, now);
+        let progress = post.status.as_deref() == Some(JobStatus::InProgress.as_str());
+        let Some(id) = self.held_by(worker_id, id) else {
+            self.late_results += u64::from(!progress);
+            let job = self.job(id)?;
+            if job.worker.as_deref() == Some(worker_id) && job.status.is_final() {
+                // It comes late, or again: nothing to do, and nothing for the worker to try again.
+                return Ok(());
+            }
             return Err(not_yours(id, worker_id));
-        }
-        if post.status.as_deref() == Some(JobStatus::InProgress.as_str()) {
+        };
+        let id = &id;
+        if progress {
             if let Some(job) = self.store.get_mut(id) {
                 job.output = post.output;
                 job.progress += 1;
                 job.named = now;
             }
-            self.changes.jobs.push(id.to_owned());
+            self.changes.jobs.push(Id::clone(id));
             return Ok(());
         }
         let error = post.error.filter(|error| !error.is_null());
@@ -126,10 +167,12 @@ impl Endpoint {
             job.error = error;
         }
         self.end(id, status, now);
-        if post.stop_pod {
-            self.workers.remove(worker_id);
-            self.timers.clear(&Timer::Worker(worker_id.to_owned()));
+        if post.stop_pod
+            && let Some(worker) = self.workers.get_mut(worker_id)
+        {
+            (worker.ready, worker.leaving) = (false, true);
         }
+        self.let_go(worker_id);
         Ok(())
     }
 
@@ -142,22 +185,23 @@ impl Endpoint {
         key: Option<&str>,
         now: Instant,
     ) -> Result<(), Refusal> {
-        self.workers.heard(worker_id, now);
-        if self.job(id)?.status != JobStatus::InProgress || self.holder(id) != Some(worker_id) {
-            return Err(not_yours(id, worker_id));
-        }
-        if chunk.get().len() > self.settings.chunk {
+        self.saw(worker_id, now);
+        self.job(id)?;
+        let id = &self
+            .held_by(worker_id, id)
+            .ok_or_else(|| not_yours(id, worker_id))?;
+        if chunk.get().len() > self.rules.chunk {
             return Err(Refusal::TooLarge(format!(
                 "the chunk is {} bytes, and {} is the limit",
                 chunk.get().len(),
-                self.settings.chunk
+                self.rules.chunk
             )));
         }
         if let Some(job) = self.store.get_mut(id) {
             job.named = now;
-            job.chunks.push(chunk, key, self.settings.stream_buffer)?;
+            job.chunks.push(chunk, key, self.rules.stream_buffer)?;
         }
-        self.changes.jobs.push(id.to_owned());
+        self.changes.jobs.push(Id::clone(id));
         Ok(())
     }
 
@@ -175,7 +219,7 @@ impl Endpoint {
         let mut strays = Vec::new();
         for id in running {
             if self.is_stray(worker_id, id) {
-                strays.push(id.to_owned());
+                strays.push(Id::from(id));
             } else if let Some(job) = self.store.get_mut(id) {
                 job.named = now;
             }
@@ -184,15 +228,15 @@ impl Endpoint {
             worker.unhealthy = unhealthy;
             self.changes.stops |= !strays.is_empty();
             worker.stops.extend(strays);
-            let own: Vec<String> = worker.jobs.iter().cloned().collect();
+            let own: Vec<Id> = worker.jobs.iter().cloned().collect();
             self.watch_worker(worker_id);
-            let silence = self.settings.silence;
-            let unnamed = |id: &String| {
+            let silence = self.rules.silence;
+            let unnamed = |id: &Id| {
                 self.store
                     .get(id)
                     .is_some_and(|job| job.named + silence <= now)
             };
-            let lost: Vec<String> = own.into_iter().filter(unnamed).collect();
+            let lost: Vec<Id> = own.into_iter().filter(unnamed).collect();
             self.lose_jobs(lost, worker_id, now);
         }
     }
@@ -212,13 +256,14 @@ impl Endpoint {
     pub(crate) fn stops(&mut self, worker_id: &str) -> Vec<String> {
         let worker = self.workers.get_mut(worker_id);
         worker.map_or_else(Vec::new, |worker| {
-            std::mem::take(&mut worker.stops).into_iter().collect()
+            let ids = std::mem::take(&mut worker.stops).into_iter();
+            ids.map(|id| id.to_string()).collect()
         })
     }
 
     pub(crate) fn unstop(&mut self, worker_id: &str, ids: Vec<String>) {
         if let Some(worker) = self.workers.get_mut(worker_id) {
-            worker.stops.extend(ids);
+            worker.stops.extend(ids.into_iter().map(Id::from));
             self.changes.stops = true;
         }
     }

@@ -1,0 +1,88 @@
+//! Connections: accepted, served, and ended in order.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::error::Error;
+
+/// How long the head of a request may take, counted from the end of the one before: longer than clients keep idle
+/// connections (90 s and less), so that it is they who close them.
+const HEAD: Duration = Duration::from_mins(2);
+/// The pause when no further connection can be had, since the process has as many as it may.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens, and serves until `closing`; the task ends when the last connection has ended.
+pub(crate) async fn serve(
+    host: &str,
+    port: u16,
+    router: Router,
+    closing: CancellationToken,
+) -> Result<(SocketAddr, JoinHandle<()>), Error> {
+    let bind = |source: std::io::Error| Error::Bind {
+        address: format!("{host}:{port}"),
+        cure: match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program has this port: end it, or choose another port"
+            }
+            std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
+            _ => "choose a host name or address of this machine",
+        },
+        source,
+    };
+    let listener = TcpListener::bind((host, port)).await.map_err(bind)?;
+    let addr = listener.local_addr().map_err(bind)?;
+    Ok((addr, tokio::spawn(accept(listener, router, closing))))
+}
+
+async fn accept(listener: TcpListener, router: Router, closing: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = closing.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(converse(stream, router.clone(), closing.clone()));
+            }
+            Err(error) => {
+                warn!("a connection cannot be accepted: {error}");
+                closing.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+            }
+        }
+    }
+    // No more are accepted.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection until it ends, or until what it has asked so far is answered once the platform closes.
+async fn converse(stream: TcpStream, router: Router, closing: CancellationToken) {
+    // A call's answer must not wait for the next; where it cannot be set it only costs time.
+    let _ = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection ended early: {error}");
+    }
+}
