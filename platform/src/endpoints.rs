@@ -1,6 +1,6 @@
 //! All endpoints of a platform, by id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,14 @@ impl Endpoints {
 
     pub(crate) fn default_id(&self) -> &str {
         &self.default_id
+    }
+
+    /// The ids of all that are there, the default one's too.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.settings.own_rules.keys();
+        let ids: BTreeSet<&String> = hubs.keys().chain(own).chain([&self.default_id]).collect();
+        ids.into_iter().cloned().collect()
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podwork_protocol::client::{Policy, RunRequest};
 use podwork_protocol::limits;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::core::{Refusal, Submission};
@@ -34,7 +34,7 @@ pub(crate) fn submission_of(
         extra.insert("policy".to_owned(), json!(policy));
     }
     if let Some(s3_config) = request.s3_config {
-        extra.insert("s3Config".to_owned(), s3_config);
+        extra.insert("s3Config".to_owned(), Value::Object(s3_config));
     }
     let id = Uuid::new_v4();
     Ok(Submission {

@@ -82,6 +82,22 @@ try {
   await page.click('#form button')
   await until('#form-says', 'JSON')
 
+  // The page of the operations: one of them is tried, and says what came back.
+  await page.click('nav a[href="/docs"]')
+  await page.click('#run summary')
+  await page.fill('#run textarea', JSON.stringify({ input: { prompt: 'tried', delay_ms: 0 } }))
+  await page.click('#run button')
+  await until('#run strong', '200')
+  await until('#run pre', 'IN_QUEUE')
+  await page.click('#status_sync summary')
+  assert.match(await page.inputValue('#status_sync input[name=job]'), /^[0-9a-f-]{36}$/, 'the job just made is at hand')
+  await page.click('#status_sync button')
+  await until('#status_sync pre', 'COMPLETED')
+  assert.equal(await page.locator('#operations details').count(), 9)
+  await shot('docs')
+  await page.goto(url)
+  await until('#link', 'live')
+
   await page.emulateMedia({ colorScheme: 'dark' })
   await shot('dark')
   await page.setViewportSize({ width: 420, height: 900 })

@@ -72,8 +72,9 @@ class Program:
 class Platform(Program):
     """`podwork-platform` on a free port, used by what it prints."""
 
-    def __init__(self):
-        super().__init__([built("podwork-platform"), "--port", "0"])
+    def __init__(self, *args):
+        super().__init__([built("podwork-platform"), "--port", "0", *args])
+        self.url = self.line("Console: ").split("Console: ")[1].rstrip("/")
         self.base_url = self.line("base URL").split("base URL ")[1].split(",")[0]
         exports = [line.removeprefix("export ") for line in self.lines if line.startswith("export ")]
         self.env = {name: value.strip("'\"") for name, value in (export.split("=", 1) for export in exports)}

@@ -32,7 +32,7 @@ def test_input_that_does_not_fit_fails_with_its_place(endpoint, ours, platform):
     assert endpoint.run_sync({"pixels": [[255, 0, 0]]}, timeout=30) == {"text": "a red picture"}
 
 
-@pytest.mark.parametrize("delay_ms", [0, 400])
+@pytest.mark.parametrize("delay_ms", [0, 400, 1500])
 def test_stream(endpoint, ours, delay_ms):
     ours("tokens")
     job = endpoint.run({"input": {"prompt": "to be or not", "delay_ms": delay_ms}})

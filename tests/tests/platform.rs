@@ -1,8 +1,6 @@
 //! The platform's client and worker contracts over real HTTP.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
-use std::time::Duration;
-
 use podwork_platform::Platform;
 use podwork_tests::client;
 use reqwest::{Client, Method, StatusCode};

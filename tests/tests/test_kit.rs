@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 #![cfg(feature = "local")]
 
-use std::time::Duration;
-
 use podwork::testing::{Platform, TestWorker};
 use podwork::{Context, Result, Stream, Worker, handler, try_stream};
 use serde_json::json;

@@ -18,13 +18,22 @@ pub(crate) struct Worker {
     pub(crate) jobs: BTreeSet<Id>,
     /// Ids of jobs it is to stop, until a stop poll has carried them.
     pub(crate) stops: BTreeSet<Id>,
-    /// It has asked for jobs.
-    pub(crate) ready: bool,
+    pub(crate) stance: Stance,
+    /// It says so itself.
     pub(crate) unhealthy: bool,
-    /// It asks for jobs, and gets none since enough others do.
-    pub(crate) throttled: bool,
-    /// It has asked to be replaced, and takes no more jobs.
-    pub(crate) leaving: bool,
+}
+
+/// How a worker stands to further jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stance {
+    /// It has not asked for any yet.
+    New,
+    /// It has asked, and is given some.
+    Ready,
+    /// It asks, and is given none since enough others are.
+    Throttled,
+    /// It has asked to be replaced.
+    Leaving,
 }
 
 impl Worker {
@@ -34,10 +43,8 @@ impl Worker {
             polls: 0,
             jobs: BTreeSet::new(),
             stops: BTreeSet::new(),
-            ready: false,
+            stance: Stance::New,
             unhealthy: false,
-            throttled: false,
-            leaving: false,
         }
     }
 }
@@ -56,18 +63,13 @@ pub(crate) enum State {
 
 impl Worker {
     fn state(&self) -> State {
-        if self.unhealthy {
-            State::Unhealthy
-        } else if !self.jobs.is_empty() {
-            State::Running
-        } else if self.ready {
-            State::Idle
-        } else if self.throttled {
-            State::Throttled
-        } else if self.leaving {
-            State::Leaving
-        } else {
-            State::Initializing
+        match self.stance {
+            _ if self.unhealthy => State::Unhealthy,
+            _ if !self.jobs.is_empty() => State::Running,
+            Stance::New => State::Initializing,
+            Stance::Ready => State::Idle,
+            Stance::Throttled => State::Throttled,
+            Stance::Leaving => State::Leaving,
         }
     }
 }
@@ -115,7 +117,9 @@ impl Workers {
     /// How many others are given jobs.
     pub(crate) fn others_ready(&self, id: &str) -> usize {
         let others = self.0.iter().filter(|(other, _)| ***other != *id);
-        others.filter(|(_, worker)| worker.ready).count()
+        others
+            .filter(|(_, worker)| worker.stance == Stance::Ready)
+            .count()
     }
 
     /// Each of them, by id; as many as fit on a page.

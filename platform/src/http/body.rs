@@ -11,6 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::reply::Failure;
@@ -30,6 +31,17 @@ pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
         Some(cause) if cause.is::<http_body_util::LengthLimitError>() => too_large(limit),
         _ => Failure::bad(format!("the body ended early: {error}")),
     })
+}
+
+/// Reads a JSON object. Its form is for people, who are told of it where it is another.
+pub(super) fn object<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Failure> {
+    let no = |why: &dyn std::fmt::Display| Failure::bad(format!("the body is not {form}: {why}"));
+    let begins = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if begins.is_some_and(|byte| *byte != b'{') {
+        // A list of the values alone would do for a derived `Deserialize`.
+        return Err(no(&"it is no JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| no(&error))
 }
 
 fn too_large(limit: usize) -> Failure {

@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use podwork_protocol::client::{Health, JobState, PurgeResponse, RunRequest, StatusResponse};
+use podwork_protocol::client::{
+    Health, JobState, PurgeResponse, RunRequest, StatusResponse, StreamResponse,
+};
 use serde::Deserialize;
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
-use super::body::{json_or_undo, read};
+use super::body::{json_or_undo, object, read};
+use super::named::{Path, Query};
+use super::openapi::{NotAdmitted, OfEndpoint, OfJob, Refused};
 use super::reply::Failure;
 use crate::core::Submission;
 use crate::endpoints::Endpoints;
@@ -30,14 +35,25 @@ pub(super) struct Named {
     pub(super) job: String,
 }
 
-/// What the query may say; numbers are ms.
-#[derive(Debug, Deserialize)]
-pub(super) struct Asked {
+/// How long the client waits. Read as text: what is wrong with it is said in our own words.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Waits {
+    /// How long to hold the answer back, ms; 90000 unless it is set, and from 1000 to 300000.
+    #[param(value_type = Option<u64>, format = "ms")]
     wait: Option<String>,
+}
+
+/// How long the job is of use to the client.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Shortens {
+    /// The job is gone so many ms from now at the latest.
+    #[param(value_type = Option<u64>, format = "ms")]
     ttl: Option<String>,
 }
 
-impl Asked {
+impl Waits {
     /// How long to hold the answer back.
     fn wait(&self, span: &Span) -> Answer<Duration> {
         Ok(span.nearest(millis("wait", self.wait.as_deref())?))
@@ -59,6 +75,16 @@ pub(super) fn hub(endpoints: &Endpoints, named: &Named) -> Answer<Arc<Hub>> {
     Ok(endpoints.get(id)?)
 }
 
+/// Queues a job
+///
+/// It answers at once, with the job's id. Ask `/status` or `/stream` for how the job goes.
+#[utoipa::path(
+    post,
+    path = "/run",
+    params(OfEndpoint),
+    request_body = RunRequest,
+    responses((status = 200, description = "The job is queued", body = JobState), Refused, NotAdmitted),
+)]
 pub(super) async fn run(
     State(endpoints): Shared,
     Path(named): Path<Named>,
@@ -73,10 +99,20 @@ pub(super) async fn run(
     })?))
 }
 
+/// Queues a job and waits for its end
+///
+/// Once the wait is over, it answers with the job's id and where it stands; ask `/status-sync` for the rest.
+#[utoipa::path(
+    post,
+    path = "/runsync",
+    params(OfEndpoint, Waits),
+    request_body = RunRequest,
+    responses((status = 200, description = "The job has ended, or the wait is over", body = StatusResponse), Refused, NotAdmitted),
+)]
 pub(super) async fn runsync(
     State(endpoints): Shared,
     Path(named): Path<Named>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<Waits>,
     body: Body,
 ) -> Answer<Response> {
     let hub = hub(&endpoints, &named)?;
@@ -95,10 +131,19 @@ pub(super) async fn runsync(
     }
 }
 
+/// Where a job stands
+///
+/// While it runs, its `output` is the last progress update.
+#[utoipa::path(
+    method(get, post),
+    path = "/status/{job}",
+    params(OfJob, Shortens),
+    responses((status = 200, description = "The job", body = StatusResponse), Refused),
+)]
 pub(super) async fn status(
     State(endpoints): Shared,
     Path(named): Path<Named>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<Shortens>,
 ) -> Answer<Json<StatusResponse>> {
     let hub = hub(&endpoints, &named)?;
     if let Some(ttl) = millis("ttl", asked.ttl.as_deref())? {
@@ -107,10 +152,19 @@ pub(super) async fn status(
     Ok(Json(hub.read(|endpoint| endpoint.status(&named.job))?))
 }
 
+/// Where a job stands, once it has ended
+///
+/// It answers earlier once the wait is over.
+#[utoipa::path(
+    method(get, post),
+    path = "/status-sync/{job}",
+    params(OfJob, Waits),
+    responses((status = 200, description = "The job", body = StatusResponse), Refused),
+)]
 pub(super) async fn status_sync(
     State(endpoints): Shared,
     Path(named): Path<Named>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<Waits>,
 ) -> Answer<Json<StatusResponse>> {
     let hub = hub(&endpoints, &named)?;
     let wait = asked.wait(&hub.rules().wait)?;
@@ -138,6 +192,15 @@ pub(super) async fn when_ended(
     )
 }
 
+/// The chunks since the last call
+///
+/// It is held for a few seconds while there is nothing new. A final status comes only with the last chunks.
+#[utoipa::path(
+    method(get, post),
+    path = "/stream/{job}",
+    params(OfJob),
+    responses((status = 200, description = "The chunks", body = StreamResponse), Refused),
+)]
 pub(super) async fn stream(State(endpoints): Shared, Path(named): Path<Named>) -> Answer<Response> {
     let hub = hub(&endpoints, &named)?;
     let id = named.job;
@@ -160,6 +223,15 @@ pub(super) async fn stream(State(endpoints): Shared, Path(named): Path<Named>) -
     }))
 }
 
+/// Cancels a job
+///
+/// A queued job never runs; a running one is stopped at its worker; one that has ended stays as it is.
+#[utoipa::path(
+    post,
+    path = "/cancel/{job}",
+    params(OfJob),
+    responses((status = 200, description = "Where the job stands now", body = JobState), Refused),
+)]
 pub(super) async fn cancel(
     State(endpoints): Shared,
     Path(named): Path<Named>,
@@ -170,6 +242,15 @@ pub(super) async fn cancel(
     })?))
 }
 
+/// Runs a job again
+///
+/// Only one that is `FAILED` or `TIMED_OUT`. Id and input stay; its output is dropped.
+#[utoipa::path(
+    post,
+    path = "/retry/{job}",
+    params(OfJob),
+    responses((status = 200, description = "The job is queued", body = JobState), Refused),
+)]
 pub(super) async fn retry(
     State(endpoints): Shared,
     Path(named): Path<Named>,
@@ -180,6 +261,15 @@ pub(super) async fn retry(
     ))
 }
 
+/// Removes all queued jobs
+///
+/// Those in progress go on.
+#[utoipa::path(
+    post,
+    path = "/purge-queue",
+    params(OfEndpoint),
+    responses((status = 200, description = "How many were removed", body = PurgeResponse), Refused),
+)]
 pub(super) async fn purge_queue(
     State(endpoints): Shared,
     Path(named): Path<Named>,
@@ -188,6 +278,13 @@ pub(super) async fn purge_queue(
     Ok(Json(hub.change(|endpoint, _| endpoint.purge())))
 }
 
+/// Jobs and workers, by what they do
+#[utoipa::path(
+    get,
+    path = "/health",
+    params(OfEndpoint),
+    responses((status = 200, description = "The counts", body = Health), Refused),
+)]
 pub(super) async fn health(
     State(endpoints): Shared,
     Path(named): Path<Named>,
@@ -197,7 +294,6 @@ pub(super) async fn health(
 }
 
 fn submission(body: &[u8], sync: bool, rules: &Rules) -> Answer<Submission> {
-    let request: RunRequest = serde_json::from_slice(body)
-        .map_err(|error| Failure::bad(format!("the body is not {{\"input\": …}}: {error}")))?;
+    let request: RunRequest = object(body, "{\"input\": …}")?;
     Ok(submission_of(request, sync, rules)?)
 }

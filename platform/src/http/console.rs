@@ -1,14 +1,14 @@
-//! The console: one page, and the events that keep it true.
+//! The console and the page of the operations, and the events that keep the console true.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::extract::State;
+use axum::http::{HeaderName, header};
+use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{Html, IntoResponse};
 use futures::{Stream, StreamExt as _};
 use podwork_protocol::RawValue;
 use podwork_protocol::client::StatusResponse;
@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{Named, hub};
+use super::named::Path;
 use super::reply::Failure;
 use crate::endpoints::Endpoints;
 use crate::follow::{JobEvent, follow};
@@ -24,26 +25,51 @@ type Shared = State<Arc<Endpoints>>;
 
 /// Between two looks at the endpoint.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The page brings all it needs, and loads nothing from elsewhere.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+/// The pages bring all they need, and load nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page. It asks for nothing secret: its calls show the key that it asks the user for.
-pub(super) async fn page() -> impl IntoResponse {
-    let headers: [(HeaderName, HeaderValue); 2] = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(POLICY),
-        ),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+/// A page, or a part of one. None holds anything secret: their calls show the key that they ask the user for.
+fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers: [(HeaderName, &'static str); 3] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, Html(include_str!("console.html")))
+    (headers, text)
 }
 
-/// What the page begins with.
+/// The console.
+pub(super) async fn console() -> impl IntoResponse {
+    page(
+        "text/html; charset=utf-8",
+        include_str!("pages/console.html"),
+    )
+}
+
+/// The operations, each with a form to try it.
+pub(super) async fn docs() -> impl IntoResponse {
+    page("text/html; charset=utf-8", include_str!("pages/docs.html"))
+}
+
+/// How the pages look.
+pub(super) async fn style() -> impl IntoResponse {
+    page("text/css; charset=utf-8", include_str!("pages/page.css"))
+}
+
+/// What the pages' scripts share.
+pub(super) async fn script() -> impl IntoResponse {
+    page(
+        "text/javascript; charset=utf-8",
+        include_str!("pages/page.js"),
+    )
+}
+
+/// What the pages begin with.
 pub(super) async fn start(State(endpoints): Shared) -> Json<Value> {
     Json(json!({
         "endpoint": endpoints.default_id(),
+        "endpoints": endpoints.ids(),
         "example": endpoints.settings().example,
         "version": env!("CARGO_PKG_VERSION"),
     }))

@@ -4,17 +4,22 @@ mod body;
 mod client;
 mod console;
 mod guard;
+mod named;
+mod openapi;
 mod realtime;
 mod reply;
 mod worker;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
+use axum::{Json, Router};
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::core::Refusal;
 use crate::endpoints::Endpoints;
@@ -23,19 +28,19 @@ use reply::{Failure, method_not_allowed};
 
 /// All routes; `faults` has some calls fail.
 pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Router {
-    let operations = Router::new()
-        .route("/run", post(client::run))
-        .route("/runsync", post(client::runsync))
-        .route("/status/{job}", get(client::status).post(client::status))
-        .route(
-            "/status-sync/{job}",
-            get(client::status_sync).post(client::status_sync),
-        )
-        .route("/stream/{job}", get(client::stream).post(client::stream))
-        .route("/cancel/{job}", post(client::cancel))
-        .route("/retry/{job}", post(client::retry))
-        .route("/purge-queue", post(client::purge_queue))
-        .route("/health", get(client::health))
+    let (operations, described) = OpenApiRouter::new()
+        .routes(routes!(client::run))
+        .routes(routes!(client::runsync))
+        .routes(routes!(client::status))
+        .routes(routes!(client::status_sync))
+        .routes(routes!(client::stream))
+        .routes(routes!(client::cancel))
+        .routes(routes!(client::retry))
+        .routes(routes!(client::purge_queue))
+        .routes(routes!(client::health))
+        .split_for_parts();
+    let description = openapi::describe(described);
+    let operations = operations
         .route("/console/events", get(console::overview))
         .route("/console/events/{job}", get(console::job))
         .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::client));
@@ -61,7 +66,14 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
     let console = Router::new()
         .route("/console/start", get(console::start))
         .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::client))
-        .route("/", get(console::page));
+        .route("/", get(console::console))
+        .route("/docs", get(console::docs))
+        .route("/page.css", get(console::style))
+        .route("/page.js", get(console::script))
+        .route(
+            "/openapi.json",
+            get(async move || Json(description.clone())),
+        );
     calls
         .merge(console)
         .fallback(any(not_found))

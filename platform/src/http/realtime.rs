@@ -9,7 +9,7 @@ use axum::extract::State;
 use podwork_protocol::limits;
 use podwork_protocol::worker::{Job, Post};
 
-use super::body::read;
+use super::body::{object, read};
 use super::client::when_ended;
 use super::reply::Failure;
 use crate::core::Submission;
@@ -24,11 +24,7 @@ pub(super) async fn call(
 ) -> Result<Json<Post>, Failure> {
     let hub = endpoints.get(endpoints.default_id())?;
     let body = read(body, hub.rules().runsync_payload).await?;
-    let job: Job = serde_json::from_slice(&body).map_err(|error| {
-        Failure::bad(format!(
-            "the body is not {{\"id\": …, \"input\": …}}: {error}"
-        ))
-    })?;
+    let job: Job = object(&body, "{\"id\": …, \"input\": …}")?;
     let id = job.id.clone();
     let submission = Submission {
         id: job.id.into(),

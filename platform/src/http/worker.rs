@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use podwork_protocol::limits;
@@ -11,7 +11,8 @@ use podwork_protocol::worker::{IDEMPOTENCY_KEY_HEADER, Job, Post, StopSignals};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::body::{json_or_undo, read};
+use super::body::{json_or_undo, object, read};
+use super::named::{Path, Query};
 use super::reply::Failure;
 use crate::endpoints::Endpoints;
 use crate::hub::Hub;
@@ -162,8 +163,7 @@ pub(super) async fn stream(
 
 async fn read_post(body: Body, limit: usize) -> Answer<Post> {
     let body = read(body, limit + ENVELOPE).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad(format!("the body is no post of a worker: {error}")))
+    object(&body, "a worker's post")
 }
 
 pub(super) async fn ping(

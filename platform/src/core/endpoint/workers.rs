@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::super::job::{Id, Refusal};
 use super::super::timers::Timer;
+use super::super::workers::Stance;
 use super::Endpoint;
 
 impl Endpoint {
@@ -21,8 +22,8 @@ impl Endpoint {
         };
         worker.polls += 1;
         if takes {
-            worker.ready = true;
-            (worker.unhealthy, worker.throttled, worker.leaving) = (false, false, false);
+            worker.stance = Stance::Ready;
+            worker.unhealthy = false;
         }
         self.watch_worker(worker_id);
         Ok(())
@@ -35,7 +36,7 @@ impl Endpoint {
             return Ok(());
         }
         if let Some(worker) = self.workers.heard(worker_id, now) {
-            (worker.ready, worker.throttled) = (false, true);
+            worker.stance = Stance::Throttled;
             self.watch_worker(worker_id);
         }
         Err(Refusal::Full(format!(
@@ -64,9 +65,9 @@ impl Endpoint {
     /// Forgets a worker that leaves, once nothing of it is left here.
     fn let_go(&mut self, worker_id: &str) {
         let worker = self.workers.get_mut(worker_id);
-        if worker
-            .is_some_and(|worker| worker.leaving && worker.polls == 0 && worker.jobs.is_empty())
-        {
+        if worker.is_some_and(|worker| {
+            worker.stance == Stance::Leaving && worker.polls == 0 && worker.jobs.is_empty()
+        }) {
             self.workers.remove(worker_id);
             self.timers.clear(&Timer::Worker(worker_id.into()));
         }
@@ -170,7 +171,7 @@ impl Endpoint {
         if post.stop_pod
             && let Some(worker) = self.workers.get_mut(worker_id)
         {
-            (worker.ready, worker.leaving) = (false, true);
+            worker.stance = Stance::Leaving;
         }
         self.let_go(worker_id);
         Ok(())
