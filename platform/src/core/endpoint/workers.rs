@@ -3,10 +3,14 @@
 use podwork_protocol::worker::{self, Post};
 use podwork_protocol::{JobStatus, RawValue};
 use tokio::time::Instant;
+use tracing::trace;
 
 use super::super::job::Refusal;
 use super::super::timers::Timer;
 use super::Endpoint;
+
+/// Where a job's way is told: who measures listens to this alone, at the very moment.
+const JOB_EVENTS: &str = "podwork_platform::job";
 
 impl Endpoint {
     /// A worker has opened a take or stop poll.
@@ -56,6 +60,7 @@ impl Endpoint {
             job.worker = Some(worker_id.to_owned());
             job.tries += 1;
             handed_out.push(job.hand_out());
+            trace!(target: JOB_EVENTS, job_id = id, status = job.status.as_str(), "handed out");
             self.timers.set(Timer::Job(id.clone()), job.deadline());
             if let Some(worker) = self.workers.heard(worker_id, now) {
                 worker.jobs.insert(id.clone());
@@ -126,6 +131,7 @@ impl Endpoint {
             job.error = error;
         }
         self.end(id, status, now);
+        trace!(target: JOB_EVENTS, job_id = id, status = status.as_str(), "result accepted");
         if post.stop_pod {
             self.workers.remove(worker_id);
             self.timers.clear(&Timer::Worker(worker_id.to_owned()));
