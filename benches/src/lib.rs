@@ -1,0 +1,149 @@
+//! What podwork costs, measured: against bare HTTP (the floor) and against the official worker, in turn, on the same
+//! machine, for the same platform. `benches/README.md` tells how to run it and how to read it.
+
+mod cases;
+mod findings;
+mod machine;
+mod measure;
+mod number;
+mod platform;
+mod plot;
+mod process;
+mod programs;
+mod readme;
+pub mod stats;
+mod table;
+mod targets;
+pub mod wire;
+pub mod work;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use programs::{Contender, Programs};
+
+use cases::{CASES, Case};
+use findings::Findings;
+use platform::Platform;
+
+/// Any error, in words.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The name on the command line of what is measured of a process beside its work.
+const PROCESS: &str = "process";
+
+/// What is to be measured, and how well.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Names of cases; all that need not be named, if there are none.
+    pub only: Vec<String>,
+    /// How often each contender has its turn at each case.
+    pub rounds: usize,
+    /// By how much less is to be done than at full size.
+    pub shrink: usize,
+    /// How long an idle worker is watched.
+    pub idle: Duration,
+    /// How often each contender is started only to be timed.
+    pub starts: usize,
+    /// Where tables and plots go.
+    pub out: PathBuf,
+    /// A Markdown file between whose marks the short table goes.
+    pub readme: Option<PathBuf>,
+}
+
+/// Measures, prints the tables, and writes them and the plots.
+///
+/// # Errors
+/// A name is unknown, or a contender fails.
+pub fn run(options: &Options, programs: &Programs) -> Result<()> {
+    let cases = chosen(&options.only)?;
+    let mut findings = Findings::new(options.rounds, options.shrink)?;
+    let mut platform = Platform::start(&programs.platform)?;
+    if options.only.is_empty() || options.only.iter().any(|name| name == PROCESS) {
+        processes(options, programs, &mut platform, &mut findings)?;
+    }
+    for case in cases {
+        for round in 1..=options.rounds {
+            eprintln!("{}: {round} of {}", case.name, options.rounds);
+            for contender in Contender::ALL {
+                let run =
+                    measure::measure(&mut platform, programs, case, contender, options.shrink)
+                        .map_err(|error| format!("{}, {contender}: {error}", case.name))?;
+                findings.add(case, contender, run);
+            }
+        }
+    }
+    drop(platform);
+    let report = table::report(&findings);
+    println!("{report}");
+    std::fs::create_dir_all(&options.out)?;
+    std::fs::write(options.out.join("results.md"), report)?;
+    plot::all(&findings, &options.out)?;
+    if let Some(path) = &options.readme {
+        readme::update(path, &table::headline(&findings))?;
+    }
+    eprintln!("Tables and plots are in {}.", options.out.display());
+    Ok(())
+}
+
+/// The cases of these names.
+fn chosen(names: &[String]) -> Result<Vec<&'static Case>> {
+    static ALL: [Case; CASES.len()] = CASES;
+    let known = |name: &String| name == PROCESS || ALL.iter().any(|case| case.name == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all: Vec<&str> = ALL.iter().map(|case| case.name).collect();
+        return Err(format!(
+            "`{unknown}` is not measured; what is: {PROCESS}, {}",
+            all.join(", ")
+        )
+        .into());
+    }
+    let named = |case: &&Case| match names {
+        [] => !case.on_demand,
+        names => names.iter().any(|name| name == case.name),
+    };
+    Ok(ALL.iter().filter(named).collect())
+}
+
+/// Starts each contender often, and watches it idle once.
+fn processes(
+    options: &Options,
+    programs: &Programs,
+    platform: &mut Platform,
+    findings: &mut Findings,
+) -> Result<()> {
+    for round in 1..=options.starts {
+        eprintln!("{PROCESS}: {round} of {}", options.starts);
+        for contender in Contender::ALL {
+            let idle = (round == options.starts).then_some(options.idle);
+            if let Some((took, idle)) = measure::start(platform, programs, contender, idle)
+                .map_err(|error| format!("{PROCESS}, {contender}: {error}"))?
+            {
+                findings.started(contender, took, idle);
+            }
+        }
+    }
+    findings.hello = Some(std::fs::metadata(&programs.hello)?.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: &[&str]) -> Result<Vec<&'static str>> {
+        let only: Vec<String> = only.iter().map(|&name| name.to_owned()).collect();
+        Ok(chosen(&only)?.into_iter().map(|case| case.name).collect())
+    }
+
+    #[test]
+    fn cases_are_chosen_by_name() {
+        assert_eq!(names(&["cpu", "noop-1"]).unwrap(), ["noop-1", "cpu"]);
+        assert_eq!(names(&["million"]).unwrap(), ["million"]);
+        assert!(names(&["process"]).unwrap().is_empty());
+        let all = names(&[]).unwrap();
+        assert!(all.contains(&"sleep") && !all.contains(&"million"));
+        let unknown = names(&["noop-1", "nap"]).unwrap_err().to_string();
+        assert!(unknown.starts_with("`nap` is not measured; what is: process, noop-1,"));
+    }
+}
