@@ -177,7 +177,7 @@ impl Case {
 }
 
 /// All cases, in the order of the tables.
-pub(crate) const CASES: [Case; 15] = [
+pub(crate) static CASES: [Case; 15] = [
     Case::new(
         ("noop-1", "no-op jobs, 1 at once"),
         Work::Noop,

@@ -50,9 +50,9 @@ impl Findings {
     }
 
     /// The cases that were measured.
-    pub(crate) fn cases(&self) -> impl Iterator<Item = Case> {
-        let measured = |case: &Case| self.runs.contains_key(&(case.name, Contender::Ours));
-        CASES.into_iter().filter(measured)
+    pub(crate) fn cases(&self) -> impl Iterator<Item = &'static Case> {
+        let measured = |case: &&Case| self.runs.contains_key(&(case.name, Contender::Ours));
+        CASES.iter().filter(measured)
     }
 
     pub(crate) fn runs(&self, case: &'static str, contender: Contender) -> &[Run] {

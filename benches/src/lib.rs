@@ -1,6 +1,7 @@
 //! What podwork costs, measured: against bare HTTP (the floor) and against the official worker, in turn, on the same
 //! machine, for the same platform. `benches/README.md` tells how to run it and how to read it.
 
+pub mod book;
 mod cases;
 mod findings;
 mod machine;
@@ -88,21 +89,20 @@ pub fn run(options: &Options, programs: &Programs) -> Result<()> {
 
 /// The cases of these names.
 fn chosen(names: &[String]) -> Result<Vec<&'static Case>> {
-    static ALL: [Case; CASES.len()] = CASES;
-    let known = |name: &String| name == PROCESS || ALL.iter().any(|case| case.name == name);
+    let known = |name: &String| name == PROCESS || CASES.iter().any(|case| case.name == name);
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
-        let all: Vec<&str> = ALL.iter().map(|case| case.name).collect();
+        let all: Vec<&str> = CASES.iter().map(|case| case.name).collect();
         return Err(format!(
             "`{unknown}` is not measured; what is: {PROCESS}, {}",
             all.join(", ")
         )
         .into());
     }
-    let named = |case: &&Case| match names {
+    let wanted = |case: &&Case| match names {
         [] => !case.on_demand,
         names => names.iter().any(|name| name == case.name),
     };
-    Ok(ALL.iter().filter(named).collect())
+    Ok(CASES.iter().filter(wanted).collect())
 }
 
 /// Starts each contender often, and watches it idle once.

@@ -62,7 +62,7 @@ pub(crate) fn measure(
         memory.push((at.as_secs_f64(), float(worker.memory()?.now)));
         Ok(())
     })?;
-    let cpu = worker.cpu()? - cpu;
+    let cpu = worker.cpu()?.saturating_sub(cpu);
     let peak = worker.memory()?.peak;
     let units = case.units(amount);
     let nanos = match case.unit {
@@ -155,7 +155,7 @@ pub(crate) fn start(
     let idle = idle.map(|time| -> Result<Idle> {
         let (cpu, began) = (worker.cpu()?, Instant::now());
         std::thread::sleep(time);
-        let cpu = worker.cpu()? - cpu;
+        let cpu = worker.cpu()?.saturating_sub(cpu);
         Ok(Idle {
             memory: float(worker.memory()?.now),
             cpu: cpu.as_secs_f64() / began.elapsed().as_secs_f64(),

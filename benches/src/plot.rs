@@ -6,6 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
+use crate::cases::Case;
 use crate::findings::Findings;
 use crate::number::number;
 use crate::programs::Contender;
@@ -25,7 +26,7 @@ fn colour(contender: Contender) -> RGBColor {
 /// All for which something was measured.
 pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
     let by_case = |figure: &dyn Fn(&'static str, Contender) -> Option<f64>| -> Vec<Group> {
-        let group = |case: crate::cases::Case| Group {
+        let group = |case: &Case| Group {
             title: case.title,
             values: Contender::ALL.map(|contender| figure(case.name, contender)),
         };
@@ -77,7 +78,7 @@ fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
         return Ok(());
     }
     let (from, to) = (least.max(f64::MIN_POSITIVE).log10().floor(), most.log10());
-    let room = f64::try_from(i32::try_from(WIDTH)? - TITLES - 90)?;
+    let room = f64::from(i32::try_from(WIDTH)? - TITLES - 90);
     #[expect(clippy::cast_possible_truncation, reason = "a place on the page")]
     let length = |value: f64| ((value.log10() - from) / (to - from) * room).max(1.0) as i32;
 

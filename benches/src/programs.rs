@@ -58,9 +58,9 @@ impl Programs {
     /// # Errors
     /// The build, or the installation of the official worker, fails.
     pub fn build(official: bool) -> Result<Self> {
-        let here = current_exe()?;
-        let folder = here.parent().ok_or("this program is in no folder")?;
-        let target = folder.parent().ok_or("this program is in no folder")?;
+        let this = current_exe()?;
+        let target = this.parent().and_then(Path::parent);
+        let target = target.ok_or("this program is in no target folder")?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build
@@ -80,12 +80,12 @@ impl Programs {
             }
         }
         run(build)?;
-        let built = |name| target.join("release").join(name);
+        let program = |name| target.join("release").join(name);
         Ok(Self {
-            platform: built("bench-platform"),
-            worker: built("bench-worker"),
-            floor: built("bench-floor"),
-            hello: built("bench-hello"),
+            platform: program("bench-platform"),
+            worker: program("bench-worker"),
+            floor: program("bench-floor"),
+            hello: program("bench-hello"),
             python: official.then(|| install(target)).transpose()?,
         })
     }

@@ -1,15 +1,14 @@
 //! The platform that all contenders work for: it queues jobs by calls from within, so that no client's requests stand
 //! beside those of the worker, and notes when each is handed out and when its result is accepted.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use podwork_benches::Result;
-use podwork_benches::stats::Spread;
+use podwork_benches::book::Book;
 use podwork_benches::wire::{Command, Expect, Load, Reply, Report};
 use podwork_platform::{Faults, JobEvent, Platform, RunRequest};
 use podwork_protocol::{JobStatus, RawValue};
@@ -25,69 +24,6 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 const JOB_EVENTS: &str = "podwork_platform::job";
 /// Larger than any payload that is measured.
 const PAYLOAD: usize = 64 * 1024 * 1024;
-
-/// When what happened to the jobs of one load; times are nanoseconds since it was queued.
-#[derive(Debug)]
-struct Book {
-    began: Instant,
-    warm_up: usize,
-    total: usize,
-    /// Jobs at a worker, by id: when they were handed out.
-    handed_out: HashMap<String, i64>,
-    hand_outs: Vec<i64>,
-    results: Vec<i64>,
-    /// How long each job was at the worker, in the order of the results.
-    latencies: Vec<i64>,
-    failed: usize,
-    first_hand_out: SystemTime,
-}
-
-impl Book {
-    fn new(warm_up: usize, total: usize) -> Self {
-        Self {
-            began: Instant::now(),
-            warm_up,
-            total,
-            handed_out: HashMap::new(),
-            hand_outs: Vec::with_capacity(total),
-            results: Vec::with_capacity(total),
-            latencies: Vec::with_capacity(total),
-            failed: 0,
-            first_hand_out: SystemTime::UNIX_EPOCH,
-        }
-    }
-
-    fn now(&self) -> i64 {
-        nanos(self.began.elapsed())
-    }
-
-    fn report(&self, concurrency: usize) -> Result<Report> {
-        let Self {
-            warm_up,
-            hand_outs,
-            results,
-            ..
-        } = self;
-        let begin = match warm_up.checked_sub(1) {
-            Some(last) => results.get(last),
-            None => hand_outs.first(),
-        };
-        let gaps = results.iter().zip(hand_outs.iter().skip(concurrency));
-        let gaps = gaps.skip(*warm_up).map(|(result, next)| next - result);
-        let since_epoch = self.first_hand_out.duration_since(SystemTime::UNIX_EPOCH)?;
-        Ok(Report {
-            took: results.last().ok_or("there was no result")? - begin.ok_or("no job was taken")?,
-            first_hand_out: nanos(since_epoch),
-            latency: Spread::of(self.latencies.iter().skip(*warm_up).copied().collect())
-                .ok_or("nothing was measured")?,
-            gap: Spread::of(gaps.collect()),
-        })
-    }
-}
-
-fn nanos(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// Keeps the book, by what the platform tells.
 #[derive(Debug, Clone)]
@@ -134,24 +70,18 @@ impl<S: Subscriber> Layer<S> for Clerk {
         let mut book = self.book();
         let now = book.now();
         if told.status == JobStatus::InProgress.as_str() {
-            if book.hand_outs.is_empty() {
-                book.first_hand_out = SystemTime::now();
-            }
-            book.hand_outs.push(now);
-            book.handed_out.insert(told.job_id, now);
+            book.hand_out(told.job_id, now);
             return;
         }
-        if told.status != JobStatus::Completed.as_str() {
-            book.failed += 1;
-        }
-        if let Some(handed_out) = book.handed_out.remove(&told.job_id) {
-            book.results.push(now);
-            book.latencies.push(now - handed_out);
-        }
-        if book.results.len() == book.warm_up {
+        book.result(
+            &told.job_id,
+            told.status == JobStatus::Completed.as_str(),
+            now,
+        );
+        if book.is_warm() {
             self.0.warm.notify_one();
         }
-        if book.results.len() == book.total {
+        if book.is_done() {
             self.0.done.notify_one();
         }
     }
@@ -262,7 +192,7 @@ async fn run(platform: &Platform, clerk: &Clerk, load: &Load) -> Result<Report> 
     clerk.0.done.notified().await;
     let (report, failed) = {
         let book = clerk.book();
-        (book.report(load.concurrency), book.failed)
+        (book.report(load.concurrency), book.failed())
     };
     if failed > 0 {
         return Err(format!("{failed} jobs failed").into());
