@@ -79,7 +79,7 @@ impl Case {
             concurrency,
             latency: 0,
             unit: match work {
-                Work::Stream | Work::Join => Unit::Chunks,
+                Work::Stream | Work::Join | Work::Paced => Unit::Chunks,
                 Work::Progress => Unit::Updates,
                 _ => Unit::Jobs,
             },
@@ -160,7 +160,7 @@ impl Case {
             expect: match self.work {
                 Work::Noop | Work::Progress | Work::Sleep => Expect::Output(json!(DONE)),
                 Work::Echo => Expect::Input,
-                Work::Stream | Work::Join => Expect::Text(count * TOKEN.len()),
+                Work::Stream | Work::Join | Work::Paced => Expect::Text(count * TOKEN.len()),
                 Work::Cpu => Expect::Output(Value::from(hash(count))),
             },
             concurrency: self.concurrency,
@@ -177,7 +177,7 @@ impl Case {
 }
 
 /// All cases, in the order of the tables.
-pub(crate) static CASES: [Case; 15] = [
+pub(crate) static CASES: [Case; 17] = [
     Case::new(
         ("noop-1", "no-op jobs, 1 at once"),
         Work::Noop,
@@ -234,7 +234,7 @@ pub(crate) static CASES: [Case; 15] = [
     )
     .official(amount(1, 1, 1000)),
     Case::new(
-        ("join", "… with joining"),
+        ("join", "10,000 chunks, with joining"),
         Work::Join,
         1,
         amount(1, 1, 10_000),
@@ -251,6 +251,21 @@ pub(crate) static CASES: [Case; 15] = [
     Case::new(
         ("join-20ms", "10,000 chunks at 20 ms, with joining"),
         Work::Join,
+        1,
+        amount(1, 1, 10_000),
+    )
+    .latency(20)
+    .without_floor(),
+    Case::new(
+        ("paced", "10,000 chunks in 2 s, with joining"),
+        Work::Paced,
+        1,
+        amount(1, 1, 10_000),
+    )
+    .without_floor(),
+    Case::new(
+        ("paced-20ms", "10,000 chunks in 2 s at 20 ms, with joining"),
+        Work::Paced,
         1,
         amount(1, 1, 10_000),
     )

@@ -3,15 +3,12 @@
 /// … with commas between thousands.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
-    let digits = if size == 0.0 || size >= 99.95 {
-        0
-    } else if size >= 9.995 {
-        1
-    } else if size >= 0.9995 {
-        2
-    } else {
-        3
-    };
+    let mut digits = 0;
+    let mut shown = size;
+    while shown > 0.0 && shown < 99.95 && digits < 6 {
+        shown *= 10.0;
+        digits += 1;
+    }
     let text = format!("{value:.digits$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let (sign, whole) = whole.split_at(whole.len() - whole.trim_start_matches('-').len());
@@ -51,7 +48,7 @@ mod tests {
             99.96,
             12.34,
             1.0,
-            0.123_456,
+            0.012_345,
             0.0,
             -1234.5,
         ]
@@ -64,7 +61,7 @@ mod tests {
                 "100",
                 "12.3",
                 "1.00",
-                "0.123",
+                "0.0123",
                 "0",
                 "-1,234"
             ]

@@ -34,17 +34,17 @@ pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
     };
     bars(
         &folder.join("throughput.svg"),
-        "Jobs (chunks, updates) a second: more is better",
+        "Jobs (chunks, updates) a second, logarithmic: more is better",
         &by_case(&|case, contender| findings.per_second(case, contender)),
     )?;
     bars(
         &folder.join("cpu.svg"),
-        "CPU milliseconds of the worker for each: less is better",
+        "CPU milliseconds of the worker for each, logarithmic: less is better",
         &by_case(&|case, contender| findings.cpu(case, contender)),
     )?;
     bars(
         &folder.join("memory.svg"),
-        "Peak memory of the worker, MB: less is better",
+        "Peak memory of the worker, MB, logarithmic: less is better",
         &by_case(&|case, contender| Some(findings.peak(case, contender)? / 1e6)),
     )?;
     if let [run, ..] = findings.runs("million", Contender::Ours) {

@@ -29,6 +29,8 @@ pub enum Work {
     Stream,
     /// The same, with chunks that wait joined to one.
     Join,
+    /// The same, but five in each millisecond and no faster, as a model makes its tokens.
+    Paced,
     /// Says as often as `{"count"}` says how far it is.
     Progress,
     /// Sleeps as many milliseconds as `{"count"}` says.
@@ -38,15 +40,23 @@ pub enum Work {
 }
 
 impl Work {
-    const ALL: [(Self, &str); 7] = [
+    const ALL: [(Self, &str); 8] = [
         (Self::Noop, "noop"),
         (Self::Echo, "echo"),
         (Self::Stream, "stream"),
         (Self::Join, "join"),
+        (Self::Paced, "paced"),
         (Self::Progress, "progress"),
         (Self::Sleep, "sleep"),
         (Self::Cpu, "cpu"),
     ];
+}
+
+impl Work {
+    /// Whether it makes chunks.
+    pub const fn streams(self) -> bool {
+        matches!(self, Self::Stream | Self::Join | Self::Paced)
+    }
 }
 
 impl fmt::Display for Work {

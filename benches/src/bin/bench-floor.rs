@@ -115,7 +115,7 @@ impl Client {
         let result = match self.work {
             Work::Noop => format!(r#"{{"output":"{DONE}"}}"#),
             Work::Echo => format!(r#"{{"output":{}}}"#, job.input.get()),
-            Work::Stream | Work::Join => {
+            Work::Stream | Work::Join | Work::Paced => {
                 for _ in 0..count()? {
                     let chunk = format!(r#"{{"output":"{TOKEN}"}}"#);
                     let path = self.stream.with(job.id, "isStream=false");
@@ -141,7 +141,7 @@ impl Client {
                 format!(r#"{{"output":{hash}}}"#)
             }
         };
-        let streams = matches!(self.work, Work::Stream | Work::Join);
+        let streams = self.work.streams();
         let path = self.done.with(job.id, &format!("isStream={streams}"));
         connection.post(&path, result).await
     }

@@ -46,6 +46,19 @@ fn joined(input: Count) -> impl Stream<Item = &'static str> {
     chunks(input.count)
 }
 
+#[handler(join)]
+fn paced(input: Count) -> impl Stream<Item = &'static str> {
+    stream! {
+        let mut milliseconds = tokio::time::interval(Duration::from_millis(1));
+        for made in 0..input.count {
+            if made % 5 == 0 {
+                milliseconds.tick().await;
+            }
+            yield TOKEN;
+        }
+    }
+}
+
 #[handler]
 async fn progress(input: Count, cx: Context) -> &'static str {
     for update in 0..input.count {
@@ -80,6 +93,7 @@ fn main() -> ExitCode {
         Ok((Work::Echo, at_once)) => run::<echo>(at_once),
         Ok((Work::Stream, at_once)) => run::<tokens>(at_once),
         Ok((Work::Join, at_once)) => run::<joined>(at_once),
+        Ok((Work::Paced, at_once)) => run::<paced>(at_once),
         Ok((Work::Progress, at_once)) => run::<progress>(at_once),
         Ok((Work::Sleep, at_once)) => run::<sleep>(at_once),
         Ok((Work::Cpu, at_once)) => run::<cpu>(at_once),
