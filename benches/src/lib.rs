@@ -32,11 +32,13 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 
 /// The name on the command line of what is measured of a process beside its work.
 const PROCESS: &str = "process";
+/// … and of all that need not be named.
+const ALL: &str = "all";
 
 /// What is to be measured, and how well.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Names of cases; all that need not be named, if there are none.
+    /// Names of cases; if there are none, `all`: those that need not be named.
     pub only: Vec<String>,
     /// How often each contender has its turn at each case.
     pub rounds: usize,
@@ -60,12 +62,13 @@ pub fn run(options: &Options, programs: &Programs) -> Result<()> {
     let cases = chosen(&options.only)?;
     let mut findings = Findings::new(options.rounds, options.shrink)?;
     let mut platform = Platform::start(&programs.platform)?;
-    if options.only.is_empty() || options.only.iter().any(|name| name == PROCESS) {
+    if names(&options.only, PROCESS) {
         processes(options, programs, &mut platform, &mut findings)?;
     }
     for case in cases {
-        for round in 1..=options.rounds {
-            eprintln!("{}: {round} of {}", case.name, options.rounds);
+        let rounds = if case.on_demand { 1 } else { options.rounds };
+        for round in 1..=rounds {
+            eprintln!("{}: {round} of {rounds}", case.name);
             for contender in Contender::ALL {
                 let run =
                     measure::measure(&mut platform, programs, case, contender, options.shrink)
@@ -87,20 +90,27 @@ pub fn run(options: &Options, programs: &Programs) -> Result<()> {
     Ok(())
 }
 
+/// Whether these name that, or all.
+fn names(only: &[String], that: &str) -> bool {
+    only.is_empty() || only.iter().any(|name| name == ALL || name == that)
+}
+
 /// The cases of these names.
-fn chosen(names: &[String]) -> Result<Vec<&'static Case>> {
-    let known = |name: &String| name == PROCESS || CASES.iter().any(|case| case.name == name);
-    if let Some(unknown) = names.iter().find(|name| !known(name)) {
-        let all: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-        return Err(format!(
-            "`{unknown}` is not measured; what is: {PROCESS}, {}",
-            all.join(", ")
-        )
-        .into());
+fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
+    let known: Vec<&str> = [ALL, PROCESS]
+        .into_iter()
+        .chain(CASES.iter().map(|case| case.name))
+        .collect();
+    if let Some(unknown) = only.iter().find(|name| !known.contains(&name.as_str())) {
+        let known = known.join(", ");
+        return Err(format!("`{unknown}` is not measured; what is: {known}").into());
     }
-    let wanted = |case: &&Case| match names {
-        [] => !case.on_demand,
-        names => names.iter().any(|name| name == case.name),
+    let wanted = |case: &&Case| {
+        if case.on_demand {
+            only.iter().any(|name| name == case.name)
+        } else {
+            names(only, case.name)
+        }
     };
     Ok(CASES.iter().filter(wanted).collect())
 }
@@ -131,19 +141,21 @@ fn processes(
 mod tests {
     use super::*;
 
-    fn names(only: &[&str]) -> Result<Vec<&'static str>> {
+    fn chosen_of(only: &[&str]) -> Result<Vec<&'static str>> {
         let only: Vec<String> = only.iter().map(|&name| name.to_owned()).collect();
         Ok(chosen(&only)?.into_iter().map(|case| case.name).collect())
     }
 
     #[test]
     fn cases_are_chosen_by_name() {
-        assert_eq!(names(&["cpu", "noop-1"]).unwrap(), ["noop-1", "cpu"]);
-        assert_eq!(names(&["million"]).unwrap(), ["million"]);
-        assert!(names(&["process"]).unwrap().is_empty());
-        let all = names(&[]).unwrap();
+        assert_eq!(chosen_of(&["cpu", "noop-1"]).unwrap(), ["noop-1", "cpu"]);
+        assert_eq!(chosen_of(&["million"]).unwrap(), ["million"]);
+        assert!(chosen_of(&["process"]).unwrap().is_empty());
+        let all = chosen_of(&[]).unwrap();
         assert!(all.contains(&"sleep") && !all.contains(&"million"));
-        let unknown = names(&["noop-1", "nap"]).unwrap_err().to_string();
-        assert!(unknown.starts_with("`nap` is not measured; what is: process, noop-1,"));
+        let more = chosen_of(&["all", "million"]).unwrap();
+        assert_eq!(more.len(), all.len() + 1);
+        let unknown = chosen_of(&["noop-1", "nap"]).unwrap_err().to_string();
+        assert!(unknown.starts_with("`nap` is not measured; what is: all, process, noop-1,"));
     }
 }
