@@ -3,11 +3,15 @@
 use podwork_protocol::worker::{self, Post};
 use podwork_protocol::{JobStatus, RawValue};
 use tokio::time::Instant;
+use tracing::trace;
 
 use super::super::job::{Id, Refusal};
 use super::super::timers::Timer;
 use super::super::workers::Stance;
 use super::Endpoint;
+
+/// Where a job's way is told: who measures listens to this alone, at the very moment.
+const JOB_EVENTS: &str = "podwork_platform::job";
 
 impl Endpoint {
     /// A worker has opened a take or stop poll.
@@ -93,6 +97,7 @@ impl Endpoint {
             job.worker = Some(Id::clone(&taker));
             job.tries += 1;
             handed_out.push(job.hand_out());
+            trace!(target: JOB_EVENTS, job_id = &*id, status = job.status.as_str(), "handed out");
             self.timers.set(Timer::Job(Id::clone(&id)), job.deadline());
             if let Some(worker) = self.workers.heard(worker_id, now) {
                 worker.stops.remove(&id);
@@ -168,6 +173,7 @@ impl Endpoint {
             job.error = error;
         }
         self.end(id, status, now);
+        trace!(target: JOB_EVENTS, job_id = &**id, status = status.as_str(), "result accepted");
         if post.stop_pod
             && let Some(worker) = self.workers.get_mut(worker_id)
         {

@@ -1,0 +1,105 @@
+//! Our worker, as a user builds it for an image: `podwork` without its default features.
+
+use std::time::{Duration, Instant};
+
+use podwork::{Context, ExitCode, Handler, Stream, Worker, handler, state, stream};
+use podwork_benches::work::{self, DONE, GENERATED, TOKEN, Work};
+use serde::{Deserialize, Serialize};
+
+#[derive(Deserialize)]
+struct Count {
+    count: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Data {
+    data: String,
+}
+
+#[handler]
+async fn noop() -> &'static str {
+    DONE
+}
+
+#[handler]
+async fn echo(input: Data) -> Data {
+    input
+}
+
+fn chunks(count: usize) -> impl Stream<Item = &'static str> {
+    stream! {
+        let began = Instant::now();
+        for _ in 0..count {
+            yield TOKEN;
+        }
+        println!("{GENERATED}{}", began.elapsed().as_micros());
+    }
+}
+
+#[handler]
+fn tokens(input: Count) -> impl Stream<Item = &'static str> {
+    chunks(input.count)
+}
+
+#[handler(join)]
+fn joined(input: Count) -> impl Stream<Item = &'static str> {
+    chunks(input.count)
+}
+
+#[handler(join)]
+fn paced(input: Count) -> impl Stream<Item = &'static str> {
+    stream! {
+        let mut milliseconds = tokio::time::interval(Duration::from_millis(1));
+        for made in 0..input.count {
+            if made % 5 == 0 {
+                milliseconds.tick().await;
+            }
+            yield TOKEN;
+        }
+    }
+}
+
+#[handler]
+async fn progress(input: Count, cx: Context) -> &'static str {
+    for update in 0..input.count {
+        cx.progress(update);
+        // As a handler that awaits something between its updates.
+        tokio::task::yield_now().await;
+    }
+    DONE
+}
+
+#[handler]
+async fn sleep(input: Count) -> &'static str {
+    tokio::time::sleep(Duration::from_millis(input.count as u64)).await;
+    DONE
+}
+
+#[handler]
+fn cpu(input: Count) -> u8 {
+    work::hash(input.count)
+}
+
+fn run<H: Handler>(concurrency: usize) -> ExitCode
+where
+    state::NoState: state::StateSource<H::State>,
+{
+    Worker::new::<H>().concurrency(concurrency).run()
+}
+
+fn main() -> ExitCode {
+    match work::assigned() {
+        Ok((Work::Noop, at_once)) => run::<noop>(at_once),
+        Ok((Work::Echo, at_once)) => run::<echo>(at_once),
+        Ok((Work::Stream, at_once)) => run::<tokens>(at_once),
+        Ok((Work::Join, at_once)) => run::<joined>(at_once),
+        Ok((Work::Paced, at_once)) => run::<paced>(at_once),
+        Ok((Work::Progress, at_once)) => run::<progress>(at_once),
+        Ok((Work::Sleep, at_once)) => run::<sleep>(at_once),
+        Ok((Work::Cpu, at_once)) => run::<cpu>(at_once),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! All that was measured.
+
+use std::collections::BTreeMap;
+
+use crate::Result;
+use crate::cases::{CASES, Case};
+use crate::machine::Machine;
+use crate::measure::{Idle, Run};
+use crate::programs::Contender;
+use crate::stats::{Spread, median};
+
+/// What was measured, by case and contender.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    pub(crate) machine: Machine,
+    pub(crate) rounds: usize,
+    pub(crate) shrink: usize,
+    runs: BTreeMap<(&'static str, Contender), Vec<Run>>,
+    starts: BTreeMap<Contender, Vec<f64>>,
+    idle: BTreeMap<Contender, Idle>,
+    /// The size of `hello`, bytes.
+    pub(crate) hello: Option<u64>,
+}
+
+impl Findings {
+    pub(crate) fn new(rounds: usize, shrink: usize) -> Result<Self> {
+        Ok(Self {
+            machine: Machine::this()?,
+            rounds,
+            shrink,
+            runs: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            hello: None,
+        })
+    }
+
+    pub(crate) fn add(&mut self, case: &Case, contender: Contender, run: Option<Run>) {
+        if let Some(run) = run {
+            self.runs
+                .entry((case.name, contender))
+                .or_default()
+                .push(run);
+        }
+    }
+
+    pub(crate) fn started(&mut self, contender: Contender, took: f64, idle: Option<Idle>) {
+        self.starts.entry(contender).or_default().push(took);
+        self.idle.extend(idle.map(|idle| (contender, idle)));
+    }
+
+    /// The cases that were measured.
+    pub(crate) fn cases(&self) -> impl Iterator<Item = &'static Case> {
+        let measured = |case: &&Case| self.runs.contains_key(&(case.name, Contender::Ours));
+        CASES.iter().filter(measured)
+    }
+
+    pub(crate) fn runs(&self, case: &'static str, contender: Contender) -> &[Run] {
+        self.runs.get(&(case, contender)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The median of one figure.
+    pub(crate) fn median(
+        &self,
+        case: &'static str,
+        contender: Contender,
+        figure: impl Fn(&Run) -> Option<f64>,
+    ) -> Option<f64> {
+        let figures: Vec<f64> = self
+            .runs(case, contender)
+            .iter()
+            .filter_map(figure)
+            .collect();
+        median(&figures)
+    }
+
+    pub(crate) fn per_second(&self, case: &'static str, contender: Contender) -> Option<f64> {
+        self.median(case, contender, |run| Some(run.per_second))
+    }
+
+    pub(crate) fn cpu(&self, case: &'static str, contender: Contender) -> Option<f64> {
+        self.median(case, contender, |run| Some(run.cpu))
+    }
+
+    pub(crate) fn peak(&self, case: &'static str, contender: Contender) -> Option<f64> {
+        self.median(case, contender, |run| Some(run.peak))
+    }
+
+    /// Medians of both numbers, in seconds.
+    pub(crate) fn spread(
+        &self,
+        case: &'static str,
+        contender: Contender,
+        spread: impl Fn(&Run) -> Option<Spread>,
+    ) -> Option<(f64, f64)> {
+        #[expect(clippy::cast_precision_loss, reason = "less than a year")]
+        let seconds = |nanos: i64| nanos as f64 / 1e9;
+        Some((
+            self.median(case, contender, |run| Some(seconds(spread(run)?.p50)))?,
+            self.median(case, contender, |run| Some(seconds(spread(run)?.p99)))?,
+        ))
+    }
+
+    /// From process start to first take, s.
+    pub(crate) fn start(&self, contender: Contender) -> Option<f64> {
+        median(self.starts.get(&contender)?)
+    }
+
+    pub(crate) fn idle(&self, contender: Contender) -> Option<Idle> {
+        self.idle.get(&contender).copied()
+    }
+}

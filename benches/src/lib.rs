@@ -1,0 +1,161 @@
+//! What podwork costs, measured: against bare HTTP (the floor) and against the official worker, in turn, on the same
+//! machine, for the same platform. `benches/README.md` tells how to run it and how to read it.
+
+pub mod book;
+mod cases;
+mod findings;
+mod machine;
+mod measure;
+mod number;
+mod platform;
+mod plot;
+mod process;
+mod programs;
+mod readme;
+pub mod stats;
+mod table;
+mod targets;
+pub mod wire;
+pub mod work;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use programs::{Contender, Programs};
+
+use cases::{CASES, Case};
+use findings::Findings;
+use platform::Platform;
+
+/// Any error, in words.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The name on the command line of what is measured of a process beside its work.
+const PROCESS: &str = "process";
+/// … and of all that need not be named.
+const ALL: &str = "all";
+
+/// What is to be measured, and how well.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Names of cases; if there are none, `all`: those that need not be named.
+    pub only: Vec<String>,
+    /// How often each contender has its turn at each case.
+    pub rounds: usize,
+    /// By how much less is to be done than at full size.
+    pub shrink: usize,
+    /// How long an idle worker is watched.
+    pub idle: Duration,
+    /// How often each contender is started only to be timed.
+    pub starts: usize,
+    /// Where tables and plots go.
+    pub out: PathBuf,
+    /// A Markdown file between whose marks the short table goes.
+    pub readme: Option<PathBuf>,
+}
+
+/// Measures, prints the tables, and writes them and the plots.
+///
+/// # Errors
+/// A name is unknown, or a contender fails.
+pub fn run(options: &Options, programs: &Programs) -> Result<()> {
+    let cases = chosen(&options.only)?;
+    let mut findings = Findings::new(options.rounds, options.shrink)?;
+    let mut platform = Platform::start(&programs.platform)?;
+    if names(&options.only, PROCESS) {
+        processes(options, programs, &mut platform, &mut findings)?;
+    }
+    for case in cases {
+        let rounds = if case.on_demand { 1 } else { options.rounds };
+        for round in 1..=rounds {
+            eprintln!("{}: {round} of {rounds}", case.name);
+            for contender in Contender::ALL {
+                let run =
+                    measure::measure(&mut platform, programs, case, contender, options.shrink)
+                        .map_err(|error| format!("{}, {contender}: {error}", case.name))?;
+                findings.add(case, contender, run);
+            }
+        }
+    }
+    drop(platform);
+    let report = table::report(&findings);
+    println!("{report}");
+    std::fs::create_dir_all(&options.out)?;
+    std::fs::write(options.out.join("results.md"), report)?;
+    plot::all(&findings, &options.out)?;
+    if let Some(path) = &options.readme {
+        readme::update(path, &table::headline(&findings))?;
+    }
+    eprintln!("Tables and plots are in {}.", options.out.display());
+    Ok(())
+}
+
+/// Whether these name that, or all.
+fn names(only: &[String], that: &str) -> bool {
+    only.is_empty() || only.iter().any(|name| name == ALL || name == that)
+}
+
+/// The cases of these names.
+fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
+    let known: Vec<&str> = [ALL, PROCESS]
+        .into_iter()
+        .chain(CASES.iter().map(|case| case.name))
+        .collect();
+    if let Some(unknown) = only.iter().find(|name| !known.contains(&name.as_str())) {
+        let known = known.join(", ");
+        return Err(format!("`{unknown}` is not measured; what is: {known}").into());
+    }
+    let wanted = |case: &&Case| {
+        if case.on_demand {
+            only.iter().any(|name| name == case.name)
+        } else {
+            names(only, case.name)
+        }
+    };
+    Ok(CASES.iter().filter(wanted).collect())
+}
+
+/// Starts each contender often, and watches it idle once.
+fn processes(
+    options: &Options,
+    programs: &Programs,
+    platform: &mut Platform,
+    findings: &mut Findings,
+) -> Result<()> {
+    for round in 1..=options.starts {
+        eprintln!("{PROCESS}: {round} of {}", options.starts);
+        for contender in Contender::ALL {
+            let idle = (round == options.starts).then_some(options.idle);
+            if let Some((took, idle)) = measure::start(platform, programs, contender, idle)
+                .map_err(|error| format!("{PROCESS}, {contender}: {error}"))?
+            {
+                findings.started(contender, took, idle);
+            }
+        }
+    }
+    findings.hello = Some(std::fs::metadata(&programs.hello)?.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen_of(only: &[&str]) -> Result<Vec<&'static str>> {
+        let only: Vec<String> = only.iter().map(|&name| name.to_owned()).collect();
+        Ok(chosen(&only)?.into_iter().map(|case| case.name).collect())
+    }
+
+    #[test]
+    fn cases_are_chosen_by_name() {
+        assert_eq!(chosen_of(&["cpu", "noop-1"]).unwrap(), ["noop-1", "cpu"]);
+        assert_eq!(chosen_of(&["million"]).unwrap(), ["million"]);
+        assert!(chosen_of(&["process"]).unwrap().is_empty());
+        let all = chosen_of(&[]).unwrap();
+        assert!(all.contains(&"sleep") && !all.contains(&"million"));
+        let more = chosen_of(&["all", "million"]).unwrap();
+        assert_eq!(more.len(), all.len() + 1);
+        let unknown = chosen_of(&["noop-1", "nap"]).unwrap_err().to_string();
+        assert!(unknown.starts_with("`nap` is not measured; what is: all, process, noop-1,"));
+    }
+}

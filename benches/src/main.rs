@@ -1,0 +1,60 @@
+//! The benchmark as a program.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use podwork_benches::{Options, Programs, Result, run};
+
+/// Measures podwork against bare HTTP and against the official worker.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Measure these alone, such as `noop-1,stream`; a wrong name lists all
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// How often each contender has its turn at each case
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+
+    /// A tenth of the work, for a first look
+    #[arg(long)]
+    quick: bool,
+
+    /// Leave the official worker out; no Python is needed then
+    #[arg(long)]
+    without_official: bool,
+
+    /// Where tables and plots go
+    #[arg(long, default_value = "benches/results")]
+    out: PathBuf,
+
+    /// Put the short table between the marks of this file too
+    #[arg(long)]
+    readme: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match bench(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: Args) -> Result<()> {
+    let programs = Programs::build(!args.without_official)?;
+    let options = Options {
+        only: args.only,
+        rounds: args.rounds.into(),
+        shrink: if args.quick { 10 } else { 1 },
+        idle: Duration::from_secs(if args.quick { 3 } else { 30 }),
+        starts: if args.quick { 3 } else { 20 },
+        out: args.out,
+        readme: args.readme,
+    };
+    run(&options, &programs)
+}

@@ -1,0 +1,193 @@
+//! One contender at one case, once.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::Result;
+use crate::cases::{Case, Unit};
+use crate::platform::Platform;
+use crate::process::Process;
+use crate::programs::{Contender, Programs};
+use crate::stats::Spread;
+use crate::wire::{Command, Load, Reply, Report};
+use crate::work::{GENERATED, Work};
+
+/// How often the worker's memory is looked at, and whether it still lives.
+const LOOK: Duration = Duration::from_millis(100);
+/// Longest that one run may take.
+const LONGEST: Duration = Duration::from_mins(15);
+
+/// What one run showed.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    /// Jobs, chunks or updates a second.
+    pub(crate) per_second: f64,
+    /// CPU seconds of the worker for 1,000 of them.
+    pub(crate) cpu: f64,
+    pub(crate) latency: Spread,
+    pub(crate) gap: Option<Spread>,
+    /// The worker's most memory, bytes.
+    pub(crate) peak: f64,
+    /// How much more than before the load that is, bytes.
+    pub(crate) rise: f64,
+    /// Its memory over time: seconds and bytes.
+    pub(crate) memory: Vec<(f64, f64)>,
+    /// How long a stream's generator took, s; ours tells.
+    pub(crate) generated: Option<f64>,
+}
+
+/// Runs it; `None` where the contender does not take part.
+pub(crate) fn measure(
+    platform: &mut Platform,
+    programs: &Programs,
+    case: &Case,
+    contender: Contender,
+    shrink: usize,
+) -> Result<Option<Run>> {
+    let Some(amount) = case.amount(contender, shrink) else {
+        return Ok(None);
+    };
+    let Some(command) = programs.command(contender, case.work, case.concurrency) else {
+        return Ok(None);
+    };
+    let env = platform.anew(case.latency)?;
+    platform.tell(&Command::Run(case.load(amount)))?;
+    platform.queued()?;
+    let mut worker = Process::start(command, &env)?;
+    let (mut cpu, mut resident) = (Duration::ZERO, 0);
+    let mut memory = Vec::new();
+    let report = watch(platform, &mut worker, |worker, warm, at| {
+        if warm {
+            (cpu, resident) = (worker.cpu()?, worker.memory()?.now);
+        }
+        memory.push((at.as_secs_f64(), float(worker.memory()?.now)));
+        Ok(())
+    })?;
+    let cpu = worker.cpu()?.saturating_sub(cpu);
+    let peak = worker.memory()?.peak;
+    let units = case.units(amount);
+    let nanos = match case.unit {
+        Unit::Jobs => report.took,
+        Unit::Chunks | Unit::Updates => report.latency.p50 * i64::try_from(amount.jobs)?,
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "less than a year, and than a jobs' million"
+    )]
+    let (units, seconds) = (units as f64, nanos as f64 / 1e9);
+    Ok(Some(Run {
+        per_second: units / seconds,
+        cpu: cpu.as_secs_f64() / units * 1e3,
+        latency: report.latency,
+        gap: report.gap,
+        peak: float(peak),
+        rise: float(peak.saturating_sub(resident)),
+        memory,
+        generated: generated(&worker.said()?),
+    }))
+}
+
+/// Waits until all jobs have ended, and looks at the worker now and then, and once the warm-up is over.
+fn watch(
+    platform: &mut Platform,
+    worker: &mut Process,
+    mut look: impl FnMut(&Process, bool, Duration) -> Result<()>,
+) -> Result<Report> {
+    let began = Instant::now();
+    loop {
+        let reply = platform.reply(LOOK).map_err(|error| match worker.said() {
+            Ok(said) if !said.is_empty() => format!("{error}; the worker says:\n{said}").into(),
+            _ => error,
+        })?;
+        worker.lives()?;
+        match reply {
+            Some(Reply::Done(report)) => return Ok(report),
+            Some(Reply::Warm) => look(worker, true, began.elapsed())?,
+            None => look(worker, false, began.elapsed())?,
+            Some(other) => return Err(format!("the platform says {other:?}").into()),
+        }
+        if began.elapsed() > LONGEST {
+            return Err(format!(
+                "not within {LONGEST:?}; the worker says:\n{}",
+                worker.said()?
+            )
+            .into());
+        }
+    }
+}
+
+/// What the last generator said.
+fn generated(said: &str) -> Option<f64> {
+    let line = said
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix(GENERATED))?;
+    Some(line.parse::<f64>().ok()? / 1e6)
+}
+
+/// What a worker is while it has nothing to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    /// Bytes.
+    pub(crate) memory: f64,
+    /// The share of a core.
+    pub(crate) cpu: f64,
+}
+
+/// From the start of the process to its first job's hand-out, s; and, where a time is given, what it is when idle for so
+/// long after that job.
+pub(crate) fn start(
+    platform: &mut Platform,
+    programs: &Programs,
+    contender: Contender,
+    idle: Option<Duration>,
+) -> Result<Option<(f64, Option<Idle>)>> {
+    let Some(command) = programs.command(contender, Work::Noop, 1) else {
+        return Ok(None);
+    };
+    let env = platform.anew(0)?;
+    platform.tell(&Command::Run(one_job()))?;
+    platform.queued()?;
+    let mut worker = Process::start(command, &env)?;
+    let report = watch(platform, &mut worker, |_, _, _| Ok(()))?;
+    let started = worker.started.duration_since(SystemTime::UNIX_EPOCH)?;
+    #[expect(clippy::cast_precision_loss, reason = "less than a year")]
+    let took = (report.first_hand_out - i64::try_from(started.as_nanos())?) as f64 / 1e9;
+    let idle = idle.map(|time| -> Result<Idle> {
+        let (cpu, began) = (worker.cpu()?, Instant::now());
+        std::thread::sleep(time);
+        let cpu = worker.cpu()?.saturating_sub(cpu);
+        Ok(Idle {
+            memory: float(worker.memory()?.now),
+            cpu: cpu.as_secs_f64() / began.elapsed().as_secs_f64(),
+        })
+    });
+    Ok(Some((took, idle.transpose()?)))
+}
+
+fn one_job() -> Load {
+    Load {
+        warm_up: 0,
+        warm_input: serde_json::Value::Null,
+        jobs: 1,
+        input: serde_json::json!({}),
+        expect: crate::wire::Expect::Output(crate::work::DONE.into()),
+        concurrency: 1,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "less than a petabyte")]
+fn float(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_generator_counts() {
+        let said = format!("x\n{GENERATED}7\n{GENERATED}1500\nend\n");
+        assert_eq!(generated(&said), Some(0.0015));
+        assert_eq!(generated("x\n"), None);
+    }
+}

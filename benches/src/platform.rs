@@ -1,0 +1,94 @@
+//! The platform's process, as the benchmark drives it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command as Program, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::Result;
+use crate::wire::{Command, Reply};
+
+/// How long an answer may take that waits for nothing.
+const ANSWER: Duration = Duration::from_mins(1);
+
+/// A platform that runs; it is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    child: Child,
+    input: ChildStdin,
+    replies: Receiver<String>,
+}
+
+impl Platform {
+    pub(crate) fn start(program: &Path) -> Result<Self> {
+        let mut child = Program::new(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        let input = child.stdin.take().ok_or("no standard input")?;
+        let output = child.stdout.take().ok_or("no standard output")?;
+        let (sender, replies) = channel();
+        // Ends with the platform.
+        thread::spawn(move || {
+            for line in BufReader::new(output)
+                .lines()
+                .map_while(std::io::Result::ok)
+            {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            input,
+            replies,
+        })
+    }
+
+    pub(crate) fn tell(&mut self, command: &Command) -> Result<()> {
+        let mut line = serde_json::to_vec(command)?;
+        line.push(b'\n');
+        Ok(self.input.write_all(&line)?)
+    }
+
+    /// Begins anew, with so many milliseconds of latency; the variables by which a worker finds it.
+    pub(crate) fn anew(&mut self, latency: u64) -> Result<Vec<(String, String)>> {
+        self.tell(&Command::Start { latency })?;
+        match self.reply(ANSWER)? {
+            Some(Reply::Started { env }) => Ok(env),
+            other => Err(format!("the platform did not start: {other:?}").into()),
+        }
+    }
+
+    /// Waits until the jobs it was told of are queued.
+    pub(crate) fn queued(&mut self) -> Result<()> {
+        match self.reply(ANSWER)? {
+            Some(Reply::Queued) => Ok(()),
+            other => Err(format!("the jobs were not queued: {other:?}").into()),
+        }
+    }
+
+    /// What it says next; `None` when it has said nothing for so long.
+    pub(crate) fn reply(&mut self, patience: Duration) -> Result<Option<Reply>> {
+        match self.replies.recv_timeout(patience) {
+            Ok(line) => match serde_json::from_str(&line)? {
+                Reply::Failed(why) => Err(why.into()),
+                reply => Ok(Some(reply)),
+            },
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err("the platform has ended".into()),
+        }
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,124 @@
+//! A process that is measured.
+
+use std::fs::OpenOptions;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use tempfile::NamedTempFile;
+
+use crate::Result;
+
+/// A worker that runs; it is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// What it says, on both of its outputs.
+    log: NamedTempFile,
+    /// Just before it was started.
+    pub(crate) started: SystemTime,
+}
+
+/// The memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// What is resident now.
+    pub(crate) now: u64,
+    /// The most that ever was.
+    pub(crate) peak: u64,
+}
+
+impl Process {
+    /// Starts it, with nothing of a platform in its environment but what is given.
+    pub(crate) fn start(mut command: Command, env: &[(String, String)]) -> Result<Self> {
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNPOD_")) {
+            command.env_remove(name);
+        }
+        let log = NamedTempFile::new()?;
+        let output = OpenOptions::new().append(true).open(log.path())?;
+        command
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let started = SystemTime::now();
+        let child = command
+            .spawn()
+            .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+        Ok(Self {
+            child,
+            log,
+            started,
+        })
+    }
+
+    /// An error if it has ended, with its last words.
+    pub(crate) fn lives(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => {
+                Err(format!("the worker has ended ({status}):\n{}", self.said()?).into())
+            }
+        }
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(self.log.path())?).into_owned())
+    }
+
+    /// The time that its threads, and those that have ended, had a core.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu(self.child.id())
+    }
+
+    /// Its memory.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        memory_of(&status).ok_or_else(|| format!("{path} does not tell the memory").into())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn cpu(id: u32) -> Result<Duration> {
+    // Counts in nanoseconds, where /proc/<id>/stat counts in hundredths of a second.
+    let id = nix::unistd::Pid::from_raw(id.try_into()?);
+    Ok(nix::time::clock_getcpuclockid(id)?.now()?.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu(_: u32) -> Result<Duration> {
+    Err("the CPU time of another process is only read on Linux: run the benchmark there".into())
+}
+
+fn memory_of(status: &str) -> Option<Memory> {
+    let bytes = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib * 1024)
+    };
+    Some(Memory {
+        now: bytes("VmRSS:")?,
+        peak: bytes("VmHWM:")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_what_the_system_tells() {
+        let memory = memory_of("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t     512 kB\n").unwrap();
+        assert_eq!((memory.now, memory.peak), (512 * 1024, 2048 * 1024));
+        assert!(memory_of("Name:\tx\n").is_none());
+    }
+}

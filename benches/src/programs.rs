@@ -1,0 +1,144 @@
+//! The programs that take part.
+
+use std::env::current_exe;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Result;
+use crate::work::{CONCURRENCY, WORK, Work};
+
+/// The official worker's version.
+pub(crate) const OFFICIAL: &str = "runpod==1.12.0";
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Contender {
+    /// A worker on podwork.
+    Ours,
+    /// Bare HTTP.
+    Floor,
+    /// The official Python worker.
+    Official,
+}
+
+impl Contender {
+    /// All, in the order of the tables.
+    pub const ALL: [Self; 3] = [Self::Ours, Self::Floor, Self::Official];
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ours => "podwork",
+            Self::Floor => "floor",
+            Self::Official => "official",
+        })
+    }
+}
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// `bench-platform`.
+    pub platform: PathBuf,
+    /// `bench-worker`.
+    pub worker: PathBuf,
+    /// `bench-floor`.
+    pub floor: PathBuf,
+    /// `bench-hello`.
+    pub hello: PathBuf,
+    /// The Python with the official worker, unless that does not take part.
+    pub python: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Builds them beside the present program, in the release profile.
+    ///
+    /// # Errors
+    /// The build, or the installation of the official worker, fails.
+    pub fn build(official: bool) -> Result<Self> {
+        let this = current_exe()?;
+        let target = this.parent().and_then(Path::parent);
+        let target = target.ok_or("this program is in no target folder")?;
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build
+            .args(["build", "--release", "--package", env!("CARGO_PKG_NAME")])
+            .args(["--bin", "bench-*"])
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(target);
+        // What `cargo run` tells of this package would have build scripts run again.
+        for (name, _) in std::env::vars() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+                .iter()
+                .any(|of| name.starts_with(of))
+            {
+                build.env_remove(name);
+            }
+        }
+        run(build)?;
+        let program = |name| target.join("release").join(name);
+        Ok(Self {
+            platform: program("bench-platform"),
+            worker: program("bench-worker"),
+            floor: program("bench-floor"),
+            hello: program("bench-hello"),
+            python: official.then(|| install(target)).transpose()?,
+        })
+    }
+
+    /// How a contender is started; `None` where it does not take part.
+    pub(crate) fn command(
+        &self,
+        contender: Contender,
+        work: Work,
+        concurrency: usize,
+    ) -> Option<Command> {
+        let mut command = match contender {
+            Contender::Ours => Command::new(&self.worker),
+            Contender::Floor => Command::new(&self.floor),
+            Contender::Official => {
+                let mut command = Command::new(self.python.as_ref()?);
+                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/official.py"));
+                command
+            }
+        };
+        command
+            .env(WORK, work.to_string())
+            .env(CONCURRENCY, concurrency.to_string());
+        Some(command)
+    }
+}
+
+/// Installs the official worker, if it is not there yet; its Python.
+fn install(target: &Path) -> Result<PathBuf> {
+    let venv = target.join("bench-venv");
+    let python = venv.join("bin/python");
+    let installed = venv.join(OFFICIAL);
+    if !installed.exists() {
+        let mut create = Command::new("python3");
+        create.args(["-m", "venv"]).arg(&venv);
+        run(create).map_err(|error| {
+            format!("{error}\nThe official worker needs Python 3 with venv; --without-official leaves it out.")
+        })?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", OFFICIAL])
+            .arg("--disable-pip-version-check");
+        run(pip)?;
+        std::fs::write(installed, "")?;
+    }
+    Ok(python)
+}
+
+fn run(mut command: Command) -> Result<()> {
+    let status = command
+        .status()
+        .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?} failed ({status})").into())
+}

@@ -1,0 +1,184 @@
+//! The tables, in Markdown.
+
+use std::fmt::Write as _;
+
+use crate::findings::Findings;
+use crate::measure::Run;
+use crate::number::{megabytes, number, time};
+use crate::programs::Contender::{self, Floor, Official, Ours};
+use crate::stats::Spread;
+use crate::targets::targets;
+
+/// All of them.
+pub(crate) fn report(findings: &Findings) -> String {
+    let mut text = format!("# Results\n\n{}.\n", how(findings));
+    section(&mut text, "Throughput", &throughput(findings));
+    section(
+        &mut text,
+        "CPU seconds of the worker for 1,000 of them",
+        &cpu(findings),
+    );
+    section(
+        &mut text,
+        "From hand-out to accepted result, p50 / p99",
+        &spreads(findings, |run| Some(run.latency)),
+    );
+    section(
+        &mut text,
+        "From a result to the next hand-out, p50 / p99",
+        &spreads(findings, |run| run.gap),
+    );
+    section(&mut text, "Peak memory", &memory(findings));
+    section(&mut text, "The process", &process(findings));
+    let mut rows = Table::new(&["target", "measured", ""]);
+    for target in targets(findings) {
+        rows.row([
+            target.text.to_owned(),
+            target.measured,
+            target.verdict.to_owned(),
+        ]);
+    }
+    section(&mut text, "Targets", &rows.0);
+    text
+}
+
+/// What a reader wants first.
+pub(crate) fn headline(findings: &Findings) -> String {
+    format!("{}.\n\n{}", how(findings), throughput(findings))
+}
+
+fn how(findings: &Findings) -> String {
+    let Findings {
+        machine,
+        rounds,
+        shrink,
+        ..
+    } = findings;
+    let size = match shrink {
+        1 => String::new(),
+        shrink => format!(", each with 1/{shrink} of the work"),
+    };
+    format!("{machine}. Medians of {rounds} interleaved rounds{size}")
+}
+
+fn section(text: &mut String, title: &str, table: &str) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\n## {title}\n\n{table}");
+}
+
+struct Table(String);
+
+impl Table {
+    fn new(heads: &[&str]) -> Self {
+        let rule = heads.iter().enumerate();
+        let rule: Vec<&str> = rule
+            .map(|(place, _)| if place == 0 { "---" } else { "---:" })
+            .collect();
+        Self(format!("| {} |\n|{}|\n", heads.join(" | "), rule.join("|")))
+    }
+
+    fn row<const N: usize>(&mut self, cells: [String; N]) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "| {} |", cells.join(" | "));
+    }
+}
+
+const NOTHING: &str = "–";
+
+fn cell(value: Option<f64>, say: impl Fn(f64) -> String) -> String {
+    value.map_or(NOTHING.to_owned(), say)
+}
+
+fn ratio(one: Option<f64>, other: Option<f64>) -> String {
+    let ratio = one.zip(other).map(|(one, other)| one / other);
+    cell(ratio, |ratio| format!("{}×", number(ratio)))
+}
+
+fn throughput(findings: &Findings) -> String {
+    let heads = [
+        "work",
+        "a second",
+        "podwork",
+        "floor",
+        "official",
+        "podwork/floor",
+        "podwork/official",
+        "CPU, podwork/floor",
+    ];
+    let mut table = Table::new(&heads);
+    for case in findings.cases() {
+        let of = |contender| findings.per_second(case.name, contender);
+        let cpu = |contender| findings.cpu(case.name, contender);
+        table.row([
+            case.title.to_owned(),
+            case.unit.name().to_owned(),
+            cell(of(Ours), number),
+            cell(of(Floor), number),
+            cell(of(Official), number),
+            ratio(of(Ours), of(Floor)),
+            ratio(of(Ours), of(Official)),
+            ratio(cpu(Ours), cpu(Floor)),
+        ]);
+    }
+    table.0
+}
+
+/// A row for each case, a column for each contender.
+fn by_case(findings: &Findings, say: impl Fn(&'static str, Contender) -> String) -> String {
+    let mut table = Table::new(&["work", "podwork", "floor", "official"]);
+    for case in findings.cases() {
+        let [ours, floor, official] = Contender::ALL.map(|contender| say(case.name, contender));
+        table.row([case.title.to_owned(), ours, floor, official]);
+    }
+    table.0
+}
+
+fn cpu(findings: &Findings) -> String {
+    by_case(findings, |case, contender| {
+        cell(findings.cpu(case, contender), number)
+    })
+}
+
+fn spreads(findings: &Findings, spread: impl Fn(&Run) -> Option<Spread>) -> String {
+    by_case(findings, |case, contender| {
+        let spread = findings.spread(case, contender, &spread);
+        spread.map_or(NOTHING.to_owned(), |(p50, p99)| {
+            format!("{} / {}", time(p50), time(p99))
+        })
+    })
+}
+
+fn memory(findings: &Findings) -> String {
+    by_case(findings, |case, contender| {
+        cell(findings.peak(case, contender), megabytes)
+    })
+}
+
+fn process(findings: &Findings) -> String {
+    let mut table = Table::new(&["", "podwork", "floor", "official"]);
+    let mut row = |name: &str, say: &dyn Fn(Contender) -> String| {
+        let [ours, floor, official] = Contender::ALL.map(say);
+        table.row([name.to_owned(), ours, floor, official]);
+    };
+    row("from process start to first take", &|contender| {
+        cell(findings.start(contender), time)
+    });
+    row("memory when idle", &|contender| {
+        cell(findings.idle(contender).map(|idle| idle.memory), megabytes)
+    });
+    row("CPU when idle, % of a core", &|contender| {
+        cell(
+            findings.idle(contender).map(|idle| idle.cpu * 100.0),
+            number,
+        )
+    });
+    row(
+        "binary of `hello`, stripped",
+        &|contender| match (contender, findings.hello) {
+            #[expect(clippy::cast_precision_loss, reason = "a program is not that large")]
+            (Ours, Some(bytes)) => megabytes(bytes as f64),
+            _ => NOTHING.to_owned(),
+        },
+    );
+    table.0
+}

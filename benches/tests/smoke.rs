@@ -1,0 +1,71 @@
+//! The harness itself, on a small case.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use podwork_benches::{Options, Programs, run};
+
+fn programs() -> Programs {
+    Programs {
+        platform: env!("CARGO_BIN_EXE_bench-platform").into(),
+        worker: env!("CARGO_BIN_EXE_bench-worker").into(),
+        floor: env!("CARGO_BIN_EXE_bench-floor").into(),
+        hello: env!("CARGO_BIN_EXE_bench-hello").into(),
+        python: None,
+    }
+}
+
+fn options(only: &[&str], out: PathBuf) -> Options {
+    Options {
+        only: only.iter().map(|&name| name.to_owned()).collect(),
+        rounds: 1,
+        shrink: 50,
+        idle: Duration::from_millis(200),
+        starts: 1,
+        out,
+        readme: None,
+    }
+}
+
+#[test]
+fn two_contenders_run_and_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(
+        &["process", "noop-1", "stream", "cpu"],
+        folder.path().into(),
+    );
+    run(&options, &programs()).unwrap();
+
+    let report = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
+    let row = |of: &str| report.lines().find(|line| line.contains(of)).unwrap();
+    for case in ["no-op jobs, 1 at once", "stream of 10,000", "2 at once"] {
+        let cells: Vec<&str> = row(case).split('|').map(str::trim).collect();
+        let number = |place: usize| cells[place].replace(',', "").parse::<f64>().unwrap();
+        assert!(number(3) > 0.0 && number(4) > 0.0, "{case}: {cells:?}");
+        assert_eq!((cells[5], cells[7]), ("–", "–"), "{case}: {cells:?}");
+    }
+    assert!(
+        !row("no-op jobs/s at 1, 10").contains("met"),
+        "10 and 100 were not measured"
+    );
+    assert!(!row("CPU when idle: below").contains("not measured"));
+    for plot in ["throughput.svg", "cpu.svg", "memory.svg"] {
+        let plot = std::fs::read_to_string(folder.path().join(plot)).unwrap();
+        assert!(plot.contains("no-op jobs, 1 at once") && plot.contains("<rect"));
+    }
+}
+
+#[test]
+fn a_contender_that_fails_is_told_with_its_last_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Programs {
+        worker: "/bin/false".into(),
+        ..programs()
+    };
+    let failed = run(&options(&["noop-1"], folder.path().into()), &programs);
+    let said = failed.unwrap_err().to_string();
+    assert!(
+        said.starts_with("noop-1, podwork: the worker has ended"),
+        "{said}"
+    );
+}
