@@ -4,6 +4,7 @@
 pub mod book;
 mod cases;
 mod findings;
+pub mod load;
 mod machine;
 mod measure;
 mod number;

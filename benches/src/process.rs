@@ -73,10 +73,15 @@ impl Process {
 
     /// Its memory.
     pub(crate) fn memory(&self) -> Result<Memory> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        memory_of(&status).ok_or_else(|| format!("{path} does not tell the memory").into())
+        memory(self.child.id())
     }
+}
+
+/// The memory of the process of this id.
+pub(crate) fn memory(id: u32) -> Result<Memory> {
+    let path = format!("/proc/{id}/status");
+    let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    memory_of(&status).ok_or_else(|| format!("{path} does not tell the memory").into())
 }
 
 impl Drop for Process {
