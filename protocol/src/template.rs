@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// What RFC 3986 calls unreserved stays as it is; all else is percent-encoded.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -14,6 +14,19 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
+
+/// What cannot stand in a URL at all. A template may hold it, such as a GPU's name with its spaces.
+const UNFIT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// Percent-encodes a text so that it can stand anywhere in a path or a query.
 #[must_use]
@@ -36,6 +49,7 @@ impl UrlTemplate {
     /// Fills the worker id into a job-done, job-stream or ping template (`$RUNPOD_POD_ID`).
     #[must_use]
     pub fn of_worker(template: &str, worker_id: &str) -> Self {
+        let template = utf8_percent_encode(template.trim(), UNFIT).to_string();
         Self(template.replace(WORKER, &encode(worker_id)))
     }
 
@@ -102,6 +116,12 @@ impl Url {
     }
 }
 
+impl From<Url> for String {
+    fn from(url: Url) -> Self {
+        url.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +152,15 @@ mod tests {
         assert_eq!(
             done.job("j/1").with("isStream", "false").as_str(),
             "https://api/v2/e/job-done/w1/j%2F1?gpu=x&isStream=false"
+        );
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_url_is_encoded() {
+        let take = UrlTemplate::of_take("http://h/job-take/$ID?gpu=NVIDIA GeForce%20RTX é|\n", "w");
+        assert_eq!(
+            take.url().as_str(),
+            "http://h/job-take/w?gpu=NVIDIA%20GeForce%20RTX%20%C3%A9%7C"
         );
     }
 

@@ -4,35 +4,36 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
+};
+use hyper::{Method, StatusCode};
 use podwork_protocol::limits;
 use podwork_protocol::template::Url;
-use podwork_protocol::worker::{
-    IDEMPOTENCY_KEY_HEADER, POST_CONTENT_TYPE, REQUEST_ID_HEADER, StopSignals, TakenJobs,
-};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, Response, StatusCode};
+use podwork_protocol::worker::{POST_CONTENT_TYPE, StopSignals, TakenJobs};
 
 use crate::config::Remote;
 use crate::error::Error;
+use crate::http::{Answer, Call, Http};
 
 /// Longest wait for a take's or stop's answer: longer than any platform holds a poll open, so that it is never our
 /// side that ends a poll which is about to bring a job.
 const POLL_TIMEOUT: Duration = Duration::from_mins(2);
 const POST_TIMEOUT: Duration = Duration::from_mins(1);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Room for what surrounds a job's input in a take's answer, in bytes.
 const ENVELOPE: usize = 64 * 1024;
-/// Most that is set aside for a body before it comes, in bytes.
-const MAX_PREALLOCATED: usize = limits::RUNSYNC_PAYLOAD + ENVELOPE;
-/// Most that is read of an answer that only explains a refusal, in bytes.
-const MAX_EXPLANATION: usize = 1024;
+/// Most that is read of an answer to a post, in bytes: it says nothing.
+const MAX_ACKNOWLEDGEMENT: usize = 64 * 1024;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Most characters of what the platform is told of a failing check.
 const MAX_REASON: usize = 256;
 
-/// The HTTP client of one worker.
+/// The calls of one worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
-    http: Client,
+    http: Http,
     remote: Remote,
 }
 
@@ -83,24 +84,16 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    fn unreachable(error: &reqwest::Error) -> Self {
-        let mut why = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(deeper) = cause {
-            why = format!("{why}: {deeper}");
-            cause = deeper.source();
-        }
+    /// There was no answer.
+    fn unanswered(why: String) -> Self {
         Self::Passing { why, after: None }
     }
 
     /// Reads a status other than success.
-    async fn of(response: Response) -> Self {
-        let status = response.status();
-        let after = retry_after(response.headers());
-        let explanation = read_body(response, MAX_EXPLANATION)
-            .await
-            .unwrap_or_default();
-        let explanation = String::from_utf8_lossy(&explanation).trim().to_owned();
+    fn of(answer: &Answer) -> Self {
+        let status = answer.status;
+        let after = retry_after(&answer.headers);
+        let explanation = String::from_utf8_lossy(&answer.body).trim().to_owned();
         let why = if explanation.is_empty() {
             status.to_string()
         } else {
@@ -124,24 +117,13 @@ fn is_passing(status: StatusCode) -> bool {
 
 impl Api {
     pub(crate) fn new(remote: Remote) -> Result<Self, Error> {
-        // An error means that the program has chosen a provider itself.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(USER_AGENT, remote.user_agent.clone());
         if let Some(authorization) = &remote.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let mut builder = Client::builder()
-            .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::limited(3))
-            // As the official worker: the platform is reached directly.
-            .no_proxy();
-        if !remote.uses_tls() {
-            // Certificates need not be there, nor be loaded, for plain HTTP.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(Error::HttpClient)?;
+        let http = Http::new(headers, remote.uses_tls())?;
         Ok(Self { http, remote })
     }
 
@@ -160,20 +142,18 @@ impl Api {
             self.remote.take.url()
         };
         let url = url.with("job_in_progress", if holds_jobs { "1" } else { "0" });
-        let response = self.get(&url).timeout(POLL_TIMEOUT).send().await;
-        let response = response.map_err(|error| Trouble::unreachable(&error))?;
-        match response.status() {
+        let limit = wanted.saturating_mul(limits::RUNSYNC_PAYLOAD + ENVELOPE);
+        let answer = self.poll(url, limit).await?;
+        match answer.status {
             // 400 is what a platform with FlashBoot answers to a worker it has put to sleep.
             StatusCode::NO_CONTENT | StatusCode::BAD_REQUEST => return Ok(Taken::Nothing),
             StatusCode::OK => {}
-            _ => return Err(Trouble::of(response).await),
+            _ => return Err(Trouble::of(&answer)),
         }
-        let limit = wanted.saturating_mul(limits::RUNSYNC_PAYLOAD + ENVELOPE);
-        let body = read_body(response, limit).await?;
-        if body.is_empty() {
+        if answer.body.is_empty() {
             return Ok(Taken::Nothing);
         }
-        TakenJobs::parse(&body)
+        TakenJobs::parse(&answer.body)
             .map(Taken::Jobs)
             .map_err(|error| Trouble::Passing {
                 why: format!("the answer is no job: {error}"),
@@ -183,15 +163,13 @@ impl Api {
 
     /// Asks which jobs to stop; the platform may hold the call open until there is one.
     pub(crate) async fn stop_signals(&self, url: &Url) -> Result<StopSignals, Trouble> {
-        let response = self.get(url).timeout(POLL_TIMEOUT).send().await;
-        let response = response.map_err(|error| Trouble::unreachable(&error))?;
-        match response.status() {
+        let answer = self.poll(url.clone(), limits::CHUNK).await?;
+        match answer.status {
             StatusCode::NO_CONTENT => return Ok(StopSignals::default()),
             StatusCode::OK => {}
-            _ => return Err(Trouble::of(response).await),
+            _ => return Err(Trouble::of(&answer)),
         }
-        let body = read_body(response, limits::CHUNK).await?;
-        serde_json::from_slice(&body).map_err(|error| Trouble::Passing {
+        serde_json::from_slice(&answer.body).map_err(|error| Trouble::Passing {
             why: format!("the answer is no list of jobs to stop: {error}"),
             after: None,
         })
@@ -205,27 +183,27 @@ impl Api {
         key: Option<&str>,
         body: Bytes,
     ) -> Result<(), Trouble> {
-        let url = url.with("isStream", if streams { "true" } else { "false" });
-        let mut request = self
-            .http
-            .post(url.as_str())
-            .header(REQUEST_ID_HEADER, job_id)
-            .header(CONTENT_TYPE, POST_CONTENT_TYPE)
-            .timeout(POST_TIMEOUT);
+        let mut headers = HeaderMap::with_capacity(3);
+        // An id that cannot stand in a header is said in the URL all the same.
+        let mut put = |name, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        put(REQUEST_ID, job_id);
         if let Some(key) = key {
-            request = request.header(IDEMPOTENCY_KEY_HEADER, key);
+            put(IDEMPOTENCY_KEY, key);
         }
-        let response = request
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| Trouble::unreachable(&error))?;
-        if response.status().is_success() {
-            // Read to its end, so that the connection serves the next call.
-            let _ = read_body(response, MAX_EXPLANATION).await;
-            return Ok(());
-        }
-        Err(Trouble::of(response).await)
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(POST_CONTENT_TYPE));
+        let call = Call {
+            method: Method::POST,
+            url: url.with("isStream", if streams { "true" } else { "false" }),
+            headers,
+            body,
+            timeout: POST_TIMEOUT,
+            limit: MAX_ACKNOWLEDGEMENT,
+        };
+        success(&self.http.call(call).await.map_err(Trouble::unanswered)?)
     }
 
     /// Sends a heartbeat with the ids of the jobs held, and what is wrong with the worker, if anything is.
@@ -250,22 +228,40 @@ impl Api {
                 .with("reason", &reason);
         }
         let url = url.with("runpod_version", crate::VERSION);
-        let ping = self.http.get(url.as_str()).timeout(timeout);
-        let response = ping
-            .send()
-            .await
-            .map_err(|error| Trouble::unreachable(&error))?;
-        if !response.status().is_success() {
-            return Err(Trouble::of(response).await);
-        }
-        let _ = read_body(response, MAX_EXPLANATION).await;
-        Ok(())
+        let none = HeaderMap::new();
+        success(&self.get(url, none, timeout, MAX_ACKNOWLEDGEMENT).await?)
     }
 
-    fn get(&self, url: &Url) -> reqwest::RequestBuilder {
-        self.http
-            .get(url.as_str())
-            .header(CONTENT_TYPE, "application/json")
+    async fn poll(&self, url: Url, limit: usize) -> Result<Answer, Trouble> {
+        let json = HeaderValue::from_static("application/json");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+        self.get(url, headers, POLL_TIMEOUT, limit).await
+    }
+
+    async fn get(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Answer, Trouble> {
+        let call = Call {
+            method: Method::GET,
+            url,
+            headers,
+            body: Bytes::new(),
+            timeout,
+            limit,
+        };
+        self.http.call(call).await.map_err(Trouble::unanswered)
+    }
+}
+
+fn success(answer: &Answer) -> Result<(), Trouble> {
+    if answer.status.is_success() {
+        Ok(())
+    } else {
+        Err(Trouble::of(answer))
     }
 }
 
@@ -297,27 +293,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-/// Reads a body of at most `limit` bytes.
-async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, Trouble> {
-    // What is announced is only believed so far: it may be anything.
-    let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
-    let mut body = Vec::with_capacity(announced.min(limit).min(MAX_PREALLOCATED));
-    while let Some(part) = response
-        .chunk()
-        .await
-        .map_err(|error| Trouble::unreachable(&error))?
-    {
-        if body.len() + part.len() > limit {
-            return Err(Trouble::Passing {
-                why: format!("the answer is over {limit} bytes"),
-                after: None,
-            });
-        }
-        body.extend_from_slice(&part);
-    }
-    Ok(body)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper::header::HeaderValue;
 use podwork_protocol::template::UrlTemplate;
 use podwork_protocol::{env, limits};
-use reqwest::Url;
-use reqwest::header::HeaderValue;
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -223,11 +223,16 @@ impl Remote {
 }
 
 fn check_url(template: &UrlTemplate) -> Result<(), String> {
-    let url = Url::parse(template.url().as_str()).map_err(|error| error.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("`{}` is not http or https", url.scheme()));
+    let url: Uri = template
+        .url()
+        .as_str()
+        .parse()
+        .map_err(|error: hyper::http::uri::InvalidUri| error.to_string())?;
+    match url.scheme_str() {
+        Some("http" | "https") => Ok(()),
+        Some(other) => Err(format!("`{other}` is not http or https")),
+        None => Err("there is no http:// or https:// before it".to_owned()),
     }
-    Ok(())
 }
 
 fn ping_interval(value: Option<String>) -> Result<Duration, Error> {
@@ -404,7 +409,7 @@ mod tests {
         );
         assert!(complaint(&[(env::POST_STREAM, "")]).contains("this handler streams"));
         assert!(complaint(&[(env::GET_JOB, "job-take")]).starts_with(
-            "RUNPOD_WEBHOOK_GET_JOB is `job-take`: relative URL without a base; set it to a URL"
+            "RUNPOD_WEBHOOK_GET_JOB is `job-take`: there is no http:// or https:// before it; set it to a URL"
         ));
         assert!(complaint(&[(env::PING, "ftp://h/ping")]).contains("`ftp` is not http or https"));
         assert!(complaint(&[(env::PING_INTERVAL, "10s")]).contains("is `10s`: no whole number"));

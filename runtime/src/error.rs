@@ -97,7 +97,7 @@ pub enum Error {
 
     /// The HTTP client could not be made.
     #[error("the HTTP client cannot be set up: {0}; does the image hold CA certificates?")]
-    HttpClient(#[source] reqwest::Error),
+    HttpClient(#[source] std::io::Error),
 
     /// The local platform could not start.
     #[cfg(feature = "local")]

@@ -78,6 +78,7 @@ mod deliver;
 mod error;
 mod failure;
 mod handler;
+mod http;
 mod in_flight;
 mod job;
 mod join;

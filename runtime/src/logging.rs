@@ -21,7 +21,7 @@ pub(crate) const JOB_SPAN: &str = "job";
 const MAX_MESSAGE: usize = 4096;
 
 /// The libraries below talk much of what matters only to them.
-const QUIET: [&str; 5] = ["hyper", "hyper_util", "reqwest", "rustls", "h2"];
+const QUIET: [&str; 3] = ["hyper", "hyper_util", "rustls"];
 
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("NOTSET", LevelFilter::OFF),

@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use hyper::StatusCode;
 use proptest::prelude::*;
-use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 

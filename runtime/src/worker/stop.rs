@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use podwork_protocol::template::Url;
-use reqwest::StatusCode;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
