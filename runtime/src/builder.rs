@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use podwork_protocol::env;
 use tokio::runtime::{Builder as Runtime, Handle};
-use tokio::sync::oneshot;
 
 use crate::args::Args;
 use crate::config::{Config, Realtime};
@@ -293,11 +293,11 @@ impl<H: Handler, S> Worker<H, S> {
                 .thread_name("podwork")
                 .max_blocking_threads(MOST_BLOCKING_THREADS),
         )?;
-        let control = started(&mut Runtime::new_current_thread())?;
-        let ended = control.block_on(self.start(args, handlers.handle().clone()));
+        let control = Control::start()?;
+        let ended =
+            handlers.block_on(control.run(self.start(args, handlers.handle().clone()).boxed()));
         // A blocking handler that was left behind must not hold up the exit.
         handlers.shutdown_background();
-        control.shutdown_background();
         ended
     }
 
@@ -354,35 +354,56 @@ impl<H: Handler, S> Worker<H, S> {
         let told = Shutdown::default();
         let _abort = told.abort.clone().drop_guard();
         let caller = told.clone().on(shutdown);
-        let control = started(&mut Runtime::new_current_thread())?;
-        let (handlers, told) = (Handle::current(), told.clone());
-        let (settings, source) = (self.settings, self.source);
-        let (end, ended) = oneshot::channel();
-        thread::Builder::new()
-            .name("podwork-control".to_owned())
-            .spawn(move || {
-                let work = work::<H>(config, remote, settings, source, handlers, told);
-                let ended = control.block_on(work);
-                control.shutdown_background();
-                // Nobody waits for it any more when `serve` was dropped.
-                let _ = end.send(ended);
-            })
-            .map_err(|source| Error::System {
-                what: "starting the worker's thread",
-                source,
-            })?;
-        let main = async {
-            ended.await.unwrap_or_else(|_| {
-                Err(Error::System {
-                    what: "the worker's thread",
-                    source: std::io::Error::other("it panicked; the lines above say where"),
-                })
-            })
-        };
+        let control = Control::start()?;
+        let work = work::<H>(
+            config,
+            remote,
+            self.settings,
+            self.source,
+            Handle::current(),
+            told,
+        );
+        let main = control.run(work.boxed());
         tokio::pin!(main);
         tokio::select! {
             ended = &mut main => ended,
             () = caller => main.await,
+        }
+    }
+}
+
+/// The runtime of all that is not the user's, with one thread; it ends when this is dropped. It is no current-thread
+/// runtime, since that one is woken by a call of the system's even while it is awake.
+struct Control(Option<tokio::runtime::Runtime>);
+
+impl Control {
+    fn start() -> Result<Self, Error> {
+        let mut builder = Runtime::new_multi_thread();
+        let runtime = started(builder.worker_threads(1).thread_name("podwork-control"))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Runs a future on it, and waits for its end.
+    fn run<T: Send + 'static>(
+        &self,
+        future: BoxFuture<'static, T>,
+    ) -> impl Future<Output = T> + Send + use<T> {
+        let runtime = self.0.as_ref().expect("it is there until it is dropped");
+        let running = runtime.spawn(future);
+        async {
+            match running.await {
+                Ok(ended) => ended,
+                // It is never cancelled while the runtime is there.
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
     }
 }

@@ -38,7 +38,8 @@ impl<P: Posts> Delivery<P> {
     /// Posts all that comes into the outbox, and returns when the final is settled; whether the job is completed: its
     /// output was accepted.
     pub(crate) async fn run(&self, job_id: &str, outbox: &Outbox) -> bool {
-        let run = Uuid::new_v4();
+        // Made for the first chunk: most jobs have none.
+        let mut run = None;
         let mut chunks: u64 = 0;
         // Why chunks are no longer accepted; becomes the job's error.
         let mut refusal = None;
@@ -48,7 +49,7 @@ impl<P: Posts> Delivery<P> {
                 Message::Chunk(_) if refusal.is_some() => {}
                 Message::Chunk(chunk) => {
                     chunks += 1;
-                    let key = format!("{run}-{chunks}");
+                    let key = format!("{}-{chunks}", run.get_or_insert_with(Uuid::new_v4));
                     if let Err(failure) = self.chunk(job_id, &key, chunk).await {
                         outbox.close();
                         refusal = Some(failure);

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use podwork_protocol::worker::Job;
 use podwork_protocol::{RawValue, limits};
 use tokio::task::JoinHandle;
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{Instrument as _, Span, debug, error, info, info_span, warn};
 
 use crate::context::Context;
 use crate::failure::HandlerError;
@@ -44,6 +44,11 @@ pub(crate) enum Ended {
     Stopped,
 }
 
+/// The span that all lines of a job's log are in.
+pub(crate) fn span(id: &str) -> Span {
+    info_span!(JOB_SPAN, job_id = id)
+}
+
 /// Runs the handler on a job, and puts all it says into the outbox, the final last. Returns when the handler has ended
 /// indeed: a blocking one may go on for a while after its job was failed or stopped.
 pub(crate) async fn run<H: Handler>(
@@ -52,8 +57,8 @@ pub(crate) async fn run<H: Handler>(
     options: Options,
     outbox: Arc<Outbox>,
     reins: Reins,
+    span: Span,
 ) -> Ended {
-    let span = info_span!(JOB_SPAN, job_id = job.id.as_str());
     let limit = limits::result_payload(&job.id);
     let chunks = Chunks::new(Arc::clone(&outbox), &job.id, options.aggregate);
     let context = Context::new(job, Arc::clone(&outbox), reins.halt.clone(), span.clone());
@@ -143,7 +148,7 @@ impl Work {
         match catch_unwind(AssertUnwindSafe(|| H::call(call))) {
             Ok(Reply::Async(future)) => Self::Async(future),
             Ok(Reply::Blocking(work)) => {
-                let span = tracing::Span::current();
+                let span = Span::current();
                 let guarded = move || {
                     catch_unwind(AssertUnwindSafe(work))
                         .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))

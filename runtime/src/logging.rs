@@ -152,6 +152,9 @@ fn format_line(json: bool, level: &str, job_id: Option<&str>, message: &str) -> 
 }
 
 fn shorten(message: String) -> String {
+    if message.len() <= MAX_MESSAGE {
+        return message;
+    }
     let length = message.chars().count();
     if length <= MAX_MESSAGE {
         return message;

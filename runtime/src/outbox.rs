@@ -75,6 +75,8 @@ struct State {
     left: usize,
     /// Where the waiting progress stands, counted from the start, so that a newer one can take its place.
     progress: Option<usize>,
+    /// A handler waits for room.
+    held_back: bool,
     last: Option<Final>,
     /// The end was set; nothing comes after it.
     finished: bool,
@@ -90,6 +92,13 @@ enum Waiting {
 impl State {
     fn has_room(&self) -> bool {
         self.queue.len() < MAX_CHUNKS && self.bytes < MAX_BYTES
+    }
+
+    /// Whether a handler that waits for room is to go on: not for every place that becomes free, since each time costs
+    /// both threads more than the chunk does.
+    fn lets_go_on(&mut self) -> bool {
+        let half_empty = self.queue.len() <= MAX_CHUNKS / 2 && self.bytes <= MAX_BYTES / 2;
+        half_empty && std::mem::take(&mut self.held_back)
     }
 
     /// The chunk that has just left the queue, with those behind it that can be joined to it.
@@ -141,7 +150,7 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a chunk, once there is room.
+    /// Adds a chunk, once there is room. Who has to wait does so until half of the outbox has left.
     pub(crate) async fn chunk(&self, chunk: Box<RawValue>) -> Result<(), Closed> {
         loop {
             let emptied = self.emptied.notified();
@@ -155,6 +164,7 @@ impl Outbox {
                     state.queue.push_back(Waiting::Chunk(chunk));
                     break;
                 }
+                state.held_back = true;
             }
             emptied.await;
         }
@@ -254,8 +264,11 @@ impl Outbox {
             }
             None => Message::Final(state.last.take()?),
         };
+        let goes_on = state.lets_go_on();
         drop(state);
-        self.emptied.notify_one();
+        if goes_on {
+            self.emptied.notify_one();
+        }
         Some(message)
     }
 }
@@ -367,15 +380,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_outbox_holds_the_handler_until_something_leaves() {
+    async fn a_full_outbox_holds_the_handler_until_half_of_it_has_left() {
         let outbox = Outbox::default();
         for n in 0..MAX_CHUNKS {
             outbox.chunk(raw(json!(n))).await.unwrap();
         }
         let mut waiting = std::pin::pin!(outbox.chunk(raw(json!("last"))));
         assert!(waiting.as_mut().now_or_never().is_none());
+        for _ in 0..MAX_CHUNKS / 2 - 1 {
+            outbox.next().await;
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
         outbox.next().await;
         waiting.await.unwrap();
+        // Who comes when there is room does not wait.
+        for n in 0..MAX_CHUNKS / 2 - 1 {
+            outbox.chunk(raw(json!(n))).now_or_never().unwrap().unwrap();
+        }
 
         let outbox = Outbox::default();
         outbox

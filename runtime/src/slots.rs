@@ -1,6 +1,6 @@
 //! How many jobs may run, and how many ended ones may wait for delivery.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -84,7 +84,7 @@ impl Slots {
         self.state().running += 1;
         Slot {
             slots: Arc::clone(self),
-            delivering: None,
+            delivering: OnceLock::new(),
         }
     }
 }
@@ -94,16 +94,15 @@ impl Slots {
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     /// How many bytes, once it is being delivered.
-    delivering: Option<usize>,
+    delivering: OnceLock<usize>,
 }
 
 impl Slot {
     /// The handler has ended: another job may run while this one's last `bytes` are delivered.
-    pub(crate) fn delivering(&mut self, bytes: usize) {
-        if self.delivering.is_some() {
+    pub(crate) fn delivering(&self, bytes: usize) {
+        if self.delivering.set(bytes).is_err() {
             return;
         }
-        self.delivering = Some(bytes);
         {
             let mut state = self.slots.state();
             state.running -= 1;
@@ -118,7 +117,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         {
             let mut state = self.slots.state();
-            if let Some(bytes) = self.delivering {
+            if let Some(bytes) = self.delivering.get() {
                 state.delivering -= 1;
                 state.bytes -= bytes;
             } else {
@@ -138,7 +137,7 @@ mod tests {
     async fn a_slot_is_free_once_its_handler_has_ended() {
         let slots = Slots::new(1);
         assert_eq!(slots.free().await, 1);
-        let mut slot = slots.occupy();
+        let slot = slots.occupy();
         assert_eq!(slots.free().now_or_never(), None);
         slot.delivering(0);
         assert_eq!(slots.free().await, 1);
@@ -159,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn so_do_its_bytes() {
         let slots = Slots::new(1);
-        let mut slot = slots.occupy();
+        let slot = slots.occupy();
         slot.delivering(UNDELIVERED_BYTES);
         assert_eq!(slots.free().now_or_never(), None);
         drop(slot);

@@ -111,12 +111,14 @@ impl<S: Send + Sync + 'static> TestJob<S> {
     pub async fn run<H: Handler<State = S>>(self) -> Tested {
         note_panics();
         let outbox = Arc::new(Outbox::keeping_all());
+        let span = job::span(&self.job.id);
         let running = job::run::<H>(
             Arc::new(self.job),
             Arc::new(self.state),
             self.options,
             Arc::clone(&outbox),
             Reins::new(CancellationToken::new()),
+            span,
         );
         let collecting = async {
             let (mut outputs, mut progress) = (Vec::new(), Vec::new());

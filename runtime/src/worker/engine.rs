@@ -8,7 +8,7 @@ use podwork_protocol::worker::Job;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{Instrument as _, error, info, warn};
 
 use crate::api::{Api, Failing};
 use crate::config::{Config, Remote};
@@ -17,7 +17,6 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::in_flight::{InFlight, Reins};
 use crate::job::{self, Ended, Options};
-use crate::logging::JOB_SPAN;
 use crate::outbox::Outbox;
 use crate::slots::Slots;
 
@@ -122,12 +121,15 @@ pub(crate) async fn work<H: Handler>(
     );
 
     let work = async {
-        let ready = async || match &check {
-            Some(check) => {
-                let state = Arc::clone(&engine.state);
-                check.pass(state, &handlers, &health, health_limit).await
+        let ready = || {
+            let (check, state) = (check.clone(), Arc::clone(&engine.state));
+            let (handlers, health) = (handlers.clone(), Arc::clone(&health));
+            async move {
+                match check {
+                    Some(check) => check.pass(state, &handlers, &health, health_limit).await,
+                    None => Ok(()),
+                }
             }
-            None => Ok(()),
         };
         let start = |job| engine.start(job);
         let pulled = pull(
@@ -230,27 +232,31 @@ impl<H: Handler> Engine<H> {
             );
             return;
         };
-        let mut slot = self.slots.occupy();
+        // Shared by the two tasks, and free when both have ended: neither waits for the other.
+        let slot = Arc::new(self.slots.occupy());
         let outbox = Arc::new(Outbox::new(H::JOIN));
+        let span = job::span(&job.id);
 
-        let delivering = self.tasks.spawn({
+        self.tasks.spawn({
             let (delivery, outbox) = (Arc::clone(&self.delivery), Arc::clone(&outbox));
             // Not the job itself: its input may be large.
-            let (id, stop) = (job.id.clone(), reins.stop.clone());
-            let span = info_span!(JOB_SPAN, job_id = id.as_str());
-            let deliver = async move { delivery.run(&id, &outbox).await };
+            let (id, stop, slot) = (job.id.clone(), reins.stop.clone(), Arc::clone(&slot));
+            // Boxed: it is moved many times before it rests, and holds a whole HTTP call.
+            let deliver = Box::pin(async move { delivery.run(&id, &outbox).await });
             async move {
                 if stop.run_until_cancelled(deliver).await == Some(true) {
                     held.completed();
                 }
+                drop(slot);
             }
-            .instrument(span)
+            .instrument(span.clone())
         });
         let (state, options) = (Arc::clone(&self.state), self.options);
         let health = Arc::clone(&self.health);
         let drain = self.shutdown.drain.clone();
         let run = async move {
-            let ended = job::run::<H>(job.into(), state, options, Arc::clone(&outbox), reins).await;
+            let ended =
+                job::run::<H>(job.into(), state, options, Arc::clone(&outbox), reins, span).await;
             if let Ended::Finished { refresh, breakdown } = ended {
                 if refresh {
                     info!("This worker is to be replaced: taking no more jobs.");
@@ -261,10 +267,6 @@ impl<H: Handler> Engine<H> {
                 }
             }
             slot.delivering(outbox.bytes());
-            drop(outbox);
-            if let Err(failure) = delivering.await {
-                error!("delivery failed: {failure}");
-            }
         };
         self.tasks.spawn_on(run, &self.handlers);
     }

@@ -87,6 +87,7 @@ type Ask = dyn Fn(&AnyState, CancellationToken) -> Result<(), HandlerError> + Se
 type AnyState = dyn Any + Send + Sync;
 
 /// The user's check.
+#[derive(Clone)]
 pub(crate) struct HealthCheck {
     ask: Arc<Ask>,
 }

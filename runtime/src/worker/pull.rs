@@ -45,13 +45,13 @@ pub(crate) trait Concurrency: Send {
 
 /// Takes jobs and hands them to `start`, until told to end. Before each take it waits for `ready`, and its error ends
 /// the taking.
-pub(super) async fn pull(
+pub(super) async fn pull<R: Future<Output = Result<(), Failing>>>(
     api: &Api,
     slots: &Slots,
     in_flight: &Arc<InFlight>,
     concurrency: &mut dyn Concurrency,
     drain: &CancellationToken,
-    ready: impl AsyncFn() -> Result<(), Failing>,
+    ready: impl Fn() -> R,
     start: impl Fn(Job),
 ) -> Result<(), Failing> {
     let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
