@@ -22,11 +22,12 @@ pub mod work;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use programs::{Contender, Programs};
+pub use programs::Programs;
 
 use cases::{CASES, Case};
 use findings::Findings;
 use platform::Platform;
+use programs::Contender;
 
 /// Any error, in words.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -14,6 +14,8 @@ pub(crate) struct Machine {
     cores: usize,
     cpu: String,
     memory: String,
+    /// What else went on before the first run.
+    load: String,
     rustc: String,
 }
 
@@ -33,6 +35,11 @@ impl Machine {
             memory: kib.map_or("unknown memory".to_owned(), |kib: u64| {
                 format!("{} GiB", (kib + 512 * 1024) / (1024 * 1024))
             }),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             rustc: said("rustc", &["--version"])?,
         })
     }
@@ -45,12 +52,13 @@ impl fmt::Display for Machine {
             cores,
             cpu,
             memory,
+            load,
             rustc,
         } = self;
         let version = env!("CARGO_PKG_VERSION");
         write!(
             f,
-            "{date}, {cores} cores of {cpu}, {memory}; podwork {version}, {OFFICIAL}, {rustc}"
+            "{date}, {cores} cores of {cpu}, {memory}, load {load} before it began; podwork {version}, {OFFICIAL}, {rustc}"
         )
     }
 }

@@ -26,9 +26,9 @@ struct Args {
     #[arg(long)]
     without_official: bool,
 
-    /// Where tables and plots go
-    #[arg(long, default_value = "benches/results")]
-    out: PathBuf,
+    /// Where tables and plots go [default: benches/results of all, target/bench-results of a part]
+    #[arg(long)]
+    out: Option<PathBuf>,
 
     /// Put the short table between the marks of this file too
     #[arg(long)]
@@ -46,6 +46,13 @@ fn main() -> ExitCode {
 }
 
 fn bench(args: Args) -> Result<()> {
+    let all = args.only.is_empty() || args.only.iter().any(|name| name == "all");
+    // A first look must not stand where the results are told.
+    let folder = if all && !args.quick {
+        "benches/results"
+    } else {
+        "target/bench-results"
+    };
     let programs = Programs::build(!args.without_official)?;
     let options = Options {
         only: args.only,
@@ -53,7 +60,7 @@ fn bench(args: Args) -> Result<()> {
         shrink: if args.quick { 10 } else { 1 },
         idle: Duration::from_secs(if args.quick { 3 } else { 30 }),
         starts: if args.quick { 3 } else { 20 },
-        out: args.out,
+        out: args.out.unwrap_or_else(|| folder.into()),
         readme: args.readme,
     };
     run(&options, &programs)

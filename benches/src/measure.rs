@@ -133,8 +133,8 @@ pub(crate) struct Idle {
     pub(crate) cpu: f64,
 }
 
-/// From the start of the process to its first job's hand-out, s; and, where a time is given, what it is when idle for so
-/// long after that job.
+/// From the start of the process to its first job's hand-out, s; and, where a time is given, what it is when it then idles
+/// for so long.
 pub(crate) fn start(
     platform: &mut Platform,
     programs: &Programs,

@@ -13,7 +13,7 @@ pub(crate) const OFFICIAL: &str = "runpod==1.12.0";
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Contender {
+pub(crate) enum Contender {
     /// A worker on podwork.
     Ours,
     /// Bare HTTP.
@@ -24,7 +24,7 @@ pub enum Contender {
 
 impl Contender {
     /// All, in the order of the tables.
-    pub const ALL: [Self; 3] = [Self::Ours, Self::Floor, Self::Official];
+    pub(crate) const ALL: [Self; 3] = [Self::Ours, Self::Floor, Self::Official];
 }
 
 impl fmt::Display for Contender {
