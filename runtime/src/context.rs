@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use podwork_protocol::limits;
-use podwork_protocol::worker::Job;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,8 @@ pub struct Context(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    job: Arc<Job>,
+    id: String,
+    extra: Map<String, Value>,
     outbox: Arc<Outbox>,
     cancelled: CancellationToken,
     refresh: AtomicBool,
@@ -28,13 +28,15 @@ struct Inner {
 
 impl Context {
     pub(crate) fn new(
-        job: Arc<Job>,
+        id: String,
+        extra: Map<String, Value>,
         outbox: Arc<Outbox>,
         cancelled: CancellationToken,
         span: Span,
     ) -> Self {
         Self(Arc::new(Inner {
-            job,
+            id,
+            extra,
             outbox,
             cancelled,
             refresh: AtomicBool::new(false),
@@ -44,7 +46,7 @@ impl Context {
 
     /// The job's id.
     pub fn id(&self) -> &str {
-        &self.0.job.id
+        &self.0.id
     }
 
     /// Tells clients how far the job is: `/status` shows it as the `output` of a job in progress.
@@ -84,7 +86,7 @@ impl Context {
 
     /// All that the platform sent beside `id` and `input`, such as `webhook`, `policy` or `s3Config`.
     pub fn extra(&self) -> &Map<String, Value> {
-        &self.0.job.extra
+        &self.0.extra
     }
 
     /// The job's tracing span, to be entered where work leaves the handler's own task or thread.
@@ -94,9 +96,5 @@ impl Context {
 
     pub(crate) fn wants_refresh(&self) -> bool {
         self.0.refresh.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn job(&self) -> &Job {
-        &self.0.job
     }
 }

@@ -1,7 +1,7 @@
 //! What the runtime asks of a handler. `#[handler]` writes the implementations.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use podwork_protocol::RawValue;
@@ -63,35 +63,47 @@ impl fmt::Debug for Reply {
 pub struct Call<S> {
     context: Context,
     state: Arc<S>,
+    /// Until it is read: a large one must not be held beside what was made of it.
+    input: Mutex<Option<Box<RawValue>>>,
     pub(crate) chunks: Chunks,
 }
 
 impl<S> Call<S> {
-    pub(crate) fn new(context: Context, state: Arc<S>, chunks: Chunks) -> Self {
+    pub(crate) fn new(
+        context: Context,
+        input: Box<RawValue>,
+        state: Arc<S>,
+        chunks: Chunks,
+    ) -> Self {
         Self {
             context,
             state,
+            input: Mutex::new(Some(input)),
             chunks,
         }
     }
 
-    /// The job's input as `T`.
+    /// The job's input as `T`. It is there once.
     ///
     /// # Errors
     /// It does not fit; the error names the place, e.g. ``invalid input at `size.width`: …``.
     pub fn input<T: Input>(&self) -> Result<T, HandlerError> {
-        let text = self.context.job().input.get();
         let invalid = |message| HandlerError::new("invalid_input", message);
-        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(
-            |error| {
-                let path = error.path().to_string();
-                let cause = error.into_inner();
-                invalid(match path.as_str() {
-                    "." => format!("invalid input: {cause}"),
-                    path => format!("invalid input at `{path}`: {cause}"),
-                })
-            },
-        )
+        let input = self
+            .input
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let input = input.ok_or_else(|| invalid("the input was read already".to_owned()))?;
+        let mut text = serde_json::Deserializer::from_str(input.get());
+        serde_path_to_error::deserialize(&mut text).map_err(|error| {
+            let path = error.path().to_string();
+            let cause = error.into_inner();
+            invalid(match path.as_str() {
+                "." => format!("invalid input: {cause}"),
+                path => format!("invalid input at `{path}`: {cause}"),
+            })
+        })
     }
 
     /// The worker's state.

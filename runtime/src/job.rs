@@ -52,7 +52,7 @@ pub(crate) fn span(id: &str) -> Span {
 /// Runs the handler on a job, and puts all it says into the outbox, the final last. Returns when the handler has ended
 /// indeed: a blocking one may go on for a while after its job was failed or stopped.
 pub(crate) async fn run<H: Handler>(
-    job: Arc<Job>,
+    job: Job,
     state: Arc<H::State>,
     options: Options,
     outbox: Arc<Outbox>,
@@ -61,14 +61,16 @@ pub(crate) async fn run<H: Handler>(
 ) -> Ended {
     let limit = limits::result_payload(&job.id);
     let chunks = Chunks::new(Arc::clone(&outbox), &job.id, options.aggregate);
-    let context = Context::new(job, Arc::clone(&outbox), reins.halt.clone(), span.clone());
+    let Job { id, input, extra } = job;
+    let halt = reins.halt.clone();
+    let context = Context::new(id, extra, Arc::clone(&outbox), halt, span.clone());
     let work = async {
         if reins.stop.is_cancelled() {
             info!("Stopped before it started.");
             return Ended::Stopped;
         }
         info!("Started.");
-        let mut work = Work::begin::<H>(Call::new(context.clone(), state, chunks));
+        let mut work = Work::begin::<H>(Call::new(context.clone(), input, state, chunks));
         let outcome = tokio::select! {
             biased;
             outcome = work.outcome() => outcome,

@@ -230,7 +230,6 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use podwork_protocol::worker::Job;
     use serde_json::{Map, json};
     use tokio_util::sync::CancellationToken;
 
@@ -241,19 +240,17 @@ mod tests {
     fn call() -> (Call<()>, Arc<Outbox>, CancellationToken) {
         let outbox = Arc::new(Outbox::default());
         let cancelled = CancellationToken::new();
-        let job = Job {
-            id: "test".to_owned(),
-            input: to_raw_value(&json!(null)).unwrap(),
-            extra: Map::new(),
-        };
         let context = Context::new(
-            Arc::new(job),
+            "test".to_owned(),
+            Map::new(),
             Arc::clone(&outbox),
             cancelled.clone(),
             tracing::Span::none(),
         );
         let chunks = Chunks::new(Arc::clone(&outbox), "test", false);
-        (Call::new(context, Arc::new(()), chunks), outbox, cancelled)
+        let input = to_raw_value(&json!(null)).unwrap();
+        let call = Call::new(context, input, Arc::new(()), chunks);
+        (call, outbox, cancelled)
     }
 
     #[tokio::test]

@@ -113,7 +113,7 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         let outbox = Arc::new(Outbox::keeping_all());
         let span = job::span(&self.job.id);
         let running = job::run::<H>(
-            Arc::new(self.job),
+            self.job,
             Arc::new(self.state),
             self.options,
             Arc::clone(&outbox),

@@ -255,8 +255,7 @@ impl<H: Handler> Engine<H> {
         let health = Arc::clone(&self.health);
         let drain = self.shutdown.drain.clone();
         let run = async move {
-            let ended =
-                job::run::<H>(job.into(), state, options, Arc::clone(&outbox), reins, span).await;
+            let ended = job::run::<H>(job, state, options, Arc::clone(&outbox), reins, span).await;
             if let Ended::Finished { refresh, breakdown } = ended {
                 if refresh {
                     info!("This worker is to be replaced: taking no more jobs.");
