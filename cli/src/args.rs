@@ -178,10 +178,53 @@ pub(crate) struct Completions {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use std::path::Path;
+    use std::process::Command;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Args;
 
     #[test]
     fn the_command_line_is_sound() {
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
+    }
+
+    /// The words of a line, as a shell has them.
+    fn words(line: &str) -> Vec<String> {
+        let script = format!("printf '%s\\0' {line}");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{line}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim_end_matches('\0')
+            .split('\0')
+            .map(ToOwned::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn what_the_documents_tell_to_type_can_be_typed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let guide = std::fs::read_dir(root.join("docs/src")).unwrap();
+        let mut pages: Vec<_> = guide.map(|file| file.unwrap().path()).collect();
+        pages.push(root.join("README.md"));
+        pages.push(root.join("cli/templates/README.md"));
+        let mut typed = 0;
+        for page in pages {
+            let text = std::fs::read_to_string(&page).unwrap();
+            // Blocks stand between fences: every second piece.
+            let blocks = text.split("```").skip(1).step_by(2).flat_map(str::lines);
+            for line in blocks.map(|line| line.trim().trim_start_matches("$ ")) {
+                if !line.starts_with("podwork ") {
+                    continue;
+                }
+                // What the reader is to fill in is a word too.
+                let line = line.replace("<endpoint id>", "abc123");
+                Args::try_parse_from(words(&line))
+                    .unwrap_or_else(|error| panic!("{}: {line}: {error}", page.display()));
+                typed += 1;
+            }
+        }
+        assert!(typed > 15, "{typed}");
     }
 }

@@ -98,11 +98,21 @@ fn copy(mut walk: WalkBuilder, from: &Path, to: &Path) -> Result<()> {
         let copied = match entry.file_type() {
             Some(kind) if kind.is_dir() => fs::create_dir_all(&target),
             // A link may lead out of the folder: what it leads to is copied.
-            _ => fs::copy(entry.path(), &target).map(|_| ()),
+            _ => copy_file(entry.path(), &target),
         };
         copied.with_context(|| format!("{} cannot be copied", entry.path().display()))?;
     }
     Ok(())
+}
+
+/// … with its time, by which cargo tells whether it has changed since the last build.
+fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let about = source.metadata()?;
+    let mut target = fs::File::create(to)?;
+    std::io::copy(&mut source, &mut target)?;
+    target.set_permissions(about.permissions())?;
+    target.set_modified(about.modified()?)
 }
 
 /// Points the path dependencies of the manifest in `copy`, which stands `below` the context's root, to where they were
