@@ -213,7 +213,10 @@ mod tests {
         for page in pages {
             let text = std::fs::read_to_string(&page).unwrap();
             // Blocks stand between fences: every second piece.
-            let blocks = text.split("```").skip(1).step_by(2).flat_map(str::lines);
+            let blocks = text.split("```").skip(1).step_by(2);
+            let typed_in =
+                |block: &&str| block.starts_with("sh\n") || block.starts_with("console\n");
+            let blocks = blocks.filter(typed_in).flat_map(str::lines);
             for line in blocks.map(|line| line.trim().trim_start_matches("$ ")) {
                 if !line.starts_with("podwork ") {
                     continue;
