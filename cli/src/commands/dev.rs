@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use podwork_platform::Platform;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -29,10 +29,9 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     if let Some(example) = project.test_input() {
         builder = builder.example(&example);
     }
-    let platform = builder
-        .start()
-        .await
-        .context("the platform cannot start (--port and --host choose its address)")?;
+    let platform = builder.start().await;
+    // The platform's error names its cause itself.
+    let platform = platform.map_err(|error| anyhow!("{error} (--port, --host)"))?;
     say(&format!("Console: {}/   Ctrl-C ends all.", platform.url()));
     let watch = Watch::start(sources(&project), project.target_dir.clone())?;
     let mut dev = Loop {

@@ -282,7 +282,7 @@ async fn endpoint(args: &Doctor) -> Finding {
         Ok(Ok(health)) => Finding::good(
             name,
             format!(
-                "{wanted} answers: {} workers ready, {} jobs wait",
+                "{wanted} answers; workers ready: {}, jobs waiting: {}",
                 health.workers.ready, health.jobs.in_queue
             ),
         ),
