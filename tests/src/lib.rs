@@ -17,3 +17,33 @@ pub use workers::{Running, start, start_on};
 #[doc = include_str!("../../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// The guide's code, which must compile, and run where it does not start a worker.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! chapters {
+        ($($name:ident: $file:literal),* $(,)?) => {
+            $(
+                #[doc = include_str!(concat!("../../docs/src/", $file, ".md"))]
+                mod $name {}
+            )*
+        };
+    }
+
+    chapters! {
+        first_worker: "first-worker",
+        handlers: "handlers",
+        state: "state",
+        streaming: "streaming",
+        concurrency: "concurrency",
+        errors: "errors",
+        cancellation: "cancellation",
+        testing: "testing",
+        local_platform: "local-platform",
+        images: "images",
+        environment: "environment",
+        from_python: "from-python",
+        self_hosted: "self-hosted",
+        performance: "performance",
+    }
+}

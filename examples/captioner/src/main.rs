@@ -89,7 +89,8 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podwork::testing::TestJob;
+    use podwork::testing::{TestJob, TestWorker};
+    use serde_json::json;
 
     #[test]
     fn the_weights_load() {
@@ -99,11 +100,22 @@ mod tests {
 
     #[tokio::test]
     async fn captions_by_the_mean_colour() {
-        let input = serde_json::json!({ "pixels": [[0, 0, 255], [10, 20, 200]] });
+        let input = json!({ "pixels": [[0, 0, 255], [10, 20, 200]] });
         let job = TestJob::new(input)
             .state(Model::load().unwrap())
             .run::<caption>()
             .await;
         assert_eq!(job.result.unwrap()["text"], "a blue picture");
+    }
+
+    #[tokio::test]
+    async fn a_job_goes_through_a_whole_worker() {
+        let worker = TestWorker::start(Worker::new::<caption>().setup(Model::load))
+            .await
+            .unwrap();
+        let job = worker.run(json!({ "pixels": [] })).await.unwrap();
+        let error = job.result.unwrap_err();
+        assert!(error.message().contains("without pixels"), "{error}");
+        worker.stop().await.unwrap();
     }
 }

@@ -20,9 +20,20 @@ fn main() -> podwork::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use podwork::Worker;
+    use podwork::testing::TestWorker;
+    use serde_json::json;
 
     #[test]
     fn counts_from_one() {
         assert!(count(Count { upto: 3 }).eq([1, 2, 3]));
+    }
+
+    #[tokio::test]
+    async fn a_job_goes_through_a_whole_worker() {
+        let worker = TestWorker::start(Worker::new::<count>()).await.unwrap();
+        let job = worker.run(json!({ "upto": 2 })).await.unwrap();
+        assert_eq!(job.outputs, [json!(1), json!(2)]);
+        worker.stop().await.unwrap();
     }
 }

@@ -27,6 +27,9 @@ fn main() -> podwork::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use podwork::Worker;
+    use podwork::testing::TestWorker;
+    use serde_json::json;
 
     #[tokio::test]
     async fn greets_by_name() {
@@ -35,5 +38,13 @@ mod tests {
         })
         .await;
         assert_eq!(greeting.text, "Hello, Ada!");
+    }
+
+    #[tokio::test]
+    async fn a_job_goes_through_a_whole_worker() {
+        let worker = TestWorker::start(Worker::new::<greet>()).await.unwrap();
+        let job = worker.run(json!({ "name": "Ada" })).await.unwrap();
+        assert_eq!(job.result.unwrap(), json!({ "text": "Hello, Ada!" }));
+        worker.stop().await.unwrap();
     }
 }

@@ -93,6 +93,9 @@ fn main() -> podwork::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use podwork::Worker;
+    use podwork::testing::TestWorker;
+    use serde_json::json;
 
     fn request(source: Source) -> Request {
         Request {
@@ -131,6 +134,16 @@ mod tests {
         })
         .unwrap();
         assert_eq!((made.width, made.height), (4, 2));
+    }
+
+    #[tokio::test]
+    async fn a_job_goes_through_a_whole_worker() {
+        let worker = TestWorker::start(Worker::new::<thumbnail>()).await.unwrap();
+        let input = json!({ "path": "no/such/file", "width": 16, "height": 16 });
+        let job = worker.run(input).await.unwrap();
+        let error = job.result.unwrap_err();
+        assert!(error.message().contains("cannot be read"), "{error}");
+        worker.stop().await.unwrap();
     }
 
     #[test]

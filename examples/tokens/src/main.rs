@@ -34,7 +34,8 @@ fn main() -> podwork::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podwork::testing::TestJob;
+    use podwork::Worker;
+    use podwork::testing::{TestJob, TestWorker};
 
     #[tokio::test]
     async fn each_word_is_a_chunk() {
@@ -43,5 +44,13 @@ mod tests {
             .await;
         assert_eq!(job.outputs, [json!("to"), json!("be")]);
         assert_eq!(job.progress.last(), Some(&json!({ "tokens": 2, "of": 2 })));
+    }
+
+    #[tokio::test]
+    async fn a_job_goes_through_a_whole_worker() {
+        let worker = TestWorker::start(Worker::new::<tokens>()).await.unwrap();
+        let job = worker.run(json!({ "prompt": "or not" })).await.unwrap();
+        assert_eq!(job.outputs, [json!("or"), json!("not")]);
+        worker.stop().await.unwrap();
     }
 }

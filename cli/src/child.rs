@@ -1,0 +1,197 @@
+//! Processes that the tool starts, and the signals that it gets and gives.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+/// A worker that runs beside the tool.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: String,
+    child: Child,
+    /// They pass on what it says.
+    relays: [JoinHandle<()>; 2],
+    /// A second SIGTERM would end it at once.
+    told: bool,
+}
+
+/// How long what it said may take to come through once it has ended: a process that it left behind may hold the pipes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Starts it, in a process group of its own: Ctrl-C is for the tool, which then tells the worker.
+    pub(crate) fn start(
+        id: String,
+        program: &Path,
+        args: &[String],
+        folder: &Path,
+        env: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .current_dir(folder)
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{} cannot be started", program.display()))?;
+        let out = child
+            .stdout
+            .take()
+            .map(|out| tokio::spawn(relay(out, id.clone(), false)));
+        let err = child
+            .stderr
+            .take()
+            .map(|err| tokio::spawn(relay(err, id.clone(), true)));
+        let relays = [out, err].map(|relay| relay.unwrap_or_else(|| tokio::spawn(async {})));
+        Ok(Self {
+            id,
+            child,
+            relays,
+            told: false,
+        })
+    }
+
+    /// Waits until it has ended, and all it said is passed on.
+    pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        for relay in &mut self.relays {
+            if !relay.is_finished() && tokio::time::timeout(LAST_WORDS, &mut *relay).await.is_err()
+            {
+                relay.abort();
+            }
+        }
+        Ok(status)
+    }
+
+    /// Has it end after the jobs at hand.
+    pub(crate) fn terminate(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        #[cfg(unix)]
+        if let Some(id) = self
+            .child
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
+        {
+            // An error means that it is gone already.
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        #[cfg(not(unix))]
+        self.kill();
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.start_kill();
+    }
+}
+
+/// Passes on what a worker says, line by line, its log in the readable form.
+async fn relay(from: impl AsyncRead + Unpin, id: String, err: bool) {
+    let mut lines = BufReader::new(from).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = readable(&String::from_utf8_lossy(&line));
+        if err {
+            eprintln!("{id} | {line}");
+        } else {
+            println!("{id} | {line}");
+        }
+    }
+}
+
+/// A line of the log, which workers write as JSON where the environment is the platform's.
+fn readable(line: &str) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Logged {
+        request_id: Option<String>,
+        message: String,
+        level: String,
+    }
+
+    let line = line.trim_end_matches('\r');
+    let Ok(logged) = serde_json::from_str::<Logged>(line) else {
+        return line.to_owned();
+    };
+    let Logged { message, level, .. } = &logged;
+    match &logged.request_id {
+        Some(job) => format!("{level:5} | {job} | {message}"),
+        None => format!("{level:5} | {message}"),
+    }
+}
+
+/// SIGINT and SIGTERM, as they come.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    pub(crate) fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listening = "signals cannot be listened for";
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context(listening)?,
+            terminate: signal(SignalKind::terminate()).context(listening)?,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {})
+    }
+
+    pub(crate) async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_is_made_readable_and_all_else_stays() {
+        let line = r#"{"requestId":"j1","message":"done","level":"INFO"}"#;
+        assert_eq!(readable(line), "INFO  | j1 | done");
+        let line = r#"{"requestId":null,"message":"ready","level":"WARN"}"#;
+        assert_eq!(readable(line), "WARN  | ready");
+        for other in [
+            "plain",
+            r#"{"message":"mine"}"#,
+            r#"{"message":"a","level":"b","more":1}"#,
+        ] {
+            assert_eq!(readable(other), other);
+        }
+    }
+}

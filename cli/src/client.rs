@@ -1,0 +1,272 @@
+//! An endpoint, as its clients see it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use backon::{ExponentialBuilder, Retryable as _};
+use podwork_protocol::client::{
+    ErrorBody, Health, JobState, RunRequest, StatusResponse, StreamResponse,
+};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+/// Where Runpod's endpoints answer, by id.
+pub(crate) const RUNPOD: &str = "https://api.runpod.ai/v2";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than any answer is held back.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
+/// How long an endpoint in trouble is asked again, before it is given up.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// An endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    /// Without a slash at its end.
+    pub(crate) url: String,
+    loopback: bool,
+    http: Client,
+}
+
+/// Why there is no answer to work with.
+#[derive(Debug)]
+enum Problem {
+    /// It may be another one soon: trouble on the way, or of the endpoint.
+    Passing(anyhow::Error),
+    Lasting(anyhow::Error),
+}
+
+impl Problem {
+    fn into_inner(self) -> anyhow::Error {
+        match self {
+            Self::Passing(error) | Self::Lasting(error) => error,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The endpoint of this URL, or of this id at Runpod.
+    pub(crate) fn new(endpoint: &str, key: Option<&str>) -> Result<Self> {
+        let url = endpoint_url(endpoint)?;
+        let mut headers = HeaderMap::new();
+        let agent = concat!("podwork-cli/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        if let Some(key) = key.filter(|key| !key.is_empty()) {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+                anyhow!("the API key holds characters that no HTTP header can carry")
+            })?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        // reqwest brings no TLS provider of its own here; an error means that there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT);
+        if url.scheme() == "http" {
+            // Certificates need not be there, nor be loaded.
+            builder = builder.tls_certs_only([]);
+        }
+        let loopback = is_loopback(&url);
+        if loopback {
+            builder = builder.no_proxy();
+        }
+        Ok(Self {
+            url: url.as_str().trim_end_matches('/').to_owned(),
+            loopback,
+            http: builder
+                .build()
+                .context("the HTTP client cannot be set up")?,
+        })
+    }
+
+    /// Submits a job.
+    pub(crate) async fn run(&self, request: &RunRequest) -> Result<JobState> {
+        let call = || async {
+            let sent = self.request(Method::POST, "run").json(request).send().await;
+            // Unless it was refused, the job may be there: it must not be submitted twice.
+            self.read(sent).await.map_err(|problem| match problem {
+                Problem::Passing(error) if !error.is::<Refused>() => Problem::Lasting(error),
+                other => other,
+            })
+        };
+        retried(call).await
+    }
+
+    pub(crate) async fn status(&self, job: &str) -> Result<StatusResponse> {
+        self.get(&format!("status/{job}")).await
+    }
+
+    /// The chunks since the last call.
+    pub(crate) async fn stream(&self, job: &str) -> Result<StreamResponse> {
+        self.get(&format!("stream/{job}")).await
+    }
+
+    pub(crate) async fn cancel(&self, job: &str) -> Result<JobState> {
+        let path = format!("cancel/{job}");
+        retried(|| async {
+            self.read(self.request(Method::POST, &path).send().await)
+                .await
+        })
+        .await
+    }
+
+    /// Asks once.
+    pub(crate) async fn health(&self) -> Result<Health> {
+        let sent = self.request(Method::GET, "health").send().await;
+        self.read(sent).await.map_err(Problem::into_inner)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        retried(|| async {
+            self.read(self.request(Method::GET, path).send().await)
+                .await
+        })
+        .await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}/{path}", self.url))
+    }
+
+    /// The answer, or what is wrong and what to do.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        sent: reqwest::Result<Response>,
+    ) -> Result<T, Problem> {
+        let response = sent.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let text = response
+            .text()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|error| {
+                Problem::Lasting(anyhow!(
+                    "{} does not answer as an endpoint does: {error}",
+                    self.url
+                ))
+            });
+        }
+        let said = serde_json::from_str::<ErrorBody>(&text).map_or(text, |body| body.error);
+        let cure = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                "; pass the endpoint's key by RUNPOD_API_KEY"
+            }
+            StatusCode::NOT_FOUND => "; is the endpoint's address right, and the job not too old?",
+            _ => "",
+        };
+        let refused = Refused(format!(
+            "{} answers {status}: {}{cure}",
+            self.url,
+            said.trim()
+        ));
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Problem::Passing(refused.into())
+            }
+            status if status.is_server_error() => Problem::Passing(anyhow!(refused.0)),
+            _ => Problem::Lasting(refused.into()),
+        })
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Problem {
+        let error = error.without_url();
+        let refused = error.is_connect() && self.loopback;
+        let cure = if refused {
+            "; does `podwork dev` run?"
+        } else {
+            ""
+        };
+        let told =
+            anyhow::Error::new(error).context(format!("{} cannot be reached{cure}", self.url));
+        // Here at home nobody is on the way who might be gone for a moment only.
+        if refused {
+            Problem::Lasting(told)
+        } else {
+            Problem::Passing(told)
+        }
+    }
+}
+
+/// The endpoint said no, and did nothing.
+#[derive(Debug)]
+struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Calls again while the problem may pass.
+async fn retried<T, F: Future<Output = Result<T, Problem>>>(call: impl FnMut() -> F) -> Result<T> {
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_total_delay(Some(PATIENCE))
+        .without_max_times()
+        .with_jitter();
+    let done = call
+        .retry(pauses)
+        .when(|problem| matches!(problem, Problem::Passing(_)));
+    done.await.map_err(Problem::into_inner)
+}
+
+/// The URL without a slash at its end: as it is, or that of an id at Runpod.
+fn endpoint_url(endpoint: &str) -> Result<Url> {
+    let endpoint = endpoint.trim().trim_end_matches('/');
+    if endpoint.is_empty() {
+        bail!("the endpoint is empty: pass its URL, or its id at Runpod");
+    }
+    let is_id = endpoint
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let text = if endpoint.contains("://") {
+        endpoint.to_owned()
+    } else if is_id && endpoint != "localhost" {
+        format!("{RUNPOD}/{endpoint}")
+    } else {
+        format!("http://{endpoint}")
+    };
+    let url =
+        Url::parse(&text).with_context(|| format!("`{endpoint}` is no URL of an endpoint"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        bail!("`{endpoint}` is not http or https");
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let host = host.trim_matches(['[', ']']);
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_or_an_id() {
+        let url = |text: &str| {
+            endpoint_url(text)
+                .map(|url| url.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(url("abc123"), "https://api.runpod.ai/v2/abc123");
+        assert_eq!(url("http://h:8000/v2/e/"), "http://h:8000/v2/e");
+        assert_eq!(url("localhost:8000/v2/e"), "http://localhost:8000/v2/e");
+        assert_eq!(url("127.0.0.1:9"), "http://127.0.0.1:9/");
+        assert_eq!(url(""), "");
+        assert_eq!(url("ftp://h"), "");
+    }
+}

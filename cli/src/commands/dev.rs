@@ -1,0 +1,208 @@
+//! `podwork dev`: the platform stays, and the worker follows the sources.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, anyhow};
+use podwork_platform::{Platform, Rules};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use crate::args::Dev;
+use crate::cargo::{Message, Project};
+use crate::child::{Signals, Worker};
+use crate::watch::Watch;
+
+/// A worker that is to end waits for its open poll, and here it is replaced often.
+const POLL_HOLD: Duration = Duration::from_millis(500);
+
+pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
+    let project = Project::find(&args.target)?;
+    let mut signals = Signals::new()?;
+    let mut rules = Rules::default();
+    rules.poll_hold = POLL_HOLD;
+    let mut builder = Platform::builder().bind(&args.host, args.port).rules(rules);
+    if let Some(key) = &args.api_key {
+        builder = builder.api_key(key);
+    }
+    if let Some(example) = project.test_input() {
+        builder = builder.example(&example);
+    }
+    let platform = builder.start().await;
+    // The platform's error names its cause itself.
+    let platform = platform.map_err(|error| anyhow!("{error} (--port, --host)"))?;
+    say(&format!("Console: {}/   Ctrl-C ends all.", platform.url()));
+    let watch = Watch::start(sources(&project), project.target_dir.clone())?;
+    let mut dev = Loop {
+        project,
+        args,
+        platform,
+        watch,
+        worker: None,
+        started: 0,
+    };
+    // Whatever ends the loop, the worker and the platform end in order.
+    let ended = tokio::select! {
+        ended = dev.run() => ended,
+        () = signals.next() => Ok(()),
+    };
+    dev.end(&mut signals).await?;
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// The folders to watch: those of all packages that are built from sources here, and the workspace's own manifest.
+fn sources(project: &Project) -> Vec<PathBuf> {
+    let mut folders = project.local.clone();
+    if !folders.contains(&project.workspace) {
+        folders.push(project.workspace.clone());
+    }
+    folders
+}
+
+fn say(text: &str) {
+    println!("podwork | {text}");
+}
+
+struct Loop {
+    project: Project,
+    args: Dev,
+    platform: Platform,
+    watch: Watch,
+    worker: Option<Running>,
+    started: usize,
+}
+
+/// A worker, and the build that it is.
+struct Running {
+    worker: Worker,
+    build: Build,
+}
+
+/// A binary as it was built at a time.
+#[derive(PartialEq, Eq)]
+struct Build {
+    path: PathBuf,
+    at: SystemTime,
+}
+
+impl Loop {
+    async fn run(&mut self) -> Result<()> {
+        loop {
+            match self.build().await? {
+                None => say(match self.worker {
+                    Some(_) => "The build failed. The worker goes on as it was.",
+                    None => "The build failed. Jobs wait for a build that does not.",
+                }),
+                Some(build)
+                    if self
+                        .worker
+                        .as_ref()
+                        .is_some_and(|running| running.build == build) =>
+                {
+                    say("Nothing changed in the worker.");
+                }
+                Some(build) => self.replace(build).await?,
+            }
+            self.until_changed().await?;
+        }
+    }
+
+    /// Builds the worker; `None` when that failed, of which cargo has told.
+    async fn build(&self) -> Result<Option<Build>> {
+        say("Building …");
+        let mut command = Command::from(self.project.build(&self.args.target, self.args.release));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cargo cannot be started: install Rust from https://rustup.rs")?;
+        let mut built = None;
+        if let Some(out) = child.stdout.take() {
+            let mut lines = BufReader::new(out).lines();
+            while let Some(line) = lines.next_line().await? {
+                let message = serde_json::from_str(&line);
+                if let Ok(Message::CompilerArtifact {
+                    executable: Some(path),
+                }) = message
+                {
+                    built = Some(path);
+                }
+            }
+        }
+        if !child.wait().await?.success() {
+            return Ok(None);
+        }
+        let path = built.context("cargo built no binary")?;
+        Ok(Some(Build {
+            at: modified(&path)?,
+            path,
+        }))
+    }
+
+    /// Puts a worker of this build in the place of the old one, once that has done what it had.
+    async fn replace(&mut self, build: Build) -> Result<()> {
+        if let Some(old) = &mut self.worker {
+            let id = &old.worker.id;
+            say(&format!(
+                "Built. {id} ends its jobs first; cancel them in the console to be quicker."
+            ));
+            old.worker.terminate();
+            old.worker.ended().await?;
+            self.worker = None;
+        }
+        self.started += 1;
+        let id = format!("dev-{}", self.started);
+        let worker = Worker::start(
+            id.clone(),
+            &build.path,
+            &self.args.worker_args,
+            &self.project.folder,
+            self.platform.worker_env(&id),
+        )?;
+        self.worker = Some(Running { worker, build });
+        say(&format!("{id} runs this build."));
+        Ok(())
+    }
+
+    /// Waits for a change of the sources, and says so when the worker ends by itself meanwhile.
+    async fn until_changed(&mut self) -> Result<()> {
+        let Some(running) = &mut self.worker else {
+            return self.watch.changed().await;
+        };
+        tokio::select! {
+            changed = self.watch.changed() => return changed,
+            status = running.worker.ended() => {
+                let id = &running.worker.id;
+                say(&format!("{id} ended by itself ({}). Jobs wait; a change starts it again.", status?));
+            }
+        }
+        self.worker = None;
+        self.watch.changed().await
+    }
+
+    /// Ends the worker, then the platform. A further signal ends the worker at once.
+    async fn end(self, signals: &mut Signals) -> Result<()> {
+        if let Some(mut running) = self.worker {
+            say("Ending: the worker ends its jobs first; Ctrl-C again ends it at once.");
+            running.worker.terminate();
+            let ended = tokio::select! {
+                status = running.worker.ended() => Some(status),
+                () = signals.next() => None,
+            };
+            if ended.is_none() {
+                running.worker.kill();
+                running.worker.ended().await?;
+            }
+        }
+        self.platform.shutdown().await;
+        say("Ended.");
+        Ok(())
+    }
+}
+
+fn modified(path: &Path) -> Result<SystemTime> {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.with_context(|| format!("{} cannot be read", path.display()))
+}

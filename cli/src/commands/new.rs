@@ -1,0 +1,106 @@
+//! `podwork new`.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::args::New;
+use crate::cargo::in_workspace;
+
+/// Names that the crate's own dependencies or Rust itself have.
+const TAKEN: [&str; 12] = [
+    "podwork",
+    "serde",
+    "serde_json",
+    "tokio",
+    "image",
+    "base64",
+    "test",
+    "core",
+    "std",
+    "alloc",
+    "proc_macro",
+    "build",
+];
+
+pub(crate) fn new(args: &New) -> Result<ExitCode> {
+    let name = args
+        .name
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("the name is none for a crate: use letters, digits, `-` and `_`")?;
+    check_name(name)?;
+    if args.name.exists() {
+        bail!(
+            "{} is there already: choose another name, or move it away",
+            args.name.display()
+        );
+    }
+    let podwork = args.podwork_path.as_deref().map(checkout).transpose()?;
+    let parent = match args.name.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let nested = in_workspace(parent);
+    let files = args.template.files(name, podwork.as_deref(), nested)?;
+    for (path, text) in files {
+        let path = args.name.join(path);
+        let written = path
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&path, text));
+        written.with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    println!("Made {}. Next:", args.name.display());
+    println!("  cd {}", args.name.display());
+    println!("  cargo test       # the handler, and the whole worker");
+    println!("  podwork dev      # run it here, and again after each change");
+    println!("  podwork image    # build its image");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(letters) {
+        bail!(
+            "`{name}` is no name for a crate: begin with a letter, then use letters, digits, `-` and `_`"
+        );
+    }
+    if TAKEN.contains(&name.replace('-', "_").to_ascii_lowercase().as_str()) {
+        bail!(
+            "`{name}` is the name of a crate that workers use: choose another, such as `my-{name}`"
+        );
+    }
+    Ok(())
+}
+
+/// The checkout's full path.
+fn checkout(path: &Path) -> Result<std::path::PathBuf> {
+    let full = path
+        .canonicalize()
+        .with_context(|| format!("{} cannot be found", path.display()))?;
+    if !full.join("runtime/Cargo.toml").is_file() {
+        bail!(
+            "{} is no checkout of podwork: there is no runtime/Cargo.toml in it",
+            path.display()
+        );
+    }
+    Ok(full)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_crates() {
+        for name in ["a", "my-worker", "Caption_2"] {
+            check_name(name).unwrap();
+        }
+        for name in ["", "2x", "-a", "a b", "ä", "serde", "serde-json", "test"] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}

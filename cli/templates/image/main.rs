@@ -1,0 +1,1 @@
+../../../examples/thumbnail/src/main.rs

@@ -1,0 +1,1 @@
+../../../examples/captioner/src/main.rs

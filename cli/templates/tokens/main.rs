@@ -1,0 +1,1 @@
+../../../examples/tokens/src/main.rs

@@ -1,0 +1,95 @@
+//! The tool, as its user starts it.
+#![allow(
+    dead_code,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "in a test it is an assertion, and each test takes its own part"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// `podwork` with these arguments, and nothing of the platform in its environment.
+pub(crate) fn podwork(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podwork"));
+    command.args(args);
+    plain(&mut command, folder);
+    command
+}
+
+/// `cargo` with these arguments.
+pub(crate) fn cargo(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(args);
+    plain(&mut command, folder);
+    command
+}
+
+fn plain(command: &mut Command, folder: &Path) {
+    command.current_dir(folder);
+    for (name, _) in std::env::vars() {
+        // What cargo tells this test is not for the cargo that it starts.
+        if name.starts_with("RUNPOD_") || name.starts_with("PODWORK_") || name.starts_with("CARGO_")
+        {
+            command.env_remove(name);
+        }
+    }
+    if let Some(home) = std::env::var_os("CARGO_HOME") {
+        command.env("CARGO_HOME", home);
+    }
+    // What the workspace has built need not be built again.
+    command.env(
+        "CARGO_TARGET_DIR",
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap(),
+    );
+}
+
+/// Runs it to its end, which is to be good.
+pub(crate) fn good(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// All it said.
+pub(crate) fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// The one JSON object that it printed.
+pub(crate) fn object(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", said(output)))
+}
+
+/// A new worker in a folder outside of the workspace, with the versions that are locked here.
+pub(crate) fn new_worker(template: &str) -> (TempDir, PathBuf) {
+    let outside = tempfile::tempdir().unwrap();
+    let name = format!("my-{template}");
+    let checkout = root();
+    let args = [
+        "new",
+        &name,
+        "--template",
+        template,
+        "--podwork-path",
+        checkout.to_str().unwrap(),
+    ];
+    good(podwork(outside.path(), &args));
+    let folder = outside.path().join(name);
+    std::fs::copy(checkout.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    (outside, folder)
+}
