@@ -1,5 +1,6 @@
 //! The tools that build images.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -86,6 +87,14 @@ impl Engine {
         command
     }
 
+    /// Has the build leave out what this file names, which stands beside the Dockerfile and is called after it.
+    pub(crate) fn ignore(self, command: &mut Command, file: &Path) {
+        // docker finds it by its name.
+        if self != Self::Docker {
+            command.arg("--ignorefile").arg(file);
+        }
+    }
+
     /// How large an image is, and of how many layers.
     pub(crate) fn inspect(self, tag: &str) -> Result<Built> {
         match self {
@@ -101,9 +110,11 @@ impl Engine {
             Self::Buildah => {
                 let layers = "{{len .OCIv1.RootFS.DiffIDs}}";
                 let layers = self.ask(&["inspect", "--type", "image", "--format", layers, tag])?;
-                let size = self.ask(&["images", "--format", "{{.Size}}", tag])?;
+                let sizes = self.ask(&["images", "--format", "{{.Size}}", tag])?;
+                // An image with several names is listed by each.
+                let size = sizes.lines().next().unwrap_or_default();
                 Ok(Built {
-                    bytes: bytes(&size).with_context(|| format!("`{size}` is no size"))?,
+                    bytes: bytes(size).with_context(|| format!("`{size}` is no size"))?,
                     layers: layers.parse()?,
                 })
             }

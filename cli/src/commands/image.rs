@@ -37,14 +37,15 @@ pub(crate) fn image(args: &Image) -> Result<ExitCode> {
     let files = tempfile::tempdir().context("no temporary folder can be made")?;
     let file = files.path().join("Dockerfile");
     std::fs::write(&file, text).context("the Dockerfile cannot be written")?;
-    // Beside the Dockerfile, where docker and podman look first; the context's own counts where there is one.
-    if !context.path().join(".dockerignore").exists() {
-        std::fs::write(files.path().join("Dockerfile.dockerignore"), DOCKERIGNORE)
-            .context("the .dockerignore cannot be written")?;
-    }
 
     let started = Instant::now();
     let mut command = engine.build(&tag);
+    // The context's own counts where there is one.
+    if !context.path().join(".dockerignore").exists() {
+        let ignore = files.path().join("Dockerfile.dockerignore");
+        std::fs::write(&ignore, DOCKERIGNORE).context("the .dockerignore cannot be written")?;
+        engine.ignore(&mut command, &ignore);
+    }
     command
         .arg("--file")
         .arg(&file)
