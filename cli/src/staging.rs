@@ -91,13 +91,14 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn copy(mut walk: WalkBuilder, from: &Path, to: &Path) -> Result<()> {
+    // A link may lead out of the folder: what it leads to is copied.
+    walk.follow_links(true);
     walk.filter_entry(|entry| !LEFT_OUT.iter().any(|name| entry.file_name() == *name));
     for entry in walk.build() {
         let entry = entry?;
         let target = to.join(entry.path().strip_prefix(from)?);
         let copied = match entry.file_type() {
             Some(kind) if kind.is_dir() => fs::create_dir_all(&target),
-            // A link may lead out of the folder: what it leads to is copied.
             _ => copy_file(entry.path(), &target),
         };
         copied.with_context(|| format!("{} cannot be copied", entry.path().display()))?;

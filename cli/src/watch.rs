@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use ignore::gitignore::Gitignore;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -16,38 +18,45 @@ const REST: Duration = Duration::from_millis(100);
 pub(crate) struct Watch {
     watcher: RecommendedWatcher,
     changes: Receiver<()>,
-    folders: Vec<PathBuf>,
-    target_dir: PathBuf,
+    sources: Arc<Sources>,
     watched: HashSet<PathBuf>,
 }
 
+/// What is under watch.
+#[derive(Debug)]
+struct Sources {
+    /// Folders of packages, each with what git is told to ignore there.
+    packages: Vec<(PathBuf, Gitignore)>,
+    /// Holds the lock file, and a manifest.
+    workspace: PathBuf,
+    target_dir: PathBuf,
+}
+
 impl Watch {
-    /// Watches these folders, but for what is built there.
-    pub(crate) fn start(folders: Vec<PathBuf>, target_dir: PathBuf) -> Result<Self> {
+    /// Watches the folders of these packages, and the workspace's own files.
+    pub(crate) fn start(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Result<Self> {
+        let sources = Arc::new(Sources::new(packages, workspace, target_dir));
         // One waiting change says as much as many.
         let (sender, changes) = channel(1);
-        let (roots, target) = (folders.clone(), target_dir.clone());
+        let looked_at = Arc::clone(&sources);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let matters = match event {
                 Ok(event) => {
                     !matches!(event.kind, EventKind::Access(_))
-                        && event
-                            .paths
-                            .iter()
-                            .any(|path| is_source(path, &roots, &target))
+                        && event.paths.iter().any(|path| looked_at.contain(path))
                 }
                 // Events were lost: there may be a change among them.
                 Err(_) => true,
             };
             if matters {
+                // It is full: a change is waiting already.
                 let _ = sender.try_send(());
             }
         });
         let mut watch = Self {
             watcher: watcher.context("sources cannot be watched")?,
             changes,
-            folders,
-            target_dir,
+            sources,
             watched: HashSet::new(),
         };
         watch.cover()?;
@@ -65,17 +74,15 @@ impl Watch {
     /// Watches what is not watched yet: a folder itself for its files and new folders, and each source folder in it
     /// with all below. A `target` folder must not be, for all that goes on in there.
     fn cover(&mut self) -> Result<()> {
-        let mut wanted = Vec::new();
-        for folder in &self.folders {
+        let mut wanted = vec![(self.sources.workspace.clone(), RecursiveMode::NonRecursive)];
+        for (folder, _) in &self.sources.packages {
             wanted.push((folder.clone(), RecursiveMode::NonRecursive));
             let entries = std::fs::read_dir(folder)
                 .with_context(|| format!("{} cannot be read", folder.display()))?;
             let inner = entries.flatten().map(|entry| entry.path());
             wanted.extend(
                 inner
-                    .filter(|path| {
-                        path.is_dir() && is_source(path, &self.folders, &self.target_dir)
-                    })
+                    .filter(|path| path.is_dir() && self.sources.contain(path))
                     .map(|path| (path, RecursiveMode::Recursive)),
             );
         }
@@ -92,21 +99,49 @@ impl Watch {
     }
 }
 
-/// Whether a path below one of the folders is a source, and nothing built or passing.
-fn is_source(path: &Path, folders: &[PathBuf], target_dir: &Path) -> bool {
-    if path.starts_with(target_dir) {
-        return false;
+impl Sources {
+    fn new(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Self {
+        let package = |folder: &PathBuf| {
+            // Where there is no such file, or a line in it makes no sense, less is ignored.
+            let (ignored, _) = Gitignore::new(folder.join(".gitignore"));
+            (folder.clone(), ignored)
+        };
+        Self {
+            packages: packages.iter().map(package).collect(),
+            workspace: workspace.to_owned(),
+            target_dir: target_dir.to_owned(),
+        }
     }
-    let Some(inner) = folders
-        .iter()
-        .find_map(|folder| path.strip_prefix(folder).ok())
-    else {
-        return false;
-    };
-    inner.iter().filter_map(|part| part.to_str()).all(|part| {
-        // What editors keep beside a file, and what is not written by hand.
-        !part.starts_with('.') && !part.ends_with('~') && part != "target" && part != "node_modules"
-    })
+
+    /// Whether a path is a source, and nothing built, passing, or written by the worker where git ignores it.
+    fn contain(&self, path: &Path) -> bool {
+        if path.starts_with(&self.target_dir) {
+            return false;
+        }
+        if path.parent() == Some(&self.workspace)
+            && path
+                .file_name()
+                .is_some_and(|name| name == "Cargo.toml" || name == "Cargo.lock")
+        {
+            return true;
+        }
+        self.packages.iter().any(|(folder, ignored)| {
+            let Ok(inner) = path.strip_prefix(folder) else {
+                return false;
+            };
+            // What editors keep beside a file, and what is not written by hand.
+            let by_hand = |part: &str| {
+                !part.starts_with('.')
+                    && !part.ends_with('~')
+                    && part != "target"
+                    && part != "node_modules"
+            };
+            inner.iter().filter_map(|part| part.to_str()).all(by_hand)
+                && !ignored
+                    .matched_path_or_any_parents(inner, path.is_dir())
+                    .is_ignore()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -114,20 +149,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_built_and_what_editors_leave_is_no_source() {
-        let folders = [PathBuf::from("/w")];
-        let is_source = |path: &str| is_source(Path::new(path), &folders, Path::new("/w/out"));
-        assert!(is_source("/w/src/main.rs"));
-        assert!(is_source("/w/Cargo.toml"));
+    fn what_is_built_ignored_or_left_by_editors_is_no_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join("member");
+        std::fs::create_dir(&package).unwrap();
+        std::fs::write(package.join(".gitignore"), "/results\n").unwrap();
+        let target = folder.path().join("member/out");
+        let sources = Sources::new(&[package], folder.path(), &target);
+        for source in ["member/src/main.rs", "member/Cargo.toml", "Cargo.lock"] {
+            assert!(sources.contain(&folder.path().join(source)), "{source}");
+        }
         for other in [
-            "/w/target/debug/a",
-            "/w/out/a",
-            "/w/.git/HEAD",
-            "/w/src/.main.rs.swp",
-            "/w/src/main.rs~",
-            "/x/a",
+            "member/target/debug/a",
+            "member/out/a",
+            "member/results/1.png",
+            "member/.git/HEAD",
+            "member/src/.main.rs.swp",
+            "member/src/main.rs~",
+            "other/src/main.rs",
+            "README.md",
         ] {
-            assert!(!is_source(other), "{other}");
+            assert!(!sources.contain(&folder.path().join(other)), "{other}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     // The platform's error names its cause itself.
     let platform = platform.map_err(|error| anyhow!("{error} (--port, --host)"))?;
     say(&format!("Console: {}/   Ctrl-C ends all.", platform.url()));
-    let watch = Watch::start(sources(&project), project.target_dir.clone())?;
+    let watch = Watch::start(&project.local, &project.workspace, &project.target_dir)?;
     let mut dev = Loop {
         project,
         args,
@@ -49,15 +49,6 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     };
     dev.end(&mut signals).await?;
     ended.map(|()| ExitCode::SUCCESS)
-}
-
-/// The folders to watch: those of all packages that are built from sources here, and the workspace's own manifest.
-fn sources(project: &Project) -> Vec<PathBuf> {
-    let mut folders = project.local.clone();
-    if !folders.contains(&project.workspace) {
-        folders.push(project.workspace.clone());
-    }
-    folders
 }
 
 fn say(text: &str) {
