@@ -1,9 +1,9 @@
 //! Optional members that a derive alone would read too loosely.
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::{DeserializeOwned, Error as _, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
 /// For `#[serde(default, deserialize_with = …)]`: a member that is there is `Some`, even when it is `null`, since
 /// `{"output":null}` is a result and `{}` is none.
@@ -17,9 +17,22 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(
 pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    let members = Option::<Map<String, Value>>::deserialize(deserializer)?;
-    let whole = members.map(|members| T::deserialize(Value::Object(members)));
-    whole.transpose().map_err(D::Error::custom)
+    let value = match Value::deserialize(deserializer)? {
+        Value::Null => return Ok(None),
+        value @ Value::Object(_) => value,
+        other => {
+            let name = std::any::type_name::<T>();
+            let name = name.rsplit("::").next().unwrap_or(name);
+            // Not the value itself, which may be large.
+            let kind = Unexpected::Other(match other {
+                Value::Array(_) => "list",
+                Value::String(_) => "string",
+                _ => "number or boolean",
+            });
+            return Err(D::Error::invalid_type(kind, &&*format!("struct {name}")));
+        }
+    };
+    T::deserialize(value).map(Some).map_err(D::Error::custom)
 }
 
 /// … a whole number, which in JSON may be written `5000.0`, too.
