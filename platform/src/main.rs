@@ -1,6 +1,7 @@
 //! The local platform as a program.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -81,25 +82,34 @@ async fn serve(args: Args) -> Result<(), Error> {
             platform.addr()
         );
     }
-    println!("# In a worker's terminal; each worker has an id of its own:");
-    for (variable, value) in platform.worker_env("worker-$$") {
-        // Only the id is for the shell to fill in.
-        let quote = if value.contains("$$") { '"' } else { '\'' };
-        println!("export {variable}={quote}{value}{quote}");
+    if let Err(error) = directions(&platform, &args.endpoint) {
+        eprintln!(
+            "warning: standard output takes nothing ({error}). Console: {}/",
+            platform.url()
+        );
     }
-    println!(
-        "# Clients: base URL {}, endpoint {}",
-        platform.client_url(),
-        args.endpoint
-    );
-    println!("# Console: {}/", platform.url());
-    println!(
-        "#   curl -X POST {}/run -d '{{\"input\": …}}'",
-        platform.url()
-    );
     ended().await;
     platform.shutdown().await;
     Ok(())
+}
+
+/// Prints what a worker, a client and a browser need to find the platform.
+fn directions(platform: &Platform, endpoint: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let url = platform.url();
+    writeln!(
+        out,
+        "# In a worker's terminal; each worker has an id of its own:"
+    )?;
+    for (variable, value) in platform.worker_env("worker-$$") {
+        // Only the id is for the shell to fill in.
+        let quote = if value.contains("$$") { '"' } else { '\'' };
+        writeln!(out, "export {variable}={quote}{value}{quote}")?;
+    }
+    let client_url = platform.client_url();
+    writeln!(out, "# Clients: base URL {client_url}, endpoint {endpoint}")?;
+    writeln!(out, "# Console: {url}/")?;
+    writeln!(out, "#   curl -X POST {url}/run -d '{{\"input\": …}}'")
 }
 
 /// Those of one endpoint stand on those of all, whatever their order.

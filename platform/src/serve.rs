@@ -1,5 +1,6 @@
 //! Connections: accepted, served, and ended in order.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -18,6 +19,9 @@ use crate::error::Error;
 /// How long the head of a request may take, counted from the end of the one before: longer than clients keep idle
 /// connections (90 s and less), so that it is they who close them.
 const HEAD: Duration = Duration::from_mins(2);
+/// Connections the system holds until they are accepted, or as many as it will. With `TcpListener::bind` they are 128,
+/// and of more clients that come at once the rest wait for a second.
+const BACKLOG: u32 = 4096;
 /// The pause when no further connection can be had, since the process has as many as it may.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -28,20 +32,43 @@ pub(crate) async fn serve(
     router: Router,
     closing: CancellationToken,
 ) -> Result<(SocketAddr, JoinHandle<()>), Error> {
-    let bind = |source: std::io::Error| Error::Bind {
+    let bind = |source: io::Error| Error::Bind {
         address: format!("{host}:{port}"),
         cure: match source.kind() {
-            std::io::ErrorKind::AddrInUse => {
+            io::ErrorKind::AddrInUse => {
                 "another program has this port: end it, or choose another port"
             }
-            std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
+            io::ErrorKind::PermissionDenied => "choose a port above 1023",
             _ => "choose a host name or address of this machine",
         },
         source,
     };
-    let listener = TcpListener::bind((host, port)).await.map_err(bind)?;
+    let listener = listen(host, port).await.map_err(bind)?;
     let addr = listener.local_addr().map_err(bind)?;
     Ok((addr, tokio::spawn(accept(listener, router, closing))))
+}
+
+/// Listens on the first of the host's addresses that can be listened on.
+async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut refused = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for addr in lookup_host((host, port)).await? {
+        let listening = (|| {
+            let socket = match addr {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            // Elsewhere it would let two programs have the same port.
+            #[cfg(unix)]
+            socket.set_reuseaddr(true)?;
+            socket.bind(addr)?;
+            socket.listen(BACKLOG)
+        })();
+        match listening {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 async fn accept(listener: TcpListener, router: Router, closing: CancellationToken) {

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Connections that any system holds until they are accepted; one more may wait a second before it tries again.
+const BACKLOG: usize = 100;
 
 /// The program, on a free port.
 struct Program {
@@ -16,16 +19,21 @@ struct Program {
 }
 
 impl Program {
-    fn start() -> Self {
+    /// Starts it with this as its standard output, and finds its address in what it says.
+    fn start(output: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
             .args(["--port", "0"])
-            .stdout(Stdio::piped())
+            .stdout(output)
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let addr = said.lines().find_map(|line| {
+        let said: Box<dyn Read> = match child.stdout.take() {
+            Some(output) => Box::new(output),
+            None => Box::new(child.stderr.take().unwrap()),
+        };
+        let addr = BufReader::new(said).lines().find_map(|line| {
             let line = line.unwrap();
-            let url = line.strip_prefix("# Console: http://")?;
+            let (_, url) = line.split_once("Console: http://")?;
             Some(url.trim_end_matches('/').to_owned())
         });
         let addr = addr.expect("it says where it is");
@@ -77,25 +85,39 @@ fn room() -> usize {
 }
 
 #[test]
+fn a_closed_standard_output_stops_nothing() {
+    let (read, write) = io::pipe().unwrap();
+    drop(read);
+    let program = Program::start(write.into());
+    program.assert_well();
+}
+
+#[test]
 fn ten_thousand_idle_connections_hold_nobody_up() {
     let connections = room().min(10_000);
     assert!(
         connections >= 1000,
         "{connections} connections are allowed here"
     );
-    let program = Program::start();
+    let program = Program::start(Stdio::piped());
     program.assert_well();
     let before = program.memory();
     let mut after = Vec::new();
     for _ in 0..2 {
-        let mut idle: Vec<TcpStream> = (0..connections).map(|_| program.connect()).collect();
-        for (n, stream) in idle.iter_mut().enumerate() {
+        let mut idle = Vec::new();
+        for n in 0..connections {
+            if n % BACKLOG == 0 {
+                // Answered once all before it are accepted.
+                program.assert_well();
+            }
+            let mut stream = program.connect();
             let begun: &[u8] = match n % 3 {
                 0 => b"",
                 1 => b"GET /health HT",
                 _ => b"POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n{\"in",
             };
             stream.write_all(begun).unwrap();
+            idle.push(stream);
         }
         program.assert_well();
         after.push(program.memory());

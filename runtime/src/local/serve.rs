@@ -1,5 +1,7 @@
 //! `--rp_serve_api`: the platform's API on a port, served by this worker.
 
+use std::io::{self, Write as _};
+
 use podwork_platform::Platform;
 use tokio::runtime::Handle;
 
@@ -32,12 +34,15 @@ pub(super) async fn run<H: Handler>(
     }
     let platform = builder.start().await?;
     let url = platform.url();
-    println!(
-        "Serving `{}` at {url} (Ctrl-C ends it). Open it in a browser, or try:",
+    let directions = format!(
+        "Serving `{}` at {url} (Ctrl-C ends it). Open it in a browser, or try:\n  \
+         curl -X POST {url}/run -d '{{\"input\": …}}'\n  \
+         curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health\n",
         H::NAME
     );
-    println!("  curl -X POST {url}/run -d '{{\"input\": …}}'");
-    println!("  curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health");
+    if let Err(error) = io::stdout().write_all(directions.as_bytes()) {
+        tracing::warn!(%url, "standard output takes nothing: {error}");
+    }
     let ended = work_for::<H>(&platform, settings, source, handlers, shutdown).await;
     platform.shutdown().await;
     ended
