@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     USER_AGENT,
@@ -15,7 +14,7 @@ use podwork_protocol::worker::{POST_CONTENT_TYPE, StopSignals, TakenJobs};
 
 use crate::config::Remote;
 use crate::error::Error;
-use crate::http::{Answer, Call, Http};
+use crate::http::{Answer, Body, Call, Http};
 
 /// Longest wait for a take's or stop's answer: longer than any platform holds a poll open, so that it is never our
 /// side that ends a poll which is about to bring a job.
@@ -52,7 +51,7 @@ pub(crate) trait Posts {
         &self,
         job_id: &str,
         streams: bool,
-        body: Bytes,
+        body: Body,
     ) -> impl Future<Output = Result<(), Trouble>> + Send;
 
     /// Posts a chunk; `key` is the same for each try of one chunk, and no other's.
@@ -60,7 +59,7 @@ pub(crate) trait Posts {
         &self,
         job_id: &str,
         key: &str,
-        body: Bytes,
+        body: Body,
     ) -> impl Future<Output = Result<(), Trouble>> + Send;
 }
 
@@ -181,7 +180,7 @@ impl Api {
         job_id: &str,
         streams: bool,
         key: Option<&str>,
-        body: Bytes,
+        body: Body,
     ) -> Result<(), Trouble> {
         let mut headers = HeaderMap::with_capacity(3);
         // An id that cannot stand in a header is said in the URL all the same.
@@ -249,7 +248,7 @@ impl Api {
             method: Method::GET,
             url,
             headers,
-            body: Bytes::new(),
+            body: Body::default(),
             timeout,
             limit,
         };
@@ -266,12 +265,12 @@ fn success(answer: &Answer) -> Result<(), Trouble> {
 }
 
 impl Posts for Api {
-    async fn post_result(&self, job_id: &str, streams: bool, body: Bytes) -> Result<(), Trouble> {
+    async fn post_result(&self, job_id: &str, streams: bool, body: Body) -> Result<(), Trouble> {
         let url = self.remote.done.job(job_id);
         self.post(url, job_id, streams, None, body).await
     }
 
-    async fn post_chunk(&self, job_id: &str, key: &str, body: Bytes) -> Result<(), Trouble> {
+    async fn post_chunk(&self, job_id: &str, key: &str, body: Body) -> Result<(), Trouble> {
         // Only a worker whose handler streams posts chunks, and such a worker does not start without this URL.
         let Some(stream) = &self.remote.stream else {
             return Err(Trouble::Refused {

@@ -14,12 +14,15 @@ use uuid::Uuid;
 use crate::api::{Posts, Trouble};
 use crate::backoff::Backoff;
 use crate::failure::{HandlerError, Identity};
+use crate::http::Body;
 use crate::outbox::{Final, Message, Outbox};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// Room for what surrounds an output in a post, in bytes.
 const ENVELOPE: usize = 128;
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// The largest output that is copied into its post, in bytes; one that is sent by itself costs more work.
+const MOST_COPIED: usize = 32 * 1024;
 
 /// How jobs are delivered; the same for all jobs of a worker.
 #[derive(Debug, Clone)]
@@ -65,7 +68,7 @@ impl<P: Posts> Delivery<P> {
 
     /// Posts a progress update until it is accepted, or there is something newer to say.
     async fn progress(&self, job_id: &str, progress: Box<RawValue>, outbox: &Outbox) {
-        let body = encode(&Post {
+        let body = encode(Post {
             status: Some(JobStatus::InProgress.to_string()),
             output: Some(progress),
             ..Post::default()
@@ -82,7 +85,7 @@ impl<P: Posts> Delivery<P> {
         key: &str,
         chunk: Box<RawValue>,
     ) -> Result<(), HandlerError> {
-        let body = encode(&Post {
+        let body = encode(Post {
             output: Some(chunk),
             ..Post::default()
         });
@@ -133,8 +136,7 @@ impl<P: Posts> Delivery<P> {
                 ..Post::default()
             },
         };
-        let body = encode(&post);
-        drop(post);
+        let body = encode(post);
         self.persist(
             || self.api.post_result(job_id, self.streams, body.clone()),
             pending,
@@ -184,12 +186,26 @@ impl<P: Posts> Delivery<P> {
     }
 }
 
-fn encode(post: &Post) -> Bytes {
-    // Exactly as large as it will be: a large output must not be held with as much room again behind it.
-    let output = post.output.as_ref().map_or(0, |output| output.get().len());
-    let mut body = Vec::with_capacity(output + ENVELOPE);
-    serde_json::to_writer(&mut body, post).expect("raw JSON and strings always serialise");
-    body.into()
+/// The post's text, in which a large output is no copy.
+fn encode(mut post: Post) -> Body {
+    let large = post
+        .output
+        .take_if(|output| output.get().len() > MOST_COPIED);
+    let small = post.output.as_ref().map_or(0, |output| output.get().len());
+    let mut text = Vec::with_capacity(small + ENVELOPE);
+    serde_json::to_writer(&mut text, &post).expect("raw JSON and strings always serialise");
+    let Some(output) = large else {
+        return text.into();
+    };
+    let rest = &text[1..];
+    let comma: &[u8] = if rest == b"}" { b"" } else { b"," };
+    let output = Box::<str>::from(output).into_string();
+    [
+        Bytes::from_static(b"{\"output\":"),
+        output.into(),
+        [comma, rest].concat().into(),
+    ]
+    .into()
 }
 
 #[cfg(test)]

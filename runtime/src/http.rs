@@ -1,11 +1,14 @@
 //! The HTTP client: connections that are kept, one answer a call, bounded in time and size.
 
+use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{HeaderMap, HeaderValue, LOCATION};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -27,7 +30,7 @@ const MAX_PREALLOCATED: usize = 32 * 1024 * 1024;
 /// A client, which belongs to the runtime that it is used on.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Body>,
     /// On every call.
     headers: HeaderMap,
 }
@@ -38,11 +41,48 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     /// How long the answer may take, to its last byte.
     pub(crate) timeout: Duration,
     /// Most bytes of a successful answer.
     pub(crate) limit: usize,
+}
+
+/// What is sent along, in parts that follow one another: what is large need not be copied to be put into an envelope.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Body([Bytes; 3]);
+
+impl From<Vec<u8>> for Body {
+    fn from(whole: Vec<u8>) -> Self {
+        Self([whole.into(), Bytes::new(), Bytes::new()])
+    }
+}
+
+impl From<[Bytes; 3]> for Body {
+    fn from(parts: [Bytes; 3]) -> Self {
+        Self(parts)
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let part = self.0.iter_mut().find(|part| !part.is_empty());
+        Poll::Ready(part.map(|part| Ok(Frame::data(std::mem::take(part)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.iter().all(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
+    }
 }
 
 /// What comes back.
@@ -103,7 +143,7 @@ impl Http {
             .map_err(|error| chain(&error))?;
         let mut redirects = 0;
         loop {
-            let mut request = Request::new(Full::new(body.clone()));
+            let mut request = Request::new(body.clone());
             *request.method_mut() = method.clone();
             *request.uri_mut() = uri.clone();
             request.headers_mut().clone_from(&self.headers);

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use proptest::prelude::*;
 use serde_json::json;
@@ -73,9 +74,14 @@ impl Simulated {
     }
 }
 
+async fn read(body: Body) -> Value {
+    let text = body.collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&text).unwrap()
+}
+
 impl Posts for Simulated {
-    async fn post_result(&self, _: &str, _: bool, body: Bytes) -> Result<(), Trouble> {
-        let post: Value = serde_json::from_slice(&body).unwrap();
+    async fn post_result(&self, _: &str, _: bool, body: Body) -> Result<(), Trouble> {
+        let post = read(body).await;
         let post = if post["status"] == "IN_PROGRESS" {
             Taken::Progress(post["output"].clone())
         } else {
@@ -84,8 +90,8 @@ impl Posts for Simulated {
         self.take(post).await
     }
 
-    async fn post_chunk(&self, _: &str, key: &str, body: Bytes) -> Result<(), Trouble> {
-        let post: Value = serde_json::from_slice(&body).unwrap();
+    async fn post_chunk(&self, _: &str, key: &str, body: Body) -> Result<(), Trouble> {
+        let post = read(body).await;
         let (key, chunk) = (key.to_owned(), post["output"].clone());
         self.take(Taken::Chunk { key, chunk }).await
     }
@@ -113,6 +119,30 @@ fn finish(outbox: &Outbox, outcome: Result<Value, HandlerError>) {
         outcome: outcome.map(|output| raw(&output)),
         refresh: false,
     });
+}
+
+#[tokio::test]
+async fn a_large_output_stands_in_its_post_like_a_small_one() {
+    for size in [0, MOST_COPIED - 2, MOST_COPIED - 1, 1_000_000] {
+        let output = json!("x".repeat(size));
+        let plain = Post {
+            output: Some(raw(&output)),
+            ..Post::default()
+        };
+        let full = Post {
+            status: Some(JobStatus::InProgress.to_string()),
+            stop_pod: true,
+            ..plain.clone()
+        };
+        for post in [plain, full] {
+            let expected = serde_json::to_value(&post).unwrap();
+            let body = encode(post);
+            let told = hyper::body::Body::size_hint(&body).exact();
+            let text = body.clone().collect().await.unwrap().to_bytes();
+            assert_eq!(told, Some(text.len() as u64));
+            assert_eq!(read(body).await, expected);
+        }
+    }
 }
 
 /// What a handler does.
