@@ -107,6 +107,8 @@ impl Programs {
             }
         };
         command
+            // As in an image made of the template, for all.
+            .env("MALLOC_MMAP_THRESHOLD_", "1048576")
             .env(WORK, work.to_string())
             .env(CONCURRENCY, concurrency.to_string());
         Some(command)

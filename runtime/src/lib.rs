@@ -54,7 +54,7 @@
 //! that yields chunks waits once 1024 of them, or 8 MiB, are in its outbox.
 //!
 //! An ended job makes room for the next at once. But the worker takes no more while 64 MiB of ended jobs are yet to be
-//! delivered, or twice as many jobs as run at once (at least 8). So what waits in memory is at most those 64 MiB, and one
+//! delivered, or as many jobs as run at once (at least 8). So what waits in memory is at most those 64 MiB, and one
 //! outbox and one result (10 MB, or 20 MB by `/runsync`) of each job that runs.
 //!
 //! A handler that blocks where it should await holds up others of its kind, but neither takes and posts nor heartbeats

@@ -7,10 +7,8 @@ use tokio::sync::Notify;
 /// Bytes of ended jobs that may wait for delivery before the worker takes no more. The jobs that run then may each add
 /// theirs: one outbox and one result.
 const UNDELIVERED_BYTES: usize = 64 * 1024 * 1024;
-/// Ended jobs that may wait for delivery beside each running one before the worker takes no more: work that cannot
-/// be delivered must not pile up in memory.
-const UNDELIVERED_PER_SLOT: usize = 2;
-/// … and how many at least, so that a worker with one slot can ride out a slow post.
+/// Ended jobs that may wait for delivery before the worker takes no more, where fewer run at once; otherwise as many as
+/// run. Work that cannot be delivered must not pile up in memory, and a worker with one slot is to ride out a slow post.
 const MIN_UNDELIVERED: usize = 8;
 
 /// The worker's slots. The limit may change while jobs run: it grows at once, and shrinks as jobs end.
@@ -35,7 +33,7 @@ impl State {
         if self.bytes >= UNDELIVERED_BYTES {
             return 0;
         }
-        let undelivered = (self.limit * UNDELIVERED_PER_SLOT).max(MIN_UNDELIVERED);
+        let undelivered = self.limit.max(MIN_UNDELIVERED);
         let slots = self.limit.saturating_sub(self.running);
         slots.min(undelivered.saturating_sub(self.delivering))
     }
