@@ -16,10 +16,10 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::http::{Answer, Body, Call, Http};
 
-/// Longest wait for a take's or stop's answer: longer than any platform holds a poll open, so that it is never our
-/// side that ends a poll which is about to bring a job.
-const POLL_TIMEOUT: Duration = Duration::from_mins(2);
-const POST_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest wait for the answer of a poll or a post: longer than any platform holds a poll open, so that it is never our
+/// side that ends a poll which is about to bring a job. It is the same for both, since a deadline that comes before all
+/// others costs the runtime a call of the system's.
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// Room for what surrounds a job's input in a take's answer, in bytes.
 const ENVELOPE: usize = 64 * 1024;
 /// Most that is read of an answer to a post, in bytes: it says nothing.
@@ -199,7 +199,7 @@ impl Api {
             url: url.with("isStream", if streams { "true" } else { "false" }),
             headers,
             body,
-            timeout: POST_TIMEOUT,
+            timeout: TIMEOUT,
             limit: MAX_ACKNOWLEDGEMENT,
         };
         success(&self.http.call(call).await.map_err(Trouble::unanswered)?)
@@ -234,7 +234,7 @@ impl Api {
     async fn poll(&self, url: Url, limit: usize) -> Result<Answer, Trouble> {
         let json = HeaderValue::from_static("application/json");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
-        self.get(url, headers, POLL_TIMEOUT, limit).await
+        self.get(url, headers, TIMEOUT, limit).await
     }
 
     async fn get(

@@ -1,7 +1,8 @@
 //! The log in the official forms: JSON lines on the platform, readable ones at home.
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+#[cfg(unix)]
+use std::sync::RwLock;
 
 use podwork_protocol::env;
 use serde::Serialize;
@@ -113,8 +114,33 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         let level = level_name(*event.metadata().level());
         let text = format_line(self.json, level, job_id.as_deref(), &message);
         // A log that cannot be written must not end the worker.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        let _ = write(text.as_bytes());
     }
+}
+
+/// Writes a line to standard output; not by its lock, for which the threads of many jobs would wait. The system writes
+/// whole what is short, and only a long line has to be alone.
+#[cfg(unix)]
+fn write(mut line: &[u8]) -> rustix::io::Result<()> {
+    static LINES: RwLock<()> = RwLock::new(());
+    let (_shared, _alone);
+    if line.len() <= rustix::pipe::PIPE_BUF {
+        _shared = LINES.read();
+    } else {
+        _alone = LINES.write();
+    }
+    while !line.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(std::io::stdout(), line))?;
+        line = &line[written..];
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn write(line: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+
+    std::io::stdout().write_all(line)
 }
 
 fn level_name(level: Level) -> &'static str {
