@@ -71,6 +71,8 @@ pub mod __private;
 mod api;
 mod args;
 mod backoff;
+mod batch;
+mod batches;
 mod builder;
 mod config;
 mod context;
@@ -89,17 +91,19 @@ mod outbox;
 mod slots;
 mod strict;
 pub mod testing;
+mod work;
 mod worker;
 
 pub use std::process::ExitCode;
 
 pub use async_stream::{stream, try_stream};
+pub use batch::Batch;
 pub use builder::{Worker, run};
 pub use context::Context;
 pub use error::Error;
 pub use failure::{HandlerError, Result};
 pub use futures::Stream;
-pub use handler::{Handler, Input, Output};
+pub use handler::{BatchHandler, Handler, Input, Output};
 /// Makes a function a handler: what a worker calls for each job.
 ///
 /// The function stays as it stands, so tests can call it. Beside it the macro puts a hidden type of the same name, and

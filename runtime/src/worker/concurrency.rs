@@ -1,9 +1,11 @@
 //! How many jobs run at once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tracing::warn;
 
+use crate::batches::Batches;
 use crate::failure::HandlerError;
 
 use super::pull::Concurrency;
@@ -34,6 +36,21 @@ impl<F: FnMut(usize) -> usize + Send> Concurrency for Asked<F> {
                 current
             }
         }
+    }
+}
+
+/// That number of batches: as many jobs as fill them.
+pub(super) struct InBatches<S, T>(
+    pub(super) Box<dyn Concurrency>,
+    pub(super) Arc<Batches<S, T>>,
+);
+
+impl<S: Send + Sync, T: Send> Concurrency for InBatches<S, T> {
+    fn next(&mut self, jobs: usize) -> usize {
+        let Self(concurrency, batches) = self;
+        let limit = concurrency.next((jobs / batches.max_batch()).max(1));
+        batches.set_limit(limit);
+        limit.saturating_mul(batches.max_batch())
     }
 }
 
