@@ -368,3 +368,6 @@ async fn all_left(answers: &mut [oneshot::Sender<Outcome>]) {
         answer.closed().await;
     }
 }
+
+#[cfg(test)]
+mod tests;
