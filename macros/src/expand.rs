@@ -7,7 +7,7 @@ use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 
 use crate::parse::{Handler, Parsed};
-use crate::signature::{Argument, Mode, Reading};
+use crate::signature::{Argument, Batching, Mode, Reading};
 
 pub(crate) fn expand(parsed: &Parsed) -> TokenStream {
     let item = &parsed.item;
@@ -46,17 +46,13 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
     let text = name.unraw().to_string();
     let streams = reading.mode.is_some();
     let join = reading.join;
-    let shape = quote! {
-        #[allow(unused_imports)]
-        use ::podwork::__private::PlainShape as _;
-    };
     let call = match &reading.batch {
         _ if broken => quote!(::core::unreachable!()),
         Some(_) => {
             quote_spanned!(Span::mixed_site()=> ::podwork::__private::alone::<Self>(call))
         }
         None => {
-            let call = call(handler);
+            let (shape, call) = (plain_shape(), call(handler));
             quote!(#shape #call)
         }
     };
@@ -70,30 +66,7 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
             > = ::core::option::Option::Some(::podwork::__private::Batching::of::<Self>());
         }
     });
-    let batch_handler = batch.map(|batch| {
-        let max_batch = batch.max_batch.as_ref();
-        let max_batch =
-            max_batch.map(|value| quote!(const MAX_BATCH: ::core::primitive::usize = #value;));
-        let max_wait = batch.max_wait.as_ref();
-        let max_wait =
-            max_wait.map(|value| quote!(const MAX_WAIT: ::core::time::Duration = #value;));
-        let call = call_batch(handler);
-        quote_spanned! {Span::mixed_site()=>
-            #[automatically_derived]
-            impl ::podwork::BatchHandler for #name {
-                #max_batch
-                #max_wait
-
-                fn call_batch(
-                    inputs: ::podwork::Batch<Self::Item>,
-                    state: ::std::sync::Arc<Self::State>,
-                ) -> ::podwork::__private::Reply<::std::vec::Vec<::podwork::__private::Outcome>> {
-                    #shape
-                    #call
-                }
-            }
-        }
-    });
+    let batch_handler = batch.map(|batch| batch_handler(handler, batch));
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
         #[doc(hidden)]
@@ -119,6 +92,58 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
 
             #batch_handler
         };
+    }
+}
+
+/// Brings the tag of all shapes but `Result`'s.
+fn plain_shape() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use ::podwork::__private::PlainShape as _;
+    }
+}
+
+/// The implementation of `BatchHandler`.
+fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
+    let name = &handler.name;
+    let Batching {
+        item,
+        max_batch,
+        max_wait,
+    } = batch;
+    let max_batch = max_batch.as_ref().map(|value| {
+        quote_spanned! {at(value.span())=>
+            const MAX_BATCH: ::core::primitive::usize = {
+                ::podwork::__private::holds_jobs(#value);
+                #value
+            };
+        }
+    });
+    let max_wait = max_wait.as_ref().map(
+        |value| quote_spanned!(at(value.span())=> const MAX_WAIT: ::core::time::Duration = #value;),
+    );
+    let input = quote_spanned!(at(item.span())=> call.input::<#item>());
+    let (shape, call) = (plain_shape(), call_batch(handler));
+    quote_spanned! {Span::mixed_site()=>
+        #[automatically_derived]
+        impl ::podwork::BatchHandler for #name {
+            #max_batch
+            #max_wait
+
+            fn input(
+                call: &::podwork::__private::Call<Self::State>,
+            ) -> ::core::result::Result<Self::Item, ::podwork::HandlerError> {
+                #input
+            }
+
+            fn call_batch(
+                inputs: ::podwork::Batch<Self::Item>,
+                state: ::std::sync::Arc<Self::State>,
+            ) -> ::podwork::__private::Reply<::std::vec::Vec<::podwork::__private::Outcome>> {
+                #shape
+                #call
+            }
+        }
     }
 }
 
@@ -220,14 +245,14 @@ fn decode(argument: &Argument) -> TokenStream {
             quote_spanned!(at(ty.span())=> let input = call.input::<#ty>()?;)
         }
         Argument::State(ty) => quote_spanned!(at(ty.span())=> let state = call.state();),
-        Argument::Batch(..) | Argument::Context(_) => TokenStream::new(),
+        Argument::Batch(_) | Argument::Context(_) => TokenStream::new(),
     }
 }
 
 fn argument(argument: &Argument) -> TokenStream {
     match argument {
         Argument::Input(ty) => quote_spanned!(at(ty.span())=> input),
-        Argument::Batch(ty, _) => quote_spanned!(at(ty.span())=> inputs),
+        Argument::Batch(ty) => quote_spanned!(at(ty.span())=> inputs),
         Argument::State(ty) => quote_spanned!(at(ty.span())=> &*state),
         Argument::Context(ty) => quote_spanned!(at(ty.span())=> call.context()),
     }

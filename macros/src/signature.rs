@@ -43,7 +43,7 @@ pub(crate) struct Reading {
     /// Chunks that wait together may be posted as one.
     pub(crate) join: bool,
     /// It takes its jobs together.
-    pub(crate) batch: Option<Batch>,
+    pub(crate) batch: Option<Batching>,
     pub(crate) state: Option<Type>,
     /// In the order of the parameters.
     pub(crate) arguments: Vec<Argument>,
@@ -54,7 +54,7 @@ pub(crate) struct Reading {
 }
 
 /// How jobs are handed over together.
-pub(crate) struct Batch {
+pub(crate) struct Batching {
     /// The input of one job.
     pub(crate) item: Type,
     pub(crate) max_batch: Option<Expr>,
@@ -64,8 +64,8 @@ pub(crate) struct Batch {
 /// What one parameter asks for.
 pub(crate) enum Argument {
     Input(Type),
-    /// The inputs of several jobs: the whole type, and that of one.
-    Batch(Type, Type),
+    /// The inputs of several jobs.
+    Batch(Type),
     State(Type),
     Context(Type),
 }
@@ -113,9 +113,9 @@ fn batch(
     mode: Option<Mode>,
     options: &Options,
     errors: &mut Errors,
-) -> Option<Batch> {
+) -> Option<Batching> {
     let item = arguments.iter().find_map(|argument| match argument {
-        Argument::Batch(_, item) => Some(item.clone()),
+        Argument::Batch(inputs) => batched(inputs).cloned(),
         _ => None,
     });
     let Some(item) = item else {
@@ -150,7 +150,7 @@ fn batch(
         );
     }
     let value = |setting: &Option<Setting>| setting.as_ref().map(|setting| setting.value.clone());
-    Some(Batch {
+    Some(Batching {
         item,
         max_batch: value(&options.max_batch),
         max_wait: value(&options.max_wait),
@@ -216,7 +216,7 @@ fn arguments(sig: &Signature, errors: &mut Errors) -> Vec<Argument> {
             continue;
         };
         let (seen, message) = match argument {
-            Argument::Input(_) | Argument::Batch(..) => (
+            Argument::Input(_) | Argument::Batch(_) => (
                 &mut input,
                 "a handler takes one input, as a job has one: put both into one struct; or, if one of them is the \
                  job's context under another name, write it `podwork::Context`",
@@ -271,10 +271,11 @@ fn argument(parameter: &PatType, errors: &mut Errors) -> Option<Argument> {
                 .to_owned()
         }
         ty => {
-            return Some(match batched(ty) {
-                Some(item) => Argument::Batch(ty.clone(), item.clone()),
-                None => Argument::Input(ty.clone()),
-            });
+            let argument = match batched(ty) {
+                Some(_) => Argument::Batch,
+                None => Argument::Input,
+            };
+            return Some(argument(ty.clone()));
         }
     };
     errors.add(&parameter.ty, &message);

@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span, info, info_span};
 
 use crate::batch::Batch;
 use crate::context::Context;
-use crate::handler::{Batching, Call, Input, Outcome, Reply};
+use crate::handler::{Batching, Call, Outcome, Reply};
 use crate::outbox::Closed;
 use crate::work::{Work, ended_with_worker};
 
@@ -93,16 +93,11 @@ impl<S, T> fmt::Debug for Batches<S, T> {
 
 impl<S, T> Batches<S, T> {
     pub(crate) fn new(batching: Batching<S, T>, limits: Limits, state: Arc<S>) -> Arc<Self> {
-        let Batching {
-            max_batch,
-            max_wait,
-            call,
-        } = batching;
         Arc::new(Self {
             batching: Batching {
-                max_batch: limits.max_batch.unwrap_or(max_batch).max(1),
-                max_wait: limits.max_wait.unwrap_or(max_wait),
-                call,
+                max_batch: limits.max_batch.unwrap_or(batching.max_batch).max(1),
+                max_wait: limits.max_wait.unwrap_or(batching.max_wait),
+                ..batching
             },
             state,
             queue: Mutex::new(Queue {
@@ -136,12 +131,12 @@ impl<S, T> Batches<S, T> {
     pub(crate) fn join(self: Arc<Self>, call: Call<S>) -> Reply
     where
         S: Send + Sync + 'static,
-        T: Input + Send + 'static,
+        T: Send + 'static,
     {
         Reply::Async(Box::pin(async move {
             // Here and not in the batch: so a bad input takes no place in it, and the others need not wait for a large
             // one to be read.
-            let input = call.input()?;
+            let input = (self.batching.input)(&call)?;
             let mut share = self.enter(input, call.context());
             drop(call);
             share.outcome().await

@@ -34,7 +34,7 @@ pub trait Handler: Send + 'static {
 
     /// One entry of its batches; `()` when it takes its jobs one by one.
     #[doc(hidden)]
-    type Item: Input + Send + 'static;
+    type Item: Send + 'static;
 
     /// How its jobs are handed over together, if they are.
     #[doc(hidden)]
@@ -59,6 +59,13 @@ pub trait BatchHandler: Handler {
     /// How long a job waits for others, unless [`Worker::max_wait`](crate::Worker::max_wait) says it.
     const MAX_WAIT: Duration = Duration::from_millis(5);
 
+    /// The input of one job.
+    ///
+    /// # Errors
+    /// It does not fit.
+    #[doc(hidden)]
+    fn input(call: &Call<Self::State>) -> Result<Self::Item, HandlerError>;
+
     /// Begins one call, for several jobs.
     #[doc(hidden)]
     fn call_batch(inputs: Batch<Self::Item>, state: Arc<Self::State>) -> Reply<Vec<Outcome>>;
@@ -70,23 +77,18 @@ pub trait BatchHandler: Handler {
 pub struct Batching<S, T> {
     pub(crate) max_batch: usize,
     pub(crate) max_wait: Duration,
+    pub(crate) input: fn(&Call<S>) -> Result<T, HandlerError>,
     /// An outcome for each job, or what fails them all.
     pub(crate) call: fn(Batch<T>, Arc<S>) -> Reply<Vec<Outcome>>,
 }
 
 impl<S, T> Batching<S, T> {
     /// As this handler says.
-    ///
-    /// # Panics
-    /// Its batches hold nothing. It is called when the handler is compiled.
     pub const fn of<H: BatchHandler<State = S, Item = T>>() -> Self {
-        assert!(
-            H::MAX_BATCH > 0,
-            "`max_batch` is 0: a batch holds one job at least"
-        );
         Self {
             max_batch: H::MAX_BATCH,
             max_wait: H::MAX_WAIT,
+            input: H::input,
             call: H::call_batch,
         }
     }
@@ -95,6 +97,10 @@ impl<S, T> Batching<S, T> {
 /// The output's JSON, or why there is none.
 #[doc(hidden)]
 pub type Outcome = Result<Box<RawValue>, HandlerError>;
+
+/// That of each job of a batch, or what fails them all.
+#[doc(hidden)]
+pub type Outcomes = Result<Vec<Outcome>, HandlerError>;
 
 /// How a call is run. It comes to one outcome, or to those of a batch.
 #[doc(hidden)]

@@ -15,7 +15,7 @@ use tokio::task::coop::consume_budget;
 
 pub use inventory;
 
-pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Reply};
+pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Reply};
 pub use crate::worker::Registered;
 
 use crate::batch::Batch;
@@ -45,17 +45,26 @@ pub fn blocking<H: Handler>(call: Call<H::State>, work: fn(Call<H::State>) -> Ou
 pub fn blocking_batch<H: BatchHandler>(
     inputs: Batch<H::Item>,
     state: Arc<H::State>,
-    work: fn(Batch<H::Item>, Arc<H::State>) -> Result<Vec<Outcome>, HandlerError>,
+    work: fn(Batch<H::Item>, Arc<H::State>) -> Outcomes,
 ) -> Reply<Vec<Outcome>> {
     Reply::Blocking(Box::new(move || work(inputs, state)))
 }
 
+/// Checks `max_batch` when the handler is compiled.
+///
+/// # Panics
+/// It is 0.
+pub const fn holds_jobs(max_batch: usize) {
+    assert!(
+        max_batch > 0,
+        "`max_batch` is 0, and a batch holds one job at least"
+    );
+}
+
 /// A handler of batches, called with one job alone.
 pub fn alone<H: BatchHandler>(call: Call<H::State>) -> Reply {
-    let only = |outcomes: Result<Vec<Outcome>, HandlerError>| {
-        outcomes?.pop().expect("there is one for each job")
-    };
-    let inputs = match call.input() {
+    let only = |outcomes: Outcomes| outcomes?.pop().expect("there is one for each job");
+    let inputs = match H::input(&call) {
         Ok(input) => Batch::new([(input, call.context())]),
         Err(failure) => return future(async { Err(failure) }),
     };
@@ -151,7 +160,7 @@ impl Plain {
     ///
     /// # Errors
     /// None.
-    pub fn whole<V: Results>(self, results: V) -> Result<V, HandlerError> {
+    pub fn whole<V>(self, results: V) -> Result<V, HandlerError> {
         Ok(results)
     }
 
@@ -229,11 +238,7 @@ pub fn results_shape<V: Results>(_: &V) -> Shape<V::Item> {
 ///
 /// # Errors
 /// They are not as many as there are jobs.
-pub fn outcomes<V: Results>(
-    results: V,
-    jobs: usize,
-    encode: fn(V::Item) -> Outcome,
-) -> Result<Vec<Outcome>, HandlerError> {
+pub fn outcomes<V: Results>(results: V, jobs: usize, encode: fn(V::Item) -> Outcome) -> Outcomes {
     let results = results.all();
     if results.len() != jobs {
         let message = format!(

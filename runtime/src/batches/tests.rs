@@ -57,6 +57,7 @@ impl Bench {
         let batching = Batching {
             max_batch: MAX_BATCH,
             max_wait: MAX_WAIT,
+            input: Call::input,
             call: handle,
         };
         let batches = Batches::new(batching, Limits::default(), Arc::clone(&seen));
@@ -263,6 +264,7 @@ fn the_builder_has_the_last_word() {
     let batching = Batching {
         max_batch: MAX_BATCH,
         max_wait: MAX_WAIT,
+        input: Call::input,
         call: handle,
     };
     let seen = Arc::new(Seen {
