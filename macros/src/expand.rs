@@ -113,18 +113,21 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
     } = batch;
     let max_batch = max_batch.as_ref().map(|value| {
         quote_spanned! {at(value.span())=>
-            const MAX_BATCH: ::core::primitive::usize = {
-                ::podwork::__private::holds_jobs(#value);
-                #value
-            };
+            const MAX_BATCH: ::core::primitive::usize = ::podwork::__private::jobs(#value);
         }
     });
+    // An associated constant would only be looked at where the handler is used.
+    let check = max_batch
+        .is_some()
+        .then(|| quote!(const _: ::core::primitive::usize = <#name as ::podwork::BatchHandler>::MAX_BATCH;));
     let max_wait = max_wait.as_ref().map(
         |value| quote_spanned!(at(value.span())=> const MAX_WAIT: ::core::time::Duration = #value;),
     );
     let input = quote_spanned!(at(item.span())=> call.input::<#item>());
     let (shape, call) = (plain_shape(), call_batch(handler));
     quote_spanned! {Span::mixed_site()=>
+        #check
+
         #[automatically_derived]
         impl ::podwork::BatchHandler for #name {
             #max_batch

@@ -50,15 +50,16 @@ pub fn blocking_batch<H: BatchHandler>(
     Reply::Blocking(Box::new(move || work(inputs, state)))
 }
 
-/// Checks `max_batch` when the handler is compiled.
+/// `max_batch`, checked when the handler is compiled.
 ///
 /// # Panics
 /// It is 0.
-pub const fn holds_jobs(max_batch: usize) {
+pub const fn jobs(max_batch: usize) -> usize {
     assert!(
         max_batch > 0,
         "`max_batch` is 0, and a batch holds one job at least"
     );
+    max_batch
 }
 
 /// A handler of batches, called with one job alone.

@@ -11,12 +11,20 @@ use serde::{Deserialize, Serialize};
 const SIZE: usize = 8;
 
 /// Counts words by their hash. It stands for a model on a GPU.
-struct Model;
+struct Model {
+    /// What a call takes, for however many texts.
+    call: Duration,
+}
 
 impl Model {
+    fn load() -> Self {
+        Self {
+            call: Duration::from_millis(20),
+        }
+    }
+
     fn embed(&self, texts: &[&str]) -> Vec<[f32; SIZE]> {
-        // What a GPU would take, for however many.
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(self.call);
         texts.iter().map(|text| Self::vector(text)).collect()
     }
 
@@ -60,7 +68,7 @@ fn embed(prompts: Batch<Prompt>, model: &Model) -> Vec<Result<Embedding>> {
 }
 
 fn main() -> ExitCode {
-    Worker::new::<embed>().state(Model).run()
+    Worker::new::<embed>().setup(Model::load).run()
 }
 
 #[cfg(test)]
@@ -72,7 +80,7 @@ mod tests {
     #[test]
     fn each_text_has_its_own_vector() {
         let prompts = ["to be", "", "be to"].map(|text| Prompt { text: text.into() });
-        let results = embed(prompts.into_iter().collect(), &Model);
+        let results = embed(prompts.into_iter().collect(), &Model::load());
         let [Ok(first), Err(error), Ok(last)] = &results[..] else {
             panic!("{results:?}");
         };
@@ -82,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_goes_through_a_whole_worker() {
-        let worker = TestWorker::start(Worker::new::<embed>().state(Model))
+        let worker = TestWorker::start(Worker::new::<embed>().setup(Model::load))
             .await
             .unwrap();
         let job = worker.run(json!({ "text": "be" })).await.unwrap();

@@ -1,7 +1,7 @@
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use podwork_protocol::RawValue;
-use serde_json::{Map, json};
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
