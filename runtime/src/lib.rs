@@ -27,6 +27,7 @@
 //!
 //! - [`macro@handler`] tells which functions can be handlers: `async fn`, `fn`, streams and iterators; with an input, the
 //!   worker's state and a [`Context`], in any order.
+//! - [`Batch`] hands jobs that wait to a handler together.
 //! - [`Worker`] is the builder: set-up, concurrency, shutdown.
 //! - [`testing`] runs a handler as a job inside a test.
 //!
@@ -130,10 +131,22 @@ pub use handler::{BatchHandler, Handler, Input, Output};
 /// does not hold up a generator of tokens; but `/stream` then lists fewer and longer chunks. Chunks of other types are
 /// never joined.
 ///
+/// # Several jobs at once
+///
+/// A function that takes a [`Batch<T>`](Batch) in place of an input is called once for the jobs that wait, and returns a
+/// `Vec` with one entry for each: `T` or a `Result`, as above. It may be a `Result` of such a `Vec`, whose `Err` fails
+/// them all. It yields no chunks. A batch goes when it is full, by `#[handler(max_batch = 16, max_wait = "5ms")]`, which
+/// is what holds unless it is said, or when its first job has waited for so long. Both may be constants, and
+/// [`Worker::max_batch`] and [`Worker::max_wait`] have the last word.
+///
+/// A job that is stopped before its batch goes is taken out; later, the call goes on for the others. An `Err` entry fails
+/// its own job. A panic, or another number of entries than of jobs, fails each job of the batch.
+///
 /// # What it is given
 ///
 /// Its parameters, in any order, each at most once:
-/// - the job's input, by value: any [`serde::Deserialize`] type; `serde_json::Value` takes anything;
+/// - the job's input, by value: any [`serde::Deserialize`] type; `serde_json::Value` takes anything; or a [`Batch`] of
+///   those of several jobs, by that name;
 /// - the worker's state, as a shared reference: made by [`Worker::setup`] or [`Worker::state`];
 /// - the job's [`Context`], by that name.
 ///
