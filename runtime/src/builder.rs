@@ -118,7 +118,7 @@ impl<H: Handler> Worker<H> {
 
 impl<H: Handler, S> Worker<H, S> {
     /// How many jobs run at once; 1 unless it is set. 0 counts as 1. Of a handler that takes a
-    /// [`Batch`](crate::Batch): how many batches.
+    /// [`Batch`](crate::Batch): how many batches, beside one that forms.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.settings.concurrency = Box::new(Fixed(jobs));
         self

@@ -39,7 +39,8 @@ impl<F: FnMut(usize) -> usize + Send> Concurrency for Asked<F> {
     }
 }
 
-/// That number of batches: as many jobs as fill them.
+/// That number of batches: as many jobs as fill them, and one batch more, which forms while they run. Were it not there, a
+/// full batch would let none come, and those that come beside a smaller one would follow it as another small one.
 pub(super) struct InBatches<S, T>(
     pub(super) Box<dyn Concurrency>,
     pub(super) Arc<Batches<S, T>>,
@@ -48,9 +49,10 @@ pub(super) struct InBatches<S, T>(
 impl<S: Send + Sync, T: Send> Concurrency for InBatches<S, T> {
     fn next(&mut self, jobs: usize) -> usize {
         let Self(concurrency, batches) = self;
-        let limit = concurrency.next((jobs / batches.max_batch()).max(1));
+        let current = (jobs / batches.max_batch()).saturating_sub(1).max(1);
+        let limit = concurrency.next(current);
         batches.set_limit(limit);
-        limit.saturating_mul(batches.max_batch())
+        limit.saturating_add(1).saturating_mul(batches.max_batch())
     }
 }
 
