@@ -217,15 +217,16 @@ impl<S, T> Batches<S, T> {
         else {
             return Next::Wait(None);
         };
-        let due = first.since + max_wait;
+        // `None`: it may wait for as long as it takes.
+        let due = first.since.checked_add(max_wait);
         let reason = if queue.waiting.len() >= max_batch {
             Reason::Full
         } else if draining {
             Reason::Draining
-        } else if Instant::now() >= due {
+        } else if due.is_some_and(|due| Instant::now() >= due) {
             Reason::Waited
         } else {
-            return Next::Wait(Some(due));
+            return Next::Wait(due);
         };
         let jobs = queue.waiting.len().min(max_batch);
         queue.running += 1;

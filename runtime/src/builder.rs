@@ -230,7 +230,8 @@ impl<H: Handler, S> Worker<H, S> {
 
     /// Ends the worker once this many jobs in a row panicked or ran out of memory, its own or the GPU's: then it is
     /// likely the worker that is broken, and not the jobs. It takes no more, reports itself unhealthy, ends those at
-    /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1.
+    /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1. A
+    /// [`Batch`](crate::Batch) that fails as a whole counts as one.
     pub fn breaker(mut self, jobs: usize) -> Self {
         self.settings.breaker = Some(jobs.max(1));
         self

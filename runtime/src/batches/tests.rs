@@ -50,13 +50,17 @@ struct Bench {
 
 impl Bench {
     fn new(busy: bool) -> Self {
+        Self::waiting(busy, MAX_WAIT)
+    }
+
+    fn waiting(busy: bool, max_wait: Duration) -> Self {
         let seen = Arc::new(Seen {
             batches: Mutex::default(),
             gate: Semaphore::new(if busy { 0 } else { 1000 }),
         });
         let batching = Batching {
             max_batch: MAX_BATCH,
-            max_wait: MAX_WAIT,
+            max_wait,
             input: Call::input,
             call: handle,
         };
@@ -253,6 +257,20 @@ async fn what_fails_a_batch_fails_each_of_its_jobs_and_is_one_breakdown() {
     assert_eq!(breakdowns, [Some(true), None]);
     bench.seen.gate.add_permits(1);
     assert_eq!(number(bench.join(4).await), 4, "the next is not concerned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_without_end_is_one() {
+    let bench = Bench::waiting(false, Duration::MAX);
+    let mut jobs = bench.join_all([1, 2]);
+    settle().await;
+    tokio::time::advance(Duration::from_hours(1000)).await;
+    assert!(jobs[0].as_mut().now_or_never().is_none());
+    let outcomes = join_all(jobs.into_iter().chain([bench.join(3)])).await;
+    assert_eq!(
+        outcomes.into_iter().map(number).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
 }
 
 #[test]
