@@ -58,7 +58,11 @@ impl<S: Send + Sync, T: Send> Concurrency for InBatches<S, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::batches::Limits;
+    use crate::handler::{Batching, Call};
 
     #[test]
     fn a_bad_answer_keeps_the_last_good_one() {
@@ -71,5 +75,20 @@ mod tests {
             limits.push(current);
         }
         assert_eq!(limits, [4, 4, 4, 2]);
+    }
+
+    #[test]
+    fn a_callback_of_batches_is_told_batches_and_one_more_is_taken() {
+        let batching = Batching::<(), ()> {
+            max_batch: 5,
+            max_wait: Duration::ZERO,
+            input: Call::input,
+            call: |_, _| unreachable!("nothing is called"),
+        };
+        let batches = Batches::new(batching, Limits::default(), Arc::new(()));
+        let one_more = Asked(|batches| batches + 1);
+        let mut concurrency = InBatches(Box::new(one_more), batches);
+        assert_eq!(concurrency.next(1), 15, "2 of 5, and one that forms");
+        assert_eq!(concurrency.next(15), 20);
     }
 }
