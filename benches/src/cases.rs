@@ -152,13 +152,15 @@ impl Case {
             warm_up,
             // Little of what is counted, that peaks in memory are not those of the warm-up.
             warm_input: input(match self.work {
-                Work::Sleep | Work::Cpu => count,
+                Work::Sleep | Work::Cpu | Work::Call | Work::Batch => count,
                 _ => 10,
             }),
             jobs,
             input: input(count),
             expect: match self.work {
-                Work::Noop | Work::Progress | Work::Sleep => Expect::Output(json!(DONE)),
+                Work::Noop | Work::Progress | Work::Sleep | Work::Call | Work::Batch => {
+                    Expect::Output(json!(DONE))
+                }
                 Work::Echo => Expect::Input,
                 Work::Stream | Work::Join | Work::Paced => Expect::Text(count * TOKEN.len()),
                 Work::Cpu => Expect::Output(Value::from(hash(count))),
@@ -177,7 +179,7 @@ impl Case {
 }
 
 /// All cases, in the order of the tables.
-pub(crate) static CASES: [Case; 17] = [
+pub(crate) static CASES: [Case; 19] = [
     Case::new(
         ("noop-1", "no-op jobs, 1 at once"),
         Work::Noop,
@@ -292,6 +294,20 @@ pub(crate) static CASES: [Case; 17] = [
         amount(10, 600, 8_000_000),
     )
     .official(amount(2, 8, 8_000_000)),
+    Case::new(
+        ("call", "jobs of 5 ms a call, one by one"),
+        Work::Call,
+        1,
+        amount(10, 400, 5),
+    )
+    .without_floor(),
+    Case::new(
+        ("batch", "jobs of 5 ms a call, in batches of 16"),
+        Work::Batch,
+        1,
+        amount(160, 6400, 5),
+    )
+    .without_floor(),
     Case::new(
         ("million", "1,000,000 no-op jobs, 100 at once"),
         Work::Noop,

@@ -22,7 +22,7 @@ const NOOP: [&str; 3] = ["noop-1", "noop-10", "noop-100"];
 
 /// All of them.
 pub(crate) fn targets(findings: &Findings) -> Vec<Target> {
-    let all: [(&'static str, Seen); 14] = [
+    let all: [(&'static str, Seen); 15] = [
         (
             "no-op jobs/s at 1, 10, 100 at once: at least 0.7 of the floor",
             throughput(findings),
@@ -51,6 +51,10 @@ pub(crate) fn targets(findings: &Findings) -> Vec<Target> {
         (
             "a generator does not wait while the outbox has room: 500 chunks made within one round trip of 20 ms",
             generator(findings),
+        ),
+        (
+            "jobs/s of a handler whose cost is mostly fixed per call, in batches of 16: at least 8× one by one",
+            batched(findings),
         ),
         (
             "process start to first take: at most 10 ms, and 1/50 of the official worker's",
@@ -165,6 +169,11 @@ fn joined(findings: &Findings) -> Seen {
 fn generator(findings: &Findings) -> Seen {
     let took = findings.median("stream-20ms", Ours, |run| run.generated)?;
     Some((time(took), took <= 0.02))
+}
+
+fn batched(findings: &Findings) -> Seen {
+    let ratio = findings.per_second("batch", Ours)? / findings.per_second("call", Ours)?;
+    Some((times(ratio), ratio >= 8.0))
 }
 
 fn start(findings: &Findings) -> Seen {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
@@ -37,10 +38,14 @@ pub enum Work {
     Sleep,
     /// Hashes as many bytes as `{"count"}` says.
     Cpu,
+    /// Holds a device for as many milliseconds as `{"count"}` says, for this one job.
+    Call,
+    /// The same, for all jobs of a batch.
+    Batch,
 }
 
 impl Work {
-    const ALL: [(Self, &str); 8] = [
+    const ALL: [(Self, &str); 10] = [
         (Self::Noop, "noop"),
         (Self::Echo, "echo"),
         (Self::Stream, "stream"),
@@ -49,6 +54,8 @@ impl Work {
         (Self::Progress, "progress"),
         (Self::Sleep, "sleep"),
         (Self::Cpu, "cpu"),
+        (Self::Call, "call"),
+        (Self::Batch, "batch"),
     ];
 }
 
@@ -84,6 +91,14 @@ impl FromStr for Work {
 pub fn assigned() -> Result<(Work, usize)> {
     let read = |name| std::env::var(name).map_err(|error| format!("{name}: {error}"));
     Ok((read(WORK)?.parse()?, read(CONCURRENCY)?.parse()?))
+}
+
+/// A call of a device: a fixed time, and a little for each job. (Nothing else needs the core meanwhile.)
+pub fn device(call: Duration, jobs: usize) {
+    const EACH: Duration = Duration::from_micros(20);
+
+    let each = EACH * u32::try_from(jobs).unwrap_or(u32::MAX);
+    std::thread::sleep(call + each);
 }
 
 /// Some milliseconds of real work: the hash of so many zeros, its first byte.

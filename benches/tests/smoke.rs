@@ -31,7 +31,7 @@ fn options(only: &[&str], out: PathBuf) -> Options {
 fn two_contenders_run_and_are_compared() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(
-        &["process", "noop-1", "stream", "cpu"],
+        &["process", "noop-1", "stream", "cpu", "call", "batch"],
         folder.path().into(),
     );
     run(&options, &programs()).unwrap();
@@ -48,6 +48,7 @@ fn two_contenders_run_and_are_compared() {
         !row("no-op jobs/s at 1, 10").contains("met"),
         "10 and 100 were not measured"
     );
+    assert!(!row("in batches of 16: at least").contains("not measured"));
     assert!(!row("CPU when idle: below").contains("not measured"));
     for plot in ["throughput.svg", "cpu.svg", "memory.svg"] {
         let plot = std::fs::read_to_string(folder.path().join(plot)).unwrap();

@@ -7,7 +7,7 @@ use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 
 use crate::parse::{Handler, Parsed};
-use crate::signature::{Argument, Mode, Reading};
+use crate::signature::{Argument, Batching, Mode, Reading};
 
 pub(crate) fn expand(parsed: &Parsed) -> TokenStream {
     let item = &parsed.item;
@@ -46,11 +46,27 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
     let text = name.unraw().to_string();
     let streams = reading.mode.is_some();
     let join = reading.join;
-    let call = if broken {
-        quote!(::core::unreachable!())
-    } else {
-        call(handler)
+    let call = match &reading.batch {
+        _ if broken => quote!(::core::unreachable!()),
+        Some(_) => {
+            quote_spanned!(Span::mixed_site()=> ::podwork::__private::alone::<Self>(call))
+        }
+        None => {
+            let (shape, call) = (plain_shape(), call(handler));
+            quote!(#shape #call)
+        }
     };
+    // A mere stand-in takes no batches, or all that it should say of them would be in error.
+    let batch = reading.batch.as_ref().filter(|_| !broken);
+    let item = batch.map_or_else(|| quote!(()), |batch| batch.item.to_token_stream());
+    let batching = batch.map(|_| {
+        quote! {
+            const BATCH: ::core::option::Option<
+                ::podwork::__private::Batching<Self::State, Self::Item>,
+            > = ::core::option::Option::Some(::podwork::__private::Batching::of::<Self>());
+        }
+    });
+    let batch_handler = batch.map(|batch| batch_handler(handler, batch));
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
         #[doc(hidden)]
@@ -66,14 +82,71 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
                 const NAME: &'static str = #text;
                 const STREAMS: bool = #streams;
                 const JOIN: bool = #join;
+                type Item = #item;
+                #batching
 
                 fn call(call: ::podwork::__private::Call<Self::State>) -> ::podwork::__private::Reply {
-                    #[allow(unused_imports)]
-                    use ::podwork::__private::PlainShape as _;
                     #call
                 }
             }
+
+            #batch_handler
         };
+    }
+}
+
+/// Brings the tag of all shapes but `Result`'s.
+fn plain_shape() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use ::podwork::__private::PlainShape as _;
+    }
+}
+
+/// The implementation of `BatchHandler`.
+fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
+    let name = &handler.name;
+    let Batching {
+        item,
+        max_batch,
+        max_wait,
+    } = batch;
+    let max_batch = max_batch.as_ref().map(|value| {
+        quote_spanned! {at(value.span())=>
+            const MAX_BATCH: ::core::primitive::usize = ::podwork::__private::jobs(#value);
+        }
+    });
+    // An associated constant would only be looked at where the handler is used.
+    let check = max_batch
+        .is_some()
+        .then(|| quote!(const _: ::core::primitive::usize = <#name as ::podwork::BatchHandler>::MAX_BATCH;));
+    let max_wait = max_wait.as_ref().map(
+        |value| quote_spanned!(at(value.span())=> const MAX_WAIT: ::core::time::Duration = #value;),
+    );
+    let input = quote_spanned!(at(item.span())=> call.input::<#item>());
+    let (shape, call) = (plain_shape(), call_batch(handler));
+    quote_spanned! {Span::mixed_site()=>
+        #check
+
+        #[automatically_derived]
+        impl ::podwork::BatchHandler for #name {
+            #max_batch
+            #max_wait
+
+            fn input(
+                call: &::podwork::__private::Call<Self::State>,
+            ) -> ::core::result::Result<Self::Item, ::podwork::HandlerError> {
+                #input
+            }
+
+            fn call_batch(
+                inputs: ::podwork::Batch<Self::Item>,
+                state: ::std::sync::Arc<Self::State>,
+            ) -> ::podwork::__private::Reply<::std::vec::Vec<::podwork::__private::Outcome>> {
+                #shape
+                #call
+            }
+        }
     }
 }
 
@@ -133,6 +206,41 @@ fn call(handler: &Handler) -> TokenStream {
     }
 }
 
+/// The body of `BatchHandler::call_batch`.
+fn call_batch(handler: &Handler) -> TokenStream {
+    let Reading {
+        awaited,
+        arguments,
+        output,
+        output_span,
+        ..
+    } = &handler.reading;
+    let name = &handler.name;
+    let at_name = at(name.span());
+    let at_output = at(*output_span);
+
+    let arguments = arguments.iter().map(argument);
+    let wait = awaited.then(|| quote_spanned!(at_name=> .await));
+    let output = output
+        .as_ref()
+        .map_or_else(|| quote_spanned!(at_output=> _), ToTokens::to_token_stream);
+    let results = quote_spanned! {at_output=>
+        let results = ::podwork::__private::shape(&output).tag().whole::<#output>(output)?;
+        let encode = ::podwork::__private::results_shape(&results).tag().encoder();
+    };
+    let body = quote_spanned! {at_name=>
+        let jobs = inputs.len();
+        let output = #name(#(#arguments),*) #wait;
+        #results
+        ::podwork::__private::outcomes(results, jobs, encode)
+    };
+    if *awaited {
+        quote_spanned!(at_name=> ::podwork::__private::future(async move { #body }))
+    } else {
+        quote_spanned!(at_name=> ::podwork::__private::blocking_batch::<Self>(inputs, state, |inputs, state| { #body }))
+    }
+}
+
 /// Gets ready what an argument needs.
 fn decode(argument: &Argument) -> TokenStream {
     match argument {
@@ -140,13 +248,14 @@ fn decode(argument: &Argument) -> TokenStream {
             quote_spanned!(at(ty.span())=> let input = call.input::<#ty>()?;)
         }
         Argument::State(ty) => quote_spanned!(at(ty.span())=> let state = call.state();),
-        Argument::Context(_) => TokenStream::new(),
+        Argument::Batch(_) | Argument::Context(_) => TokenStream::new(),
     }
 }
 
 fn argument(argument: &Argument) -> TokenStream {
     match argument {
         Argument::Input(ty) => quote_spanned!(at(ty.span())=> input),
+        Argument::Batch(ty) => quote_spanned!(at(ty.span())=> inputs),
         Argument::State(ty) => quote_spanned!(at(ty.span())=> &*state),
         Argument::Context(ty) => quote_spanned!(at(ty.span())=> call.context()),
     }

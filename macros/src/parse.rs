@@ -6,11 +6,12 @@ use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{
-    Attribute, Block, Error, ExprYield, Ident, Item, Meta, Signature, Token, Visibility, parse2,
+    Attribute, Block, Error, Expr, ExprLit, ExprYield, Ident, Item, Lit, Meta, Signature, Token,
+    Visibility, parse_quote_spanned, parse2,
 };
 
 use crate::errors::Errors;
-use crate::signature::{self, Mode, Options, Reading};
+use crate::signature::{self, Mode, Options, Reading, Setting};
 
 /// The item under the attribute.
 pub(crate) struct Parsed {
@@ -130,14 +131,29 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
                 options.join = Some(path.clone());
                 continue;
             }
+            Meta::NameValue(setting) if setting.path.is_ident("max_batch") => {
+                options.max_batch = Some(Setting {
+                    name: setting.path.clone(),
+                    value: number(&setting.value)?,
+                });
+                continue;
+            }
+            Meta::NameValue(setting) if setting.path.is_ident("max_wait") => {
+                options.max_wait = Some(Setting {
+                    name: setting.path.clone(),
+                    value: duration(&setting.value)?,
+                });
+                continue;
+            }
             Meta::Path(path) if path.is_ident("stream") => Mode::Stream,
             Meta::Path(path) if path.is_ident("iterator") => Mode::Iterator,
             _ => {
                 return Err(Error::new_spanned(
                     argument,
                     "`#[handler]` knows no such argument; it knows `stream` (the function returns a stream) and \
-                     `iterator` (the function returns an iterator), for return types that do not show it, and `join` \
-                     (chunks that wait together are posted as one)",
+                     `iterator` (the function returns an iterator), for return types that do not show it, `join` (chunks \
+                     that wait together are posted as one), and `max_batch = 16` and `max_wait = \"5ms\"` (how many jobs \
+                     are handed over together as a `Batch`, and how long one waits for others)",
                 ));
             }
         };
@@ -149,6 +165,51 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
         }
     }
     Ok(options)
+}
+
+/// What `max_batch` is set to: any constant.
+fn number(value: &Expr) -> syn::Result<Expr> {
+    match value {
+        Expr::Lit(ExprLit {
+            lit: Lit::Int(number),
+            ..
+        }) if number.base10_digits() != "0" => {}
+        Expr::Lit(_) => {
+            return Err(Error::new_spanned(
+                value,
+                "`max_batch` is a number of jobs, and a batch holds one at least: write `max_batch = 16`, or name a \
+                 constant",
+            ));
+        }
+        _ => {}
+    }
+    Ok(value.clone())
+}
+
+/// What `max_wait` is set to: a text such as `"5ms"`, or any constant `Duration`.
+fn duration(value: &Expr) -> syn::Result<Expr> {
+    let Expr::Lit(ExprLit { lit, .. }) = value else {
+        return Ok(value.clone());
+    };
+    let millis = match lit {
+        Lit::Str(text) => millis(&text.value()),
+        _ => None,
+    };
+    let Some(millis) = millis else {
+        return Err(Error::new_spanned(
+            value,
+            "`max_wait` is a time with its unit, `ms` or `s`: write `max_wait = \"5ms\"`, or name a constant `Duration`",
+        ));
+    };
+    Ok(parse_quote_spanned!(lit.span()=> ::core::time::Duration::from_millis(#millis)))
+}
+
+fn millis(text: &str) -> Option<u64> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => (text.strip_suffix('s')?, 1000),
+    };
+    number.trim_end().parse::<u64>().ok()?.checked_mul(unit)
 }
 
 /// The first `yield` that no macro such as `stream!` takes care of.

@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{
-    FnArg, GenericArgument, GenericParam, Lifetime, PatType, Path, PathArguments, ReturnType,
+    Expr, FnArg, GenericArgument, GenericParam, Lifetime, PatType, Path, PathArguments, ReturnType,
     Safety, Signature, Type, TypeImplTrait, TypeParamBound, TypeReference,
 };
 
@@ -24,6 +24,15 @@ pub(crate) struct Options {
     pub(crate) mode: Option<Mode>,
     /// `join`, where it stands.
     pub(crate) join: Option<Path>,
+    pub(crate) max_batch: Option<Setting>,
+    pub(crate) max_wait: Option<Setting>,
+}
+
+/// `name = value`.
+pub(crate) struct Setting {
+    pub(crate) name: Path,
+    /// What stands for it in the code that is written.
+    pub(crate) value: Expr,
 }
 
 /// A signature, understood.
@@ -33,6 +42,8 @@ pub(crate) struct Reading {
     pub(crate) mode: Option<Mode>,
     /// Chunks that wait together may be posted as one.
     pub(crate) join: bool,
+    /// It takes its jobs together.
+    pub(crate) batch: Option<Batching>,
     pub(crate) state: Option<Type>,
     /// In the order of the parameters.
     pub(crate) arguments: Vec<Argument>,
@@ -42,9 +53,19 @@ pub(crate) struct Reading {
     pub(crate) output_span: Span,
 }
 
+/// How jobs are handed over together.
+pub(crate) struct Batching {
+    /// The input of one job.
+    pub(crate) item: Type,
+    pub(crate) max_batch: Option<Expr>,
+    pub(crate) max_wait: Option<Expr>,
+}
+
 /// What one parameter asks for.
 pub(crate) enum Argument {
     Input(Type),
+    /// The inputs of several jobs.
+    Batch(Type),
     State(Type),
     Context(Type),
 }
@@ -70,10 +91,12 @@ pub(crate) fn read(sig: &Signature, options: Options, errors: &mut Errors) -> Re
             "`join` is for handlers that yield chunks, and this one has one output: leave it out",
         );
     }
+    let batch = batch(&arguments, returned, mode, &options, errors);
     Reading {
         awaited: sig.asyncness.is_some(),
         mode,
         join: options.join.is_some(),
+        batch,
         state,
         arguments,
         output: mode
@@ -81,6 +104,57 @@ pub(crate) fn read(sig: &Signature, options: Options, errors: &mut Errors) -> Re
             .filter(can_be_repeated),
         output_span,
     }
+}
+
+/// How the jobs are handed over together, if they are.
+fn batch(
+    arguments: &[Argument],
+    returned: &Type,
+    mode: Option<Mode>,
+    options: &Options,
+    errors: &mut Errors,
+) -> Option<Batching> {
+    let item = arguments.iter().find_map(|argument| match argument {
+        Argument::Batch(inputs) => batched(inputs).cloned(),
+        _ => None,
+    });
+    let Some(item) = item else {
+        for setting in [&options.max_batch, &options.max_wait]
+            .into_iter()
+            .flatten()
+        {
+            errors.add(
+                &setting.name,
+                "this is for handlers that take several jobs at once, and this one takes one: have it take a \
+                 `podwork::Batch<T>` and return a `Vec`, or leave this out",
+            );
+        }
+        return None;
+    };
+    if mode.is_some() {
+        errors.add(
+            returned,
+            "a handler that takes a `Batch` has one result for each job and yields no chunks: return a `Vec`, and tell \
+             how far a job is with `progress` of its context; or take the jobs one by one",
+        );
+    }
+    let context = arguments.iter().find_map(|argument| match argument {
+        Argument::Context(context) => Some(context),
+        _ => None,
+    });
+    if let Some(context) = context {
+        errors.add(
+            context,
+            "a handler that takes a `Batch` runs several jobs, and each has a context of its own: leave this out, and \
+             find them in the batch's `contexts()`",
+        );
+    }
+    let value = |setting: &Option<Setting>| setting.as_ref().map(|setting| setting.value.clone());
+    Some(Batching {
+        item,
+        max_batch: value(&options.max_batch),
+        max_wait: value(&options.max_wait),
+    })
 }
 
 /// Finds what the runtime could not call; `what` it is: a handler, or another function of the user's.
@@ -142,7 +216,7 @@ fn arguments(sig: &Signature, errors: &mut Errors) -> Vec<Argument> {
             continue;
         };
         let (seen, message) = match argument {
-            Argument::Input(_) => (
+            Argument::Input(_) | Argument::Batch(_) => (
                 &mut input,
                 "a handler takes one input, as a job has one: put both into one struct; or, if one of them is the \
                  job's context under another name, write it `podwork::Context`",
@@ -196,7 +270,13 @@ fn argument(parameter: &PatType, errors: &mut Errors) -> Option<Argument> {
              such as `String` and `Vec<T>`, and `'static` where a lifetime has to stand"
                 .to_owned()
         }
-        ty => return Some(Argument::Input(ty.clone())),
+        ty => {
+            let argument = match batched(ty) {
+                Some(_) => Argument::Batch,
+                None => Argument::Input,
+            };
+            return Some(argument(ty.clone()));
+        }
     };
     errors.add(&parameter.ty, &message);
     None
@@ -392,6 +472,26 @@ impl<'ast> Visit<'ast> for Lifetimes {
 
 fn is_context(ty: &Type) -> bool {
     matches!(ty, Type::Path(ty) if ty.path.segments.last().is_some_and(|last| last.ident == "Context"))
+}
+
+/// `T` of `Batch<T>`.
+fn batched(ty: &Type) -> Option<&Type> {
+    let Type::Path(ty) = ty else {
+        return None;
+    };
+    let last = ty
+        .path
+        .segments
+        .last()
+        .filter(|last| last.ident == "Batch")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    let mut arguments = arguments.args.iter();
+    match (arguments.next(), arguments.next()) {
+        (Some(GenericArgument::Type(item)), None) => Some(item),
+        _ => None,
+    }
 }
 
 /// The type inside parentheses, and inside the groups that `macro_rules!` makes.

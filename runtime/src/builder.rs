@@ -12,10 +12,11 @@ use podwork_protocol::env;
 use tokio::runtime::{Builder as Runtime, Handle};
 
 use crate::args::Args;
+use crate::batches::Limits;
 use crate::config::{Config, Realtime};
 use crate::error::Error;
 use crate::failure::note_panics;
-use crate::handler::Handler;
+use crate::handler::{BatchHandler, Handler};
 use crate::job::Options;
 use crate::logging;
 use crate::worker::{
@@ -77,6 +78,7 @@ impl Worker {
             settings: Settings {
                 concurrency: Box::new(Fixed(1)),
                 options: Options::default(),
+                batch: Limits::default(),
                 error_details: false,
                 grace: DEFAULT_GRACE,
                 delivery_deadline: DEFAULT_DELIVERY_DEADLINE,
@@ -115,7 +117,8 @@ impl<H: Handler> Worker<H> {
 }
 
 impl<H: Handler, S> Worker<H, S> {
-    /// How many jobs run at once; 1 unless it is set. 0 counts as 1.
+    /// How many jobs run at once; 1 unless it is set. 0 counts as 1. Of a handler that takes a
+    /// [`Batch`](crate::Batch): how many batches, beside one that forms.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.settings.concurrency = Box::new(Fixed(jobs));
         self
@@ -127,6 +130,25 @@ impl<H: Handler, S> Worker<H, S> {
     /// It is asked on the thread that takes and delivers, so it should return at once.
     pub fn concurrency_with(mut self, limit: impl FnMut(usize) -> usize + Send + 'static) -> Self {
         self.settings.concurrency = Box::new(Asked(limit));
+        self
+    }
+
+    /// Most jobs of one [`Batch`](crate::Batch), in place of what the handler's attribute says. 0 counts as 1.
+    pub fn max_batch(mut self, jobs: usize) -> Self
+    where
+        H: BatchHandler,
+    {
+        self.settings.batch.max_batch = Some(jobs);
+        self
+    }
+
+    /// How long a job waits for others to fill its [`Batch`](crate::Batch) while the handler is free, in place of what
+    /// the handler's attribute says. It is kept to the millisecond.
+    pub fn max_wait(mut self, wait: Duration) -> Self
+    where
+        H: BatchHandler,
+    {
+        self.settings.batch.max_wait = Some(wait);
         self
     }
 
@@ -208,7 +230,8 @@ impl<H: Handler, S> Worker<H, S> {
 
     /// Ends the worker once this many jobs in a row panicked or ran out of memory, its own or the GPU's: then it is
     /// likely the worker that is broken, and not the jobs. It takes no more, reports itself unhealthy, ends those at
-    /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1.
+    /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1. A
+    /// [`Batch`](crate::Batch) that fails as a whole counts as one.
     pub fn breaker(mut self, jobs: usize) -> Self {
         self.settings.breaker = Some(jobs.max(1));
         self

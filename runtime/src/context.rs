@@ -44,6 +44,18 @@ impl Context {
         }))
     }
 
+    /// Of no real job: nobody hears what it is told.
+    pub(crate) fn detached(id: String) -> Self {
+        let outbox = Arc::new(Outbox::default());
+        Self::new(
+            id,
+            Map::new(),
+            outbox,
+            CancellationToken::new(),
+            Span::none(),
+        )
+    }
+
     /// The job's id.
     pub fn id(&self) -> &str {
         &self.0.id

@@ -42,6 +42,8 @@ pub struct HandlerError {
     kind: String,
     message: String,
     causes: Vec<String>,
+    /// Another job of its batch has the same, and tells the breaker.
+    repeated: bool,
 }
 
 impl HandlerError {
@@ -51,6 +53,7 @@ impl HandlerError {
             kind: kind.to_owned(),
             message: message.into(),
             causes: Vec::new(),
+            repeated: false,
         }
     }
 
@@ -69,6 +72,7 @@ impl HandlerError {
                 None => format!("panicked: {message}"),
             },
             causes: Vec::new(),
+            repeated: false,
         }
     }
 
@@ -82,13 +86,34 @@ impl HandlerError {
         )
     }
 
-    /// Whether this may be the machine's doing rather than the job's: a panic, or memory that ran out.
-    pub(crate) fn is_breakdown(&self) -> bool {
+    /// What failed a whole batch, and so each of its jobs.
+    pub(crate) fn in_batch(mut self, jobs: usize) -> Self {
+        if jobs > 1 {
+            self.message = format!("{} (in a batch of {jobs} jobs)", self.message);
+        }
+        self
+    }
+
+    /// The same, for the further jobs of its batch.
+    pub(crate) fn repeated(self) -> Self {
+        Self {
+            repeated: true,
+            ..self
+        }
+    }
+
+    /// Whether this may be the machine's doing rather than the job's: a panic, or memory that ran out. `None` where
+    /// another job has told it already: what fails a batch happens once.
+    pub(crate) fn is_breakdown(&self) -> Option<bool> {
+        if self.repeated {
+            return None;
+        }
         let says = |text: &str| {
             let text = text.to_ascii_lowercase();
             OUT_OF_MEMORY.iter().any(|sign| text.contains(sign))
         };
-        self.kind == "panic" || says(&self.message) || self.causes.iter().any(|cause| says(cause))
+        let memory = says(&self.message) || self.causes.iter().any(|cause| says(cause));
+        Some(memory || self.kind == "panic")
     }
 
     /// What happened, in one sentence.
@@ -143,6 +168,7 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
             kind: type_name::<E>().to_owned(),
             message: error.to_string(),
             causes,
+            repeated: false,
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use podwork_protocol::RawValue;
 use serde::de::DeserializeOwned;
 
+use crate::batch::Batch;
 use crate::context::Context;
 use crate::failure::HandlerError;
 use crate::outbox::Chunks;
@@ -30,25 +32,86 @@ pub trait Handler: Send + 'static {
     /// Whether chunks that wait together may be posted as one.
     const JOIN: bool;
 
-    /// Begins one call.
+    /// One entry of its batches; `()` when it takes its jobs one by one.
+    #[doc(hidden)]
+    type Item: Send + 'static;
+
+    /// How its jobs are handed over together, if they are.
+    #[doc(hidden)]
+    const BATCH: Option<Batching<Self::State, Self::Item>> = None;
+
+    /// Begins one call, for one job.
     #[doc(hidden)]
     fn call(call: Call<Self::State>) -> Reply;
+}
+
+/// A [`Handler`] that takes its jobs together, as a [`Batch`]. Written by [`#[handler]`](macro@crate::handler), not by
+/// hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` takes its jobs one by one",
+    label = "it is not given batches",
+    note = "have it take a `podwork::Batch<T>` and return a `Vec`, or leave out `max_batch` and `max_wait`"
+)]
+pub trait BatchHandler: Handler {
+    /// Most jobs of one call, unless [`Worker::max_batch`](crate::Worker::max_batch) says it.
+    const MAX_BATCH: usize = 16;
+
+    /// How long a job waits for others, unless [`Worker::max_wait`](crate::Worker::max_wait) says it.
+    const MAX_WAIT: Duration = Duration::from_millis(5);
+
+    /// The input of one job.
+    ///
+    /// # Errors
+    /// It does not fit.
+    #[doc(hidden)]
+    fn input(call: &Call<Self::State>) -> Result<Self::Item, HandlerError>;
+
+    /// Begins one call, for several jobs.
+    #[doc(hidden)]
+    fn call_batch(inputs: Batch<Self::Item>, state: Arc<Self::State>) -> Reply<Vec<Outcome>>;
+}
+
+/// How jobs are handed over together.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Batching<S, T> {
+    pub(crate) max_batch: usize,
+    pub(crate) max_wait: Duration,
+    pub(crate) input: fn(&Call<S>) -> Result<T, HandlerError>,
+    /// An outcome for each job, or what fails them all.
+    pub(crate) call: fn(Batch<T>, Arc<S>) -> Reply<Vec<Outcome>>,
+}
+
+impl<S, T> Batching<S, T> {
+    /// As this handler says.
+    pub const fn of<H: BatchHandler<State = S, Item = T>>() -> Self {
+        Self {
+            max_batch: H::MAX_BATCH,
+            max_wait: H::MAX_WAIT,
+            input: H::input,
+            call: H::call_batch,
+        }
+    }
 }
 
 /// The output's JSON, or why there is none.
 #[doc(hidden)]
 pub type Outcome = Result<Box<RawValue>, HandlerError>;
 
-/// How a call is run.
+/// That of each job of a batch, or what fails them all.
 #[doc(hidden)]
-pub enum Reply {
+pub type Outcomes = Result<Vec<Outcome>, HandlerError>;
+
+/// How a call is run. It comes to one outcome, or to those of a batch.
+#[doc(hidden)]
+pub enum Reply<T = Box<RawValue>> {
     /// On the async runtime; stopped by dropping it.
-    Async(BoxFuture<'static, Outcome>),
+    Async(BoxFuture<'static, Result<T, HandlerError>>),
     /// On a thread for blocking work; stopped when it looks at [`Context::is_cancelled`].
-    Blocking(Box<dyn FnOnce() -> Outcome + Send>),
+    Blocking(Box<dyn FnOnce() -> Result<T, HandlerError> + Send>),
 }
 
-impl fmt::Debug for Reply {
+impl<T> fmt::Debug for Reply<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Async(_) => "Async",

@@ -1,23 +1,21 @@
 //! One job, from its arrival to its last word in the outbox.
 
 use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use podwork_protocol::worker::Job;
 use podwork_protocol::{RawValue, limits};
-use tokio::task::JoinHandle;
 use tracing::{Instrument as _, Span, debug, error, info, info_span, warn};
 
+use crate::batches::Batches;
 use crate::context::Context;
 use crate::failure::HandlerError;
-use crate::handler::{Call, Handler, Outcome, Reply};
+use crate::handler::{Call, Handler, Outcome};
 use crate::in_flight::Reins;
 use crate::logging::JOB_SPAN;
 use crate::outbox::{Chunks, Closed, Final, Outbox};
+use crate::work::{Work, ended_with_worker};
 
 /// How jobs are run; the same for all jobs of a worker.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,8 +35,9 @@ pub(crate) enum Ended {
     Finished {
         /// The worker is to be replaced.
         refresh: bool,
-        /// It failed in a way that may be the worker's own fault.
-        breakdown: bool,
+        /// Whether it failed in a way that may be the worker's own fault; `None` where another job of its batch says
+        /// that.
+        breakdown: Option<bool>,
     },
     /// It was told to stop: nothing of it is to be posted any more.
     Stopped,
@@ -50,10 +49,12 @@ pub(crate) fn span(id: &str) -> Span {
 }
 
 /// Runs the handler on a job, and puts all it says into the outbox, the final last. Returns when the handler has ended
-/// indeed: a blocking one may go on for a while after its job was failed or stopped.
+/// indeed: a blocking one may go on for a while after its job was failed or stopped. With `batches` the job is handed
+/// over by them, together with others.
 pub(crate) async fn run<H: Handler>(
     job: Job,
     state: Arc<H::State>,
+    batches: Option<Arc<Batches<H::State, H::Item>>>,
     options: Options,
     outbox: Arc<Outbox>,
     reins: Reins,
@@ -70,7 +71,11 @@ pub(crate) async fn run<H: Handler>(
             return Ended::Stopped;
         }
         info!("Started.");
-        let mut work = Work::begin::<H>(Call::new(context.clone(), input, state, chunks));
+        let call = Call::new(context.clone(), input, state, chunks);
+        let mut work = Work::begin(|| match batches {
+            Some(batches) => batches.join(call),
+            None => H::call(call),
+        });
         let outcome = tokio::select! {
             biased;
             outcome = work.outcome() => outcome,
@@ -87,7 +92,10 @@ pub(crate) async fn run<H: Handler>(
                 Ok(output) => debug!("Output: {}", output.get()),
                 Err(failure) => error!("Failed: {failure:?}"),
             }
-            let breakdown = outcome.as_ref().is_err_and(HandlerError::is_breakdown);
+            let breakdown = match &outcome {
+                Ok(_) => Some(false),
+                Err(failure) => failure.is_breakdown(),
+            };
             let refresh = options.refresh || context.wants_refresh();
             outbox.finish(Final { outcome, refresh });
             info!("Finished.");
@@ -131,63 +139,4 @@ async fn timed_out(timeout: Option<Duration>) -> HandlerError {
         "timeout",
         format!("the job did not end within {timeout:?}, the most that its worker allows"),
     )
-}
-
-fn ended_with_worker() -> HandlerError {
-    HandlerError::new("shutdown", "the worker had to end before the job did")
-}
-
-/// A call under way.
-enum Work {
-    Async(BoxFuture<'static, Outcome>),
-    Blocking(JoinHandle<Outcome>),
-    /// It panicked before it had begun.
-    Failed(HandlerError),
-}
-
-impl Work {
-    fn begin<H: Handler>(call: Call<H::State>) -> Self {
-        match catch_unwind(AssertUnwindSafe(|| H::call(call))) {
-            Ok(Reply::Async(future)) => Self::Async(future),
-            Ok(Reply::Blocking(work)) => {
-                let span = Span::current();
-                let guarded = move || {
-                    catch_unwind(AssertUnwindSafe(work))
-                        .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
-                };
-                Self::Blocking(tokio::task::spawn_blocking(move || span.in_scope(guarded)))
-            }
-            Err(payload) => Self::Failed(HandlerError::panic(&*payload)),
-        }
-    }
-
-    /// Waits for the end. Not to be asked again after it.
-    async fn outcome(&mut self) -> Outcome {
-        match self {
-            Self::Async(future) => AssertUnwindSafe(future)
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))),
-            // Panics are caught on the thread, so an error here means that the runtime is ending.
-            Self::Blocking(thread) => thread.await.unwrap_or_else(|_| Err(ended_with_worker())),
-            Self::Failed(failure) => Err(failure.clone()),
-        }
-    }
-
-    /// Ends it where it stands: drops a future; hands back a thread that is still at work, since it cannot be ended
-    /// from outside.
-    fn end(self, outcome: Outcome) -> (Outcome, Option<JoinHandle<Outcome>>) {
-        match self {
-            Self::Async(future) => {
-                // What the handler holds may panic in its destructor; that too is this job's affair alone.
-                let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-                let dropped = dropped.map_err(|payload| HandlerError::panic(&*payload));
-                (outcome.and_then(|output| dropped.map(|()| output)), None)
-            }
-            Self::Blocking(thread) => {
-                (outcome, Some(thread).filter(|thread| !thread.is_finished()))
-            }
-            Self::Failed(_) => (outcome, None),
-        }
-    }
 }

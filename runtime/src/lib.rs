@@ -27,6 +27,7 @@
 //!
 //! - [`macro@handler`] tells which functions can be handlers: `async fn`, `fn`, streams and iterators; with an input, the
 //!   worker's state and a [`Context`], in any order.
+//! - [`Batch`] hands jobs that wait to a handler together.
 //! - [`Worker`] is the builder: set-up, concurrency, shutdown.
 //! - [`testing`] runs a handler as a job inside a test.
 //!
@@ -71,6 +72,8 @@ pub mod __private;
 mod api;
 mod args;
 mod backoff;
+mod batch;
+mod batches;
 mod builder;
 mod config;
 mod context;
@@ -89,17 +92,19 @@ mod outbox;
 mod slots;
 mod strict;
 pub mod testing;
+mod work;
 mod worker;
 
 pub use std::process::ExitCode;
 
 pub use async_stream::{stream, try_stream};
+pub use batch::Batch;
 pub use builder::{Worker, run};
 pub use context::Context;
 pub use error::Error;
 pub use failure::{HandlerError, Result};
 pub use futures::Stream;
-pub use handler::{Handler, Input, Output};
+pub use handler::{BatchHandler, Handler, Input, Output};
 /// Makes a function a handler: what a worker calls for each job.
 ///
 /// The function stays as it stands, so tests can call it. Beside it the macro puts a hidden type of the same name, and
@@ -126,10 +131,22 @@ pub use handler::{Handler, Input, Output};
 /// does not hold up a generator of tokens; but `/stream` then lists fewer and longer chunks. Chunks of other types are
 /// never joined.
 ///
+/// # Several jobs at once
+///
+/// A function that takes a [`Batch<T>`](Batch) in place of an input is called once for the jobs that wait, and returns a
+/// `Vec` with one entry for each: `T` or a `Result`, as above. It may be a `Result` of such a `Vec`, whose `Err` fails
+/// them all. It yields no chunks. A batch goes when it is full, by `#[handler(max_batch = 16, max_wait = "5ms")]`, which
+/// is what holds unless it is said, or when its first job has waited for so long. Both may be constants, and
+/// [`Worker::max_batch`] and [`Worker::max_wait`] have the last word.
+///
+/// A job that is stopped before its batch goes is taken out; later, the call goes on for the others. An `Err` entry fails
+/// its own job. A panic, or another number of entries than of jobs, fails each job of the batch.
+///
 /// # What it is given
 ///
 /// Its parameters, in any order, each at most once:
-/// - the job's input, by value: any [`serde::Deserialize`] type; `serde_json::Value` takes anything;
+/// - the job's input, by value: any [`serde::Deserialize`] type; `serde_json::Value` takes anything; or a [`Batch`] of
+///   those of several jobs, by that name;
 /// - the worker's state, as a shared reference: made by [`Worker::setup`] or [`Worker::state`];
 /// - the job's [`Context`], by that name.
 ///

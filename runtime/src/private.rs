@@ -4,9 +4,10 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use podwork_protocol::RawValue;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -14,9 +15,10 @@ use tokio::task::coop::consume_budget;
 
 pub use inventory;
 
-pub use crate::handler::{Call, Outcome, Reply};
+pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Reply};
 pub use crate::worker::Registered;
 
+use crate::batch::Batch;
 use crate::failure::HandlerError;
 use crate::handler::{Handler, Output};
 use crate::outbox::{Chunks, Closed};
@@ -29,7 +31,7 @@ pub fn fitness<M>(check: impl MachineCheck<M>) -> BoxFuture<'static, Result<(), 
 }
 
 /// A handler's work as a future, for the async runtime.
-pub fn future(work: impl Future<Output = Outcome> + Send + 'static) -> Reply {
+pub fn future<T>(work: impl Future<Output = Result<T, HandlerError>> + Send + 'static) -> Reply<T> {
     Reply::Async(Box::pin(work))
 }
 
@@ -37,6 +39,40 @@ pub fn future(work: impl Future<Output = Outcome> + Send + 'static) -> Reply {
 /// it makes may stay on that thread, `Send` or not.
 pub fn blocking<H: Handler>(call: Call<H::State>, work: fn(Call<H::State>) -> Outcome) -> Reply {
     Reply::Blocking(Box::new(move || work(call)))
+}
+
+/// … of a handler of batches.
+pub fn blocking_batch<H: BatchHandler>(
+    inputs: Batch<H::Item>,
+    state: Arc<H::State>,
+    work: fn(Batch<H::Item>, Arc<H::State>) -> Outcomes,
+) -> Reply<Vec<Outcome>> {
+    Reply::Blocking(Box::new(move || work(inputs, state)))
+}
+
+/// `max_batch`, checked when the handler is compiled.
+///
+/// # Panics
+/// It is 0.
+pub const fn jobs(max_batch: usize) -> usize {
+    assert!(
+        max_batch > 0,
+        "`max_batch` is 0, and a batch holds one job at least"
+    );
+    max_batch
+}
+
+/// A handler of batches, called with one job alone.
+pub fn alone<H: BatchHandler>(call: Call<H::State>) -> Reply {
+    let only = |outcomes: Outcomes| outcomes?.pop().expect("there is one for each job");
+    let inputs = match H::input(&call) {
+        Ok(input) => Batch::new([(input, call.context())]),
+        Err(failure) => return future(async { Err(failure) }),
+    };
+    match H::call_batch(inputs, call.state()) {
+        Reply::Async(work) => future(work.map(only)),
+        Reply::Blocking(work) => Reply::Blocking(Box::new(move || only(work()))),
+    }
 }
 
 /// A stream, as the handler's signature promises one. This is the one place to complain if it is none, hence the new
@@ -121,6 +157,14 @@ pub fn iterator_shape<I: Iterator>(_: &I) -> Shape<I::Item> {
 pub struct Plain;
 
 impl Plain {
+    /// All that a batch came to.
+    ///
+    /// # Errors
+    /// None.
+    pub fn whole<V>(self, results: V) -> Result<V, HandlerError> {
+        Ok(results)
+    }
+
     /// The way to encode it. The bound stands on this method, since its type argument lies in the user's code.
     pub fn encoder<T: Output>(self) -> fn(T) -> Outcome {
         |output| encode(&output)
@@ -132,10 +176,79 @@ impl Plain {
 pub struct Fallible;
 
 impl Fallible {
+    /// All that a batch came to.
+    ///
+    /// # Errors
+    /// All of it failed.
+    pub fn whole<R: Whole>(self, results: R) -> Result<R::Results, HandlerError> {
+        results.whole()
+    }
+
     /// The way to encode it, or to fail the job.
     pub fn encoder<R: Fails>(self) -> fn(R) -> Outcome {
         R::into_outcome
     }
+}
+
+/// What a handler of batches returns, or has in its `Result`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not one result for each job of a batch",
+    label = "not a `Vec`",
+    note = "a handler that takes a `Batch` returns a `Vec<T>` or `Vec<podwork::Result<T>>` with one entry for each job, in \
+            their order; or a `Result` of such a `Vec`, whose `Err` fails them all"
+)]
+pub trait Results {
+    /// One job's.
+    type Item;
+
+    /// All of them.
+    fn all(self) -> Vec<Self::Item>;
+}
+
+impl<T> Results for Vec<T> {
+    type Item = T;
+
+    fn all(self) -> Self {
+        self
+    }
+}
+
+/// A `Result` of a batch's results and an error.
+pub trait Whole {
+    /// The results.
+    type Results: Results;
+
+    /// The results, or why they all failed.
+    fn whole(self) -> Result<Self::Results, HandlerError>;
+}
+
+impl<V: Results, E: Failure> Whole for Result<V, E> {
+    type Results = V;
+
+    fn whole(self) -> Result<V, HandlerError> {
+        self.map_err(Into::into)
+    }
+}
+
+/// The shape of a batch's results.
+pub fn results_shape<V: Results>(_: &V) -> Shape<V::Item> {
+    Shape(PhantomData)
+}
+
+/// The outcome of each job of a batch.
+///
+/// # Errors
+/// They are not as many as there are jobs.
+pub fn outcomes<V: Results>(results: V, jobs: usize, encode: fn(V::Item) -> Outcome) -> Outcomes {
+    let results = results.all();
+    if results.len() != jobs {
+        let message = format!(
+            "the handler returned {} results for {jobs} job(s): it has to return one for each, in their order",
+            results.len()
+        );
+        return Err(HandlerError::new("invalid_output", message));
+    }
+    Ok(results.into_iter().map(encode).collect())
 }
 
 /// A `Result` of an output and an error.

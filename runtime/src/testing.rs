@@ -23,7 +23,8 @@ use crate::in_flight::Reins;
 use crate::job::{self, Options};
 use crate::outbox::{Message, Outbox};
 
-/// A job for a test. It takes the same path through the runtime as one from the platform, but for the network.
+/// A job for a test. It takes the same path through the runtime as one from the platform, but for the network. A
+/// handler that takes a [`Batch`](crate::Batch) is given one of this job alone.
 ///
 /// ```
 /// use podwork::testing::TestJob;
@@ -115,6 +116,7 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         let running = job::run::<H>(
             self.job,
             Arc::new(self.state),
+            None,
             self.options,
             Arc::clone(&outbox),
             Reins::new(CancellationToken::new()),

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use podwork::testing::{TestJob, Tested};
-use podwork::{Context, Handler, HandlerError, Result, Stream, handler, stream, try_stream};
+use podwork::{Batch, Context, Handler, HandlerError, Result, Stream, handler, stream, try_stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -404,6 +404,81 @@ mod errors {
         let job = run::<panics_midway>(json!(null)).await;
         assert_eq!(job.outputs, [1]);
         assert_eq!(failure(job).0, "panic");
+    }
+}
+
+mod batches {
+    use super::*;
+
+    #[handler]
+    fn scaled(model: &Model, numbers: Batch<u32>) -> Vec<u32> {
+        numbers.iter().map(|n| n * model.factor).collect()
+    }
+
+    #[handler(max_batch = 2, max_wait = "1s")]
+    async fn halved(numbers: Batch<u32>) -> Vec<Result<u32>> {
+        let half = |n: &u32| match n % 2 {
+            0 => Ok(n / 2),
+            _ => Err(format!("{n} is odd").into()),
+        };
+        for (n, cx) in numbers.iter().zip(numbers.contexts()) {
+            cx.progress(json!({ cx.id(): n }));
+        }
+        numbers.iter().map(half).collect()
+    }
+
+    #[handler]
+    async fn none_or_all(numbers: Batch<u32>) -> Result<Vec<f64>, String> {
+        if numbers.contains(&0) {
+            return Err("nothing is divided by 0".to_owned());
+        }
+        Ok(numbers.into_iter().map(|n| 1.0 / f64::from(n)).collect())
+    }
+
+    #[handler]
+    fn forgetful(_numbers: Batch<u32>) -> Vec<u32> {
+        Vec::new()
+    }
+
+    #[tokio::test]
+    async fn a_job_is_a_batch_of_its_own() {
+        let job = run_with_model::<scaled>(json!(4)).await;
+        assert_eq!(job.result.unwrap(), json!(40));
+
+        let job = run::<halved>(json!(4)).await;
+        assert_eq!(job.progress, [json!({ "test": 4 })]);
+        assert_eq!(job.result.unwrap(), json!(2));
+        let failure = run::<halved>(json!(5)).await.result.unwrap_err();
+        assert_eq!(failure.message(), "5 is odd");
+        let failure = run::<halved>(json!("x")).await.result.unwrap_err();
+        assert_eq!(failure.kind(), "invalid_input");
+
+        let job = run::<none_or_all>(json!(4)).await;
+        assert_eq!(job.result.unwrap(), json!(0.25));
+        let failure = run::<none_or_all>(json!(0)).await.result.unwrap_err();
+        assert_eq!(failure.message(), "nothing is divided by 0");
+
+        let failure = run::<forgetful>(json!(0)).await.result.unwrap_err();
+        assert_eq!(failure.kind(), "invalid_output");
+        assert!(
+            failure.message().contains("0 results for 1 job(s)"),
+            "{failure}"
+        );
+    }
+
+    #[tokio::test]
+    async fn its_function_is_still_one() {
+        let made = halved([6, 7].into_iter().collect()).await;
+        assert_eq!(*made[0].as_ref().unwrap(), 3);
+        assert!(made[1].is_err());
+
+        let batch: Batch<&str> = ["a", "b"].into_iter().collect();
+        assert_eq!(&batch[..], ["a", "b"]);
+        assert_eq!((&batch).into_iter().count(), 2);
+        let (inputs, contexts) = batch.into_parts();
+        contexts[1].progress("to nobody");
+        assert!(!contexts[1].is_cancelled());
+        assert_eq!((inputs[1], contexts[1].id()), ("b", "1"));
     }
 }
 

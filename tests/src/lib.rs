@@ -36,6 +36,7 @@ mod guide {
         state: "state",
         streaming: "streaming",
         concurrency: "concurrency",
+        batching: "batching",
         errors: "errors",
         cancellation: "cancellation",
         testing: "testing",

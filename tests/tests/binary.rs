@@ -42,6 +42,20 @@ async fn the_test_input_shows_the_jobs_life() {
 }
 
 #[tokio::test]
+async fn the_log_tells_each_batch_with_its_size_and_reason() {
+    let input = r#"{"input": "four"}"#;
+    let output = worker(&["batch", "--test_input", input]).output().await;
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("output    | 4"), "{shown}");
+    let batch = "A batch of 1 goes to the handler: its first job has waited long enough.";
+    let line = shown.lines().find(|line| line.ends_with(batch));
+    let job = shown.lines().find(|line| line.starts_with("IN_QUEUE"));
+    let id = job.and_then(|line| line.split(' ').next_back()).unwrap();
+    assert!(line.is_some_and(|line| line.contains(id)), "{shown}");
+}
+
+#[tokio::test]
 async fn the_flag_wins_over_the_file_and_progress_is_shown() {
     let flag = r#"{"input": {"do": "progress", "values": [{"step": 1}], "value": "done"}}"#;
     let binary = worker(&[

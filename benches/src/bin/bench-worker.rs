@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use podwork::{Context, ExitCode, Handler, Stream, Worker, handler, state, stream};
+use podwork::{Batch, Context, ExitCode, Handler, Stream, Worker, handler, state, stream};
 use podwork_benches::work::{self, DONE, GENERATED, TOKEN, Work};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,22 @@ fn cpu(input: Count) -> u8 {
     work::hash(input.count)
 }
 
+#[handler]
+fn call(input: Count) -> &'static str {
+    work::device(Duration::from_millis(input.count as u64), 1);
+    DONE
+}
+
+#[handler(max_batch = 16, max_wait = "5ms")]
+fn batch(inputs: Batch<Count>) -> Vec<&'static str> {
+    let longest = inputs.iter().map(|input| input.count).max();
+    work::device(
+        Duration::from_millis(longest.unwrap_or_default() as u64),
+        inputs.len(),
+    );
+    vec![DONE; inputs.len()]
+}
+
 fn run<H: Handler>(concurrency: usize) -> ExitCode
 where
     state::NoState: state::StateSource<H::State>,
@@ -97,6 +113,8 @@ fn main() -> ExitCode {
         Ok((Work::Progress, at_once)) => run::<progress>(at_once),
         Ok((Work::Sleep, at_once)) => run::<sleep>(at_once),
         Ok((Work::Cpu, at_once)) => run::<cpu>(at_once),
+        Ok((Work::Call, at_once)) => run::<call>(at_once),
+        Ok((Work::Batch, at_once)) => run::<batch>(at_once),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

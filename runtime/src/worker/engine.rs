@@ -11,6 +11,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument as _, error, info, warn};
 
 use crate::api::{Api, Failing};
+use crate::batches::{Batches, Limits, Together};
 use crate::config::{Config, Remote};
 use crate::deliver::Delivery;
 use crate::error::Error;
@@ -20,6 +21,7 @@ use crate::job::{self, Ended, Options};
 use crate::outbox::Outbox;
 use crate::slots::Slots;
 
+use super::concurrency::InBatches;
 use super::fitness::{self, FitnessCheck};
 use super::health::{Health, HealthCheck};
 use super::heartbeat::Heartbeat;
@@ -37,6 +39,7 @@ const UNHEALTHY_PING: Duration = Duration::from_secs(2);
 pub(crate) struct Settings {
     pub(crate) concurrency: Box<dyn Concurrency>,
     pub(crate) options: Options,
+    pub(crate) batch: Limits,
     pub(crate) error_details: bool,
     pub(crate) grace: Duration,
     pub(crate) delivery_deadline: Duration,
@@ -68,6 +71,7 @@ pub(crate) async fn work<H: Handler>(
     let Settings {
         mut concurrency,
         options,
+        batch,
         error_details,
         grace,
         delivery_deadline,
@@ -82,6 +86,10 @@ pub(crate) async fn work<H: Handler>(
         return Ok(());
     };
     let state = Arc::new(state?);
+    let batches = H::BATCH.map(|batching| Batches::new(batching, batch, Arc::clone(&state)));
+    if let Some(batches) = &batches {
+        concurrency = Box::new(InBatches(concurrency, Arc::clone(batches)));
+    }
 
     let in_flight = Arc::new(InFlight::default());
     let health = Health::new(breaker);
@@ -96,6 +104,7 @@ pub(crate) async fn work<H: Handler>(
     let worker_id = config.identity.worker_id.clone();
     let engine = Engine::<H> {
         state,
+        batches,
         options,
         delivery: Arc::new(Delivery {
             api: api.clone(),
@@ -114,6 +123,7 @@ pub(crate) async fn work<H: Handler>(
     };
     // However this ends, no handler goes on without its worker.
     let _over = engine.over.clone().drop_guard();
+    let _batching = engine.batch_jobs();
     info!(
         "Worker {worker_id} is ready: handler `{}`, podwork {}.",
         H::NAME,
@@ -208,6 +218,8 @@ async fn report_unhealthy(api: &Api, failing: &Failing) {
 
 struct Engine<H: Handler> {
     state: Arc<H::State>,
+    /// Where jobs wait for others, if they are handed over together.
+    batches: Option<Arc<Batches<H::State, H::Item>>>,
     options: Options,
     delivery: Arc<Delivery<Api>>,
     slots: Arc<Slots>,
@@ -222,6 +234,20 @@ struct Engine<H: Handler> {
 }
 
 impl<H: Handler> Engine<H> {
+    /// Hands over jobs that wait for others, for as long as what this returns is there.
+    fn batch_jobs(&self) -> Option<AbortOnDropHandle<()>> {
+        let batches = Arc::clone(self.batches.as_ref()?);
+        let drain = self.shutdown.drain.clone();
+        let (tasks, handlers, over) =
+            (self.tasks.clone(), self.handlers.clone(), self.over.clone());
+        let start = move |batch: Together<_, _>| {
+            tasks.spawn_on(batch.run(over.clone()), &handlers);
+        };
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            batches.release(&drain, start).await;
+        })))
+    }
+
     /// Runs and delivers one job, in tasks of its own.
     fn start(&self, job: Job) {
         let reins = Reins::new(self.over.clone());
@@ -251,17 +277,20 @@ impl<H: Handler> Engine<H> {
             }
             .instrument(span.clone())
         });
-        let (state, options) = (Arc::clone(&self.state), self.options);
+        let (state, batches) = (Arc::clone(&self.state), self.batches.clone());
+        let options = self.options;
         let health = Arc::clone(&self.health);
         let drain = self.shutdown.drain.clone();
         let run = async move {
-            let ended = job::run::<H>(job, state, options, Arc::clone(&outbox), reins, span).await;
+            let to = Arc::clone(&outbox);
+            let ended = job::run::<H>(job, state, batches, options, to, reins, span).await;
             if let Ended::Finished { refresh, breakdown } = ended {
                 if refresh {
                     info!("This worker is to be replaced: taking no more jobs.");
                 }
                 // Before the slot is free: nothing more is to be taken.
-                if health.note(breakdown) || refresh {
+                let broken = breakdown.is_some_and(|breakdown| health.note(breakdown));
+                if broken || refresh {
                     drain.cancel();
                 }
             }

@@ -1,8 +1,9 @@
 //! A worker for tests, with odd handlers: what a job does is in its input's `do`.
 //!
-//! `podwork-test-worker` serves one result a job; `podwork-test-worker stream` serves streams.
+//! `podwork-test-worker` serves one result a job; `podwork-test-worker stream` serves streams; `podwork-test-worker batch`
+//! the lengths of texts, in batches.
 
-use podwork::{Context, ExitCode, Result, Stream, Worker, handler, try_stream};
+use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, try_stream};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -68,9 +69,15 @@ fn stream(input: Chunks) -> impl Stream<Item = Result<Value>> {
     }
 }
 
+#[handler]
+fn lengths(texts: Batch<String>) -> Vec<usize> {
+    texts.iter().map(String::len).collect()
+}
+
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("stream") {
-        return Worker::new::<stream>().aggregate_stream(true).run();
+    match std::env::args().nth(1).as_deref() {
+        Some("stream") => Worker::new::<stream>().aggregate_stream(true).run(),
+        Some("batch") => podwork::run::<lengths>(),
+        _ => Worker::new::<work>().concurrency(2).run(),
     }
-    Worker::new::<work>().concurrency(2).run()
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use podwork::{Context, HandlerError, Result, Stream, handler, stream, try_stream};
+use podwork::{Batch, Context, HandlerError, Result, Stream, handler, stream, try_stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -132,6 +132,32 @@ fn old() {}
 #[cfg(any())]
 fn absent(left: NoSuchType) -> AndNone {}
 
+const AT_ONCE: usize = 4;
+
+#[handler(max_batch = AT_ONCE, max_wait = std::time::Duration::from_millis(2))]
+fn batch(inputs: Batch<Request>, model: &Model) -> Vec<Reply> {
+    let reply = |Request { text }| Reply { text: format!("{}{text}", model.0) };
+    inputs.into_iter().map(reply).collect()
+}
+
+#[handler(max_batch = 4, max_wait = "1s")]
+async fn fallible_batch(mut inputs: podwork::Batch<String>) -> Vec<Result<u32>> {
+    inputs = inputs.into_iter().collect();
+    inputs.iter().map(|input| Ok(input.parse()?)).collect()
+}
+
+#[handler]
+async fn batch_or_error<'m>(model: &'m Model, inputs: Batch<Value>) -> Result<Vec<&'m str>, String> {
+    Ok(vec![&*model.0; inputs.len()])
+}
+
+#[handler]
+fn batch_of_tags(inputs: Batch<()>) -> std::result::Result<Vec<Result<Value>>, Box<dyn std::error::Error + Send + Sync>> {
+    let (inputs, contexts) = inputs.into_parts();
+    let named = inputs.iter().zip(contexts).map(|((), cx)| Ok(cx.id().into()));
+    Ok(named.collect())
+}
+
 macro_rules! handlers {
     ($($name:ident($input:ty) -> $output:ty;)*) => {$(
         #[handler]
@@ -181,6 +207,10 @@ fn main() {
         podwork::run::<old>();
         podwork::run::<widen>();
         podwork::run::<keep>();
+        podwork::run::<fallible_batch>();
+        podwork::run::<batch_of_tags>();
+        podwork::Worker::new::<batch>().max_batch(2).setup(|| Model(String::new())).run();
+        podwork::Worker::new::<batch_or_error>().setup(|| Model(String::new())).run();
         podwork::Worker::new::<any_order>().setup(|| Model(String::new())).run();
         podwork::Worker::new::<borrows_from_the_state>().setup(|| Model(String::new())).run();
         podwork::Worker::new::<named_lifetime>().setup(|| Model(String::new())).run();

@@ -1,0 +1,369 @@
+//! Jobs that wait for others, to be handed to their handler together.
+//!
+//! Each job keeps its own outbox, reins and span, and only the call is shared: what runs a job waits here for its share
+//! of it. A job that is stopped before its batch is handed over leaves; one that is stopped later has its share thrown
+//! away, and the call goes on for the others.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::pending;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, info, info_span};
+
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::handler::{Batching, Call, Outcome, Reply};
+use crate::outbox::Closed;
+use crate::work::{Work, ended_with_worker};
+
+/// What the builder says in place of the handler's attribute.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) max_batch: Option<usize>,
+    pub(crate) max_wait: Option<Duration>,
+}
+
+/// Why a batch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Full,
+    Waited,
+    Draining,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "it is full",
+            Self::Waited => "its first job has waited long enough",
+            Self::Draining => "no more jobs are taken",
+        })
+    }
+}
+
+/// The jobs of a worker that wait to be handed over, and how many batches are with the handler.
+pub(crate) struct Batches<S, T> {
+    batching: Batching<S, T>,
+    state: Arc<S>,
+    // Never held across an await.
+    queue: Mutex<Queue<T>>,
+    changed: Notify,
+}
+
+struct Queue<T> {
+    /// In the order in which they came.
+    waiting: VecDeque<Waiting<T>>,
+    running: usize,
+    limit: usize,
+}
+
+struct Waiting<T> {
+    since: Instant,
+    input: T,
+    context: Context,
+    answer: oneshot::Sender<Outcome>,
+}
+
+impl<T> Waiting<T> {
+    /// Nobody waits for it any more.
+    fn has_left(&self) -> bool {
+        self.answer.is_closed()
+    }
+}
+
+/// What is to be done next.
+enum Next<T> {
+    HandOver(Reason, Vec<Waiting<T>>),
+    /// Wait for a change; at most until then, if there is a job that the handler could take.
+    Wait(Option<Instant>),
+}
+
+impl<S, T> fmt::Debug for Batches<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Batches")
+    }
+}
+
+impl<S, T> Batches<S, T> {
+    pub(crate) fn new(batching: Batching<S, T>, limits: Limits, state: Arc<S>) -> Arc<Self> {
+        Arc::new(Self {
+            batching: Batching {
+                max_batch: limits.max_batch.unwrap_or(batching.max_batch).max(1),
+                max_wait: limits.max_wait.unwrap_or(batching.max_wait),
+                ..batching
+            },
+            state,
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                running: 0,
+                limit: 1,
+            }),
+            changed: Notify::new(),
+        })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+        // No code panics while it holds the lock, so a poisoned queue is still a good one.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Most jobs of one batch.
+    pub(crate) fn max_batch(&self) -> usize {
+        self.batching.max_batch
+    }
+
+    /// How many batches may be with the handler at once.
+    pub(crate) fn set_limit(&self, batches: usize) {
+        let before = mem::replace(&mut self.queue().limit, batches);
+        if before < batches {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A job's part in the call of a batch.
+    pub(crate) fn join(self: Arc<Self>, call: Call<S>) -> Reply
+    where
+        S: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        Reply::Async(Box::pin(async move {
+            // Here and not in the batch: so a bad input takes no place in it, and the others need not wait for a large
+            // one to be read.
+            let input = (self.batching.input)(&call)?;
+            let mut share = self.enter(input, call.context());
+            drop(call);
+            share.outcome().await
+        }))
+    }
+
+    fn enter(self: Arc<Self>, input: T, context: Context) -> Share<S, T> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = {
+            let mut queue = self.queue();
+            queue.waiting.push_back(Waiting {
+                since: Instant::now(),
+                input,
+                context,
+                answer,
+            });
+            queue.waiting.len()
+        };
+        // Those between the first and the last change nothing.
+        if waiting == 1 || waiting >= self.max_batch() {
+            self.changed.notify_one();
+        }
+        Share {
+            batches: self,
+            answered,
+            over: false,
+        }
+    }
+
+    /// Takes out a job that has left.
+    fn leave(&self) {
+        let left = {
+            let mut queue = self.queue();
+            let at = queue.waiting.iter().position(Waiting::has_left);
+            at.and_then(|at| queue.waiting.remove(at))
+        };
+        if left.is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Hands each batch that is to go to `start`, for ever. Once `drain` says that no more jobs are taken, none waits
+    /// for others. Meant for one caller.
+    pub(crate) async fn release(
+        self: Arc<Self>,
+        drain: &CancellationToken,
+        start: impl Fn(Together<S, T>),
+    ) {
+        loop {
+            let changed = self.changed.notified();
+            let draining = drain.is_cancelled();
+            match self.next(draining) {
+                Next::HandOver(reason, jobs) => start(Together {
+                    place: Place(Arc::clone(&self)),
+                    reason,
+                    jobs,
+                }),
+                Next::Wait(due) => tokio::select! {
+                    () = changed => {}
+                    () = until(due) => {}
+                    () = drain.cancelled(), if !draining => {}
+                },
+            }
+        }
+    }
+
+    fn next(&self, draining: bool) -> Next<T> {
+        let Batching {
+            max_batch,
+            max_wait,
+            ..
+        } = self.batching;
+        let mut queue = self.queue();
+        let Some(first) = queue
+            .waiting
+            .front()
+            .filter(|_| queue.running < queue.limit)
+        else {
+            return Next::Wait(None);
+        };
+        // `None`: it may wait for as long as it takes.
+        let due = first.since.checked_add(max_wait);
+        let reason = if queue.waiting.len() >= max_batch {
+            Reason::Full
+        } else if draining {
+            Reason::Draining
+        } else if due.is_some_and(|due| Instant::now() >= due) {
+            Reason::Waited
+        } else {
+            return Next::Wait(due);
+        };
+        let jobs = queue.waiting.len().min(max_batch);
+        queue.running += 1;
+        Next::HandOver(reason, queue.waiting.drain(..jobs).collect())
+    }
+}
+
+/// A job's part in a batch; the job leaves when this is dropped.
+struct Share<S, T> {
+    batches: Arc<Batches<S, T>>,
+    answered: oneshot::Receiver<Outcome>,
+    /// The batch has answered.
+    over: bool,
+}
+
+impl<S, T> Share<S, T> {
+    async fn outcome(&mut self) -> Outcome {
+        let outcome = (&mut self.answered).await;
+        self.over = true;
+        // Every batch answers, unless the runtime is ending.
+        outcome.unwrap_or_else(|_| Err(ended_with_worker()))
+    }
+}
+
+impl<S, T> Drop for Share<S, T> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.answered.close();
+            self.batches.leave();
+        }
+    }
+}
+
+/// A batch's place with the handler, until it is dropped.
+struct Place<S, T>(Arc<Batches<S, T>>);
+
+impl<S, T> Drop for Place<S, T> {
+    fn drop(&mut self) {
+        self.0.queue().running -= 1;
+        self.0.changed.notify_one();
+    }
+}
+
+/// Jobs that go to the handler together.
+pub(crate) struct Together<S, T> {
+    place: Place<S, T>,
+    reason: Reason,
+    jobs: Vec<Waiting<T>>,
+}
+
+impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
+    /// Calls the handler, and gives each job its outcome. Returns when the handler has ended indeed, or the worker's
+    /// time is `over`.
+    pub(crate) async fn run(self, over: CancellationToken) {
+        let Self {
+            place,
+            reason,
+            jobs,
+        } = self;
+        // Since it was released, some may have left. What their inputs do when they are dropped is not the others' affair.
+        let (left, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Waiting::has_left);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
+        if jobs.is_empty() {
+            return;
+        }
+        let span = span(&jobs);
+        Self::call(&place.0, reason, jobs, over)
+            .instrument(span)
+            .await;
+    }
+
+    async fn call(
+        batches: &Batches<S, T>,
+        reason: Reason,
+        jobs: Vec<Waiting<T>>,
+        over: CancellationToken,
+    ) {
+        let size = jobs.len();
+        info!("A batch of {size} goes to the handler: {reason}.");
+        let (jobs, mut answers): (Vec<_>, Vec<_>) = jobs
+            .into_iter()
+            .map(|job| ((job.input, job.context), job.answer))
+            .unzip();
+        let state = Arc::clone(&batches.state);
+        let mut work = Work::begin(|| (batches.batching.call)(Batch::new(jobs), state));
+        let outcomes = tokio::select! {
+            biased;
+            outcomes = work.outcome() => outcomes,
+            () = all_left(&mut answers) => Err(Closed.into()),
+        };
+        let (outcomes, thread) = work.end(outcomes);
+        match outcomes {
+            Ok(outcomes) => {
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    // Who has left needs none.
+                    let _ = answer.send(outcome);
+                }
+            }
+            Err(failure) => {
+                let mut failure = failure.in_batch(size);
+                for answer in answers {
+                    if answer.send(Err(failure.clone())).is_ok() {
+                        failure = failure.repeated();
+                    }
+                }
+            }
+        }
+        if let Some(thread) = thread {
+            over.run_until_cancelled(thread).await;
+        }
+    }
+}
+
+/// A job that is alone has its own span; several share one, which follows from theirs.
+fn span<T>(jobs: &[Waiting<T>]) -> Span {
+    if let [only] = jobs {
+        return only.context.span().clone();
+    }
+    let span = info_span!("batch", jobs = jobs.len());
+    for job in jobs {
+        span.follows_from(job.context.span());
+    }
+    span
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}
+
+async fn all_left(answers: &mut [oneshot::Sender<Outcome>]) {
+    for answer in answers {
+        answer.closed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
