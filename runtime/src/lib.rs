@@ -77,6 +77,10 @@ mod context;
 mod deliver;
 mod error;
 mod failure;
+#[cfg(feature = "download")]
+pub mod files;
+#[cfg(feature = "folder")]
+mod folder;
 mod handler;
 mod http;
 mod in_flight;
