@@ -33,8 +33,7 @@ impl Folder {
     pub(crate) fn path(&self) -> io::Result<PathBuf> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*place, Place::Unmade) {
-            let made = tempfile::Builder::new().prefix("podwork-").tempdir()?;
-            *place = Place::Made(made);
+            *place = Place::Made(make()?);
         }
         match &*place {
             Place::Made(made) => Ok(made.path().to_owned()),
@@ -87,6 +86,17 @@ impl Drop for Folder {
             Err(_) => close(made),
         }
     }
+}
+
+fn make() -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("podwork-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(std::fs::Permissions::from_mode(0o700));
+    }
+    builder.tempdir()
 }
 
 fn close(made: TempDir) {
