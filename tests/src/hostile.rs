@@ -130,11 +130,15 @@ impl Conn {
     /// Sends a whole answer: status, header lines, body.
     pub async fn answer(&mut self, status: &str, headers: &[&str], body: impl AsRef<[u8]>) {
         let body = body.as_ref();
-        let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{lines}\r\n",
+        let mut head = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n",
             body.len()
         );
+        for line in headers {
+            head.push_str(line);
+            head.push_str("\r\n");
+        }
+        head.push_str("\r\n");
         if self.send(head).await {
             self.send(body).await;
         }

@@ -39,6 +39,7 @@ mod guide {
         streaming: "streaming",
         concurrency: "concurrency",
         errors: "errors",
+        files: "files",
         cancellation: "cancellation",
         testing: "testing",
         local_platform: "local-platform",

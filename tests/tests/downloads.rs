@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use podwork::files::{Downloads, RemoteFile};
 use podwork::testing::{TestJob, TestWorker, Tested};
 use podwork::{Context, Result, Worker, handler};
@@ -423,9 +424,11 @@ async fn a_file_that_never_comes_in_full_is_an_error() {
         }
     })
     .await;
-    for path in ["short", "torn", "long", "two-lengths", "garbage", "refused"] {
-        let url = server.url(path);
-        let error = error(open(json!({ "files": [url] })).await);
+    let paths = ["short", "torn", "long", "two-lengths", "garbage", "refused"];
+    let urls = paths.map(|path| server.url(path));
+    let jobs = join_all(urls.iter().map(|url| open(json!({ "files": [url] })))).await;
+    for (url, job) in urls.iter().zip(jobs) {
+        let error = error(job);
         let start = format!("{url} could not be downloaded in 5 tries: ");
         assert!(error.starts_with(&start), "{error}");
     }
@@ -457,14 +460,16 @@ async fn who_is_too_slow_is_left() {
         }
     })
     .await;
-    for (path, why) in [
+    let paths = [
         ("drip", " bytes came within 300ms"),
         ("drip-of-headers", "did not answer within 300ms"),
         ("stall", "only 1 bytes came within 300ms"),
         ("silence", "did not answer within 300ms"),
-    ] {
-        let input = json!({ "files": [server.url(path)], "patience_ms": 300 });
-        let error = error(open(input).await);
+    ];
+    let request = |path| json!({ "files": [server.url(path)], "patience_ms": 300 });
+    let jobs = join_all(paths.map(|(path, _)| open(request(path)))).await;
+    for ((_, why), job) in paths.iter().zip(jobs) {
+        let error = error(job);
         assert!(
             error.contains("in 5 tries") && error.ends_with(why),
             "{error}"
