@@ -53,7 +53,7 @@ pub(crate) fn span(id: &str) -> Span {
 }
 
 /// Runs the handler on a job, and puts all it says into the outbox, the final last. Returns when the handler has ended
-/// indeed: a blocking one may go on for a while after its job was failed or stopped.
+/// indeed, and its folder is removed: a blocking one may go on for a while after its job was failed or stopped.
 pub(crate) async fn run<H: Handler>(
     job: Job,
     state: Arc<H::State>,

@@ -349,6 +349,7 @@ async fn what_cannot_be_taken_up_comes_anew() {
         ("changed", &new),
         ("unversioned", &old),
         ("another-part", &new),
+        ("another-version", &new),
         ("shrunk", &new),
     ] {
         let (first, second) = (old.clone(), new.clone());
@@ -374,6 +375,11 @@ async fn what_cannot_be_taken_up_comes_anew() {
                     ("another-part", Some(_)) => {
                         let range = "content-range: bytes 0-199999/300000";
                         conn.answer("206 Partial Content", &[range], &new).await;
+                    }
+                    ("another-version", Some(_)) => {
+                        let range = "content-range: bytes 100000-299999/300000";
+                        let headers = [range, "etag: \"v2\""];
+                        conn.answer("206 Partial Content", &headers, &new).await;
                     }
                     ("shrunk", Some(_)) => {
                         conn.answer("416 Range Not Satisfiable", &[], "").await;

@@ -9,6 +9,7 @@ use podwork::testing::{TestJob, TestWorker};
 use podwork::{Context, Result, Stream, Worker, handler, try_stream};
 use podwork_platform::{JobEvent, Platform};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 /// Fills the folder, tells where it is, and then does as the input says.
 async fn work(what: &str, cx: &Context) -> Result<String> {
@@ -59,9 +60,7 @@ fn blocking(what: String, cx: Context) -> Result<String> {
         "fail" => Err("as told".into()),
         "panic" => panic!("as told"),
         _ => {
-            while !cx.is_cancelled() {
-                std::thread::yield_now();
-            }
+            Handle::current().block_on(cx.cancelled());
             // It is there until the handler has ended indeed, not just its job.
             std::fs::write(Path::new(&folder).join("last"), "x")?;
             Ok(folder)

@@ -382,12 +382,23 @@ fn resuming(partial: &Partial) -> HeaderMap {
 /// By what a server knows a version of a file again, if it does: an entity tag that is not weak, or a date.
 fn version(headers: &HeaderMap) -> Option<HeaderValue> {
     let tag = headers.get(ETAG);
-    let strong = tag.filter(|tag| tag.as_bytes().starts_with(b"\""));
+    let strong = tag.filter(|tag| is_strong(tag));
     strong.or_else(|| headers.get(LAST_MODIFIED)).cloned()
 }
 
-/// Whether a part of a file begins where ours ends, and is of a file as long as ours.
+/// Whether it is an entity tag that is not weak.
+fn is_strong(version: &HeaderValue) -> bool {
+    version.as_bytes().starts_with(b"\"")
+}
+
+/// Whether a part of a file begins where ours ends, and is of the same version of it, as far as it says so.
 fn goes_on(answer: &Response<Incoming>, partial: &Partial) -> bool {
+    if let (Some(tag), Some(ours)) = (answer.headers().get(ETAG), &partial.version)
+        && is_strong(ours)
+        && tag != ours
+    {
+        return false;
+    }
     let range = answer.headers().get(CONTENT_RANGE);
     let range = range.and_then(|value| value.to_str().ok());
     let Some((start, rest)) = range

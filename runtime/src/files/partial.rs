@@ -28,12 +28,13 @@ pub(super) struct Partial {
     pub(super) version: Option<HeaderValue>,
     buffer: Vec<u8>,
     sink: Option<Sink>,
+    /// Beside the sink, so that it goes at once even while a thread still writes.
+    path: Option<TempPath>,
 }
 
 /// Where it is written. Moved to a thread that may block, and back.
 struct Sink {
     file: File,
-    path: TempPath,
     hash: Hash,
 }
 
@@ -46,6 +47,7 @@ impl Partial {
             version: None,
             buffer: Vec::new(),
             sink: None,
+            path: None,
         }
     }
 
@@ -55,17 +57,20 @@ impl Partial {
         self.total = None;
         self.version = None;
         self.buffer.clear();
-        let (sink, cx) = (self.sink.take(), self.cx.clone());
-        let begin = move || match sink {
-            None => Sink::create(&cx.folder()?, &name),
-            Some(mut sink) => {
-                sink.file.set_len(0)?;
-                sink.file.rewind()?;
-                sink.hash = Hash::new(&SHA256);
-                Ok(sink)
-            }
+        let Some(mut sink) = self.sink.take() else {
+            let cx = self.cx.clone();
+            let create = move || create(&cx.folder()?, &name);
+            let (sink, path) = self.cx.blocking(create).await??;
+            (self.sink, self.path) = (Some(sink), Some(path));
+            return Ok(());
         };
-        self.sink = Some(self.cx.blocking(begin).await??);
+        let clear = move || {
+            sink.file.set_len(0)?;
+            sink.file.rewind()?;
+            sink.hash = Hash::new(&SHA256);
+            io::Result::Ok(sink)
+        };
+        self.sink = Some(self.cx.blocking(clear).await??);
         Ok(())
     }
 
@@ -98,34 +103,30 @@ impl Partial {
     /// All has come: its checksum, and the file, which is still removed unless it is kept.
     pub(super) async fn end(mut self) -> io::Result<(Sha256, TempPath)> {
         self.write().await?;
-        let Sink { path, hash, .. } = self.sink.take().expect("it was begun");
-        let sum = hash.finish();
+        let (sink, path) = (self.sink.take(), self.path.take());
+        let (sink, path) = sink.zip(path).expect("it was begun");
+        let sum = sink.hash.finish();
         let sum = sum.as_ref().try_into().expect("a SHA-256 is 32 bytes");
         Ok((sum, path))
     }
 }
 
-impl Sink {
-    /// A new file of this name, or of one like it if there is one already.
-    fn create(folder: &Path, name: &str) -> io::Result<Self> {
-        for number in 1..=MOST_OF_A_NAME {
-            let path = folder.join(numbered(name, number));
-            // Never one that is there, nor what a link points to.
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => {
-                    return Ok(Self {
-                        file,
-                        path: TempPath::try_from_path(path)?,
-                        hash: Hash::new(&SHA256),
-                    });
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+/// A new file of this name, or of one like it if there is one already.
+fn create(folder: &Path, name: &str) -> io::Result<(Sink, TempPath)> {
+    for number in 1..=MOST_OF_A_NAME {
+        let path = folder.join(numbered(name, number));
+        // Never one that is there, nor what a link points to.
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                let hash = Hash::new(&SHA256);
+                return Ok((Sink { file, hash }, TempPath::try_from_path(path)?));
             }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
-        let problem = format!("there are {MOST_OF_A_NAME} files like `{name}` already");
-        Err(io::Error::new(ErrorKind::AlreadyExists, problem))
     }
+    let problem = format!("there are {MOST_OF_A_NAME} files like `{name}` already");
+    Err(io::Error::new(ErrorKind::AlreadyExists, problem))
 }
 
 /// `cat.png`, `cat-2.png`, …

@@ -181,7 +181,8 @@ impl<'a> Unzip<'a> {
             }
             .run(&archive);
             if extracted.is_err() {
-                fs::remove_dir_all(&target)?;
+                // What cannot be removed now goes with the job's folder, or is complained of then.
+                let _ = fs::remove_dir_all(&target);
             }
             extracted.map(|()| target)
         };
