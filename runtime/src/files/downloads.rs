@@ -156,8 +156,9 @@ impl<'a> Downloads<'a> {
             };
             download.run()
         };
-        let fetching: Vec<_> = (0..files.len()).map(one).collect();
-        let fetched = futures::stream::iter(fetching).buffered(self.at_once);
+        // Made one by one: there may be many, and each is large.
+        let fetching = futures::stream::iter(0..files.len()).map(one);
+        let fetched = fetching.buffered(self.at_once);
         let paths: Vec<TempPath> = fetched.try_collect().await?;
         let kept = paths.into_iter().map(TempPath::keep);
         Ok(kept
