@@ -78,7 +78,7 @@ fn list(folder: &Path, top: &Path, all: &mut Vec<String>) -> Result<()> {
 }
 
 /// An archive, written byte by byte so that it can say anything.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Archive {
     bytes: Vec<u8>,
     directory: Vec<u8>,
@@ -117,6 +117,28 @@ impl Archive {
         self.directory.extend(name.as_bytes());
         self.entries += 1;
         self
+    }
+
+    /// Ends it as archives end that are large, with so many entries as it claims, and a record so far from where it
+    /// says.
+    fn end_of_a_large_one(mut self, entries: u64, away: u64) -> Vec<u8> {
+        let at = self.bytes.len() as u64;
+        self.bytes.extend(&self.directory);
+        let record = self.bytes.len() as u64;
+        self.bytes.extend(b"PK\x06\x06");
+        self.bytes.extend(44_u64.to_le_bytes());
+        self.bytes.extend([45, 3, 45, 0]);
+        self.bytes.extend([0; 8]);
+        for number in [entries, entries, self.directory.len() as u64, at] {
+            self.bytes.extend(number.to_le_bytes());
+        }
+        self.bytes.extend(b"PK\x06\x07\0\0\0\0");
+        self.bytes.extend((record - away).to_le_bytes());
+        self.bytes.extend([1, 0, 0, 0]);
+        self.bytes.extend(b"PK\x05\x06\0\0\0\0");
+        self.bytes.extend([0xff; 12]);
+        self.bytes.extend([0, 0]);
+        self.bytes
     }
 
     fn end(mut self) -> Vec<u8> {
@@ -382,6 +404,19 @@ async fn bombs_do_not_go_off() {
         error.starts_with("the archive has more than 1000 entries"),
         "{error}"
     );
+
+    // By the number that it claims, for which there would be room.
+    let junk = Archive::default().entry("junk", REGULAR, &vec![0; 1_000_000]);
+    for (claimed, away, why) in [
+        (20_000, 0, "the archive has more than 1000 entries"),
+        (1, 1, "its end is not where it says"),
+    ] {
+        let archive = junk.clone().end_of_a_large_one(claimed, away);
+        let error = refused(&archive, json!({ "max_entries": 1000 })).await;
+        assert!(error.contains(why), "{error}");
+    }
+    let output = extracted(&junk.end_of_a_large_one(1, 0), json!({})).await;
+    assert_eq!(output["all"], json!(["images/", "images/junk: 1000000"]));
 
     // By a list of entries that is long with few of them.
     let long = "n".repeat(60_000);

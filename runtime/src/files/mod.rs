@@ -42,6 +42,7 @@ mod partial;
 mod remote_file;
 mod tally;
 mod unzip;
+mod zip64;
 
 pub use downloads::Downloads;
 pub use error::DownloadError;

@@ -15,6 +15,7 @@ use crate::context::Context;
 
 use super::name;
 use super::partial::numbered;
+use super::zip64::claimed_entries;
 
 /// Entries of an archive.
 const MAX_ENTRIES: usize = 100_000;
@@ -257,10 +258,20 @@ impl Extraction<'_> {
     /// Reads the list of entries.
     fn open(&self, archive: &Path) -> Result<ZipArchive<Limited>, UnzipError> {
         let limit = self.limits.entries;
+        let mut file = File::open(archive)?;
+        match claimed_entries(&mut file)? {
+            Some(claimed) if claimed <= limit as u64 => {}
+            Some(_) => return Err(UnzipError::TooMany { limit }),
+            None => {
+                return Err(UnzipError::Damaged {
+                    problem: "its end is not where it says".to_owned(),
+                });
+            }
+        }
         let left = (limit as u64).saturating_mul(BYTES_AN_ENTRY);
         let left = Rc::new(Cell::new(Some(left.saturating_add(TO_FIND_IT))));
         let file = Limited {
-            file: File::open(archive)?,
+            file,
             left: Rc::clone(&left),
         };
         let opened = ZipArchive::new(file);
