@@ -38,3 +38,7 @@ pub const MIN_MEMORY_GB: &str = "RUNPOD_MIN_MEMORY_GB";
 pub const MIN_DISK_PERCENT: &str = "RUNPOD_MIN_DISK_PERCENT";
 /// How many GPUs the worker's machine gives it.
 pub const GPU_COUNT: &str = "RUNPOD_GPU_COUNT";
+/// Most bytes that one download may bring.
+pub const MAX_DOWNLOAD_BYTES: &str = "RUNPOD_MAX_DOWNLOAD_BYTES";
+/// `1`, `true` or `yes`: downloads may come from addresses that are not public.
+pub const ALLOW_PRIVATE_DOWNLOAD_URLS: &str = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";

@@ -263,6 +263,19 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
+    /// What the environment says; the part of it that jobs go by is put into the settings.
+    fn configure(&mut self) -> Result<Config, Error>
+    where
+        H: Handler,
+    {
+        #[cfg(feature = "download")]
+        {
+            let limits = crate::config::DownloadLimits::read(|name| self.lookup(name))?;
+            self.settings.options.download_limits = limits;
+        }
+        Config::read(|name| self.lookup(name), H::STREAMS)
+    }
+
     fn lookup(&self, name: &str) -> Option<String> {
         self.env
             .get(name)
@@ -324,7 +337,7 @@ impl<H: Handler, S> Worker<H, S> {
         ended
     }
 
-    async fn start(self, args: Args, handlers: Handle) -> Result<(), Error>
+    async fn start(mut self, args: Args, handlers: Handle) -> Result<(), Error>
     where
         S: StateSource<H::State>,
     {
@@ -332,7 +345,7 @@ impl<H: Handler, S> Worker<H, S> {
         let signals = shutdown.clone().on_signals();
         let main = async {
             let wants_local = args.serve_api || args.test_input.is_some();
-            let config = Config::read(|name| self.lookup(name), H::STREAMS)?;
+            let config = self.configure()?;
             match config.remote.clone() {
                 Some(remote) if !wants_local && config.realtime.is_none() => {
                     let (settings, source) = (self.settings, self.source);
@@ -363,12 +376,12 @@ impl<H: Handler, S> Worker<H, S> {
     /// # Errors
     /// The environment names no platform or is malformed, a fitness check or the set-up failed, the worker became
     /// unhealthy, or jobs were left unfinished.
-    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
+    pub async fn serve(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
     where
         S: StateSource<H::State>,
     {
         note_panics();
-        let config = Config::read(|name| self.lookup(name), H::STREAMS)?;
+        let config = self.configure()?;
         let remote = config.remote.clone().ok_or(Error::MissingVariable {
             variable: env::GET_JOB,
             because: "jobs are taken from there",

@@ -124,6 +124,45 @@ impl Fitness {
     }
 }
 
+/// What a job may download.
+#[cfg(feature = "download")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DownloadLimits {
+    /// Most bytes of one file.
+    pub(crate) max_bytes: u64,
+    /// From addresses, too, that are not public.
+    pub(crate) allow_private: bool,
+}
+
+#[cfg(feature = "download")]
+impl Default for DownloadLimits {
+    fn default() -> Self {
+        Self {
+            max_bytes: 5 * 1024 * 1024 * 1024,
+            allow_private: false,
+        }
+    }
+}
+
+#[cfg(feature = "download")]
+impl DownloadLimits {
+    pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let get = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+        let max_bytes = get(env::MAX_DOWNLOAD_BYTES);
+        let expected = "a number of bytes, such as 1073741824";
+        let max_bytes = whole_number(env::MAX_DOWNLOAD_BYTES, max_bytes, expected)?;
+        // The official worker's words for it.
+        let allow_private = get(env::ALLOW_PRIVATE_DOWNLOAD_URLS).is_some_and(|text| {
+            let text = text.trim().to_ascii_lowercase();
+            matches!(text.as_str(), "1" | "true" | "yes")
+        });
+        Ok(Self {
+            max_bytes: max_bytes.unwrap_or(Self::default().max_bytes),
+            allow_private,
+        })
+    }
+}
+
 impl Realtime {
     fn read(get: &impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Error> {
         let Some(port) =
@@ -391,6 +430,29 @@ mod tests {
         };
         assert_eq!(fitness(&set), expected);
         assert!(complaint(&[(env::MIN_MEMORY_GB, "4 GB")]).contains("is `4 GB`: no number of 0"));
+    }
+
+    #[cfg(feature = "download")]
+    #[test]
+    fn what_a_job_may_download() {
+        let limits = |bytes: &str, private: &str| {
+            DownloadLimits::read(|name| match name {
+                env::MAX_DOWNLOAD_BYTES => Some(bytes.to_owned()),
+                _ => Some(private.to_owned()),
+            })
+        };
+        let unset = limits("", "").unwrap();
+        assert_eq!((unset.max_bytes, unset.allow_private), (5 << 30, false));
+        assert_eq!(limits(" 1024 ", "").unwrap().max_bytes, 1024);
+        for allowed in ["1", "true", " TRUE", "Yes"] {
+            assert!(limits("", allowed).unwrap().allow_private, "{allowed}");
+        }
+        for closed in ["0", "false", "no", "on"] {
+            assert!(!limits("", closed).unwrap().allow_private, "{closed}");
+        }
+        let complaint = limits("5GB", "").unwrap_err().to_string();
+        assert!(complaint.starts_with("RUNPOD_MAX_DOWNLOAD_BYTES is `5GB`"));
+        assert!(limits("0", "").is_err());
     }
 
     #[test]

@@ -9,6 +9,10 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, warn};
 
+#[cfg(feature = "download")]
+use crate::config::DownloadLimits;
+#[cfg(feature = "folder")]
+use crate::folder::Folder;
 use crate::outbox::Outbox;
 use crate::strict::to_raw_value;
 
@@ -24,6 +28,10 @@ struct Inner {
     cancelled: CancellationToken,
     refresh: AtomicBool,
     span: Span,
+    #[cfg(feature = "folder")]
+    folder: Folder,
+    #[cfg(feature = "download")]
+    download_limits: DownloadLimits,
 }
 
 impl Context {
@@ -41,6 +49,10 @@ impl Context {
             cancelled,
             refresh: AtomicBool::new(false),
             span,
+            #[cfg(feature = "folder")]
+            folder: Folder::default(),
+            #[cfg(feature = "download")]
+            download_limits: DownloadLimits::default(),
         }))
     }
 
@@ -54,6 +66,14 @@ impl Context {
             CancellationToken::new(),
             Span::none(),
         )
+    }
+
+    /// The same, with other limits; to be told before there are clones.
+    #[cfg(feature = "download")]
+    pub(crate) fn with_download_limits(mut self, limits: DownloadLimits) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("there is no clone yet");
+        inner.download_limits = limits;
+        self
     }
 
     /// The job's id.
@@ -104,6 +124,71 @@ impl Context {
     /// The job's tracing span, to be entered where work leaves the handler's own task or thread.
     pub fn span(&self) -> &Span {
         &self.0.span
+    }
+
+    /// The job's own folder, for what it keeps on disk while it runs. It is made when it is first asked for, readable
+    /// by nobody else, in the system's folder for temporary files (`TMPDIR`).
+    ///
+    /// It is removed with all that is in it once the handler has ended, in whatever way: a result, an error, a panic, a
+    /// stop, a timeout. Only a worker that is killed leaves it behind.
+    ///
+    /// ```
+    /// use podwork::testing::TestJob;
+    /// use podwork::{Context, Result, handler};
+    /// use serde_json::json;
+    ///
+    /// #[handler]
+    /// fn render(text: String, cx: Context) -> Result<String> {
+    ///     let page = cx.folder()?.join("page.html");
+    ///     std::fs::write(&page, text)?;
+    ///     Ok(page.display().to_string())
+    /// }
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let job = TestJob::new(json!("<p>Hello")).run::<render>().await;
+    /// let page = job.result.unwrap();
+    /// assert!(!std::path::Path::new(page.as_str().unwrap()).exists()); // the job has ended
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// It cannot be made, or the job has ended.
+    #[cfg(feature = "folder")]
+    pub fn folder(&self) -> std::io::Result<std::path::PathBuf> {
+        self.0.folder.path()
+    }
+
+    /// Removes the job's folder.
+    #[cfg(feature = "folder")]
+    pub(crate) async fn remove_folder(&self) {
+        self.0.folder.remove().await;
+    }
+
+    /// Runs what blocks on the job's files, on a thread that may. The folder stays until it has ended.
+    #[cfg(feature = "download")]
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<T> {
+        self.0.folder.blocking(work).await
+    }
+
+    /// Waits for what is async, on a thread that may block; `None`: the job is to stop first.
+    #[cfg(feature = "download")]
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let runtime = tokio::runtime::Handle::current();
+        runtime.block_on(self.0.cancelled.run_until_cancelled(work))
+    }
+
+    /// A token that is cancelled with the job, and by itself.
+    #[cfg(feature = "download")]
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.0.cancelled.child_token()
+    }
+
+    #[cfg(feature = "download")]
+    pub(crate) fn download_limits(&self) -> DownloadLimits {
+        self.0.download_limits
     }
 
     pub(crate) fn wants_refresh(&self) -> bool {

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     pub(crate) refresh: bool,
     /// How long a job may run.
     pub(crate) timeout: Option<Duration>,
+    /// What a job may download.
+    #[cfg(feature = "download")]
+    pub(crate) download_limits: crate::config::DownloadLimits,
 }
 
 /// How a job came to its end.
@@ -49,8 +52,8 @@ pub(crate) fn span(id: &str) -> Span {
 }
 
 /// Runs the handler on a job, and puts all it says into the outbox, the final last. Returns when the handler has ended
-/// indeed: a blocking one may go on for a while after its job was failed or stopped. With `batches` the job is handed
-/// over by them, together with others.
+/// indeed, and its folder is removed: a blocking one may go on for a while after its job was failed or stopped. With
+/// `batches` the job is handed over by them, together with others.
 pub(crate) async fn run<H: Handler>(
     job: Job,
     state: Arc<H::State>,
@@ -65,6 +68,8 @@ pub(crate) async fn run<H: Handler>(
     let Job { id, input, extra } = job;
     let halt = reins.halt.clone();
     let context = Context::new(id, extra, Arc::clone(&outbox), halt, span.clone());
+    #[cfg(feature = "download")]
+    let context = context.with_download_limits(options.download_limits);
     let work = async {
         if reins.stop.is_cancelled() {
             info!("Stopped before it started.");
@@ -105,6 +110,8 @@ pub(crate) async fn run<H: Handler>(
             warn!("Its handler has yet to see that it is to end, and keeps its slot until then.");
             reins.over.run_until_cancelled(thread).await;
         }
+        #[cfg(feature = "folder")]
+        context.remove_folder().await;
         ended
     };
     work.instrument(span.clone()).await

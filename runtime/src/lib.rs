@@ -61,6 +61,15 @@
 //! A handler that blocks where it should await holds up others of its kind, but neither takes and posts nor heartbeats
 //! and signals: those have threads of their own.
 //!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `local` (on unless default features are off) | the local platform in the worker |
+//! | `gpu` (on unless default features are off) | the GPU check at start |
+//! | `folder` | `Context::folder`, a temporary folder for each job |
+//! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
+//!
 //! # Panics
 //!
 //! A handler that panics fails its own job and no other. With `panic = "abort"` in the profile nothing can be caught,
@@ -80,6 +89,10 @@ mod context;
 mod deliver;
 mod error;
 mod failure;
+#[cfg(feature = "download")]
+pub mod files;
+#[cfg(feature = "folder")]
+mod folder;
 mod handler;
 mod http;
 mod in_flight;

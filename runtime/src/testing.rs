@@ -108,6 +108,37 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         self
     }
 
+    /// Sets variables as if they stood in its worker's environment: those that say what a job may download.
+    ///
+    /// ```
+    /// # use podwork::testing::TestJob;
+    /// # use serde_json::json;
+    /// // The test's own server is on loopback.
+    /// let job = TestJob::new(json!("http://127.0.0.1:8080/cat.png"))
+    ///     .env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")]);
+    /// # drop(job);
+    /// ```
+    ///
+    /// # Panics
+    /// A variable is malformed.
+    #[cfg(feature = "download")]
+    pub fn env<K: AsRef<str>, V: Into<String>>(
+        mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let variables: Vec<_> = variables
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        let lookup = |wanted: &str| {
+            let found = variables.iter().find(|(name, _)| name.as_ref() == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        self.options.download_limits =
+            crate::config::DownloadLimits::read(lookup).unwrap_or_else(|error| panic!("{error}"));
+        self
+    }
+
     /// Runs the job to its end.
     pub async fn run<H: Handler<State = S>>(self) -> Tested {
         note_panics();

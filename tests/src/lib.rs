@@ -2,12 +2,14 @@
 
 mod binary;
 mod client;
+mod hostile;
 mod ledger;
 mod scripted;
 mod workers;
 
 pub use binary::{Binary, Started};
 pub use client::client;
+pub use hostile::{Conn, Hostile};
 pub use ledger::{Expected, Faults, Ledger};
 pub use scripted::{Answer, Recorded, Scripted};
 pub use workers::{Running, start, start_on};
@@ -38,6 +40,7 @@ mod guide {
         concurrency: "concurrency",
         batching: "batching",
         errors: "errors",
+        files: "files",
         cancellation: "cancellation",
         testing: "testing",
         local_platform: "local-platform",

@@ -1,0 +1,258 @@
+//! The HTTP client of downloads: from checked addresses alone, one redirect after the other, by no proxy.
+
+use std::error::Error as StdError;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use hyper::{Request, Response, Uri};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_util::client::legacy::Client as Hyper;
+use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
+use url::Url;
+
+use super::error::DownloadError;
+use super::guard::{Guard, NoConnection};
+use super::remote_file::{checked, shown};
+
+/// Most times that one download is sent elsewhere.
+const MAX_REDIRECTS: usize = 5;
+
+/// A client for one download, or some at once.
+#[derive(Clone)]
+pub(super) struct Client(Hyper<HttpsConnector<Guard>, Empty<Bytes>>);
+
+/// Why there is no answer.
+pub(super) enum Trouble {
+    /// It may be better the next time.
+    Passing {
+        why: String,
+        /// The server asks for a pause.
+        after: Option<Duration>,
+    },
+    /// It will not.
+    Final(DownloadError),
+}
+
+impl From<DownloadError> for Trouble {
+    fn from(error: DownloadError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+impl Trouble {
+    pub(super) fn passing(why: impl Into<String>) -> Self {
+        let (why, after) = (why.into(), None);
+        Self::Passing { why, after }
+    }
+}
+
+impl Client {
+    /// May load certificates, and so block.
+    pub(super) fn new(guard: Guard) -> Self {
+        let tls = tls().unwrap_or_else(|_| Arc::new(trusting_none()));
+        let client = Hyper::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(HttpsConnector::from((guard, tls)));
+        Self(client)
+    }
+
+    /// Asks for `url`, and for what it is redirected to; each answer has to begin within `patience`.
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        headers: &HeaderMap,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, Trouble> {
+        let mut next = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = timeout(patience, self.ask(&next, headers)).await;
+            let answer = answer.map_err(|_| {
+                Trouble::passing(format!("the server did not answer within {patience:?}"))
+            })??;
+            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(answer);
+            }
+            next = redirected(url, &next, answer.headers())?;
+        }
+        Err(Trouble::Final(DownloadError::Redirect {
+            url: shown(url),
+            problem: format!("it was redirected more than {MAX_REDIRECTS} times"),
+        }))
+    }
+
+    async fn ask(&self, url: &Url, headers: &HeaderMap) -> Result<Response<Incoming>, Trouble> {
+        if url.scheme() == "https"
+            && let Err(why) = tls()
+        {
+            return Err(Trouble::Final(DownloadError::Tls(why)));
+        }
+        let uri: Uri = url.as_str().parse().map_err(|_| DownloadError::Url {
+            url: shown(url),
+            problem: "it holds what HTTP cannot carry".to_owned(),
+        })?;
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers.clone();
+        let own = request.headers_mut();
+        own.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        own.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        // The bytes as they are: their number and their checksum are those of the file.
+        own.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let answer = self.0.request(request).await;
+        answer.map_err(|error| match private(&error) {
+            Some(refused) => Trouble::Final(DownloadError::Private {
+                url: shown(url),
+                source: refused.into(),
+            }),
+            None => Trouble::passing(chain(&error)),
+        })
+    }
+}
+
+const AGENT: &str = concat!("podwork/", env!("CARGO_PKG_VERSION"));
+
+/// Where an answer sends us; it is judged like the first URL.
+fn redirected(first: &Url, from: &Url, headers: &HeaderMap) -> Result<Url, DownloadError> {
+    let refuse = |problem: String| DownloadError::Redirect {
+        url: shown(first),
+        problem,
+    };
+    let to = headers
+        .get(LOCATION)
+        .ok_or_else(|| refuse("it was redirected without a place to go to".to_owned()))?;
+    let to = std::str::from_utf8(to.as_bytes()).ok();
+    let to = to.and_then(|to| from.join(to).ok());
+    let to = to.ok_or_else(|| refuse("it was redirected to what is no URL".to_owned()))?;
+    checked(to).map_err(|error| refuse(format!("it was redirected, and {error}")))
+}
+
+/// Whether it is the guard who refused.
+fn private(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused @ NoConnection::Private(_)) = error.downcast_ref() {
+            return Some(refused.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Loaded once: that takes some milliseconds.
+fn tls() -> Result<Arc<ClientConfig>, String> {
+    static TLS: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    let make = || {
+        let config = builder().try_with_platform_verifier();
+        let config = config.map_err(|error| error.to_string())?;
+        Ok(Arc::new(config.with_no_client_auth()))
+    };
+    TLS.get_or_init(make).clone()
+}
+
+/// Not asked for a TLS connection: see [`Client::ask`].
+fn trusting_none() -> ClientConfig {
+    builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    let provider = rustls::crypto::ring::default_provider();
+    ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("this provider knows these versions")
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn StdError) -> String {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        why = format!("{why}: {deeper}");
+        cause = deeper.source();
+    }
+    why
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::files::guard::only_one;
+
+    /// Answers each request with a redirect to `to`, in which `PORT` is its own.
+    async fn redirecting(to: &'static str) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let to = to.replace("PORT", &port.to_string());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                let mut line = String::new();
+                while stream.read_line(&mut line).await.unwrap() > 2 {
+                    line.clear();
+                }
+                let answer = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap()
+    }
+
+    async fn refused(to: &'static str) -> DownloadError {
+        let url = redirecting(to).await;
+        let client = Client::new(only_one());
+        let patience = Duration::from_secs(10);
+        match client.get(&url, &HeaderMap::new(), patience).await {
+            Err(Trouble::Final(error)) => error,
+            Err(Trouble::Passing { why, .. }) => panic!("{to}: {why}"),
+            Ok(answer) => panic!("{to}: {answer:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_judged_like_the_first_url() {
+        for to in [
+            "http://127.0.0.2:PORT/",
+            "http://127.2:PORT/",
+            "http://0x7f000002:PORT/",
+            "http://[::1]:PORT/",
+            "http://[::ffff:127.0.0.2]:PORT/",
+            "http://169.254.169.254/latest/meta-data",
+            "//10.0.0.1/",
+            "https://192.168.0.1/",
+        ] {
+            let error = refused(to).await;
+            assert!(
+                matches!(error, DownloadError::Private { .. }),
+                "{to}: {error}"
+            );
+        }
+        for to in [
+            "file:///etc/passwd",
+            "ftp://127.0.0.1/",
+            "http://a:b@127.0.0.1/",
+        ] {
+            let error = refused(to).await;
+            assert!(
+                matches!(error, DownloadError::Redirect { .. }),
+                "{to}: {error}"
+            );
+        }
+    }
+}

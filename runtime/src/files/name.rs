@@ -1,0 +1,167 @@
+//! Names of files, which come from outside and end up on disk.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// What a file is called that has no name of its own.
+pub(super) const UNNAMED: &str = "file";
+/// Most bytes of a name: room for a number behind it, within the 255 that file systems take.
+const LONGEST: usize = 200;
+/// Longest ending that is kept when a name is cut.
+const LONGEST_EXTENSION: usize = 20;
+
+/// The last part of `name` as a name that is safe in any folder: no path, nothing hidden, nothing that some system
+/// takes for more than a letter.
+pub(super) fn safe(name: &str) -> Option<String> {
+    let last = name.rsplit(['/', '\\']).find(|part| !part.is_empty())?;
+    let unsafe_char = |letter: char| letter.is_control() || r#"<>:"|?*"#.contains(letter);
+    let clean = last.replace(unsafe_char, "_");
+    let clean = clean.trim_start_matches('.').trim();
+    let clean = shortened(clean.trim_end_matches(['.', ' ']));
+    (!clean.is_empty()).then_some(clean)
+}
+
+/// Cut in its middle, so that the ending stays.
+fn shortened(name: &str) -> String {
+    if name.len() <= LONGEST {
+        return name.to_owned();
+    }
+    let (stem, extension) = match name.rsplit_once('.') {
+        Some((stem, extension)) if extension.len() <= LONGEST_EXTENSION => {
+            (stem, format!(".{extension}"))
+        }
+        _ => (name, String::new()),
+    };
+    let end = stem.floor_char_boundary(LONGEST - extension.len());
+    format!("{}{extension}", &stem[..end])
+}
+
+/// The name at the end of a URL's path.
+pub(super) fn of_url(url: &Url) -> Option<String> {
+    let last = url.path_segments()?.rfind(|part| !part.is_empty())?;
+    safe(&percent_decode_str(last).decode_utf8_lossy())
+}
+
+/// The name in a `Content-Disposition`; `filename*` goes before `filename` (RFC 6266).
+pub(super) fn of_disposition(header: &str) -> Option<String> {
+    let mut plain = None;
+    for parameter in parameters(header).into_iter().skip(1) {
+        let Some((key, value)) = parameter.split_once('=') else {
+            continue;
+        };
+        match key.trim().to_ascii_lowercase().as_str() {
+            "filename*" => {
+                let mut parts = value.trim().splitn(3, '\'');
+                let (charset, _language, text) = (parts.next(), parts.next(), parts.next());
+                if let (Some(charset), Some(text)) = (charset, text)
+                    && charset.eq_ignore_ascii_case("utf-8")
+                    && let Some(name) = safe(&percent_decode_str(text).decode_utf8_lossy())
+                {
+                    return Some(name);
+                }
+            }
+            "filename" => plain = plain.or_else(|| safe(&unquoted(value.trim()))),
+            _ => {}
+        }
+    }
+    plain
+}
+
+/// Splits at each `;` that is not in quotes.
+fn parameters(header: &str) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let split = |letter: char| {
+        let ends = letter == ';' && !quoted;
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        ends
+    };
+    header.split(split).collect()
+}
+
+/// The text in a quoted string, or the text itself.
+fn unquoted(value: &str) -> String {
+    let inside = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    let Some(inside) = inside else {
+        return value.to_owned();
+    };
+    let mut text = String::with_capacity(inside.len());
+    let mut letters = inside.chars();
+    while let Some(letter) = letters.next() {
+        // Browsers take `\` for itself unless it stands before a quote or another of its kind.
+        match letter {
+            '\\' if letters.as_str().starts_with(['"', '\\']) => text.extend(letters.next()),
+            letter => text.push(letter),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_never_a_path() {
+        for (given, expected) in [
+            ("cat.png", Some("cat.png")),
+            ("../../etc/passwd", Some("passwd")),
+            ("/etc/passwd", Some("passwd")),
+            (r"..\..\boot.ini", Some("boot.ini")),
+            (r"C:\boot.ini", Some("boot.ini")),
+            ("C:boot.ini", Some("C_boot.ini")),
+            ("a/b/", Some("b")),
+            ("..", None),
+            ("...", None),
+            ("", None),
+            ("/", None),
+            (".bashrc", Some("bashrc")),
+            ("..hidden..", Some("hidden")),
+            ("nul\0byte\n.png", Some("nul_byte_.png")),
+            ("Büro – 1.pdf", Some("Büro – 1.pdf")),
+            (" a ", Some("a")),
+        ] {
+            assert_eq!(safe(given).as_deref(), expected, "{given:?}");
+        }
+        let long = safe(&format!("{}ü.tar.gz", "ä".repeat(500))).unwrap();
+        assert!(long.len() <= LONGEST && long.ends_with("ä.gz"), "{long}");
+        assert!(safe(&"x".repeat(999)).unwrap().len() <= LONGEST);
+    }
+
+    #[test]
+    fn what_a_server_calls_it() {
+        for (header, expected) in [
+            (r#"attachment; filename="cat.png""#, Some("cat.png")),
+            ("attachment; filename=cat.png", Some("cat.png")),
+            ("ATTACHMENT; FileName=cat.png", Some("cat.png")),
+            (r#"inline; filename="a;b.png"; x=1"#, Some("a;b.png")),
+            (r#"inline; filename="a \"b\".png""#, Some("a _b_.png")),
+            (r#"attachment; filename="../../up""#, Some("up")),
+            (r#"attachment; filename="..\..\up""#, Some("up")),
+            (
+                "attachment; filename=plain; filename*=UTF-8''f%C3%BCr%20dich",
+                Some("für dich"),
+            ),
+            ("attachment; filename*=UTF-8''..%2F..%2Fup", Some("up")),
+            ("attachment; filename*=UTF-8''..; filename=x", Some("x")),
+            ("attachment", None),
+            ("filename=x", None),
+            (r#"attachment; filename="""#, None),
+        ] {
+            assert_eq!(of_disposition(header).as_deref(), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_a_url_calls_it() {
+        let name = |url: &str| of_url(&Url::parse(url).unwrap());
+        assert_eq!(name("http://h/a/cat.png?x=/y").as_deref(), Some("cat.png"));
+        assert_eq!(name("http://h/a%2F..%2Fup").as_deref(), Some("up"));
+        assert_eq!(name("http://h/"), None);
+        assert_eq!(name("http://h/%2e%2e"), None);
+    }
+}

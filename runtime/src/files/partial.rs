@@ -1,0 +1,139 @@
+//! A file that is not there in full yet.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use hyper::header::HeaderValue;
+use ring::digest::{Context as Hash, SHA256};
+use tempfile::TempPath;
+
+use crate::context::Context;
+
+use super::remote_file::Sha256;
+
+/// Bytes that are gathered before they are written.
+const BUFFER: usize = 1024 * 1024;
+/// Most files of one name in a folder.
+const MOST_OF_A_NAME: usize = 10_000;
+
+/// What came of a file so far. Dropped before it is whole, it leaves nothing.
+pub(super) struct Partial {
+    cx: Context,
+    /// Bytes that came, those in the buffer with them.
+    pub(super) len: u64,
+    /// Bytes there will be.
+    pub(super) total: Option<u64>,
+    /// By which the server knows this version of the file again.
+    pub(super) version: Option<HeaderValue>,
+    buffer: Vec<u8>,
+    sink: Option<Sink>,
+    /// Beside the sink, so that it goes at once even while a thread still writes.
+    path: Option<TempPath>,
+}
+
+/// Where it is written. Moved to a thread that may block, and back.
+struct Sink {
+    file: File,
+    hash: Hash,
+}
+
+impl Partial {
+    pub(super) fn new(cx: &Context) -> Self {
+        Self {
+            cx: cx.clone(),
+            len: 0,
+            total: None,
+            version: None,
+            buffer: Vec::new(),
+            sink: None,
+            path: None,
+        }
+    }
+
+    /// Begins at the first byte, in a file of this name, or the one that there is.
+    pub(super) async fn begin(&mut self, name: String) -> io::Result<()> {
+        self.len = 0;
+        self.total = None;
+        self.version = None;
+        self.buffer.clear();
+        let Some(mut sink) = self.sink.take() else {
+            let cx = self.cx.clone();
+            let create = move || create(&cx.folder()?, &name);
+            let (sink, path) = self.cx.blocking(create).await??;
+            (self.sink, self.path) = (Some(sink), Some(path));
+            return Ok(());
+        };
+        let clear = move || {
+            sink.file.set_len(0)?;
+            sink.file.rewind()?;
+            sink.hash = Hash::new(&SHA256);
+            io::Result::Ok(sink)
+        };
+        self.sink = Some(self.cx.blocking(clear).await??);
+        Ok(())
+    }
+
+    /// Takes the next bytes; whether it is a good time to tell how far it is.
+    pub(super) async fn push(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        self.buffer.extend_from_slice(bytes);
+        self.len += bytes.len() as u64;
+        let full = self.buffer.len() >= BUFFER;
+        if full {
+            self.write().await?;
+        }
+        Ok(full)
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let mut sink = self.sink.take().expect("it was begun");
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let write = move || {
+            sink.file.write_all(&buffer)?;
+            sink.hash.update(&buffer);
+            buffer.clear();
+            io::Result::Ok((sink, buffer))
+        };
+        let (sink, buffer) = self.cx.blocking(write).await??;
+        self.sink = Some(sink);
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// All has come: its checksum, and the file, which is still removed unless it is kept.
+    pub(super) async fn end(mut self) -> io::Result<(Sha256, TempPath)> {
+        self.write().await?;
+        let (sink, path) = (self.sink.take(), self.path.take());
+        let (sink, path) = sink.zip(path).expect("it was begun");
+        let sum = sink.hash.finish();
+        let sum = sum.as_ref().try_into().expect("a SHA-256 is 32 bytes");
+        Ok((sum, path))
+    }
+}
+
+/// A new file of this name, or of one like it if there is one already.
+fn create(folder: &Path, name: &str) -> io::Result<(Sink, TempPath)> {
+    for number in 1..=MOST_OF_A_NAME {
+        let path = folder.join(numbered(name, number));
+        // Never one that is there, nor what a link points to.
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                let hash = Hash::new(&SHA256);
+                return Ok((Sink { file, hash }, TempPath::try_from_path(path)?));
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let problem = format!("there are {MOST_OF_A_NAME} files like `{name}` already");
+    Err(io::Error::new(ErrorKind::AlreadyExists, problem))
+}
+
+/// `cat.png`, `cat-2.png`, …
+pub(super) fn numbered(name: &str, number: usize) -> PathBuf {
+    match (number, name.split_once('.')) {
+        (1, _) => name.into(),
+        (_, Some((stem, extension))) => format!("{stem}-{number}.{extension}").into(),
+        (_, None) => format!("{name}-{number}").into(),
+    }
+}

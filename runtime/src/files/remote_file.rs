@@ -1,0 +1,359 @@
+//! A file in a job's input.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use data_url::DataUrl;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use url::Url;
+
+use crate::context::Context;
+
+use super::downloads::Downloads;
+use super::error::DownloadError;
+
+/// Most letters of a URL that an error or the log shows.
+const LONGEST_SHOWN: usize = 200;
+
+/// A file that a job's input names: by its URL, by a data URL that holds it, or by an object
+/// `{"url": …, "sha256": …, "name": …}`, of which `url` alone is needed.
+///
+/// Where the input names none that can be downloaded from, the job fails before its handler is called, with the place:
+/// ``invalid input at `image`: ftp://… cannot be downloaded: …``.
+///
+/// ```
+/// use podwork::files::RemoteFile;
+/// use podwork::testing::TestJob;
+/// use podwork::{Context, Result, handler};
+/// use serde_json::json;
+///
+/// #[handler]
+/// async fn length(file: RemoteFile, cx: Context) -> Result<u64> {
+///     let path = file.download(&cx).await?;
+///     Ok(std::fs::metadata(path)?.len())
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let job = TestJob::new(json!("data:,Hello%2C%20world")).run::<length>().await;
+/// assert_eq!(job.result.unwrap(), json!(12));
+///
+/// let wrong = json!({"url": "data:,Hello", "sha256": "0".repeat(64)});
+/// let job = TestJob::new(wrong).run::<length>().await;
+/// assert!(job.result.unwrap_err().message().contains("was expected"));
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct RemoteFile {
+    pub(super) place: Place,
+    pub(super) sha256: Option<Sha256>,
+    pub(super) name: Option<String>,
+}
+
+/// A checksum.
+pub(super) type Sha256 = [u8; 32];
+
+/// Where a file is.
+#[derive(Clone)]
+pub(super) enum Place {
+    At(Url),
+    /// In this data URL.
+    Here(String),
+}
+
+impl RemoteFile {
+    /// The file at a URL, which is `http:`, `https:` or `data:`.
+    ///
+    /// ```
+    /// use podwork::files::RemoteFile;
+    ///
+    /// let weights = RemoteFile::new("https://example.com/weights.safetensors")?
+    ///     .sha256("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")?
+    ///     .name("weights");
+    /// # Ok::<(), podwork::files::DownloadError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It is none, or holds a user name or password.
+    pub fn new(url: &str) -> Result<Self, DownloadError> {
+        Ok(Self {
+            place: Place::parse(url)?,
+            sha256: None,
+            name: None,
+        })
+    }
+
+    /// Has the file be refused unless it has this SHA-256, in hexadecimal digits.
+    ///
+    /// # Errors
+    /// This is none.
+    pub fn sha256(mut self, digits: &str) -> Result<Self, DownloadError> {
+        self.sha256 = Some(
+            parse_sha256(digits).ok_or_else(|| DownloadError::NoChecksum {
+                given: shortened(digits),
+            })?,
+        );
+        Ok(self)
+    }
+
+    /// Has the file be called so, instead of what its server or its URL calls it. Of a path the last part is taken.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        match &self.place {
+            Place::At(url) => url.as_str(),
+            Place::Here(url) => url,
+        }
+    }
+
+    /// Downloads it into the job's folder, and says where it is. [`Downloads`] has more to choose from.
+    ///
+    /// # Errors
+    /// See [`DownloadError`]. Then nothing of it is left.
+    pub async fn download(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
+        Downloads::new(cx).fetch(self).await
+    }
+
+    /// The same for a handler that is a plain `fn`: it waits for the file, unless the job is told to stop.
+    ///
+    /// ```
+    /// # use podwork::files::RemoteFile;
+    /// # use podwork::testing::TestJob;
+    /// # use podwork::{Context, Result, handler};
+    /// # use serde_json::json;
+    /// #[handler]
+    /// fn shout(file: RemoteFile, cx: Context) -> Result<String> {
+    ///     let path = file.download_blocking(&cx)?;
+    ///     Ok(std::fs::read_to_string(path)?.to_uppercase())
+    /// }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let job = TestJob::new(json!("data:,hey")).run::<shout>().await;
+    /// # assert_eq!(job.result.unwrap(), json!("HEY"));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`download`](Self::download); or the job is told to stop.
+    ///
+    /// # Panics
+    /// It is called in async code.
+    pub fn download_blocking(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
+        Downloads::new(cx).fetch_blocking(self)
+    }
+
+    /// The URL as errors show it.
+    pub(super) fn shown(&self) -> String {
+        match &self.place {
+            Place::At(url) => shown(url),
+            Place::Here(url) => shown_data(url),
+        }
+    }
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, DownloadError> {
+        let is_data = text
+            .get(..5)
+            .is_some_and(|start| start.eq_ignore_ascii_case("data:"));
+        if is_data {
+            return match DataUrl::process(text) {
+                Ok(_) => Ok(Self::Here(text.to_owned())),
+                Err(error) => Err(DownloadError::Url {
+                    url: shown_data(text),
+                    problem: error.to_string(),
+                }),
+            };
+        }
+        let url = Url::parse(text).map_err(|error| DownloadError::Url {
+            url: format!("`{}`", shortened(text)),
+            problem: error.to_string(),
+        })?;
+        checked(url).map(Self::At)
+    }
+}
+
+/// A URL, if it is one to download from.
+pub(super) fn checked(mut url: Url) -> Result<Url, DownloadError> {
+    let refuse = |problem: String| {
+        Err(DownloadError::Url {
+            url: shown(&url),
+            problem,
+        })
+    };
+    match url.scheme() {
+        "http" | "https" => {}
+        scheme => return refuse(format!("`{scheme}` is not http, https or data")),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("it holds a user name or a password".to_owned());
+    }
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// Without query, fragment and credentials, which may be secrets.
+pub(super) fn shown(url: &Url) -> String {
+    match url.host_str() {
+        Some(host) => {
+            let port = url.port().map(|port| format!(":{port}"));
+            let (scheme, port) = (url.scheme(), port.unwrap_or_default());
+            shortened(&format!("{scheme}://{host}{port}{}", url.path()))
+        }
+        None => shortened(&format!("{}:{}", url.scheme(), url.path())),
+    }
+}
+
+/// Without the data.
+fn shown_data(url: &str) -> String {
+    let kind = url.split(',').next().unwrap_or_default();
+    format!("{},…", shortened(kind))
+}
+
+fn shortened(text: &str) -> String {
+    let end = text.floor_char_boundary(LONGEST_SHOWN);
+    let more = if end < text.len() { "…" } else { "" };
+    format!("{}{more}", &text[..end])
+}
+
+fn parse_sha256(digits: &str) -> Option<Sha256> {
+    let digits = digits.as_bytes();
+    let mut sum = Sha256::default();
+    if digits.len() != 2 * sum.len() {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    for (byte, pair) in sum.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
+    }
+    Some(sum)
+}
+
+impl fmt::Debug for RemoteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RemoteFile({})", self.shown())
+    }
+}
+
+impl<'de> Deserialize<'de> for RemoteFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// The long form. A member that it does not know may be a checksum, misspelt, so there are none.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Described {
+    url: String,
+    sha256: Option<String>,
+    name: Option<String>,
+}
+
+struct Either;
+
+impl<'de> Visitor<'de> for Either {
+    type Value = RemoteFile;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"a URL, or an object {"url": …, "sha256": …, "name": …}"#)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<RemoteFile, E> {
+        RemoteFile::new(url).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RemoteFile, A::Error> {
+        let described = Described::deserialize(MapAccessDeserializer::new(map))?;
+        let mut file = RemoteFile::new(&described.url).map_err(A::Error::custom)?;
+        if let Some(digits) = described.sha256 {
+            file = file.sha256(&digits).map_err(A::Error::custom)?;
+        }
+        file.name = described.name;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn complaint(input: Value) -> String {
+        let file: Result<RemoteFile, _> = serde_json::from_value(input);
+        file.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_can_be_downloaded() {
+        for input in [
+            json!("https://example.com/cat.png?key=1#top"),
+            json!("HTTP://example.com"),
+            json!("data:image/png;base64,AAAA"),
+            json!("DATA:,x"),
+            json!({"url": "https://example.com/"}),
+            json!({"url": "data:,x", "sha256": null, "name": "x"}),
+            json!({"url": "data:,x", "sha256": "aB".repeat(32)}),
+        ] {
+            let file: Result<RemoteFile, _> = serde_json::from_value(input.clone());
+            file.unwrap_or_else(|error| panic!("{input}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_is_told_with_why() {
+        for (input, why) in [
+            (json!("cat.png"), "relative URL without a base"),
+            (json!("/etc/passwd"), "relative URL without a base"),
+            (
+                json!("file:///etc/passwd"),
+                "`file` is not http, https or data",
+            ),
+            (json!("gopher://example.com/"), "`gopher` is not"),
+            (json!("http://"), "empty host"),
+            (json!("http://me@example.com/"), "a user name or a password"),
+            (
+                json!("http://:pw@example.com/"),
+                "a user name or a password",
+            ),
+            (json!("data:text/plain"), "comma"),
+            (json!(7), "expected a URL, or an object"),
+            (json!({"sha256": "00"}), "missing field `url`"),
+            (
+                json!({"url": "data:,x", "sha265": "00"}),
+                "unknown field `sha265`",
+            ),
+            (
+                json!({"url": "data:,x", "sha256": "00"}),
+                "`00` is no SHA-256",
+            ),
+            (
+                json!({"url": "data:,x", "sha256": "é".repeat(32)}),
+                "is no SHA-256",
+            ),
+        ] {
+            let told = complaint(input);
+            assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_told() {
+        let shown = |url: &str| format!("{:?}", RemoteFile::new(url).unwrap());
+        assert_eq!(
+            shown("https://example.com:8443/a?X-Signature=secret#secret"),
+            "RemoteFile(https://example.com:8443/a)"
+        );
+        assert_eq!(
+            shown("data:image/png;base64,c2VjcmV0"),
+            "RemoteFile(data:image/png;base64,…)"
+        );
+        let told = complaint(json!("http://me:secret@example.com/?secret"));
+        assert!(!told.contains("secret"), "{told}");
+    }
+}

@@ -1,0 +1,502 @@
+//! Archives that mean harm: each is refused with why, and nothing of it is left, in the job's folder or beside it.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::io::{Cursor, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use podwork::files::{RemoteFile, Unzip};
+use podwork::testing::TestJob;
+use podwork::{Context, Result, handler};
+use podwork_tests::Hostile;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use zip::write::SimpleFileOptions;
+use zip::{ZipArchive, ZipWriter};
+
+#[derive(Deserialize)]
+struct Request {
+    archive: PathBuf,
+    max_bytes: Option<u64>,
+    max_entries: Option<usize>,
+    max_ratio: Option<u64>,
+}
+
+impl Request {
+    fn unzip<'a>(&self, cx: &'a Context) -> Unzip<'a> {
+        let mut unzip = Unzip::new(cx);
+        if let Some(bytes) = self.max_bytes {
+            unzip = unzip.max_bytes(bytes);
+        }
+        if let Some(entries) = self.max_entries {
+            unzip = unzip.max_entries(entries);
+        }
+        if let Some(times) = self.max_ratio {
+            unzip = unzip.max_ratio(times);
+        }
+        unzip
+    }
+}
+
+/// Extracts, and tells all that is in the job's folder then, and the error.
+#[handler]
+async fn unpack(request: Request, cx: Context) -> Result<Value> {
+    let extracted = request.unzip(&cx).extract(&request.archive).await;
+    told(&cx, extracted.map_err(|error| error.to_string()))
+}
+
+#[handler]
+fn unpack_blocking(request: Request, cx: Context) -> Result<Value> {
+    let extracted = request.unzip(&cx).extract_blocking(&request.archive);
+    told(&cx, extracted.map_err(|error| error.to_string()))
+}
+
+fn told(cx: &Context, extracted: Result<PathBuf, String>) -> Result<Value> {
+    let folder = cx.folder()?;
+    let mut all = Vec::new();
+    list(&folder, &folder, &mut all)?;
+    all.sort();
+    Ok(match extracted {
+        Ok(path) => json!({ "at": path.strip_prefix(&folder)?, "all": all }),
+        Err(error) => json!({ "error": error, "all": all }),
+    })
+}
+
+fn list(folder: &Path, top: &Path, all: &mut Vec<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.strip_prefix(top)?.display().to_string();
+        if path.is_dir() {
+            list(&path, top, all)?;
+            all.push(format!("{name}/"));
+        } else {
+            all.push(format!("{name}: {}", std::fs::metadata(&path)?.len()));
+        }
+    }
+    Ok(())
+}
+
+/// An archive, written byte by byte so that it can say anything.
+#[derive(Default, Clone)]
+struct Archive {
+    bytes: Vec<u8>,
+    directory: Vec<u8>,
+    entries: u16,
+}
+
+const REGULAR: u32 = 0o100_644;
+const ENCRYPTED: u16 = 1;
+
+impl Archive {
+    /// Adds an entry that is stored.
+    fn entry(self, name: &str, mode: u32, data: &[u8]) -> Self {
+        let len = u32::try_from(data.len()).unwrap();
+        self.lying(name, mode, data, len, 0)
+    }
+
+    /// Adds one that says it has this length and these flags.
+    fn lying(mut self, name: &str, mode: u32, data: &[u8], len: u32, flags: u16) -> Self {
+        let at = u32::try_from(self.bytes.len()).unwrap();
+        self.bytes.extend(b"PK\x03\x04");
+        let common = common(name, data, len, flags);
+        self.bytes.extend(&common);
+        self.bytes.extend(name.as_bytes());
+        self.bytes.extend(data);
+        self.listed(name, mode, &common, at)
+    }
+
+    /// Lists an entry whose data begin there.
+    fn listed(mut self, name: &str, mode: u32, common: &[u8], at: u32) -> Self {
+        self.directory.extend(b"PK\x01\x02");
+        self.directory.extend([20, 3]); // made on Unix
+        self.directory.extend(common);
+        self.directory.extend([0; 6]);
+        self.directory.extend((mode << 16).to_le_bytes());
+        self.directory.extend(at.to_le_bytes());
+        self.directory.extend(name.as_bytes());
+        self.entries += 1;
+        self
+    }
+
+    /// Ends it as archives end that are large, with so many entries as it claims, and a record so far from where it
+    /// says.
+    fn end_of_a_large_one(mut self, entries: u64, away: u64) -> Vec<u8> {
+        let at = self.bytes.len() as u64;
+        self.bytes.extend(&self.directory);
+        let record = self.bytes.len() as u64;
+        self.bytes.extend(b"PK\x06\x06");
+        self.bytes.extend(44_u64.to_le_bytes());
+        self.bytes.extend([45, 3, 45, 0]);
+        self.bytes.extend([0; 8]);
+        for number in [entries, entries, self.directory.len() as u64, at] {
+            self.bytes.extend(number.to_le_bytes());
+        }
+        self.bytes.extend(b"PK\x06\x07\0\0\0\0");
+        self.bytes.extend((record - away).to_le_bytes());
+        self.bytes.extend([1, 0, 0, 0]);
+        self.bytes.extend(b"PK\x05\x06\0\0\0\0");
+        self.bytes.extend([0xff; 12]);
+        self.bytes.extend([0, 0]);
+        self.bytes
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        let at = u32::try_from(self.bytes.len()).unwrap();
+        let len = u32::try_from(self.directory.len()).unwrap();
+        self.bytes.extend(&self.directory);
+        self.bytes.extend(b"PK\x05\x06\0\0\0\0");
+        self.bytes.extend(self.entries.to_le_bytes());
+        self.bytes.extend(self.entries.to_le_bytes());
+        self.bytes.extend(len.to_le_bytes());
+        self.bytes.extend(at.to_le_bytes());
+        self.bytes.extend([0, 0]);
+        self.bytes
+    }
+}
+
+/// What an entry's two headers have in common.
+fn common(name: &str, data: &[u8], len: u32, flags: u16) -> Vec<u8> {
+    let mut bytes = vec![20, 0];
+    bytes.extend(flags.to_le_bytes());
+    bytes.extend([0, 0, 0, 0, 0x21, 0]); // stored, in 1980
+    bytes.extend(crc32(data).to_le_bytes());
+    bytes.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(u16::try_from(name.len()).unwrap().to_le_bytes());
+    bytes.extend([0, 0]);
+    bytes
+}
+
+fn crc32(data: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 * (crc & 1))
+        })
+    };
+    !data.iter().fold(!0, step)
+}
+
+/// An archive of well-formed entries, deflated.
+fn deflated(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    for (name, data) in entries {
+        archive.start_file(*name, options).unwrap();
+        archive.write_all(data).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// An archive with so many copies of the one entry of another.
+fn copies(copies: usize, of: &[u8]) -> Vec<u8> {
+    let mut original = ZipArchive::new(Cursor::new(of)).unwrap();
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for n in 0..copies {
+        let entry = original.by_index_raw(0).unwrap();
+        archive.raw_copy_file_rename(entry, n.to_string()).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// A folder with this archive, and a request to extract it.
+fn saved(archive: &[u8]) -> (TempDir, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.zip");
+    std::fs::write(&path, archive).unwrap();
+    (folder, json!({ "archive": path }))
+}
+
+async fn extracted(archive: &[u8], limits: Value) -> Value {
+    let (_folder, mut request) = saved(archive);
+    let limits = limits.as_object().unwrap().clone();
+    request.as_object_mut().unwrap().extend(limits);
+    let job = TestJob::new(request.clone()).run::<unpack>().await;
+    let output = job.result.unwrap();
+    let blocking = TestJob::new(request).run::<unpack_blocking>().await;
+    assert_eq!(output, blocking.result.unwrap());
+    output
+}
+
+/// Why an archive is refused, of which nothing is left.
+async fn refused(archive: &[u8], limits: Value) -> String {
+    let output = extracted(archive, limits).await;
+    assert_eq!(output["all"], json!([]), "{output}");
+    output["error"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_archive_is_extracted() {
+    let archive = deflated(&[
+        ("a.txt", b"hello"),
+        ("b/c/d.txt", &[7; 10_000]),
+        ("b/e.txt", b""),
+    ]);
+    let expected = json!({ "at": "images", "all": [
+        "images/",
+        "images/a.txt: 5",
+        "images/b/",
+        "images/b/c/",
+        "images/b/c/d.txt: 10000",
+        "images/b/e.txt: 0",
+    ] });
+    assert_eq!(extracted(&archive, json!({})).await, expected);
+
+    // As archives from Windows are, and with folders of their own.
+    let archive = Archive::default()
+        .entry("x/", 0o040_755, b"")
+        .entry(r"x\y\z.txt", 0, b"hello")
+        .entry("./x/run.sh", 0o104_777, b"#!/bin/sh")
+        .end();
+    let expected = json!({ "at": "images", "all": [
+        "images/",
+        "images/x/",
+        "images/x/run.sh: 9",
+        "images/x/y/",
+        "images/x/y/z.txt: 5",
+    ] });
+    assert_eq!(extracted(&archive, json!({})).await, expected);
+    assert_eq!(
+        extracted(&Archive::default().end(), json!({})).await,
+        json!({ "at": "images", "all": ["images/"] })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_outside() {
+    let mark = format!("podwork-escaped-{}", std::process::id());
+    let absolute = std::env::temp_dir().join(&mark).display().to_string();
+    for name in [
+        format!("../{mark}"),
+        format!("../../{mark}"),
+        format!("a/../../../{mark}"),
+        format!("a/../{mark}"),
+        format!(r"..\..\{mark}"),
+        format!(r"a\..\..\..\{mark}"),
+        format!("./../../{mark}/"),
+        absolute.clone(),
+        format!("/{absolute}"),
+        format!(r"C:\{mark}"),
+        format!(r"\\host\share\{mark}"),
+        "..".to_owned(),
+        ".".to_owned(),
+        "/".to_owned(),
+    ] {
+        for mode in [REGULAR, 0o040_755] {
+            let archive = Archive::default()
+                .entry("good.txt", REGULAR, b"good")
+                .entry(&name, mode, b"")
+                .end();
+            let error = refused(&archive, json!({})).await;
+            assert!(
+                error.contains("would be written outside the folder"),
+                "{name}: {error}"
+            );
+        }
+    }
+    let archive = Archive::default().entry("a\0b", REGULAR, b"x").end();
+    let error = refused(&archive, json!({})).await;
+    assert!(
+        error.contains("has a name that no file can have"),
+        "{error}"
+    );
+    assert!(!Path::new(&absolute).exists());
+    assert!(!Path::new("/").join(&mark).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_and_devices_are_refused() {
+    for (kind, what) in [
+        (0o120_000, "a symbolic link"),
+        (0o010_000, "a pipe"),
+        (0o020_000, "a character device"),
+        (0o060_000, "a block device"),
+        (0o140_000, "a socket"),
+    ] {
+        // The second would be written through the first.
+        let archive = Archive::default()
+            .entry("link", kind | 0o777, b"/tmp")
+            .entry("link/escaped", REGULAR, b"x")
+            .end();
+        let error = refused(&archive, json!({})).await;
+        let expected = "the archive's entry `link` is a link or a device, not a file or a folder";
+        assert_eq!(error, expected, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_way_of_another_is_refused() {
+    for (one, other, why) in [
+        ("a", "a", "two of its entries have the same name"),
+        ("a", "./a", "`./a` is there twice"),
+        ("a/b", r"a\b", r"`a\\b` is there twice"),
+        (
+            "a",
+            "a/b",
+            "`a/b` is there twice, or is both a file and a folder",
+        ),
+        (
+            "a/b",
+            "a",
+            "`a` is there twice, or is both a file and a folder",
+        ),
+    ] {
+        let archive = Archive::default()
+            .entry(one, REGULAR, b"1")
+            .entry(other, REGULAR, b"2")
+            .end();
+        let error = refused(&archive, json!({})).await;
+        assert!(error.contains(why), "{one}, {other}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_do_not_go_off() {
+    let zeros = vec![0; 70_000_000];
+    let archive = deflated(&[("zeros", &zeros)]);
+    let bomb = archive.as_slice();
+    assert!(bomb.len() < 100_000);
+
+    // By its ratio, since 70 MB are more than the 64 MiB that are harmless.
+    let error = refused(bomb, json!({})).await;
+    let why = format!(
+        "more than 67108864 bytes, the most that may come of {} bytes",
+        bomb.len()
+    );
+    assert!(error.ends_with(&why), "{error}");
+    let output = extracted(bomb, json!({ "max_ratio": 2000 })).await;
+    assert_eq!(output["all"], json!(["images/", "images/zeros: 70000000"]));
+
+    // By what comes of it.
+    let error = refused(bomb, json!({ "max_bytes": 1000 })).await;
+    assert!(
+        error.ends_with("more than 1000 bytes, the most that may be extracted"),
+        "{error}"
+    );
+
+    // By all entries together, each of which is harmless.
+    let bomb = copies(4, &deflated(&[("zeros", &zeros[..20_000_000])]));
+    let error = refused(&bomb, json!({})).await;
+    assert!(error.contains("more than 67108864 bytes"), "{error}");
+
+    // However small it says that it is.
+    let mut bomb = archive;
+    let says = u32::try_from(zeros.len()).unwrap().to_le_bytes();
+    let places: Vec<_> = (0..bomb.len() - 4)
+        .filter(|at| bomb[*at..*at + 4] == says)
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bomb[at..at + 4].copy_from_slice(&10_u32.to_le_bytes());
+    }
+    let error = refused(&bomb, json!({})).await;
+    assert!(
+        error.contains("`zeros` cannot be read") || error.contains("67108864"),
+        "{error}"
+    );
+
+    // By its number of entries.
+    let many = (0..1001).fold(Archive::default(), |archive, n| {
+        archive.entry(&format!("{n}"), REGULAR, b"")
+    });
+    let error = refused(&many.end(), json!({ "max_entries": 1000 })).await;
+    assert!(
+        error.starts_with("the archive has more than 1000 entries"),
+        "{error}"
+    );
+
+    // By the number that it claims, for which there would be room.
+    let junk = Archive::default().entry("junk", REGULAR, &vec![0; 1_000_000]);
+    for (claimed, away, why) in [
+        (20_000, 0, "the archive has more than 1000 entries"),
+        (1, 1, "its end is not where it says"),
+    ] {
+        let archive = junk.clone().end_of_a_large_one(claimed, away);
+        let error = refused(&archive, json!({ "max_entries": 1000 })).await;
+        assert!(error.contains(why), "{error}");
+    }
+    let output = extracted(&junk.end_of_a_large_one(1, 0), json!({})).await;
+    assert_eq!(output["all"], json!(["images/", "images/junk: 1000000"]));
+
+    // By a list of entries that is long with few of them.
+    let long = "n".repeat(60_000);
+    let few = (0..50).fold(Archive::default(), |archive, n| {
+        archive.entry(&format!("{n}{long}"), REGULAR, b"")
+    });
+    let error = refused(&few.end(), json!({ "max_entries": 100 })).await;
+    assert!(error.contains("a list of them that is too long"), "{error}");
+
+    // By many entries with the same data.
+    let data = vec![0; 10_000];
+    let bomb = Archive::default().entry("0", REGULAR, &data);
+    let same = common("1", &data, 10_000, 0);
+    let bomb = (1..10).fold(bomb, |bomb, n| {
+        bomb.listed(&n.to_string(), REGULAR, &same, 0)
+    });
+    assert!(
+        refused(&bomb.end(), json!({}))
+            .await
+            .contains("its entries overlap")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused() {
+    let good = deflated(&[("a.txt", &[b"hello ".as_slice(); 100].concat())]);
+    let mut torn = good.clone();
+    torn.truncate(good.len() / 2);
+    let encrypted = Archive::default().lying("a", REGULAR, b"0123456789ab", 0, ENCRYPTED);
+    let mut spoilt = Archive::default().entry("a", REGULAR, b"hello").end();
+    spoilt[31] = b'J';
+    let long = "n".repeat(300);
+    for (archive, why) in [
+        (b"".to_vec(), "the archive cannot be read: "),
+        (b"<html>404</html>".to_vec(), "the archive cannot be read: "),
+        (torn, "the archive cannot be read: "),
+        (encrypted.end(), "`a` is encrypted"),
+        (spoilt, "`a` cannot be read: "),
+        (
+            Archive::default().entry(&long, REGULAR, b"").end(),
+            "has a name that is too long",
+        ),
+        (
+            Archive::default()
+                .entry(&"n/".repeat(3000), 0o040_755, b"")
+                .end(),
+            "has a name that is too long",
+        ),
+    ] {
+        let error = refused(&archive, json!({})).await;
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+/// Downloads and extracts; told by progress when it begins to.
+#[handler]
+async fn both(file: RemoteFile, cx: Context) -> Result<String> {
+    let archive = file.download(&cx).await?;
+    cx.progress(cx.folder()?);
+    let folder = Unzip::new(&cx)
+        .max_ratio(u64::MAX)
+        .extract(&archive)
+        .await?;
+    Ok(folder.display().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_stopped_stops_extracting() {
+    // Far more than can be extracted in time.
+    let archive = copies(150, &deflated(&[("zeros", &vec![0; 20_000_000])]));
+    let server = Hostile::start(move |mut conn| {
+        let archive = archive.clone();
+        async move { conn.answer("200 OK", &[], archive).await }
+    })
+    .await;
+    let job = TestJob::new(json!(server.url("bomb.zip")))
+        .env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")])
+        .timeout(Duration::from_millis(300));
+    let job = job.run::<both>().await;
+    assert_eq!(job.result.unwrap_err().kind(), "timeout");
+    let folder = job.progress[0].as_str().unwrap();
+    assert!(!Path::new(folder).exists());
+}

@@ -1,0 +1,144 @@
+//! A job's folder: its own while it runs, and gone with it, in whatever way it ends.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use podwork::testing::{TestJob, TestWorker};
+use podwork::{Context, Result, Stream, Worker, handler, try_stream};
+use podwork_platform::{JobEvent, Platform};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+/// Fills the folder, tells where it is, and then does as the input says.
+async fn work(what: &str, cx: &Context) -> Result<String> {
+    let folder = fill(cx)?;
+    cx.progress(&folder);
+    match what {
+        "return" => Ok(folder),
+        "fail" => Err("as told".into()),
+        "panic" => panic!("as told"),
+        _ => std::future::pending().await,
+    }
+}
+
+fn fill(cx: &Context) -> Result<String> {
+    let folder = cx.folder()?;
+    assert_eq!(cx.clone().folder()?, folder, "there is one a job");
+    assert_eq!(std::fs::read_dir(&folder)?.count(), 0);
+    std::fs::create_dir_all(folder.join("a/b"))?;
+    std::fs::write(folder.join("a/b/c"), "c")?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&folder)?.permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "nobody else's");
+        std::os::unix::fs::symlink("/etc", folder.join("link"))?;
+    }
+    Ok(folder.display().to_string())
+}
+
+#[handler]
+async fn once(what: String, cx: Context) -> Result<String> {
+    work(&what, &cx).await
+}
+
+#[handler]
+fn chunks(what: String, cx: Context) -> impl Stream<Item = Result<String>> {
+    try_stream! {
+        yield work(&what, &cx).await?;
+    }
+}
+
+#[handler]
+fn blocking(what: String, cx: Context) -> Result<String> {
+    let folder = fill(&cx)?;
+    cx.progress(&folder);
+    match what.as_str() {
+        "return" => Ok(folder),
+        "fail" => Err("as told".into()),
+        "panic" => panic!("as told"),
+        _ => {
+            Handle::current().block_on(cx.cancelled());
+            // It is there until the handler has ended indeed, not just its job.
+            std::fs::write(Path::new(&folder).join("last"), "x")?;
+            Ok(folder)
+        }
+    }
+}
+
+fn gone(folder: &Value) -> bool {
+    let folder = Path::new(folder.as_str().unwrap());
+    folder.starts_with(std::env::temp_dir()) && !folder.exists()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_gone_however_the_job_ends() {
+    for what in ["return", "fail", "panic", "wait"] {
+        let job = || TestJob::new(json!(what)).timeout(Duration::from_millis(500));
+        for tested in [
+            job().run::<once>().await,
+            job().run::<chunks>().await,
+            job().run::<blocking>().await,
+        ] {
+            assert_eq!(tested.result.is_ok(), what == "return", "{what}");
+            assert!(gone(&tested.progress[0]), "{what}: {:?}", tested.progress);
+        }
+    }
+}
+
+/// The folder of a job in progress.
+async fn folder_of(platform: &Platform, id: &str) -> Value {
+    let mut events = std::pin::pin!(platform.follow(id));
+    while let Some(event) = events.next().await {
+        if let JobEvent::Progress(progress) = event {
+            return serde_json::from_str(progress.get()).unwrap();
+        }
+    }
+    panic!("the job told nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_gone_when_the_job_is_cancelled_or_its_worker_ends() {
+    let request = || serde_json::from_value(json!({ "input": "wait" })).unwrap();
+    let worker = Worker::new::<once>().shutdown_grace(Duration::from_millis(1));
+    let worker = TestWorker::start(worker).await.unwrap();
+    let platform = worker.platform();
+
+    let id = platform.submit(request()).unwrap();
+    let cancelled = folder_of(platform, &id).await;
+    assert!(!gone(&cancelled));
+    platform.cancel(&id).unwrap();
+    // The slot is free once the folder is gone, and then the next job runs.
+    let id = platform.submit(request()).unwrap();
+    let ended = folder_of(platform, &id).await;
+    assert!(gone(&cancelled), "{cancelled}");
+
+    assert!(!gone(&ended));
+    worker.stop().await.unwrap_err();
+    assert!(gone(&ended), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_has_ended_gets_no_folder() {
+    type Keep = std::sync::Mutex<Option<Context>>;
+
+    #[handler]
+    async fn keep(cx: Context, kept: &std::sync::Arc<Keep>) -> Result<PathBuf> {
+        *kept.lock().unwrap() = Some(cx.clone());
+        Ok(cx.folder()?)
+    }
+
+    let kept = std::sync::Arc::<Keep>::default();
+    let job = TestJob::new(json!(null)).state(std::sync::Arc::clone(&kept));
+    let folder = job.run::<keep>().await.result.unwrap();
+    assert!(gone(&folder));
+    let cx = kept.lock().unwrap().take().unwrap();
+    assert!(
+        cx.folder()
+            .unwrap_err()
+            .to_string()
+            .contains("the job has ended")
+    );
+}

@@ -1,0 +1,102 @@
+//! Downloads over TLS. Which certificates are trusted is read once a process, from the environment: so each download
+//! runs in a process of its own, which is this test again.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use podwork::files::RemoteFile;
+use podwork::testing::TestJob;
+use podwork::{Context, Result, handler};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+const URL: &str = "PODWORK_TEST_DOWNLOAD";
+
+#[handler]
+async fn fetch(file: RemoteFile, cx: Context) -> Result<String> {
+    let path = file.download(&cx).await?;
+    Ok(std::fs::read_to_string(path)?)
+}
+
+/// What the other processes do: download, and print what came of it.
+#[tokio::test]
+#[ignore = "run by the other test"]
+async fn download() {
+    let job = TestJob::new(json!(std::env::var(URL).unwrap()))
+        .env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")]);
+    println!("{:?}", job.run::<fetch>().await.result);
+}
+
+/// What comes of a download in a process that trusts these certificates alone.
+async fn in_a_process(url: &str, trusted: &std::path::Path) -> String {
+    let test = std::env::current_exe().unwrap();
+    let output = tokio::process::Command::new(test)
+        .args(["--ignored", "--exact", "download", "--nocapture"])
+        .env(URL, url)
+        .env("SSL_CERT_FILE", trusted)
+        .env_remove("SSL_CERT_DIR")
+        .stdin(Stdio::null())
+        .output();
+    let output = output.await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
+    let certified = |name: &str| generate_simple_self_signed([name.to_owned()]).unwrap();
+    let CertifiedKey { cert, signing_key } = certified("localhost");
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let provider = rustls::crypto::ring::default_provider();
+    let config = ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // An error is a client that does not believe us.
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = [0; 4096];
+            if stream.read(&mut head).await.is_ok_and(|read| read > 0) {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+                stream.write_all(answer).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        }
+    });
+
+    let folder = tempfile::tempdir().unwrap();
+    let (good, other) = (folder.path().join("good"), folder.path().join("other"));
+    std::fs::write(&good, cert.pem()).unwrap();
+    std::fs::write(&other, certified("localhost").cert.pem()).unwrap();
+
+    let by_name = format!("https://localhost:{port}/x");
+    let came = in_a_process(&by_name, &good).await;
+    assert!(came.contains(r#"Ok(String("hello"))"#), "{came}");
+
+    // A certificate that nobody vouches for.
+    let came = in_a_process(&by_name, &other).await;
+    assert!(came.contains("invalid peer certificate"), "{came}");
+
+    // One of another name.
+    let by_address = format!("https://127.0.0.1:{port}/x");
+    let came = in_a_process(&by_address, &good).await;
+    assert!(
+        came.contains("NotValidForName") || came.contains("not valid for name"),
+        "{came}"
+    );
+}
