@@ -86,11 +86,36 @@ pub(crate) fn memory(id: u32) -> Result<Memory> {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let children = children(self.child.id());
         // An error means that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for child in children {
+            end(child);
+        }
     }
 }
+
+/// Processes that it has started itself: the official worker's heartbeat is one, and would outlive it.
+fn children(id: u32) -> Vec<i32> {
+    // None where the system does not tell.
+    let list = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let list = list.unwrap_or_default();
+    list.split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+fn end(id: i32) {
+    use nix::sys::signal::{Signal, kill};
+
+    // An error means that it has ended already.
+    let _ = kill(nix::unistd::Pid::from_raw(id), Signal::SIGKILL);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end(_: i32) {}
 
 #[cfg(target_os = "linux")]
 fn cpu(id: u32) -> Result<Duration> {

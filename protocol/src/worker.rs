@@ -93,6 +93,14 @@ impl TakenJobs {
     /// The body is not JSON, or neither of these.
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+        // As a rule they are all jobs, and the body, which may be large, is read once.
+        let jobs = match first {
+            Some(b'[') => serde_json::from_slice(body),
+            _ => serde_json::from_slice(body).map(|job| vec![job]),
+        };
+        if let Ok(jobs) = jobs {
+            return Ok(Self(jobs.into_iter().map(Ok).collect()));
+        }
         let raw: Vec<&RawValue> = match first {
             Some(b'[') => serde_json::from_slice(body)?,
             Some(b'n') => {
