@@ -156,22 +156,14 @@ fn call(handler: &Handler) -> TokenStream {
         awaited,
         mode,
         arguments,
-        output,
         output_span,
         ..
     } = &handler.reading;
-    let name = &handler.name;
-    let at_name = at(name.span());
+    let at_name = at(handler.name.span());
     let at_output = at(*output_span);
 
     let decode = arguments.iter().map(decode);
-    let arguments = arguments.iter().map(argument);
-    let wait = awaited.then(|| quote_spanned!(at_name=> .await));
-    let called = quote_spanned!(at_name=> #(#decode)* let output = #name(#(#arguments),*) #wait;);
-
-    let output = output
-        .as_ref()
-        .map_or_else(|| quote_spanned!(at_output=> _), ToTokens::to_token_stream);
+    let (called, output) = (called(handler), output_type(handler));
     // All of a part's tokens have one span: rustc then takes what fails in several of its steps for one error.
     let (kind, shape, drive) = match mode {
         None => (
@@ -194,6 +186,7 @@ fn call(handler: &Handler) -> TokenStream {
         let encode = ::podwork::__private::#shape.tag().encoder::<#output>();
     };
     let body = quote_spanned! {at_name=>
+        #(#decode)*
         #called
         #kind
         #encoder
@@ -208,37 +201,50 @@ fn call(handler: &Handler) -> TokenStream {
 
 /// The body of `BatchHandler::call_batch`.
 fn call_batch(handler: &Handler) -> TokenStream {
-    let Reading {
-        awaited,
-        arguments,
-        output,
-        output_span,
-        ..
-    } = &handler.reading;
-    let name = &handler.name;
-    let at_name = at(name.span());
-    let at_output = at(*output_span);
+    let at_name = at(handler.name.span());
+    let at_output = at(handler.reading.output_span);
 
-    let arguments = arguments.iter().map(argument);
-    let wait = awaited.then(|| quote_spanned!(at_name=> .await));
-    let output = output
-        .as_ref()
-        .map_or_else(|| quote_spanned!(at_output=> _), ToTokens::to_token_stream);
+    let (called, output) = (called(handler), output_type(handler));
     let results = quote_spanned! {at_output=>
         let results = ::podwork::__private::shape(&output).tag().whole::<#output>(output)?;
         let encode = ::podwork::__private::results_shape(&results).tag().encoder();
     };
     let body = quote_spanned! {at_name=>
         let jobs = inputs.len();
-        let output = #name(#(#arguments),*) #wait;
+        #called
         #results
         ::podwork::__private::outcomes(results, jobs, encode)
     };
-    if *awaited {
+    if handler.reading.awaited {
         quote_spanned!(at_name=> ::podwork::__private::future(async move { #body }))
     } else {
         quote_spanned!(at_name=> ::podwork::__private::blocking_batch::<Self>(inputs, state, |inputs, state| { #body }))
     }
+}
+
+/// Calls the user's function, which leaves its `output`.
+fn called(handler: &Handler) -> TokenStream {
+    let name = &handler.name;
+    let at_name = at(name.span());
+    let arguments = handler.reading.arguments.iter().map(argument);
+    let wait = handler
+        .reading
+        .awaited
+        .then(|| quote_spanned!(at_name=> .await));
+    quote_spanned!(at_name=> let output = #name(#(#arguments),*) #wait;)
+}
+
+/// The output's type, as far as the signature tells it.
+fn output_type(handler: &Handler) -> TokenStream {
+    let Reading {
+        output,
+        output_span,
+        ..
+    } = &handler.reading;
+    output.as_ref().map_or_else(
+        || quote_spanned!(at(*output_span)=> _),
+        ToTokens::to_token_stream,
+    )
 }
 
 /// Gets ready what an argument needs.

@@ -4,8 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use hyper::{Method, StatusCode};
 use podwork_protocol::limits;
@@ -14,7 +13,7 @@ use podwork_protocol::worker::{POST_CONTENT_TYPE, StopSignals, TakenJobs};
 
 use crate::config::Remote;
 use crate::error::Error;
-use crate::http::{Answer, Body, Call, Http};
+use crate::http::{Answer, Body, Call, Http, retry_after};
 
 /// Longest wait for the answer of a poll or a post: longer than any platform holds a poll open, so that it is never our
 /// side that ends a poll which is about to bring a job. It is the same for both, since a deadline that comes before all
@@ -283,17 +282,6 @@ impl Posts for Api {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,13 +300,5 @@ mod tests {
                 "{status}"
             );
         }
-    }
-
-    #[test]
-    fn retry_after_is_read_in_seconds() {
-        let headers =
-            |value: &'static str| HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-        assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after(&headers("Wed, 21 Oct 2026 07:28:00 GMT")), None);
     }
 }

@@ -264,10 +264,7 @@ impl<H: Handler, S> Worker<H, S> {
     }
 
     /// What the environment says; the part of it that jobs go by is put into the settings.
-    fn configure(&mut self) -> Result<Config, Error>
-    where
-        H: Handler,
-    {
+    fn configure(&mut self) -> Result<Config, Error> {
         #[cfg(feature = "download")]
         {
             let limits = crate::config::DownloadLimits::read(|name| self.lookup(name))?;

@@ -76,7 +76,7 @@ impl Config {
         lookup: impl Fn(&str) -> Option<String>,
         streams: bool,
     ) -> Result<Self, Error> {
-        let get = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+        let get = |name: &str| given(&lookup, name);
         let worker_id = get(env::POD_ID).unwrap_or_else(|| Uuid::new_v4().to_string());
         let remote = get(env::GET_JOB)
             .map(|take| Remote::read(&get, &take, &worker_id, streams))
@@ -147,7 +147,7 @@ impl Default for DownloadLimits {
 #[cfg(feature = "download")]
 impl DownloadLimits {
     pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let get = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+        let get = |name: &str| given(&lookup, name);
         let max_bytes = get(env::MAX_DOWNLOAD_BYTES);
         let expected = "a number of bytes, such as 1073741824";
         let max_bytes = whole_number(env::MAX_DOWNLOAD_BYTES, max_bytes, expected)?;
@@ -161,6 +161,11 @@ impl DownloadLimits {
             allow_private,
         })
     }
+}
+
+/// A variable, unless it is blank.
+fn given(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    lookup(name).filter(|value| !value.trim().is_empty())
 }
 
 impl Realtime {

@@ -65,15 +65,11 @@ impl HandlerError {
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "the panic carried no text".to_owned());
         let place = PANIC_PLACE.take();
-        Self {
-            kind: "panic".to_owned(),
-            message: match &place {
-                Some(place) => format!("panicked at {place}: {message}"),
-                None => format!("panicked: {message}"),
-            },
-            causes: Vec::new(),
-            repeated: false,
-        }
+        let message = match &place {
+            Some(place) => format!("panicked at {place}: {message}"),
+            None => format!("panicked: {message}"),
+        };
+        Self::new("panic", message)
     }
 
     /// What is over a limit of the platform; both in bytes.
@@ -165,10 +161,8 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
             cause = deeper.source();
         }
         Self {
-            kind: type_name::<E>().to_owned(),
-            message: error.to_string(),
             causes,
-            repeated: false,
+            ..Self::new(type_name::<E>(), error.to_string())
         }
     }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use hyper::header::{HeaderMap, HeaderValue, LOCATION};
+use hyper::header::{HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use podwork_protocol::template::Url;
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 
 use crate::error::Error;
 
@@ -163,13 +164,18 @@ impl Http {
 }
 
 /// Certificates need not be there, nor be loaded, for plain HTTP.
-fn no_tls() -> rustls::ClientConfig {
-    let provider = rustls::crypto::ring::default_provider();
-    rustls::ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .expect("this provider knows these versions")
+pub(crate) fn no_tls() -> ClientConfig {
+    tls_builder()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth()
+}
+
+/// TLS by ring; which certificates are trusted is yet to be said.
+pub(crate) fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    let provider = rustls::crypto::ring::default_provider();
+    ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("this provider knows these versions")
 }
 
 /// Where the same call is to be sent instead: to the same host, and never from TLS to none, since it carries the key.
@@ -231,8 +237,20 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<Answer, Stri
     })
 }
 
+/// The pause that an answer asks for in seconds; one that names a date is not understood.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// An error with its causes.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut why = error.to_string();
     let mut cause = error.source();
     while let Some(deeper) = cause {
@@ -240,4 +258,17 @@ fn chain(error: &dyn StdError) -> String {
         cause = deeper.source();
     }
     why
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_seconds() {
+        let headers =
+            |value: &'static str| HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+        assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&headers("Wed, 21 Oct 2026 07:28:00 GMT")), None);
+    }
 }

@@ -12,9 +12,11 @@ use hyper::{Request, Response, Uri};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Url;
+
+use crate::http::{chain, no_tls, tls_builder};
 
 use super::error::DownloadError;
 use super::guard::{Guard, NoConnection};
@@ -61,7 +63,8 @@ impl Trouble {
 impl Client {
     /// May load certificates, and so block.
     pub(super) fn new(guard: Guard) -> Self {
-        let tls = tls().unwrap_or_else(|_| Arc::new(trusting_none()));
+        // Without certificates no TLS connection is asked for: see `ask`.
+        let tls = tls().unwrap_or_else(|_| Arc::new(no_tls()));
         let client = Hyper::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(HttpsConnector::from((guard, tls)));
@@ -154,36 +157,11 @@ fn private(error: &(dyn StdError + 'static)) -> Option<String> {
 fn tls() -> Result<Arc<ClientConfig>, String> {
     static TLS: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     let make = || {
-        let config = builder().try_with_platform_verifier();
+        let config = tls_builder().try_with_platform_verifier();
         let config = config.map_err(|error| error.to_string())?;
         Ok(Arc::new(config.with_no_client_auth()))
     };
     TLS.get_or_init(make).clone()
-}
-
-/// Not asked for a TLS connection: see [`Client::ask`].
-fn trusting_none() -> ClientConfig {
-    builder()
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth()
-}
-
-fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
-    let provider = rustls::crypto::ring::default_provider();
-    ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .expect("this provider knows these versions")
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut why = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        why = format!("{why}: {deeper}");
-        cause = deeper.source();
-    }
-    why
 }
 
 #[cfg(test)]

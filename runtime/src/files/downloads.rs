@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     CONTENT_DISPOSITION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
-    RANGE, RETRY_AFTER,
+    RANGE,
 };
 use hyper::{Response, StatusCode};
 use tempfile::TempPath;
@@ -20,8 +20,9 @@ use url::Url;
 
 use crate::backoff::Backoff;
 use crate::context::Context;
+use crate::http::{chain, retry_after};
 
-use super::client::{Client, Trouble, chain};
+use super::client::{Client, Trouble};
 use super::error::DownloadError;
 use super::guard::Guard;
 use super::name;
@@ -283,11 +284,9 @@ impl Download<'_> {
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Trouble {
         if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
-            let after = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-            let after = after.and_then(|seconds| seconds.trim().parse().ok());
             return Trouble::Passing {
                 why: format!("the server answered {status}"),
-                after: after.map(Duration::from_secs),
+                after: retry_after(headers),
             };
         }
         Trouble::Final(DownloadError::Status {

@@ -1,5 +1,8 @@
 //! Names of files, which come from outside and end up on disk.
 
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -7,6 +10,8 @@ use url::Url;
 pub(super) const UNNAMED: &str = "file";
 /// Most bytes of a name: room for a number behind it, within the 255 that file systems take.
 const LONGEST: usize = 200;
+/// Most files or folders of one name in a folder.
+const MOST_OF_A_NAME: usize = 10_000;
 /// Longest ending that is kept when a name is cut.
 const LONGEST_EXTENSION: usize = 20;
 
@@ -19,6 +24,35 @@ pub(super) fn safe(name: &str) -> Option<String> {
     let clean = clean.trim_start_matches('.').trim();
     let clean = shortened(clean.trim_end_matches(['.', ' ']));
     (!clean.is_empty()).then_some(clean)
+}
+
+/// Makes something called `name`, or like it if there is one already: `make` is given path after path, and fails at one
+/// that is there, be it only a link. `what` they are, for the error.
+pub(super) fn make_new<T>(
+    what: &str,
+    inside: &Path,
+    name: &str,
+    make: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(T, PathBuf)> {
+    for number in 1..=MOST_OF_A_NAME {
+        let path = inside.join(numbered(name, number));
+        match make(&path) {
+            Ok(new) => return Ok((new, path)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let problem = format!("there are {MOST_OF_A_NAME} {what} like `{name}` already");
+    Err(io::Error::new(ErrorKind::AlreadyExists, problem))
+}
+
+/// `cat.png`, `cat-2.png`, …
+fn numbered(name: &str, number: usize) -> String {
+    match (number, name.split_once('.')) {
+        (1, _) => name.to_owned(),
+        (_, Some((stem, extension))) => format!("{stem}-{number}.{extension}"),
+        (_, None) => format!("{name}-{number}"),
+    }
 }
 
 /// Cut in its middle, so that the ending stays.

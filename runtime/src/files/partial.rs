@@ -1,8 +1,8 @@
 //! A file that is not there in full yet.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, Seek as _, Write as _};
+use std::path::Path;
 
 use hyper::header::HeaderValue;
 use ring::digest::{Context as Hash, SHA256};
@@ -10,12 +10,11 @@ use tempfile::TempPath;
 
 use crate::context::Context;
 
+use super::name;
 use super::remote_file::Sha256;
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1024 * 1024;
-/// Most files of one name in a folder.
-const MOST_OF_A_NAME: usize = 10_000;
 
 /// What came of a file so far. Dropped before it is whole, it leaves nothing.
 pub(super) struct Partial {
@@ -113,27 +112,8 @@ impl Partial {
 
 /// A new file of this name, or of one like it if there is one already.
 fn create(folder: &Path, name: &str) -> io::Result<(Sink, TempPath)> {
-    for number in 1..=MOST_OF_A_NAME {
-        let path = folder.join(numbered(name, number));
-        // Never one that is there, nor what a link points to.
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => {
-                let hash = Hash::new(&SHA256);
-                return Ok((Sink { file, hash }, TempPath::try_from_path(path)?));
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let problem = format!("there are {MOST_OF_A_NAME} files like `{name}` already");
-    Err(io::Error::new(ErrorKind::AlreadyExists, problem))
-}
-
-/// `cat.png`, `cat-2.png`, …
-pub(super) fn numbered(name: &str, number: usize) -> PathBuf {
-    match (number, name.split_once('.')) {
-        (1, _) => name.into(),
-        (_, Some((stem, extension))) => format!("{stem}-{number}.{extension}").into(),
-        (_, None) => format!("{name}-{number}").into(),
-    }
+    let new = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
+    let (file, path) = name::make_new("files", folder, name, new)?;
+    let hash = Hash::new(&SHA256);
+    Ok((Sink { file, hash }, TempPath::try_from_path(path)?))
 }

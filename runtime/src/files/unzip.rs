@@ -14,7 +14,6 @@ use zip::result::ZipError;
 use crate::context::Context;
 
 use super::name;
-use super::partial::numbered;
 use super::zip64::claimed_entries;
 
 /// Entries of an archive.
@@ -27,8 +26,6 @@ const HARMLESS: u64 = 64 * 1024 * 1024;
 const BYTES_AN_ENTRY: u64 = 512;
 /// Bytes that are read to find that list.
 const TO_FIND_IT: u64 = 1024 * 1024;
-/// Most folders of one name in the job's folder.
-const MOST_OF_A_NAME: usize = 10_000;
 /// The bits of a Unix mode that tell the kind of a file, and two kinds; 0 is none that was told.
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
@@ -208,16 +205,8 @@ fn new_folder(inside: &Path, archive: &Path) -> io::Result<PathBuf> {
     let stem = archive.file_stem().map(|stem| stem.to_string_lossy());
     let stem = stem.and_then(|stem| name::safe(&stem));
     let stem = stem.unwrap_or_else(|| "archive".to_owned());
-    for number in 1..=MOST_OF_A_NAME {
-        let folder = inside.join(numbered(&stem, number));
-        match fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let problem = format!("there are {MOST_OF_A_NAME} folders like `{stem}` already");
-    Err(io::Error::new(ErrorKind::AlreadyExists, problem))
+    let ((), folder) = name::make_new("folders", inside, &stem, |path| fs::create_dir(path))?;
+    Ok(folder)
 }
 
 /// One archive, on its way into a folder that is new and holds no links.
