@@ -1,7 +1,7 @@
 //! The local platform as a program.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -93,9 +93,10 @@ async fn serve(args: Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prints what a worker, a client and a browser need to find the platform.
+/// Prints what a worker, a client and a browser need to find the platform; all at once, so that who has read a part of it
+/// may close the other end.
 fn directions(platform: &Platform, endpoint: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = BufWriter::new(io::stdout().lock());
     let url = platform.url();
     writeln!(
         out,
@@ -109,7 +110,8 @@ fn directions(platform: &Platform, endpoint: &str) -> io::Result<()> {
     let client_url = platform.client_url();
     writeln!(out, "# Clients: base URL {client_url}, endpoint {endpoint}")?;
     writeln!(out, "# Console: {url}/")?;
-    writeln!(out, "#   curl -X POST {url}/run -d '{{\"input\": …}}'")
+    writeln!(out, "#   curl -X POST {url}/run -d '{{\"input\": …}}'")?;
+    out.flush()
 }
 
 /// Those of one endpoint stand on those of all, whatever their order.
