@@ -7,7 +7,7 @@ use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 
 use crate::parse::{Handler, Parsed};
-use crate::signature::{Argument, Batching, Mode, Reading};
+use crate::signature::{Argument, Batching, Mode, Reading, Weighing};
 
 pub(crate) fn expand(parsed: &Parsed) -> TokenStream {
     let item = &parsed.item;
@@ -110,6 +110,7 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
         item,
         max_batch,
         max_wait,
+        weighing,
     } = batch;
     let max_batch = max_batch.as_ref().map(|value| {
         quote_spanned! {at(value.span())=>
@@ -123,6 +124,12 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
     let max_wait = max_wait.as_ref().map(
         |value| quote_spanned!(at(value.span())=> const MAX_WAIT: ::core::time::Duration = #value;),
     );
+    let weighing = weighing.as_ref().map(|Weighing { weight, max }| {
+        quote_spanned! {at(weight.span())=>
+            const WEIGHING: ::core::option::Option<::podwork::__private::Weighing<Self::Item>> =
+                ::core::option::Option::Some(::podwork::__private::Weighing::new(#weight, #max));
+        }
+    });
     let input = quote_spanned!(at(item.span())=> call.input::<#item>());
     let (shape, call) = (plain_shape(), call_batch(handler));
     quote_spanned! {Span::mixed_site()=>
@@ -132,6 +139,7 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
         impl ::podwork::BatchHandler for #name {
             #max_batch
             #max_wait
+            #weighing
 
             fn input(
                 call: &::podwork::__private::Call<Self::State>,

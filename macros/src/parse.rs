@@ -131,31 +131,23 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
                 options.join = Some(path.clone());
                 continue;
             }
-            Meta::NameValue(setting) if setting.path.is_ident("max_batch") => {
-                options.max_batch = Some(Setting {
+            Meta::NameValue(setting) => {
+                let (slot, value) = match setting.path.require_ident()?.to_string().as_str() {
+                    "max_batch" => (&mut options.max_batch, number(&setting.value, JOBS)?),
+                    "max_wait" => (&mut options.max_wait, duration(&setting.value)?),
+                    "max_weight" => (&mut options.max_weight, number(&setting.value, WEIGHT)?),
+                    "weight" => (&mut options.weight, setting.value.clone()),
+                    _ => return Err(unknown(argument)),
+                };
+                *slot = Some(Setting {
                     name: setting.path.clone(),
-                    value: number(&setting.value)?,
-                });
-                continue;
-            }
-            Meta::NameValue(setting) if setting.path.is_ident("max_wait") => {
-                options.max_wait = Some(Setting {
-                    name: setting.path.clone(),
-                    value: duration(&setting.value)?,
+                    value,
                 });
                 continue;
             }
             Meta::Path(path) if path.is_ident("stream") => Mode::Stream,
             Meta::Path(path) if path.is_ident("iterator") => Mode::Iterator,
-            _ => {
-                return Err(Error::new_spanned(
-                    argument,
-                    "`#[handler]` knows no such argument; it knows `stream` (the function returns a stream) and \
-                     `iterator` (the function returns an iterator), for return types that do not show it, `join` (chunks \
-                     that wait together are posted as one), and `max_batch = 16` and `max_wait = \"5ms\"` (how many jobs \
-                     are handed over together as a `Batch`, and how long one waits for others)",
-                ));
-            }
+            _ => return Err(unknown(argument)),
         };
         if options.mode.replace(mode).is_some() {
             return Err(Error::new_spanned(
@@ -167,19 +159,32 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
     Ok(options)
 }
 
-/// What `max_batch` is set to: any constant.
-fn number(value: &Expr) -> syn::Result<Expr> {
+fn unknown(argument: &Meta) -> Error {
+    Error::new_spanned(
+        argument,
+        "`#[handler]` knows no such argument; it knows `stream` (the function returns a stream) and `iterator` (the \
+         function returns an iterator), for return types that do not show it, `join` (chunks that wait together are \
+         posted as one), `max_batch = 16` and `max_wait = \"5ms\"` (how many jobs are handed over together as a `Batch`, \
+         and how long one waits for others), and `weight = …` and `max_weight = 4096` (what a job's input weighs, and a \
+         batch at most)",
+    )
+}
+
+const JOBS: &str = "`max_batch` is a number of jobs, and a batch holds one at least: write `max_batch = 16`, or name a \
+                    constant";
+
+const WEIGHT: &str = "`max_weight` is a whole number above 0, in the unit of `weight`: write `max_weight = 4096`, or \
+                      name a constant";
+
+/// Any constant, but no literal other than a number above 0.
+fn number(value: &Expr, expected: &str) -> syn::Result<Expr> {
     match value {
         Expr::Lit(ExprLit {
             lit: Lit::Int(number),
             ..
         }) if number.base10_digits() != "0" => {}
         Expr::Lit(_) => {
-            return Err(Error::new_spanned(
-                value,
-                "`max_batch` is a number of jobs, and a batch holds one at least: write `max_batch = 16`, or name a \
-                 constant",
-            ));
+            return Err(Error::new_spanned(value, expected));
         }
         _ => {}
     }

@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) join: Option<Path>,
     pub(crate) max_batch: Option<Setting>,
     pub(crate) max_wait: Option<Setting>,
+    pub(crate) max_weight: Option<Setting>,
+    pub(crate) weight: Option<Setting>,
 }
 
 /// `name = value`.
@@ -59,6 +61,14 @@ pub(crate) struct Batching {
     pub(crate) item: Type,
     pub(crate) max_batch: Option<Expr>,
     pub(crate) max_wait: Option<Expr>,
+    pub(crate) weighing: Option<Weighing>,
+}
+
+/// What the jobs of one call may weigh.
+pub(crate) struct Weighing {
+    /// A function of an input.
+    pub(crate) weight: Expr,
+    pub(crate) max: Expr,
 }
 
 /// What one parameter asks for.
@@ -119,7 +129,14 @@ fn batch(
         _ => None,
     });
     let Some(item) = item else {
-        for setting in [&options.max_batch, &options.max_wait]
+        let Options {
+            max_batch,
+            max_wait,
+            max_weight,
+            weight,
+            ..
+        } = options;
+        for setting in [max_batch, max_wait, max_weight, weight]
             .into_iter()
             .flatten()
         {
@@ -150,10 +167,26 @@ fn batch(
         );
     }
     let value = |setting: &Option<Setting>| setting.as_ref().map(|setting| setting.value.clone());
+    let weighing = match (&options.weight, &options.max_weight) {
+        (Some(weight), Some(max)) => Some(Weighing {
+            weight: weight.value.clone(),
+            max: max.value.clone(),
+        }),
+        (None, None) => None,
+        (Some(lone), None) | (None, Some(lone)) => {
+            errors.add(
+                &lone.name,
+                "`weight` and `max_weight` go together: a function that tells what an input weighs, and the most that a \
+                 batch may weigh, such as `weight = Prompt::tokens, max_weight = 4096`",
+            );
+            None
+        }
+    };
     Some(Batching {
         item,
         max_batch: value(&options.max_batch),
         max_wait: value(&options.max_wait),
+        weighing,
     })
 }
 

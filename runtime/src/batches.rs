@@ -15,19 +15,22 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span, info, info_span};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::batch::Batch;
 use crate::context::Context;
-use crate::handler::{Batching, Call, Outcome, Reply};
+use crate::handler::{Batching, Call, Outcome, Reply, Weighing};
 use crate::outbox::Closed;
 use crate::work::{Work, ended_with_worker};
 
 /// What the builder says in place of the handler's attribute.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
-    pub(crate) max_batch: Option<usize>,
-    pub(crate) max_wait: Option<Duration>,
+    /// Most of one batch.
+    pub(crate) jobs: Option<usize>,
+    pub(crate) wait: Option<Duration>,
+    /// Most of one batch.
+    pub(crate) weight: Option<usize>,
 }
 
 /// Why a batch goes.
@@ -64,8 +67,40 @@ struct Queue<T> {
     limit: usize,
 }
 
+impl<T> Queue<T> {
+    /// What the next batch would be made of.
+    fn batch<S>(&self, batching: &Batching<S, T>) -> Gathered {
+        let most = self.waiting.len().min(batching.max_batch);
+        let full = most == batching.max_batch;
+        let Some(Weighing { max, .. }) = batching.weighing else {
+            return Gathered { jobs: most, full };
+        };
+        let mut weight = 0_usize;
+        for (jobs, job) in self.waiting.iter().take(most).enumerate() {
+            weight = weight.saturating_add(job.weight);
+            // One that is too heavy for any batch goes alone.
+            if weight > max && jobs > 0 {
+                return Gathered { jobs, full: true };
+            }
+        }
+        Gathered {
+            jobs: most,
+            full: full || weight >= max,
+        }
+    }
+}
+
+/// The first jobs of those that wait.
+struct Gathered {
+    jobs: usize,
+    /// The next one has no room beside them.
+    full: bool,
+}
+
 struct Waiting<T> {
     since: Instant,
+    /// 0 where jobs are not weighed.
+    weight: usize,
     input: T,
     context: Context,
     answer: oneshot::Sender<Outcome>,
@@ -93,10 +128,19 @@ impl<S, T> fmt::Debug for Batches<S, T> {
 
 impl<S, T> Batches<S, T> {
     pub(crate) fn new(batching: Batching<S, T>, limits: Limits, state: Arc<S>) -> Arc<Self> {
+        if limits.weight.is_some() && batching.weighing.is_none() {
+            warn!(
+                "`max_weight` is set, but the handler does not say what a job weighs: write `#[handler(weight = …)]`."
+            );
+        }
         Arc::new(Self {
             batching: Batching {
-                max_batch: limits.max_batch.unwrap_or(batching.max_batch).max(1),
-                max_wait: limits.max_wait.unwrap_or(batching.max_wait),
+                max_batch: limits.jobs.unwrap_or(batching.max_batch).max(1),
+                max_wait: limits.wait.unwrap_or(batching.max_wait),
+                weighing: batching.weighing.map(|weighing| Weighing {
+                    max: limits.weight.unwrap_or(weighing.max),
+                    ..weighing
+                }),
                 ..batching
             },
             state,
@@ -137,26 +181,29 @@ impl<S, T> Batches<S, T> {
             // Here and not in the batch: so a bad input takes no place in it, and the others need not wait for a large
             // one to be read.
             let input = (self.batching.input)(&call)?;
-            let mut share = self.enter(input, call.context());
+            let weighing = self.batching.weighing.as_ref();
+            let weight = weighing.map_or(0, |weighing| (weighing.weight)(&input));
+            let mut share = self.enter(input, weight, call.context());
             drop(call);
             share.outcome().await
         }))
     }
 
-    fn enter(self: Arc<Self>, input: T, context: Context) -> Share<S, T> {
+    fn enter(self: Arc<Self>, input: T, weight: usize, context: Context) -> Share<S, T> {
         let (answer, answered) = oneshot::channel();
-        let waiting = {
+        let (waiting, full) = {
             let mut queue = self.queue();
             queue.waiting.push_back(Waiting {
                 since: Instant::now(),
+                weight,
                 input,
                 context,
                 answer,
             });
-            queue.waiting.len()
+            (queue.waiting.len(), queue.batch(&self.batching).full)
         };
         // Those between the first and the last change nothing.
-        if waiting == 1 || waiting >= self.max_batch() {
+        if waiting == 1 || full {
             self.changed.notify_one();
         }
         Share {
@@ -204,11 +251,6 @@ impl<S, T> Batches<S, T> {
     }
 
     fn next(&self, draining: bool) -> Next<T> {
-        let Batching {
-            max_batch,
-            max_wait,
-            ..
-        } = self.batching;
         let mut queue = self.queue();
         let Some(first) = queue
             .waiting
@@ -218,8 +260,9 @@ impl<S, T> Batches<S, T> {
             return Next::Wait(None);
         };
         // `None`: it may wait for as long as it takes.
-        let due = first.since.checked_add(max_wait);
-        let reason = if queue.waiting.len() >= max_batch {
+        let due = first.since.checked_add(self.batching.max_wait);
+        let Gathered { jobs, full } = queue.batch(&self.batching);
+        let reason = if full {
             Reason::Full
         } else if draining {
             Reason::Draining
@@ -228,7 +271,6 @@ impl<S, T> Batches<S, T> {
         } else {
             return Next::Wait(due);
         };
-        let jobs = queue.waiting.len().min(max_batch);
         queue.running += 1;
         Next::HandOver(reason, queue.waiting.drain(..jobs).collect())
     }

@@ -138,7 +138,7 @@ impl<H: Handler, S> Worker<H, S> {
     where
         H: BatchHandler,
     {
-        self.settings.batch.max_batch = Some(jobs);
+        self.settings.batch.jobs = Some(jobs);
         self
     }
 
@@ -148,7 +148,17 @@ impl<H: Handler, S> Worker<H, S> {
     where
         H: BatchHandler,
     {
-        self.settings.batch.max_wait = Some(wait);
+        self.settings.batch.wait = Some(wait);
+        self
+    }
+
+    /// Most that the jobs of one [`Batch`](crate::Batch) weigh together, in place of what the handler's attribute says. It
+    /// needs a handler that says what a job weighs: `#[handler(weight = …, max_weight = …)]`.
+    pub fn max_weight(mut self, weight: usize) -> Self
+    where
+        H: BatchHandler,
+    {
+        self.settings.batch.weight = Some(weight);
         self
     }
 

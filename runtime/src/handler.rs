@@ -59,6 +59,10 @@ pub trait BatchHandler: Handler {
     /// How long a job waits for others, unless [`Worker::max_wait`](crate::Worker::max_wait) says it.
     const MAX_WAIT: Duration = Duration::from_millis(5);
 
+    /// What each job weighs, if jobs are weighed.
+    #[doc(hidden)]
+    const WEIGHING: Option<Weighing<Self::Item>> = None;
+
     /// The input of one job.
     ///
     /// # Errors
@@ -77,6 +81,7 @@ pub trait BatchHandler: Handler {
 pub struct Batching<S, T> {
     pub(crate) max_batch: usize,
     pub(crate) max_wait: Duration,
+    pub(crate) weighing: Option<Weighing<T>>,
     pub(crate) input: fn(&Call<S>) -> Result<T, HandlerError>,
     /// An outcome for each job, or what fails them all.
     pub(crate) call: fn(Batch<T>, Arc<S>) -> Reply<Vec<Outcome>>,
@@ -88,9 +93,25 @@ impl<S, T> Batching<S, T> {
         Self {
             max_batch: H::MAX_BATCH,
             max_wait: H::MAX_WAIT,
+            weighing: H::WEIGHING,
             input: H::input,
             call: H::call_batch,
         }
+    }
+}
+
+/// What the jobs of one call may weigh together.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Weighing<T> {
+    pub(crate) weight: fn(&T) -> usize,
+    pub(crate) max: usize,
+}
+
+impl<T> Weighing<T> {
+    /// `max_weight` by the attribute's `weight`.
+    pub const fn new(weight: fn(&T) -> usize, max: usize) -> Self {
+        Self { weight, max }
     }
 }
 

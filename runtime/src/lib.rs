@@ -150,7 +150,8 @@ pub use handler::{BatchHandler, Handler, Input, Output};
 /// `Vec` with one entry for each: `T` or a `Result`, as above. It may be a `Result` of such a `Vec`, whose `Err` fails
 /// them all. It yields no chunks. A batch goes when it is full, by `#[handler(max_batch = 16, max_wait = "5ms")]`, which
 /// is what holds unless it is said, or when its first job has waited for so long. Both may be constants, and
-/// [`Worker::max_batch`] and [`Worker::max_wait`] have the last word.
+/// [`Worker::max_batch`] and [`Worker::max_wait`] have the last word. With `weight = Prompt::tokens, max_weight = 4096` it
+/// is full, too, when the next job's input would make it heavier than that.
 ///
 /// A job that is stopped before its batch goes is taken out; later, the call goes on for the others. An `Err` entry fails
 /// its own job. A panic, or another number of entries than of jobs, fails each job of the batch.

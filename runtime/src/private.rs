@@ -15,7 +15,7 @@ use tokio::task::coop::consume_budget;
 
 pub use inventory;
 
-pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Reply};
+pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Reply, Weighing};
 pub use crate::worker::Registered;
 
 use crate::batch::Batch;

@@ -91,6 +91,13 @@ fn double_blocking(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Resul
     work(&inputs)
 }
 
+/// The same, with jobs of which three fill a batch by their weight.
+#[handler(max_batch = 64, max_wait = "3600s", weight = |_: &Input| 4, max_weight = 12)]
+fn double_weighed(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>> {
+    bench.note(inputs.iter().map(|input| input.n).collect());
+    work(&inputs)
+}
+
 fn work(inputs: &Batch<Input>) -> Result<Vec<Result<u64>>> {
     assert!(!inputs.iter().any(|input| input.panics), "no memory");
     if inputs.iter().any(|input| input.spoils) {
@@ -265,6 +272,27 @@ async fn a_lone_job_is_not_held_for_ever() {
         Place::start::<double>(&bench, |worker| worker.max_wait(Duration::from_millis(5))).await;
     assert_eq!(place.run(&[n(1)]).await, [Ok(json!(2))]);
     place.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_jobs_fill_a_batch_sooner() {
+    let inputs: Vec<Value> = (1..=6).map(n).collect();
+    let outcomes: Vec<_> = (1..=6).map(|n| Ok(json!(2 * n))).collect();
+    for (max_weight, size) in [(None, 3), (Some(8), 2), (Some(1), 1)] {
+        let bench = Bench::open();
+        let place = Place::start::<double_weighed>(&bench, |worker| match max_weight {
+            Some(weight) => worker.max_weight(weight),
+            None => worker,
+        })
+        .await;
+        assert_eq!(place.run(&inputs).await, outcomes);
+        let batches = bench.batches();
+        assert!(
+            batches.iter().all(|batch| batch.len() == size),
+            "{batches:?}"
+        );
+        place.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

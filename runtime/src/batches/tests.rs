@@ -40,6 +40,16 @@ fn raw(input: u32) -> Box<RawValue> {
     serde_json::value::to_raw_value(&json!(input)).unwrap()
 }
 
+fn batching(max_wait: Duration) -> Batching<Seen, u32> {
+    Batching {
+        max_batch: MAX_BATCH,
+        max_wait,
+        weighing: None,
+        input: Call::input,
+        call: handle,
+    }
+}
+
 /// A worker's batches, and its handler. It stands open unless it is `busy`.
 struct Bench {
     batches: Arc<Batches<Seen, u32>>,
@@ -54,16 +64,14 @@ impl Bench {
     }
 
     fn waiting(busy: bool, max_wait: Duration) -> Self {
+        Self::of(busy, batching(max_wait))
+    }
+
+    fn of(busy: bool, batching: Batching<Seen, u32>) -> Self {
         let seen = Arc::new(Seen {
             batches: Mutex::default(),
             gate: Semaphore::new(if busy { 0 } else { 1000 }),
         });
-        let batching = Batching {
-            max_batch: MAX_BATCH,
-            max_wait,
-            input: Call::input,
-            call: handle,
-        };
         let batches = Batches::new(batching, Limits::default(), Arc::clone(&seen));
         let drain = CancellationToken::new();
         let releasing = {
@@ -81,8 +89,7 @@ impl Bench {
         }
     }
 
-    /// A job that has joined, as far as it comes by itself.
-    fn join(&self, input: u32) -> BoxFuture<'static, Outcome> {
+    fn call(&self, input: u32) -> Reply {
         let outbox = Arc::new(Outbox::default());
         let call = Call::new(
             Context::detached(input.to_string()),
@@ -90,7 +97,12 @@ impl Bench {
             Arc::clone(&self.seen),
             Chunks::new(outbox, "test", false),
         );
-        let Reply::Async(mut share) = Arc::clone(&self.batches).join(call) else {
+        Arc::clone(&self.batches).join(call)
+    }
+
+    /// A job that has joined, as far as it comes by itself.
+    fn join(&self, input: u32) -> BoxFuture<'static, Outcome> {
+        let Reply::Async(mut share) = self.call(input) else {
             unreachable!("a share is awaited");
         };
         assert!(share.as_mut().now_or_never().is_none());
@@ -273,23 +285,88 @@ async fn a_wait_without_end_is_one() {
     );
 }
 
+/// Each input weighs what it says.
+fn weighed(max: usize) -> Batching<Seen, u32> {
+    let weight = |input: &u32| usize::try_from(*input).unwrap();
+    Batching {
+        weighing: Some(Weighing::new(weight, max)),
+        ..batching(MAX_WAIT)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_weighs_no_more_than_it_may() {
+    let bench = Bench::of(false, weighed(10));
+    let began = Instant::now();
+    // The third is too heavy beside the first two, and heavy enough alone; the last waits for others.
+    let [first, second, third, last] = bench.join_all([4, 5, 10, 1]);
+    join_all([first, second, third]).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(bench.seen.batches(), [vec![4, 5], vec![10]]);
+    assert_eq!(number(last.await), 1);
+    assert_eq!(began.elapsed(), MAX_WAIT);
+
+    // It is still a number of jobs at most.
+    join_all(bench.join_all([1, 1, 1])).await;
+    assert_eq!(began.elapsed(), MAX_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_heavy_for_any_batch_goes_alone() {
+    let bench = Bench::of(false, weighed(10));
+    let began = Instant::now();
+    join_all(bench.join_all([11, u32::MAX, 9, 2, 8])).await;
+    let batches = [vec![11], vec![u32::MAX], vec![9], vec![2, 8]];
+    assert_eq!(bench.seen.batches(), batches);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_job_that_leaves_makes_room() {
+    let bench = Bench::of(true, weighed(10));
+    let _busy = bench.join(10);
+    settle().await;
+    let [light, heavy, other] = bench.join_all([3, 9, 3]);
+    drop(heavy);
+    settle().await;
+    bench.seen.gate.add_permits(2);
+    join_all([light, other]).await;
+    assert_eq!(bench.seen.batches(), [vec![10], vec![3, 3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weight_that_panics_fails_its_own_job() {
+    let weight = |input: &u32| {
+        assert_ne!(*input, POISON, "weightless");
+        1
+    };
+    let bench = Bench::of(
+        false,
+        Batching {
+            weighing: Some(Weighing::new(weight, 10)),
+            ..batching(MAX_WAIT)
+        },
+    );
+    let good = bench.join(1);
+    let bad = bench.call(POISON);
+    let failure = Work::begin(|| bad).outcome().await.unwrap_err();
+    assert_eq!(failure.kind(), "panic");
+    assert_eq!(number(good.await), 1);
+}
+
 #[test]
 fn the_builder_has_the_last_word() {
     let limits = Limits {
-        max_batch: Some(0),
-        max_wait: Some(Duration::ZERO),
-    };
-    let batching = Batching {
-        max_batch: MAX_BATCH,
-        max_wait: MAX_WAIT,
-        input: Call::input,
-        call: handle,
+        jobs: Some(0),
+        wait: Some(Duration::ZERO),
+        weight: Some(7),
     };
     let seen = Arc::new(Seen {
         batches: Mutex::default(),
         gate: Semaphore::new(0),
     });
-    let batches = Batches::new(batching, limits, seen);
+    let batches = Batches::new(weighed(10), limits, seen);
     assert_eq!(batches.max_batch(), 1);
     assert_eq!(batches.batching.max_wait, Duration::ZERO);
+    assert_eq!(batches.batching.weighing.as_ref().unwrap().max, 7);
 }

@@ -82,6 +82,7 @@ mod tests {
         let batching = Batching::<(), ()> {
             max_batch: 5,
             max_wait: Duration::ZERO,
+            weighing: None,
             input: Call::input,
             call: |_, _| unreachable!("nothing is called"),
         };

@@ -20,4 +20,24 @@ fn other_unit(texts: Batch<String>) -> Vec<usize> {
     texts.iter().map(String::len).collect()
 }
 
+#[handler(max_weight = 0, weight = String::len)]
+fn weightless(texts: Batch<String>) -> Vec<usize> {
+    texts.iter().map(String::len).collect()
+}
+
+#[handler(weight = String::len)]
+fn without_limit(texts: Batch<String>) -> Vec<usize> {
+    texts.iter().map(String::len).collect()
+}
+
+#[handler(max_weight = 100, weight = Vec::<u8>::len)]
+fn of_another_type(texts: Batch<String>) -> Vec<usize> {
+    texts.iter().map(String::len).collect()
+}
+
+#[handler(max_weight = 100, weight = String::len)]
+async fn alone(text: String) -> usize {
+    text.len()
+}
+
 fn main() {}

@@ -146,6 +146,18 @@ async fn fallible_batch(mut inputs: podwork::Batch<String>) -> Vec<Result<u32>> 
     inputs.iter().map(|input| Ok(input.parse()?)).collect()
 }
 
+const MOST: usize = 4096;
+
+#[handler(max_batch = 64, max_weight = MOST, weight = String::len)]
+fn weighed_batch(inputs: Batch<String>) -> Vec<usize> {
+    inputs.iter().map(String::len).collect()
+}
+
+#[handler(weight = |input: &Request| input.text.len(), max_weight = 1)]
+fn batch_weighed_by_closure(inputs: Batch<Request>) -> Vec<usize> {
+    vec![0; inputs.len()]
+}
+
 #[handler]
 async fn batch_or_error<'m>(model: &'m Model, inputs: Batch<Value>) -> Result<Vec<&'m str>, String> {
     Ok(vec![&*model.0; inputs.len()])
@@ -209,6 +221,8 @@ fn main() {
         podwork::run::<keep>();
         podwork::run::<fallible_batch>();
         podwork::run::<batch_of_tags>();
+        podwork::run::<weighed_batch>();
+        podwork::run::<batch_weighed_by_closure>();
         podwork::Worker::new::<batch>().max_batch(2).setup(|| Model(String::new())).run();
         podwork::Worker::new::<batch_or_error>().setup(|| Model(String::new())).run();
         podwork::Worker::new::<any_order>().setup(|| Model(String::new())).run();
