@@ -6,8 +6,8 @@ use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{
-    Attribute, Block, Error, Expr, ExprLit, ExprYield, Ident, Item, Lit, Meta, Signature, Token,
-    Visibility, parse_quote_spanned, parse2,
+    Attribute, Block, Error, Expr, ExprLit, ExprYield, Ident, Item, Lit, Meta, Path, Signature,
+    Token, Visibility, parse_quote_spanned, parse2,
 };
 
 use crate::errors::Errors;
@@ -131,6 +131,16 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
                 options.join = Some(path.clone());
                 continue;
             }
+            Meta::Path(path) if path.is_ident("schema") => {
+                needs_feature(path, "schema", cfg!(feature = "schema"))?;
+                options.schema = true;
+                continue;
+            }
+            Meta::Path(path) if path.is_ident("validate") => {
+                needs_feature(path, "validate", cfg!(feature = "validate"))?;
+                options.validate = Some(path.clone());
+                continue;
+            }
             Meta::NameValue(setting) if setting.path.is_ident("max_batch") => {
                 options.max_batch = Some(Setting {
                     name: setting.path.clone(),
@@ -152,8 +162,9 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
                     argument,
                     "`#[handler]` knows no such argument; it knows `stream` (the function returns a stream) and \
                      `iterator` (the function returns an iterator), for return types that do not show it, `join` (chunks \
-                     that wait together are posted as one), and `max_batch = 16` and `max_wait = \"5ms\"` (how many jobs \
-                     are handed over together as a `Batch`, and how long one waits for others)",
+                     that wait together are posted as one), `max_batch = 16` and `max_wait = \"5ms\"` (how many jobs \
+                     are handed over together as a `Batch`, and how long one waits for others), `schema` (its types \
+                     tell what it takes and gives), and `validate` (inputs are checked by the rules of their type)",
                 ));
             }
         };
@@ -165,6 +176,20 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
         }
     }
     Ok(options)
+}
+
+/// Refuses what a feature of `podwork` brings, unless it is on.
+fn needs_feature(argument: &Path, feature: &str, on: bool) -> syn::Result<()> {
+    if on {
+        return Ok(());
+    }
+    Err(Error::new_spanned(
+        argument,
+        format!(
+            "`{feature}` is brought by podwork's feature of that name, which is off: switch it on with \
+             `cargo add podwork --features {feature}`, or leave this out"
+        ),
+    ))
 }
 
 /// What `max_batch` is set to: any constant.

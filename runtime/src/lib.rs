@@ -102,9 +102,13 @@ mod join;
 mod local;
 mod logging;
 mod outbox;
+#[cfg(feature = "schema")]
+mod schema;
 mod slots;
 mod strict;
 pub mod testing;
+#[cfg(feature = "validate")]
+mod validate;
 mod work;
 mod worker;
 
@@ -215,6 +219,10 @@ pub use handler::{BatchHandler, Handler, Input, Output};
 /// # });
 /// ```
 pub use podwork_macros::handler;
+#[cfg(feature = "schema")]
+pub use podwork_protocol::HandlerSchema;
+#[cfg(feature = "schema")]
+pub use schema::{DescribedHandler, schema};
 
 /// Has a function check the machine before the worker takes its first job: that a file is there, a licence answers, a
 /// GPU computes.
