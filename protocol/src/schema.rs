@@ -1,6 +1,7 @@
 //! What a handler takes and gives.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// What a handler takes and gives, as JSON Schema (draft 2020-12).
@@ -15,8 +16,10 @@ pub struct HandlerSchema {
     /// Whether it yields chunks.
     pub streams: bool,
     /// The schema of its input.
+    #[serde(deserialize_with = "schema")]
     pub input: Value,
     /// The schema of its output; where it yields chunks, of each of these.
+    #[serde(deserialize_with = "schema")]
     pub output: Value,
 }
 
@@ -28,5 +31,41 @@ impl Default for HandlerSchema {
             input: Value::Bool(true),
             output: Value::Bool(true),
         }
+    }
+}
+
+/// What can be a schema.
+fn schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    match Value::deserialize(deserializer)? {
+        schema @ (Value::Object(_) | Value::Bool(_)) => Ok(schema),
+        other => Err(D::Error::custom(format!(
+            "`{other}` is no JSON Schema, which is an object, `true` or `false`"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_stands_for_anything() {
+        let written = r#"{"input": {"type": "string"}}"#;
+        let schema: HandlerSchema = serde_json::from_str(written).unwrap();
+        let expected = HandlerSchema {
+            input: json!({"type": "string"}),
+            ..HandlerSchema::default()
+        };
+        assert_eq!(schema, expected);
+        assert_eq!(schema.output, json!(true));
+    }
+
+    #[test]
+    fn what_is_no_schema_is_said() {
+        let no = serde_json::from_str::<HandlerSchema>(r#"{"output": "text"}"#);
+        let no = no.unwrap_err().to_string();
+        assert!(no.starts_with("`\"text\"` is no JSON Schema"), "{no}");
     }
 }

@@ -18,7 +18,7 @@ struct Request {
     #[garde(dive)]
     size: Size,
     /// How many steps it takes.
-    #[garde(range(min = 1, max = 50), rename("stepCount"))]
+    #[garde(range(min = 1, max = 50))]
     #[serde(default = "twenty")]
     step_count: u32,
     #[garde(length(max = 2), inner(length(min = 2)))]
