@@ -39,6 +39,7 @@ pub(crate) struct Setting {
 }
 
 /// A signature, understood.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Reading {
     pub(crate) awaited: bool,
     /// Many outputs, and how they come; one if `None`.

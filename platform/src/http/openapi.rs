@@ -105,9 +105,9 @@ pub(super) fn of_endpoint(mut description: Value, id: &str, schema: &HandlerSche
             "" => String::new(),
             handler => format!(", by its handler `{handler}`"),
         };
-        text.push_str(&format!(
-            " `Input` and `Output` are what the endpoint `{id}` takes and gives{by}."
-        ));
+        *text = format!(
+            "{text} `Input` and `Output` are what the endpoint `{id}` takes and gives{by}."
+        );
     }
     let Some(Value::Object(schemas)) = description.pointer_mut("/components/schemas") else {
         return description;
@@ -188,9 +188,9 @@ fn move_references(schema: &mut Value, root: &str) {
                 .values_mut()
                 .for_each(|schema| move_references(schema, root)),
             (_, Value::Array(several)) => {
-                several
-                    .iter_mut()
-                    .for_each(|schema| move_references(schema, root));
+                for schema in several {
+                    move_references(schema, root);
+                }
             }
             (_, value) => move_references(value, root),
         }
