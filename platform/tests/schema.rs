@@ -8,14 +8,18 @@ use podwork_platform::{HandlerSchema, Platform};
 use serde_json::{Value, json};
 
 async fn get(url: &str, path: &str, key: Option<&str>) -> Value {
+    let text = text(url, path, key).await;
+    serde_json::from_str(&text).unwrap_or(text.into())
+}
+
+async fn text(url: &str, path: &str, key: Option<&str>) -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut request = client.get(format!("{url}{path}"));
     if let Some(key) = key {
         request = request.bearer_auth(key);
     }
-    let text = request.send().await.unwrap().text().await.unwrap();
-    serde_json::from_str(&text).unwrap_or(text.into())
+    request.send().await.unwrap().text().await.unwrap()
 }
 
 /// The first example of a form.
@@ -110,6 +114,20 @@ async fn the_description_has_what_its_endpoint_takes_and_gives() {
         described["components"]["schemas"]["Output"]["type"],
         "integer"
     );
+}
+
+#[tokio::test]
+async fn the_operations_stay_in_their_order() {
+    let platform = Platform::builder().schema(drawing()).start().await.unwrap();
+    let order = async |path| {
+        let text = text(&platform.url(), path, None).await;
+        let parts = text.split("\"/v2/{endpoint}/").skip(1);
+        let names = parts.map(|part| part.split('"').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let told = order("/openapi.json").await;
+    assert_eq!(told[..3], ["run", "runsync", "status/{job}"]);
+    assert_eq!(told, order("/openapi.json?endpoint=other").await);
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ mod tests {
         let error = job.result.unwrap_err();
         assert_eq!(
             error.message(),
-            "invalid input at `width`: lower than 1; at `height`: greater than 500"
+            "invalid input at `height`: greater than 500; at `width`: lower than 1"
         );
         worker.stop().await.unwrap();
     }

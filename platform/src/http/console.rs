@@ -7,18 +7,20 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
-use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt as _};
 use podwork_protocol::RawValue;
 use podwork_protocol::client::StatusResponse;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::openapi::OpenApi;
 
 use super::client::{Named, hub};
+use super::guard;
 use super::named::{Path, Query};
+use super::openapi::Described;
 use super::reply::Failure;
-use super::{guard, openapi};
 use crate::endpoints::Endpoints;
 use crate::example::example;
 use crate::follow::{JobEvent, follow};
@@ -112,16 +114,16 @@ pub(super) async fn description(
     State(endpoints): Shared,
     Query(of): Query<Of>,
     headers: HeaderMap,
-    operations: &Value,
-) -> Json<Value> {
+    operations: &OpenApi,
+) -> Response {
     let id = of.id(&endpoints);
     let schema = endpoints
         .schema(id)
         .filter(|_| guard::shown(&endpoints, &headers));
-    Json(match schema {
-        Some(schema) => openapi::of_endpoint(operations.clone(), id, &schema),
-        None => operations.clone(),
-    })
+    match schema {
+        Some(schema) => Json(Described::of(operations, id, &schema)).into_response(),
+        None => Json(operations).into_response(),
+    }
 }
 
 /// The endpoint at a glance, after each change.

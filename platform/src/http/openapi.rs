@@ -3,9 +3,10 @@
 
 use podwork_protocol::HandlerSchema;
 use podwork_protocol::client::ErrorBody;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{OpenApi, SecurityRequirement};
+use utoipa::openapi::{Info, OpenApi, OpenApiVersion, Paths, SecurityRequirement};
 use utoipa::{IntoParams, IntoResponses, OpenApi as _};
 
 /// The endpoint, in the path of every operation.
@@ -68,7 +69,7 @@ pub(super) enum NotAdmitted {
 struct Frame;
 
 /// The operations in their frame.
-pub(super) fn describe(operations: OpenApi) -> Value {
+pub(super) fn describe(operations: OpenApi) -> OpenApi {
     let mut operations = operations;
     for item in operations.paths.paths.values_mut() {
         // Some clients send by POST what is asked by GET; each operation has an id of its own.
@@ -86,46 +87,61 @@ pub(super) fn describe(operations: OpenApi) -> Value {
     // Asked for only where the platform has a key.
     let none = SecurityRequirement::default();
     whole.security = Some(vec![none, SecurityRequirement::new("key", [""; 0])]);
-    serde_json::to_value(whole).expect("it consists of texts and numbers")
+    whole
 }
 
 /// Where the description keeps its schemas.
 const SCHEMAS: &str = "#/components/schemas";
 
-/// The description with what one endpoint takes and gives.
-pub(super) fn of_endpoint(mut description: Value, id: &str, schema: &HandlerSchema) -> Value {
-    let HandlerSchema {
-        handler,
-        streams,
-        input,
-        output,
-    } = schema;
-    if let Some(Value::String(text)) = description.pointer_mut("/info/description") {
-        let by = match handler.as_str() {
+/// The description with what one endpoint takes and gives, which JSON alone can hold. The operations stay in their order.
+#[derive(Serialize)]
+pub(super) struct Described<'a> {
+    openapi: &'a OpenApiVersion,
+    info: Info,
+    paths: &'a Paths,
+    components: Value,
+    security: &'a Option<Vec<SecurityRequirement>>,
+}
+
+impl<'a> Described<'a> {
+    pub(super) fn of(operations: &'a OpenApi, id: &str, schema: &HandlerSchema) -> Self {
+        let mut info = operations.info.clone();
+        let by = match schema.handler.as_str() {
             "" => String::new(),
             handler => format!(", by its handler `{handler}`"),
         };
-        *text = format!(
+        let text = info.description.unwrap_or_default();
+        info.description = Some(format!(
             "{text} `Input` and `Output` are what the endpoint `{id}` takes and gives{by}."
-        );
+        ));
+        let mut components = json!(operations.components);
+        if let Some(Value::Object(schemas)) = components.get_mut("schemas") {
+            describe_endpoint(schemas, schema);
+        }
+        Self {
+            openapi: &operations.openapi,
+            info,
+            paths: &operations.paths,
+            components,
+            security: &operations.security,
+        }
     }
-    let Some(Value::Object(schemas)) = description.pointer_mut("/components/schemas") else {
-        return description;
-    };
-    let input = place(schemas, "Input", input);
-    let output = place(schemas, "Output", output);
-    if let Some(input) = input {
+}
+
+fn describe_endpoint(schemas: &mut Map<String, Value>, schema: &HandlerSchema) {
+    if let Some(input) = place(schemas, "Input", &schema.input) {
         refer(schemas, "RunRequest", "input", input);
     }
-    let Some(output) = output else {
-        return description;
+    let Some(output) = place(schemas, "Output", &schema.output) else {
+        return;
     };
-    let mut whole = output.clone();
-    if *streams {
+    let whole = if schema.streams {
         refer(schemas, "StreamChunk", "output", output.clone());
         // Empty, or all chunks once more.
-        whole = json!({"type": "array", "items": output});
-    }
+        json!({"type": "array", "items": output})
+    } else {
+        output
+    };
     // Before the end it is progress, of which nothing is known.
     if let Some(Value::Object(status)) = schemas.get_mut("StatusResponse") {
         status.insert(
@@ -134,7 +150,6 @@ pub(super) fn of_endpoint(mut description: Value, id: &str, schema: &HandlerSche
         );
         status.insert("then".to_owned(), json!({"properties": {"output": whole}}));
     }
-    description
 }
 
 /// Puts a schema among those of the description, under this name; the reference to it. `None`: it says nothing.
