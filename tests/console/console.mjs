@@ -116,6 +116,7 @@ try {
   assert.deepEqual(JSON.parse(await page.inputValue('#request')), example)
   await page.click('nav a[href="/docs"]')
   await page.click('#runsync summary')
+  await until('#runsync', 'The part to show.')
   await until('#runsync', 'Columns of text.')
   await until('#runsync', '1 to 500')
   await until('#runsync', '200 unless it is set')
