@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,8 @@ pub(crate) struct Worker {
 
 /// How long what it said may take to come through once it has ended: a process that it left behind may hold the pipes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Most that a program says when it is asked, bytes.
+const MOST_SAID: u64 = 4 << 20;
 
 impl Worker {
     /// Starts it, in a process group of its own: Ctrl-C is for the tool, which then tells the worker.
@@ -99,6 +101,39 @@ impl Worker {
         // An error means that it is gone already.
         let _ = self.child.start_kill();
     }
+}
+
+/// What a program prints, if it ends well and in time; what it says on standard error is left out. It is not told of a
+/// platform, so that one which does more than it is asked for takes no jobs.
+pub(crate) async fn ask(
+    program: &Path,
+    args: &[String],
+    folder: &Path,
+    patience: Duration,
+) -> Option<Vec<u8>> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RUNPOD_") {
+            command.env_remove(name);
+        }
+    }
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut child = command.spawn().ok()?;
+    let mut out = child.stdout.take()?.take(MOST_SAID);
+    let answer = async {
+        let mut said = Vec::new();
+        out.read_to_end(&mut said).await.ok()?;
+        child.wait().await.ok()?.success().then_some(said)
+    };
+    tokio::time::timeout(patience, answer).await.ok()?
 }
 
 /// Passes on what a worker says, line by line, its log in the readable form.
@@ -179,6 +214,24 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_a_program_prints_counts_if_it_ends_well_and_in_time() {
+        let ask = async |script: &str, patience| {
+            let args = ["-c".to_owned(), script.to_owned()];
+            let here = Path::new(".");
+            ask(Path::new("/bin/sh"), &args, here, patience).await
+        };
+        let long = Duration::from_mins(1);
+        let said = ask("echo noise >&2; echo '{}'", long).await;
+        assert_eq!(said.unwrap(), b"{}\n");
+        assert_eq!(ask("echo '{}'; exit 1", long).await, None);
+        assert_eq!(
+            ask("read line </dev/zero", Duration::from_millis(50)).await,
+            None
+        );
+    }
 
     #[test]
     fn a_log_line_is_made_readable_and_all_else_stays() {

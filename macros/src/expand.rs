@@ -2,9 +2,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::Error;
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
+use syn::{Error, Type};
 
 use crate::parse::{Handler, Parsed};
 use crate::signature::{Argument, Batching, Mode, Reading, Weighing};
@@ -67,6 +67,13 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
         }
     });
     let batch_handler = batch.map(|batch| batch_handler(handler, batch));
+    let described = (reading.schema && !broken).then(|| described(handler));
+    let schema = described.is_some().then(|| {
+        quote! {
+            const SCHEMA: ::core::option::Option<fn() -> ::podwork::HandlerSchema> =
+                ::core::option::Option::Some(<Self as ::podwork::DescribedHandler>::schema);
+        }
+    });
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
         #[doc(hidden)]
@@ -84,6 +91,7 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
                 const JOIN: bool = #join;
                 type Item = #item;
                 #batching
+                #schema
 
                 fn call(call: ::podwork::__private::Call<Self::State>) -> ::podwork::__private::Reply {
                     #call
@@ -91,6 +99,7 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
             }
 
             #batch_handler
+            #described
         };
     }
 }
@@ -130,7 +139,7 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
                 ::core::option::Option::Some(::podwork::__private::Weighing::new(#weight, #max));
         }
     });
-    let input = quote_spanned!(at(item.span())=> call.input::<#item>());
+    let input = input(handler, item);
     let (shape, call) = (plain_shape(), call_batch(handler));
     quote_spanned! {Span::mixed_site()=>
         #check
@@ -170,25 +179,18 @@ fn call(handler: &Handler) -> TokenStream {
     let at_name = at(handler.name.span());
     let at_output = at(*output_span);
 
-    let decode = arguments.iter().map(decode);
+    let decode = arguments.iter().map(|argument| decode(handler, argument));
     let (called, output) = (called(handler), output_type(handler));
     // All of a part's tokens have one span: rustc then takes what fails in several of its steps for one error.
-    let (kind, shape, drive) = match mode {
-        None => (
-            TokenStream::new(),
-            quote_spanned!(at_output=> shape(&output)),
-            quote_spanned!(at_name=> encode(output)),
-        ),
-        Some(Mode::Stream) => (
-            quote_spanned!(at_output=> let output = ::podwork::__private::stream(output);),
-            quote_spanned!(at_output=> stream_shape(&output)),
-            quote_spanned!(at_output=> ::podwork::__private::drive_stream(output, call, encode).await),
-        ),
-        Some(Mode::Iterator) => (
-            quote_spanned!(at_output=> let output = ::podwork::__private::iterator(output);),
-            quote_spanned!(at_output=> iterator_shape(&output)),
-            quote_spanned!(at_output=> ::podwork::__private::drive_iterator(output, call, encode)),
-        ),
+    let (kind, shape) = shape(handler);
+    let drive = match mode {
+        None => quote_spanned!(at_name=> encode(output)),
+        Some(Mode::Stream) => {
+            quote_spanned!(at_output=> ::podwork::__private::drive_stream(output, call, encode).await)
+        }
+        Some(Mode::Iterator) => {
+            quote_spanned!(at_output=> ::podwork::__private::drive_iterator(output, call, encode))
+        }
     };
     let encoder = quote_spanned! {at_output=>
         let encode = ::podwork::__private::#shape.tag().encoder::<#output>();
@@ -230,6 +232,108 @@ fn call_batch(handler: &Handler) -> TokenStream {
     }
 }
 
+/// What makes the output ready for its kind, and what then tells its shape.
+fn shape(handler: &Handler) -> (TokenStream, TokenStream) {
+    let at_output = at(handler.reading.output_span);
+    match handler.reading.mode {
+        None => (
+            TokenStream::new(),
+            quote_spanned!(at_output=> shape(&output)),
+        ),
+        Some(Mode::Stream) => (
+            quote_spanned!(at_output=> let output = ::podwork::__private::stream(output);),
+            quote_spanned!(at_output=> stream_shape(&output)),
+        ),
+        Some(Mode::Iterator) => (
+            quote_spanned!(at_output=> let output = ::podwork::__private::iterator(output);),
+            quote_spanned!(at_output=> iterator_shape(&output)),
+        ),
+    }
+}
+
+/// The implementation of `DescribedHandler`. The function is called in code that is never run: so the compiler tells the
+/// output's type, which the signature may not show.
+fn described(handler: &Handler) -> TokenStream {
+    let Handler { name, reading, .. } = handler;
+    let at_name = at(name.span());
+    let at_output = at(reading.output_span);
+
+    let input = reading
+        .arguments
+        .iter()
+        .find_map(|argument| match argument {
+            Argument::Input(ty) => Some(ty),
+            _ => None,
+        });
+    let input = input
+        .or(reading.batch.as_ref().map(|batch| &batch.item))
+        .map_or_else(
+            || quote_spanned!(at_name=> ::podwork::__private::schema::anything()),
+            |ty| quote_spanned!(at(ty.span())=> ::podwork::__private::schema::input::<#ty>()),
+        );
+    let given = reading.arguments.iter().map(given);
+    let (called, output) = (called(handler), output_type(handler));
+    let (kind, shape, output) = match &reading.batch {
+        None => {
+            let (kind, shape) = shape(handler);
+            (kind, shape, output)
+        }
+        Some(_) => (
+            quote_spanned! {at_output=>
+                let ::core::result::Result::Ok(results) =
+                    ::podwork::__private::shape(&output).tag().whole::<#output>(output)
+                else {
+                    ::core::unreachable!()
+                };
+            },
+            quote_spanned!(at_output=> results_shape(&results)),
+            quote_spanned!(at_output=> _),
+        ),
+    };
+    let body = quote_spanned! {at_name=>
+        #(#given)*
+        #called
+        #kind
+        ::podwork::__private::#shape
+    };
+    let of = if reading.awaited {
+        quote_spanned!(at_name=> of_future(|| async move { #body }))
+    } else {
+        quote_spanned!(at_name=> of_call(|| { #body }))
+    };
+    let output = quote_spanned!(at_output=> shape.tag().schema::<#output>(shape));
+    let plain_shape = plain_shape();
+    quote_spanned! {Span::mixed_site()=>
+        #[automatically_derived]
+        impl ::podwork::DescribedHandler for #name {
+            fn schema() -> ::podwork::HandlerSchema {
+                #plain_shape
+                let shape = ::podwork::__private::schema::#of;
+                ::podwork::__private::schema::of::<Self>(#input, #output)
+            }
+        }
+    }
+}
+
+/// Stands for what an argument needs, in code that is never run.
+fn given(argument: &Argument) -> TokenStream {
+    let any = |ty: &Type, name: TokenStream, of: TokenStream| quote_spanned!(at(ty.span())=> let #name = ::podwork::__private::schema::any::<#of>(););
+    match argument {
+        Argument::Input(ty) => any(ty, quote_spanned!(at(ty.span())=> input), quote!(#ty)),
+        Argument::Batch(ty) => any(ty, quote_spanned!(at(ty.span())=> inputs), quote!(#ty)),
+        Argument::State(ty) => any(
+            ty,
+            quote_spanned!(at(ty.span())=> state),
+            quote!(&'static #ty),
+        ),
+        Argument::Context(ty) => any(
+            ty,
+            quote_spanned!(at(ty.span())=> call),
+            quote!(::podwork::__private::Call<()>),
+        ),
+    }
+}
+
 /// Calls the user's function, which leaves its `output`.
 fn called(handler: &Handler) -> TokenStream {
     let name = &handler.name;
@@ -255,11 +359,22 @@ fn output_type(handler: &Handler) -> TokenStream {
     )
 }
 
+/// Reads the input of this type.
+fn input(handler: &Handler, ty: &Type) -> TokenStream {
+    let at_type = at(ty.span());
+    if handler.reading.validate {
+        quote_spanned!(at_type=> call.checked_input::<#ty>())
+    } else {
+        quote_spanned!(at_type=> call.input::<#ty>())
+    }
+}
+
 /// Gets ready what an argument needs.
-fn decode(argument: &Argument) -> TokenStream {
+fn decode(handler: &Handler, argument: &Argument) -> TokenStream {
     match argument {
         Argument::Input(ty) => {
-            quote_spanned!(at(ty.span())=> let input = call.input::<#ty>()?;)
+            let input = input(handler, ty);
+            quote_spanned!(at(ty.span())=> let input = #input?;)
         }
         Argument::State(ty) => quote_spanned!(at(ty.span())=> let state = call.state();),
         Argument::Batch(_) | Argument::Context(_) => TokenStream::new(),

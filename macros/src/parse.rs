@@ -6,8 +6,8 @@ use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{
-    Attribute, Block, Error, Expr, ExprLit, ExprYield, Ident, Item, Lit, Meta, Signature, Token,
-    Visibility, parse_quote_spanned, parse2,
+    Attribute, Block, Error, Expr, ExprLit, ExprYield, Ident, Item, Lit, Meta, Path, Signature,
+    Token, Visibility, parse_quote_spanned, parse2,
 };
 
 use crate::errors::Errors;
@@ -131,8 +131,19 @@ fn options(arguments: TokenStream) -> syn::Result<Options> {
                 options.join = Some(path.clone());
                 continue;
             }
+            Meta::Path(path) if path.is_ident("schema") => {
+                needs_feature(path, "schema", cfg!(feature = "schema"))?;
+                options.schema = true;
+                continue;
+            }
+            Meta::Path(path) if path.is_ident("validate") => {
+                needs_feature(path, "validate", cfg!(feature = "validate"))?;
+                options.validate = Some(path.clone());
+                continue;
+            }
             Meta::NameValue(setting) => {
-                let (slot, value) = match setting.path.require_ident()?.to_string().as_str() {
+                let name = setting.path.get_ident().map(Ident::to_string);
+                let (slot, value) = match name.unwrap_or_default().as_str() {
                     "max_batch" => (&mut options.max_batch, number(&setting.value, JOBS)?),
                     "max_wait" => (&mut options.max_wait, duration(&setting.value)?),
                     "max_weight" => (&mut options.max_weight, number(&setting.value, WEIGHT)?),
@@ -165,9 +176,24 @@ fn unknown(argument: &Meta) -> Error {
         "`#[handler]` knows no such argument; it knows `stream` (the function returns a stream) and `iterator` (the \
          function returns an iterator), for return types that do not show it, `join` (chunks that wait together are \
          posted as one), `max_batch = 16` and `max_wait = \"5ms\"` (how many jobs are handed over together as a `Batch`, \
-         and how long one waits for others), and `weight = …` and `max_weight = 4096` (what a job's input weighs, and a \
-         batch at most)",
+         and how long one waits for others), `weight = …` and `max_weight = 4096` (what a job's input weighs, and a batch \
+         at most), `schema` (its types tell what it takes and gives), and `validate` (inputs are checked by the rules of \
+         their type)",
     )
+}
+
+/// Refuses what a feature of `podwork` brings, unless it is on.
+fn needs_feature(argument: &Path, feature: &str, on: bool) -> syn::Result<()> {
+    if on {
+        return Ok(());
+    }
+    Err(Error::new_spanned(
+        argument,
+        format!(
+            "`{feature}` is brought by podwork's feature of that name, which is off: switch it on with \
+             `cargo add podwork --features {feature}`, or leave this out"
+        ),
+    ))
 }
 
 const JOBS: &str = "`max_batch` is a number of jobs, and a batch holds one at least: write `max_batch = 16`, or name a \

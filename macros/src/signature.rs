@@ -24,6 +24,9 @@ pub(crate) struct Options {
     pub(crate) mode: Option<Mode>,
     /// `join`, where it stands.
     pub(crate) join: Option<Path>,
+    pub(crate) schema: bool,
+    /// `validate`, where it stands.
+    pub(crate) validate: Option<Path>,
     pub(crate) max_batch: Option<Setting>,
     pub(crate) max_wait: Option<Setting>,
     pub(crate) max_weight: Option<Setting>,
@@ -38,12 +41,17 @@ pub(crate) struct Setting {
 }
 
 /// A signature, understood.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Reading {
     pub(crate) awaited: bool,
     /// Many outputs, and how they come; one if `None`.
     pub(crate) mode: Option<Mode>,
     /// Chunks that wait together may be posted as one.
     pub(crate) join: bool,
+    /// It tells what it takes and gives.
+    pub(crate) schema: bool,
+    /// Its inputs are checked.
+    pub(crate) validate: bool,
     /// It takes its jobs together.
     pub(crate) batch: Option<Batching>,
     pub(crate) state: Option<Type>,
@@ -101,11 +109,21 @@ pub(crate) fn read(sig: &Signature, options: Options, errors: &mut Errors) -> Re
             "`join` is for handlers that yield chunks, and this one has one output: leave it out",
         );
     }
+    let takes_input =
+        |argument: &Argument| matches!(argument, Argument::Input(_) | Argument::Batch(_));
+    if let (Some(validate), false) = (&options.validate, arguments.iter().any(takes_input)) {
+        errors.add(
+            validate,
+            "`validate` checks the input, and this handler takes none: leave it out",
+        );
+    }
     let batch = batch(&arguments, returned, mode, &options, errors);
     Reading {
         awaited: sig.asyncness.is_some(),
         mode,
         join: options.join.is_some(),
+        schema: options.schema,
+        validate: options.validate.is_some(),
         batch,
         state,
         arguments,

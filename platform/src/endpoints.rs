@@ -1,8 +1,9 @@
 //! All endpoints of a platform, by id.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use podwork_protocol::HandlerSchema;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -21,14 +22,20 @@ pub(crate) struct Endpoints {
     /// Answers at the root.
     default_id: String,
     hubs: Mutex<HashMap<String, Arc<Hub>>>,
+    schemas: Mutex<HashMap<String, HandlerSchema>>,
     clock: Clock,
     webhooks: Webhooks,
     closing: CancellationToken,
 }
 
 impl Endpoints {
-    pub(crate) fn new(settings: Settings, default_id: String, closing: CancellationToken) -> Self {
+    pub(crate) fn new(
+        mut settings: Settings,
+        default_id: String,
+        closing: CancellationToken,
+    ) -> Self {
         Self {
+            schemas: Mutex::new(std::mem::take(&mut settings.schemas)),
             settings,
             default_id,
             hubs: Mutex::default(),
@@ -49,9 +56,28 @@ impl Endpoints {
     /// The ids of all that are there, the default one's too.
     pub(crate) fn ids(&self) -> Vec<String> {
         let hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = self.settings.own_rules.keys();
+        let schemas = self.schemas();
+        let own = self.settings.own_rules.keys().chain(schemas.keys());
         let ids: BTreeSet<&String> = hubs.keys().chain(own).chain([&self.default_id]).collect();
         ids.into_iter().cloned().collect()
+    }
+
+    /// What an endpoint takes and gives, if it is known.
+    pub(crate) fn schema(&self, id: &str) -> Option<HandlerSchema> {
+        self.schemas().get(id).cloned()
+    }
+
+    /// Says what an endpoint takes and gives; `None`: it is not known any more.
+    pub(crate) fn set_schema(&self, id: &str, schema: Option<HandlerSchema>) {
+        let mut schemas = self.schemas();
+        match schema {
+            Some(schema) => schemas.insert(id.to_owned(), schema),
+            None => schemas.remove(id),
+        };
+    }
+
+    fn schemas(&self) -> MutexGuard<'_, HashMap<String, HandlerSchema>> {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn clock(&self) -> &Clock {

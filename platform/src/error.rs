@@ -33,6 +33,18 @@ pub enum Error {
     )]
     Rule(String),
 
+    /// A file that does not say what an endpoint takes and gives.
+    #[error(
+        "{file}: {problem}; a worker whose handler is under `#[handler(schema)]` prints what is to be in it for --schema, or \
+         write {{\"input\": …, \"output\": …}} with a JSON Schema for each"
+    )]
+    Schema {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// The job was not taken.
     #[error("{0}")]
     Refused(String),

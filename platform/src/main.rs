@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
-use podwork_platform::{Builder, Error, Faults, Platform, Rules};
+use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules};
 
 /// Gives the memory of ended jobs and connections back to the system, which the system's own allocator hardly does.
 #[global_allocator]
@@ -40,6 +40,11 @@ struct Args {
     #[arg(long, value_name = "[ID:]RULES")]
     rules: Vec<String>,
 
+    /// File with what the endpoint takes and gives, as JSON Schema, for the pages and `/openapi.json` to show: what a
+    /// worker prints for `--schema`; of another endpoint with its id before it
+    #[arg(long, value_name = "[ID:]FILE")]
+    schema: Vec<String>,
+
     /// Trouble on purpose, such as `errors=0.1,latency=20ms..200ms,blackout=2s/30s,seed=7`; also `throttled`, `dropped`
     /// and `lost`
     #[arg(long)]
@@ -62,6 +67,10 @@ async fn serve(args: Args) -> Result<(), Error> {
         .bind(&args.host, args.port)
         .endpoint(&args.endpoint);
     builder = with_rules(builder, &args.rules)?;
+    for text in &args.schema {
+        let (id, file) = text.split_once(':').unwrap_or((&args.endpoint, text));
+        builder = builder.endpoint_schema(id, read_schema(file)?);
+    }
     if let Some(key) = &args.api_key {
         builder = builder.api_key(key);
     }
@@ -112,6 +121,16 @@ fn directions(platform: &Platform, endpoint: &str) -> io::Result<()> {
     writeln!(out, "# Console: {url}/")?;
     writeln!(out, "#   curl -X POST {url}/run -d '{{\"input\": …}}'")?;
     out.flush()
+}
+
+fn read_schema(file: &str) -> Result<HandlerSchema, Error> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+    let schema =
+        text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+    schema.map_err(|problem| Error::Schema {
+        file: file.to_owned(),
+        problem,
+    })
 }
 
 /// Those of one endpoint stand on those of all, whatever their order.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use podwork_protocol::client::{RunRequest, StatusResponse};
-use podwork_protocol::env;
+use podwork_protocol::{HandlerSchema, env};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ pub struct Builder {
     port: u16,
     endpoint: String,
     settings: Settings,
+    /// The default endpoint's.
+    schema: Option<HandlerSchema>,
     faults: Option<Faults>,
 }
 
@@ -94,12 +96,30 @@ impl Builder {
         self
     }
 
+    /// What the default endpoint takes and gives, for its pages and its description to show. Nothing is refused by it: that
+    /// is the worker's part.
+    pub fn schema(mut self, schema: HandlerSchema) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// … of another endpoint.
+    pub fn endpoint_schema(mut self, id: &str, schema: HandlerSchema) -> Self {
+        self.settings.schemas.insert(id.to_owned(), schema);
+        self
+    }
+
     /// Starts it, on the caller's tokio runtime.
     ///
     /// # Errors
     /// The address cannot be listened on, or the endpoint's id cannot stand in a URL.
-    pub async fn start(self) -> Result<Platform, Error> {
-        for id in self.settings.own_rules.keys().chain([&self.endpoint]) {
+    pub async fn start(mut self) -> Result<Platform, Error> {
+        if let Some(schema) = self.schema.take() {
+            self.settings.schemas.insert(self.endpoint.clone(), schema);
+        }
+        let settings = &self.settings;
+        let own = settings.own_rules.keys().chain(settings.schemas.keys());
+        for id in own.chain([&self.endpoint]) {
             if !is_endpoint_id(id) {
                 return Err(Error::EndpointId(id.clone()));
             }
@@ -138,6 +158,7 @@ impl Platform {
             port: 0,
             endpoint: "local".to_owned(),
             settings: Settings::default(),
+            schema: None,
             faults: None,
         }
     }
@@ -205,6 +226,12 @@ impl Platform {
         let submission = submission_of(request, false, hub.rules()).map_err(refused)?;
         let state = hub.change(|endpoint, now| endpoint.submit(submission, now));
         Ok(state.map_err(refused)?.id)
+    }
+
+    /// Says what the default endpoint takes and gives, in place of what [`Builder::schema`] said; `None`: it is not known.
+    pub fn set_schema(&self, schema: Option<HandlerSchema>) {
+        self.endpoints
+            .set_schema(self.endpoints.default_id(), schema);
     }
 
     /// Results that workers of the default endpoint posted again, or after their job had ended or gone to another

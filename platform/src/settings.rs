@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use podwork_protocol::limits;
+use podwork_protocol::{HandlerSchema, limits};
 
 use crate::rules::Rules;
 
@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) worker_key: Option<String>,
     /// A request body that the console's form begins with.
     pub(crate) example: Option<String>,
+    /// What endpoints take and give, by id, as far as it is known when the platform starts.
+    pub(crate) schemas: HashMap<String, HandlerSchema>,
 }
 
 impl Default for Settings {
@@ -33,6 +35,7 @@ impl Default for Settings {
             api_key: None,
             worker_key: None,
             example: None,
+            schemas: HashMap::new(),
         }
     }
 }

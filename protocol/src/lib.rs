@@ -10,9 +10,11 @@ pub mod client;
 pub mod env;
 pub mod limits;
 mod raw;
+mod schema;
 mod status;
 pub mod template;
 pub mod worker;
 
+pub use schema::HandlerSchema;
 pub use serde_json::value::RawValue;
 pub use status::JobStatus;

@@ -323,6 +323,9 @@ impl<H: Handler, S> Worker<H, S> {
         S: StateSource<H::State>,
     {
         let args = Args::parse(std::env::args_os().skip(1))?;
+        if args.schema {
+            return print_schema::<H>();
+        }
         let level = match args.log_level {
             Some(level) => level,
             None if args.debugger => tracing::level_filters::LevelFilter::DEBUG,
@@ -459,6 +462,23 @@ fn started(builder: &mut Runtime) -> Result<tokio::runtime::Runtime, Error> {
             what: "starting an async runtime",
             source,
         })
+}
+
+#[cfg(feature = "schema")]
+fn print_schema<H: Handler>() -> Result<(), Error> {
+    crate::schema::print::<H>()
+}
+
+#[cfg(not(feature = "schema"))]
+fn print_schema<H: Handler>() -> Result<(), Error> {
+    Err(Error::Flag {
+        flag: "--schema",
+        problem: format!(
+            "the handler `{}` tells no schema: write `#[handler(schema)]` above it, and switch on podwork's feature \
+             `schema`",
+            H::NAME
+        ),
+    })
 }
 
 #[cfg(feature = "local")]

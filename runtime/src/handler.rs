@@ -40,6 +40,11 @@ pub trait Handler: Send + 'static {
     #[doc(hidden)]
     const BATCH: Option<Batching<Self::State, Self::Item>> = None;
 
+    /// What it takes and gives, if it tells.
+    #[cfg(feature = "schema")]
+    #[doc(hidden)]
+    const SCHEMA: Option<fn() -> podwork_protocol::HandlerSchema> = None;
+
     /// Begins one call, for one job.
     #[doc(hidden)]
     fn call(call: Call<Self::State>) -> Reply;

@@ -43,6 +43,7 @@
 //! | `--rp_serve_api` | serves `/run`, `/runsync`, `/status`, `/stream`, `/cancel` … for a `curl` or any client SDK |
 //! | `--rp_api_host HOST`, `--rp_api_port PORT` | … there; `localhost` and 8000 unless set |
 //! | `--rp_api_concurrency N` | … with this many jobs at once |
+//! | `--schema` | prints what the handler takes and gives as JSON Schema, and exits; see [`handler`](macro@handler) |
 //! | `--rp_log_level LEVEL` | ERROR, WARN, INFO, DEBUG, TRACE or NOTSET |
 //! | `--rp_debugger` | logs at DEBUG |
 //!
@@ -69,6 +70,8 @@
 //! | `gpu` (on unless default features are off) | the GPU check at start |
 //! | `folder` | `Context::folder`, a temporary folder for each job |
 //! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
+//! | `schema` | `#[handler(schema)]` and `--schema`: input and output as JSON Schema |
+//! | `validate` | `#[handler(validate)]`: inputs are checked by the rules of their type |
 //!
 //! # Panics
 //!
@@ -102,9 +105,13 @@ mod join;
 mod local;
 mod logging;
 mod outbox;
+#[cfg(feature = "schema")]
+mod schema;
 mod slots;
 mod strict;
 pub mod testing;
+#[cfg(feature = "validate")]
+mod validate;
 mod work;
 mod worker;
 
@@ -155,6 +162,13 @@ pub use handler::{BatchHandler, Handler, Input, Output};
 ///
 /// A job that is stopped before its batch goes is taken out; later, the call goes on for the others. An `Err` entry fails
 /// its own job. A panic, or another number of entries than of jobs, fails each job of the batch.
+///
+/// # What it tells, and what it checks
+///
+/// With `#[handler(schema)]` (feature `schema`) the types of its input and its output tell what it takes and gives: they
+/// derive `schemars::JsonSchema`. The worker prints it for its flag `--schema`, and the local platform shows it. With
+/// `#[handler(validate)]` (feature `validate`) an input is checked before the handler sees it: its type derives
+/// `garde::Validate`. One that breaks rules fails its job with all of them and their places.
 ///
 /// # What it is given
 ///
@@ -216,6 +230,10 @@ pub use handler::{BatchHandler, Handler, Input, Output};
 /// # });
 /// ```
 pub use podwork_macros::handler;
+#[cfg(feature = "schema")]
+pub use podwork_protocol::HandlerSchema;
+#[cfg(feature = "schema")]
+pub use schema::{DescribedHandler, schema};
 
 /// Has a function check the machine before the worker takes its first job: that a file is there, a licence answers, a
 /// GPU computes.

@@ -15,7 +15,13 @@ use tokio::task::coop::consume_budget;
 
 pub use inventory;
 
+#[cfg(feature = "schema")]
+#[path = "private/schema.rs"]
+pub mod schema;
+
 pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Reply, Weighing};
+#[cfg(feature = "validate")]
+pub use crate::validate::Checked;
 pub use crate::worker::Registered;
 
 use crate::batch::Batch;

@@ -18,6 +18,12 @@ fn mistakes_are_answered_with_what_to_write_instead() {
     cases.pass("tests/ui/pass/*.rs");
     if version.starts_with(PINNED) {
         cases.compile_fail("tests/ui/fail/*.rs");
+        // What the attribute may ask for, its features bring.
+        match (cfg!(feature = "schema"), cfg!(feature = "validate")) {
+            (true, true) => cases.compile_fail("tests/ui/features_on/*.rs"),
+            (false, false) => cases.compile_fail("tests/ui/features_off/*.rs"),
+            _ => {}
+        }
     } else {
         eprintln!(
             "only the passing cases: the messages of {PINNED}x are pinned, and this is {}",

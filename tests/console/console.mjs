@@ -1,16 +1,18 @@
-// The console in a real browser: submit, watch a stream grow, cancel, retry, purge; and no complaint of the page's.
-// usage: node console.mjs <worker binary> <its folder> <browser> [folder for screenshots]
+// The console in a real browser: submit, watch a stream grow, cancel, retry, purge; what a worker takes and gives; and no
+// complaint of the page's.
+// usage: node console.mjs <worker binary> <its folder> <binary that tells its schema> <browser> [folder for screenshots]
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { tmpdir } from 'node:os'
 import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 
-const [worker, folder, executablePath, shots] = process.argv.slice(2)
+const [worker, folder, telling, executablePath, shots] = process.argv.slice(2)
 
 // Starts the worker with its platform; where that is.
-const serve = async () => {
-  const child = spawn(worker, ['--rp_serve_api', '--rp_api_port', '0'], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] })
+const serve = async (worker, cwd) => {
+  const child = spawn(worker, ['--rp_serve_api', '--rp_api_port', '0'], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
   for await (const line of createInterface(child.stdout)) {
     const url = line.match(/at (http:\S+)/)?.[1]
     if (!url) continue
@@ -20,14 +22,15 @@ const serve = async () => {
   throw new Error('the worker did not say where it serves')
 }
 
-const { child, url } = await serve()
+const { child, url } = await serve(worker, folder)
+const other = await serve(telling, tmpdir())
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
 const complaints = []
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } })
   page.on('console', message => message.type() === 'error' && complaints.push(message.text()))
   page.on('pageerror', error => complaints.push(String(error)))
-  page.on('request', request => assert.ok(request.url().startsWith(url) || request.url().startsWith('data:'), request.url()))
+  page.on('request', request => assert.ok([url, other.url].some(url => request.url().startsWith(url)) || request.url().startsWith('data:'), request.url()))
   const shot = name => shots && page.screenshot({ path: `${shots}/${name}.png`, fullPage: true })
   const text = selector => page.textContent(selector)
   const until = (selector, wanted) => page.waitForFunction(([selector, wanted]) =>
@@ -102,10 +105,37 @@ try {
   await shot('dark')
   await page.setViewportSize({ width: 420, height: 900 })
   await shot('narrow')
+
+  // A worker that tells what it takes and gives, in a folder without a test_input.json: the forms begin with an example, which
+  // can be sent as it is.
+  await page.emulateMedia({ colorScheme: 'light' })
+  await page.setViewportSize({ width: 1280, height: 900 })
+  await page.goto(other.url)
+  await until('#link', 'live')
+  const example = { input: { center: [-0.5, 0], height: 1, shades: ' .:-=+*#%@', steps: 200, width: 1, zoom: 1 } }
+  assert.deepEqual(JSON.parse(await page.inputValue('#request')), example)
+  await page.click('nav a[href="/docs"]')
+  await page.click('#runsync summary')
+  await until('#runsync', 'The part to show.')
+  await until('#runsync', 'Columns of text.')
+  await until('#runsync', '1 to 500')
+  await until('#runsync', '200 unless it is set')
+  await until('#runsync', 'How many of its points belong to the set.')
+  await page.click('#runsync summary:has-text("JSON Schema")')
+  await until('#runsync details pre', '"maximum": 500')
+  assert.deepEqual(JSON.parse(await page.inputValue('#runsync textarea')), example)
+  await page.click('#runsync button')
+  await until('#runsync form > pre', 'rows')
+  await page.fill('#runsync textarea', JSON.stringify({ input: { width: 0, height: 1 } }))
+  await page.click('#runsync button')
+  await until('#runsync form > pre', 'invalid input at `width`: lower than 1')
+  await shot('schema')
   assert.deepEqual(complaints, [])
   console.log('the console does what it shows')
 } finally {
   await browser.close()
-  child.kill('SIGTERM')
-  await once(child, 'exit')
+  for (const ending of [child, other.child]) {
+    ending.kill('SIGTERM')
+    await once(ending, 'exit')
+  }
 }

@@ -5,17 +5,20 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use podwork_platform::{Platform, Rules};
+use podwork_platform::{HandlerSchema, Platform, Rules};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::args::Dev;
 use crate::cargo::{Message, Project};
-use crate::child::{Signals, Worker};
+use crate::child::{Signals, Worker, ask};
 use crate::watch::Watch;
 
 /// A worker that is to end waits for its open poll, and here it is replaced often.
 const POLL_HOLD: Duration = Duration::from_millis(500);
+
+/// How long a worker may take to tell its schema: it does so before all else, unless its `fn main` does more.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     let project = Project::find(&args.target)?;
@@ -143,6 +146,7 @@ impl Loop {
             old.worker.ended().await?;
             self.worker = None;
         }
+        self.platform.set_schema(self.schema(&build).await);
         self.started += 1;
         let id = format!("dev-{}", self.started);
         let worker = Worker::start(
@@ -155,6 +159,14 @@ impl Loop {
         self.worker = Some(Running { worker, build });
         say(&format!("{id} runs this build."));
         Ok(())
+    }
+
+    /// What the worker's handler takes and gives, if it tells.
+    async fn schema(&self, build: &Build) -> Option<HandlerSchema> {
+        let mut args = self.args.worker_args.clone();
+        args.push("--schema".to_owned());
+        let asked = ask(&build.path, &args, &self.project.folder, PATIENCE).await;
+        serde_json::from_slice(&asked?).ok()
     }
 
     /// Waits for a change of the sources, and says so when the worker ends by itself meanwhile.

@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt as _};
 use podwork_protocol::RawValue;
 use podwork_protocol::client::StatusResponse;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::openapi::OpenApi;
 
 use super::client::{Named, hub};
-use super::named::Path;
+use super::guard;
+use super::named::{Path, Query};
+use super::openapi::Described;
 use super::reply::Failure;
 use crate::endpoints::Endpoints;
+use crate::example::example;
 use crate::follow::{JobEvent, follow};
 
 type Shared = State<Arc<Endpoints>>;
@@ -65,14 +69,61 @@ pub(super) async fn script() -> impl IntoResponse {
     )
 }
 
+/// Which endpoint a page is of; the default one unless it is said.
+#[derive(Debug, Deserialize)]
+pub(super) struct Of {
+    endpoint: Option<String>,
+}
+
+impl Of {
+    fn id<'a>(&'a self, endpoints: &'a Endpoints) -> &'a str {
+        self.endpoint.as_deref().unwrap_or(endpoints.default_id())
+    }
+}
+
 /// What the pages begin with.
-pub(super) async fn start(State(endpoints): Shared) -> Json<Value> {
+pub(super) async fn start(State(endpoints): Shared, Query(of): Query<Of>) -> Json<Value> {
+    let id = of.id(&endpoints);
     Json(json!({
-        "endpoint": endpoints.default_id(),
+        "endpoint": id,
         "endpoints": endpoints.ids(),
-        "example": endpoints.settings().example,
+        "example": example_of(&endpoints, id),
         "version": env!("CARGO_PKG_VERSION"),
     }))
+}
+
+/// The request that an endpoint's forms begin with. One that somebody wrote says more than one made of a schema, but only
+/// of the endpoint that it was written for, which is likely the default one.
+fn example_of(endpoints: &Endpoints, id: &str) -> Option<String> {
+    let written = endpoints.settings().example.clone();
+    let schema = endpoints.schema(id).map(|schema| schema.input);
+    // A schema of anything makes no example.
+    let made = schema
+        .filter(|schema| *schema != Value::Bool(true))
+        .map(|schema| format!("{:#}", json!({ "input": example(&schema) })));
+    if id == endpoints.default_id() {
+        written.or(made)
+    } else {
+        made.or(written)
+    }
+}
+
+/// The description of an endpoint's operations. It is no secret, so it is shown without a key; but not what the endpoint
+/// takes and gives, where there is a key to show.
+pub(super) async fn description(
+    State(endpoints): Shared,
+    Query(of): Query<Of>,
+    headers: HeaderMap,
+    operations: &OpenApi,
+) -> Response {
+    let id = of.id(&endpoints);
+    let schema = endpoints
+        .schema(id)
+        .filter(|_| guard::shown(&endpoints, &headers));
+    match schema {
+        Some(schema) => Json(Described::of(operations, id, &schema)).into_response(),
+        None => Json(operations).into_response(),
+    }
 }
 
 /// The endpoint at a glance, after each change.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use subtle::ConstantTimeEq as _;
@@ -28,17 +28,26 @@ pub(super) async fn worker(State(endpoints): Shared, request: Request, next: Nex
 }
 
 async fn check(key: Option<&str>, request: Request, next: Next) -> Response {
-    let Some(key) = key else {
-        return next.run(request).await;
-    };
-    let shown = request.headers().get(header::AUTHORIZATION);
-    let shown = shown.map_or(&b""[..], |value| value.as_bytes());
-    // Clients send `Bearer <key>` or the key alone, workers the key alone.
-    let shown = shown.strip_prefix(b"Bearer ").unwrap_or(shown);
-    if bool::from(shown.ct_eq(key.as_bytes())) {
+    if is_shown(key, request.headers()) {
         return next.run(request).await;
     }
     Failure::unauthorized().into_response()
+}
+
+/// Whether the clients' key is shown, where there is one.
+pub(super) fn shown(endpoints: &Endpoints, headers: &HeaderMap) -> bool {
+    is_shown(endpoints.settings().api_key.as_deref(), headers)
+}
+
+fn is_shown(key: Option<&str>, headers: &HeaderMap) -> bool {
+    let Some(key) = key else {
+        return true;
+    };
+    let shown = headers.get(header::AUTHORIZATION);
+    let shown = shown.map_or(&b""[..], |value| value.as_bytes());
+    // Clients send `Bearer <key>` or the key alone, workers the key alone.
+    let shown = shown.strip_prefix(b"Bearer ").unwrap_or(shown);
+    shown.ct_eq(key.as_bytes()).into()
 }
 
 /// Has calls fail as the platform was told to.

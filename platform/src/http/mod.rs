@@ -12,11 +12,11 @@ mod worker;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
-use axum::{Json, Router};
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -39,7 +39,7 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
         .routes(routes!(client::purge_queue))
         .routes(routes!(client::health))
         .split_for_parts();
-    let description = openapi::describe(described);
+    let description = Arc::new(openapi::describe(described));
     let operations = operations
         .route("/console/events", get(console::overview))
         .route("/console/events/{job}", get(console::job))
@@ -72,7 +72,9 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
         .route("/page.js", get(console::script))
         .route(
             "/openapi.json",
-            get(async move || Json(description.clone())),
+            get(async move |shared, of, headers| {
+                console::description(shared, of, headers, &description).await
+            }),
         );
     calls
         .merge(console)

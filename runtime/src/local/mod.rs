@@ -6,6 +6,7 @@ mod realtime;
 mod serve;
 mod test_input;
 
+use podwork_platform::{Builder, Platform};
 use tokio::runtime::Handle;
 
 use crate::args::Args;
@@ -30,4 +31,14 @@ pub(crate) async fn run<H: Handler>(
     } else {
         test_input::run::<H>(settings, source, args, handlers, shutdown).await
     }
+}
+
+/// A platform that shows what the handler takes and gives, if it tells.
+fn platform<H: Handler>() -> Builder {
+    let builder = Platform::builder();
+    #[cfg(feature = "schema")]
+    if let Some(schema) = H::SCHEMA {
+        return builder.schema(schema());
+    }
+    builder
 }

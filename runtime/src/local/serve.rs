@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 
-use podwork_platform::Platform;
 use tokio::runtime::Handle;
 
 use crate::args::Args;
@@ -11,7 +10,7 @@ use crate::handler::Handler;
 use crate::worker::{Settings, Shutdown, StateSource};
 
 use super::loopback::work_for;
-use super::test_input;
+use super::{platform, test_input};
 
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 8000;
@@ -28,7 +27,7 @@ pub(super) async fn run<H: Handler>(
     if let Some(jobs) = args.api_concurrency {
         settings.fix_concurrency(jobs);
     }
-    let mut builder = Platform::builder().bind(host, port);
+    let mut builder = platform::<H>().bind(host, port);
     if let Some(example) = test_input::example() {
         builder = builder.example(&example);
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::pin::pin;
 
 use futures::{Stream, StreamExt as _};
-use podwork_platform::{JobEvent, Platform};
+use podwork_platform::JobEvent;
 use podwork_protocol::client::{RunRequest, StatusResponse};
 use podwork_protocol::{JobStatus, RawValue};
 use serde_json::{Map, Value, json};
@@ -16,6 +16,7 @@ use crate::handler::Handler;
 use crate::worker::{Settings, Shutdown, StateSource};
 
 use super::loopback::work_for;
+use super::platform;
 
 const FILE: &str = "test_input.json";
 const FORM: &str = r#"write {"input": …}, with what the handler takes in place of the dots"#;
@@ -33,7 +34,7 @@ pub(super) async fn run<H: Handler>(
         .map(|text| read_expected(&text))
         .transpose()?;
 
-    let platform = Platform::builder().bind("127.0.0.1", 0).start().await?;
+    let platform = platform::<H>().bind("127.0.0.1", 0).start().await?;
     let job_id = platform.submit(request)?;
     let watching = watch(platform.follow(&job_id), &job_id);
     let drain = shutdown.drain.clone();

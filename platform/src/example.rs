@@ -1,0 +1,357 @@
+//! An example of what a JSON Schema describes, for forms to begin with.
+
+use serde_json::{Map, Value, json};
+
+/// How deep it goes; types may hold themselves.
+const DEEPEST: usize = 12;
+/// Most schemas it looks at: at each level there may be many.
+const MOST_STEPS: usize = 1000;
+/// Most entries of one list, where it asks for many.
+const MOST_ENTRIES: u64 = 8;
+/// Longest text, where it asks for a long one.
+const LONGEST: u64 = 200;
+
+/// A value that fits the schema, as far as that is easily had: the schema's own examples and defaults, the fields that are
+/// required, the first of what may be chosen. Not all that a schema can ask for is heeded, such as patterns.
+pub(crate) fn example(schema: &Value) -> Value {
+    let mut maker = Maker {
+        root: schema,
+        steps: 0,
+    };
+    maker.make(schema, 0)
+}
+
+struct Maker<'a> {
+    root: &'a Value,
+    steps: usize,
+}
+
+impl<'a> Maker<'a> {
+    fn make(&mut self, schema: &'a Value, depth: usize) -> Value {
+        self.steps += 1;
+        if depth > DEEPEST || self.steps > MOST_STEPS {
+            return Value::Null;
+        }
+        if let Some(own) = own_example(schema) {
+            return own;
+        }
+        let mut made = match schema.get("$ref").and_then(|to| self.find(to)) {
+            Some(target) => self.make(target, depth + 1),
+            None => self.by_type(schema, depth),
+        };
+        for choice in ["oneOf", "anyOf"] {
+            if let Some(choices) = schema.get(choice).and_then(Value::as_array) {
+                let chosen = choices
+                    .iter()
+                    .find(|choice| type_of(choice) != Some("null"));
+                if let Some(chosen) = chosen {
+                    made = join(made, self.make(chosen, depth + 1));
+                }
+            }
+        }
+        for part in schema
+            .get("allOf")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            made = join(made, self.make(part, depth + 1));
+        }
+        made
+    }
+
+    /// What a reference within the schema leads to.
+    fn find(&self, to: &Value) -> Option<&'a Value> {
+        self.root.pointer(to.as_str()?.strip_prefix('#')?)
+    }
+
+    fn by_type(&mut self, schema: &'a Value, depth: usize) -> Value {
+        match type_of(schema) {
+            Some("object") => self.object(schema, depth),
+            Some("array") => self.array(schema, depth),
+            Some("string") => text(schema),
+            Some("integer") => number(schema, true),
+            Some("number") => number(schema, false),
+            Some("boolean") => json!(false),
+            _ => Value::Null,
+        }
+    }
+
+    /// The fields that are required, and those that tell what they are unless they are set.
+    fn object(&mut self, schema: &'a Value, depth: usize) -> Value {
+        let required = schema.get("required").and_then(Value::as_array);
+        let is_required = |name: &str| {
+            let mut required = required.into_iter().flatten();
+            required.any(|required| required == name)
+        };
+        let fields = schema.get("properties").and_then(Value::as_object);
+        let mut made = Map::new();
+        for (name, field) in fields.into_iter().flatten() {
+            if is_required(name) || own_example(field).is_some() {
+                made.insert(name.clone(), self.make(field, depth + 1));
+            }
+        }
+        Value::Object(made)
+    }
+
+    fn array(&mut self, schema: &'a Value, depth: usize) -> Value {
+        let fixed = schema.get("prefixItems").and_then(Value::as_array);
+        let mut made: Vec<Value> = fixed
+            .into_iter()
+            .flatten()
+            .map(|entry| self.make(entry, depth + 1))
+            .collect();
+        let Some(entry) = schema.get("items").filter(|entry| **entry != json!(false)) else {
+            return made.into();
+        };
+        // An empty list shows nothing, so there is one entry, if there may be.
+        let bound = |name, unless| schema.get(name).and_then(Value::as_u64).unwrap_or(unless);
+        let wanted = bound("minItems", 0)
+            .max(u64::from(fixed.is_none()))
+            .min(bound("maxItems", u64::MAX));
+        while (made.len() as u64) < wanted.min(MOST_ENTRIES) && depth < DEEPEST {
+            made.push(self.make(entry, depth + 1));
+        }
+        made.into()
+    }
+}
+
+/// What the schema itself gives as an example, or says to be the only or the usual value.
+fn own_example(schema: &Value) -> Option<Value> {
+    let first = |name| schema.get(name).and_then(|list| list.get(0));
+    first("examples")
+        .or_else(|| schema.get("const"))
+        .or_else(|| schema.get("default"))
+        .or_else(|| first("enum"))
+        .cloned()
+}
+
+/// The first type that is named, but for `null`; or the one that its keywords are for.
+fn type_of(schema: &Value) -> Option<&str> {
+    match schema.get("type") {
+        Some(Value::String(only)) => Some(only),
+        Some(Value::Array(several)) => {
+            let mut names = several.iter().filter_map(Value::as_str);
+            names.find(|name| *name != "null")
+        }
+        _ if schema.get("properties").is_some() => Some("object"),
+        _ if schema.get("items").is_some() => Some("array"),
+        _ => None,
+    }
+}
+
+/// Both together, where both are objects; else what there is.
+fn join(made: Value, more: Value) -> Value {
+    match (made, more) {
+        (Value::Object(mut made), Value::Object(more)) => {
+            made.extend(more);
+            Value::Object(made)
+        }
+        (made, Value::Null) => made,
+        (_, more) => more,
+    }
+}
+
+fn text(schema: &Value) -> Value {
+    let usual = match schema.get("format").and_then(Value::as_str) {
+        Some("uri" | "url") => "https://example.com/",
+        Some("email") => "ada@example.com",
+        Some("uuid") => "00000000-0000-4000-8000-000000000000",
+        Some("date") => "2026-01-01",
+        Some("time") => "00:00:00Z",
+        Some("date-time") => "2026-01-01T00:00:00Z",
+        Some("ip" | "ipv4") => "127.0.0.1",
+        Some("ipv6") => "::1",
+        _ => {
+            let bound = |name, unless| schema.get(name).and_then(Value::as_u64).unwrap_or(unless);
+            let length = bound("minLength", 0)
+                .max(4)
+                .min(bound("maxLength", LONGEST));
+            let length = usize::try_from(length.min(LONGEST)).unwrap_or_default();
+            return "text"
+                .chars()
+                .cycle()
+                .take(length)
+                .collect::<String>()
+                .into();
+        }
+    };
+    usual.into()
+}
+
+/// 0, or else a number near to a bound that keeps them all.
+fn number(schema: &Value, whole: bool) -> Value {
+    let bound = |name| schema.get(name).and_then(Value::as_f64);
+    let step = bound("multipleOf").filter(|step| *step > 0.0);
+    let fits = |number: &f64| {
+        bound("minimum").is_none_or(|least| *number >= least)
+            && bound("maximum").is_none_or(|most| *number <= most)
+            && bound("exclusiveMinimum").is_none_or(|least| *number > least)
+            && bound("exclusiveMaximum").is_none_or(|most| *number < most)
+            && step.is_none_or(|step| (number / step).fract() == 0.0)
+            && (!whole || number.fract() == 0.0)
+    };
+    let step = step.unwrap_or(1.0);
+    let low = bound("minimum").or(bound("exclusiveMinimum"));
+    let high = bound("maximum").or(bound("exclusiveMaximum"));
+    let up = low.map(|low| (low / step).ceil() * step);
+    let down = high.map(|high| (high / step).floor() * step);
+    let candidates = [
+        Some(0.0),
+        up,
+        up.map(|up| up + step),
+        down,
+        down.map(|down| down - step),
+        low,
+        high,
+        low.zip(high).map(|(low, high)| f64::midpoint(low, high)),
+    ];
+    let found = candidates.into_iter().flatten().find(fits);
+    let found = found.unwrap_or_default();
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "it saturates, and an example may"
+    )]
+    if found.fract() == 0.0 {
+        json!(found as i64)
+    } else {
+        json!(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(schema: &Value, expected: &Value) {
+        assert_eq!(example(schema), *expected, "{schema}");
+    }
+
+    #[test]
+    fn what_the_schema_gives_itself_comes_first() {
+        check(
+            &json!({"type": "string", "examples": ["a fox"], "default": "x"}),
+            &json!("a fox"),
+        );
+        check(
+            &json!({"type": "integer", "default": 20, "enum": [1]}),
+            &json!(20),
+        );
+        check(&json!({"const": {"a": 1}}), &json!({"a": 1}));
+        check(&json!({"enum": ["first", "second"]}), &json!("first"));
+    }
+
+    #[test]
+    fn objects_have_what_is_required_and_what_has_a_default() {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "prompt": {"type": "string", "minLength": 6, "maxLength": 40},
+                "steps": {"type": "integer", "default": 20},
+                "seed": {"type": ["integer", "null"]},
+                "size": {"$ref": "#/$defs/Size"},
+            },
+            "required": ["prompt", "size"],
+            "$defs": {"Size": {
+                "type": "object",
+                "properties": {"width": {"type": "integer", "minimum": 8}},
+                "required": ["width"],
+            }},
+        });
+        check(
+            &schema,
+            &json!({"prompt": "textte", "steps": 20, "size": {"width": 8}}),
+        );
+    }
+
+    #[test]
+    fn of_a_choice_the_first_that_is_something_is_taken() {
+        let some = json!({"type": "object", "properties": {"url": {"type": "string", "format": "uri"}}, "required": ["url"]});
+        check(
+            &json!({"anyOf": [{"type": "null"}, some]}),
+            &json!({"url": "https://example.com/"}),
+        );
+        // Flattened: fields beside the choice.
+        let flat = json!({
+            "type": "object",
+            "properties": {"width": {"type": "integer", "minimum": 1}},
+            "required": ["width"],
+            "oneOf": [some, {"type": "string"}],
+        });
+        check(&flat, &json!({"url": "https://example.com/", "width": 1}));
+        check(
+            &json!({"allOf": [flat, {"required": ["x"], "properties": {"x": {"type": "boolean"}}}]}),
+            &json!({"url": "https://example.com/", "width": 1, "x": false}),
+        );
+    }
+
+    #[test]
+    fn lists_and_numbers_keep_their_bounds() {
+        let pixel = json!({"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 3, "maxItems": 3});
+        check(
+            &json!({"type": "array", "items": pixel}),
+            &json!([[0, 0, 0]]),
+        );
+        check(
+            &json!({"type": "array", "items": {"type": "null"}, "maxItems": 0}),
+            &json!([]),
+        );
+        check(
+            &json!({"type": "array", "prefixItems": [{"type": "string"}, {"type": "boolean"}], "items": false}),
+            &json!(["text", false]),
+        );
+        check(
+            &json!({"type": "integer", "exclusiveMinimum": 0}),
+            &json!(1),
+        );
+        check(&json!({"type": "integer", "maximum": -3}), &json!(-3));
+        check(
+            &json!({"type": "integer", "minimum": 5, "multipleOf": 8}),
+            &json!(8),
+        );
+        check(
+            &json!({"type": "number", "exclusiveMinimum": 0.0, "exclusiveMaximum": 1.0}),
+            &json!(0.5),
+        );
+        check(
+            &json!({"type": "number", "minimum": 0.1, "maximum": 0.2}),
+            &json!(0.1),
+        );
+        check(&json!({"type": "string", "maxLength": 2}), &json!("te"));
+    }
+
+    #[test]
+    fn anything_is_nothing_in_particular() {
+        for schema in [
+            json!(true),
+            json!({}),
+            json!({"$ref": "https://example.com/x"}),
+            json!({"type": "null"}),
+        ] {
+            check(&schema, &Value::Null);
+        }
+    }
+
+    #[test]
+    fn types_that_hold_themselves_come_to_an_end() {
+        let tree = json!({
+            "$ref": "#/$defs/Tree",
+            "$defs": {"Tree": {
+                "type": "object",
+                "properties": {
+                    "left": {"$ref": "#/$defs/Tree"},
+                    "right": {"$ref": "#/$defs/Tree"},
+                    "more": {"type": "array", "items": {"$ref": "#"}, "minItems": 1_000_000_000},
+                },
+                "required": ["left", "right", "more"],
+            }},
+        });
+        let text = example(&tree).to_string();
+        assert!(text.len() < 100_000, "{}", text.len());
+        check(&json!({"$ref": "#"}), &Value::Null);
+        check(
+            &json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+            &Value::Null,
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! What endpoints take and give, where they are told: in the description, and in what forms begin with.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+
+use podwork_platform::{HandlerSchema, Platform};
+use serde_json::{Value, json};
+
+async fn get(url: &str, path: &str, key: Option<&str>) -> Value {
+    let text = text(url, path, key).await;
+    serde_json::from_str(&text).unwrap_or(text.into())
+}
+
+async fn text(url: &str, path: &str, key: Option<&str>) -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.get(format!("{url}{path}"));
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    request.send().await.unwrap().text().await.unwrap()
+}
+
+/// The first example of a form.
+async fn example(url: &str, path: &str) -> Value {
+    let start = get(url, path, None).await;
+    let text = start["example"].as_str().unwrap_or("null");
+    serde_json::from_str(text).unwrap()
+}
+
+fn schema(written: &Value) -> HandlerSchema {
+    serde_json::from_value(written.clone()).unwrap()
+}
+
+fn drawing() -> HandlerSchema {
+    schema(&json!({
+        "handler": "draw",
+        "input": {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": {"size": {"$ref": "#/$defs/Size"}},
+            "required": ["size"],
+            "$defs": {"Size": {"type": "integer", "minimum": 8}},
+        },
+        "output": {"type": "string"},
+    }))
+}
+
+fn telling() -> HandlerSchema {
+    schema(
+        &json!({"streams": true, "input": {"examples": ["once"]}, "output": {"type": "integer"}}),
+    )
+}
+
+#[tokio::test]
+async fn the_description_has_what_its_endpoint_takes_and_gives() {
+    let builder = Platform::builder().schema(drawing());
+    let platform = builder
+        .endpoint_schema("tell", telling())
+        .start()
+        .await
+        .unwrap();
+    let url = platform.url();
+    let plain = Platform::builder().start().await.unwrap();
+    let plain = get(&plain.url(), "/openapi.json", None).await;
+
+    let described = get(&url, "/openapi.json", None).await;
+    let schemas = &described["components"]["schemas"];
+    // It is no document of its own here, and its references follow it.
+    assert_eq!(schemas["Input"]["$schema"], Value::Null);
+    let size = &schemas["Input"]["properties"]["size"]["$ref"];
+    assert_eq!(*size, "#/components/schemas/Input/$defs/Size");
+    assert_eq!(
+        described
+            .pointer(size.as_str().unwrap().strip_prefix('#').unwrap())
+            .unwrap()["minimum"],
+        8
+    );
+    let input = &schemas["RunRequest"]["properties"]["input"];
+    assert_eq!(input["$ref"], "#/components/schemas/Input");
+    assert_eq!(input["description"], "The handler's input.");
+    // Only what has completed has an output of that kind; before, it is progress.
+    assert_eq!(
+        schemas["StatusResponse"]["if"]["properties"]["status"]["const"],
+        "COMPLETED"
+    );
+    let output = &schemas["StatusResponse"]["then"]["properties"]["output"];
+    assert_eq!(*output, json!({"$ref": "#/components/schemas/Output"}));
+    let words = described["info"]["description"].as_str().unwrap();
+    assert!(
+        words.contains("the endpoint `local` takes and gives, by its handler `draw`."),
+        "{words}"
+    );
+
+    // Of a stream it is each chunk.
+    let described = get(&url, "/openapi.json?endpoint=tell", None).await;
+    let schemas = &described["components"]["schemas"];
+    let chunk = json!({"$ref": "#/components/schemas/Output"});
+    assert_eq!(
+        schemas["StreamChunk"]["properties"]["output"]["$ref"],
+        chunk["$ref"]
+    );
+    let output = &schemas["StatusResponse"]["then"]["properties"]["output"];
+    assert_eq!(*output, json!({"type": "array", "items": chunk}));
+
+    // Of others nothing is known, and of this one nothing any more.
+    assert_eq!(get(&url, "/openapi.json?endpoint=other", None).await, plain);
+    platform.set_schema(None);
+    assert_eq!(get(&url, "/openapi.json", None).await, plain);
+    platform.set_schema(Some(telling()));
+    let described = get(&url, "/openapi.json", None).await;
+    assert_eq!(
+        described["components"]["schemas"]["Output"]["type"],
+        "integer"
+    );
+}
+
+#[tokio::test]
+async fn the_operations_stay_in_their_order() {
+    let platform = Platform::builder().schema(drawing()).start().await.unwrap();
+    let order = async |path| {
+        let text = text(&platform.url(), path, None).await;
+        let parts = text.split("\"/v2/{endpoint}/").skip(1);
+        let names = parts.map(|part| part.split('"').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let told = order("/openapi.json").await;
+    assert_eq!(told[..3], ["run", "runsync", "status/{job}"]);
+    assert_eq!(told, order("/openapi.json?endpoint=other").await);
+}
+
+#[tokio::test]
+async fn anything_is_described_as_it_was() {
+    let builder = Platform::builder().schema(HandlerSchema::default());
+    let platform = builder.start().await.unwrap();
+    let described = get(&platform.url(), "/openapi.json", None).await;
+    let schemas = &described["components"]["schemas"];
+    assert!(schemas["Input"].is_null() && schemas["StatusResponse"]["if"].is_null());
+    assert_eq!(
+        example(&platform.url(), "/console/start").await,
+        Value::Null
+    );
+}
+
+#[tokio::test]
+async fn it_is_shown_to_those_with_the_key() {
+    let builder = Platform::builder().api_key("key").schema(drawing());
+    let platform = builder.start().await.unwrap();
+    for (key, shown) in [(None, false), (Some("wrong"), false), (Some("key"), true)] {
+        let described = get(&platform.url(), "/openapi.json", key).await;
+        assert!(described["paths"].is_object());
+        assert_eq!(
+            described["components"]["schemas"]["Input"].is_object(),
+            shown,
+            "{key:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn forms_begin_with_an_example_made_of_it_unless_one_was_written() {
+    let builder = Platform::builder().schema(drawing());
+    let platform = builder
+        .endpoint_schema("tell", telling())
+        .start()
+        .await
+        .unwrap();
+    let url = platform.url();
+    assert_eq!(
+        example(&url, "/console/start").await,
+        json!({"input": {"size": 8}})
+    );
+    assert_eq!(
+        example(&url, "/console/start?endpoint=tell").await,
+        json!({"input": "once"})
+    );
+    let start = get(&url, "/console/start?endpoint=tell", None).await;
+    assert_eq!(
+        (&start["endpoint"], &start["endpoints"]),
+        (&json!("tell"), &json!(["local", "tell"]))
+    );
+
+    // Written for the endpoint that workers are pointed to, and for others where nothing else is known.
+    let written = r#"{"input": {"size": 64}}"#;
+    let builder = Platform::builder().schema(drawing()).example(written);
+    let platform = builder
+        .endpoint_schema("tell", telling())
+        .start()
+        .await
+        .unwrap();
+    let url = platform.url();
+    assert_eq!(
+        example(&url, "/console/start").await,
+        json!({"input": {"size": 64}})
+    );
+    assert_eq!(
+        example(&url, "/console/start?endpoint=tell").await,
+        json!({"input": "once"})
+    );
+    assert_eq!(
+        example(&url, "/console/start?endpoint=other").await,
+        json!({"input": {"size": 64}})
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_is_refused() {
+    let builder = Platform::builder().endpoint_schema("no/id", drawing());
+    let refused = builder.start().await.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("`no/id` cannot be an endpoint id"),
+        "{refused}"
+    );
+}
+
+/// The program in an empty folder.
+fn program(folder: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podwork-platform"));
+    command.args(["--port", "0"]).args(args).current_dir(folder);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[tokio::test]
+async fn the_program_reads_it_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, schema) in [("draw.json", drawing()), ("tell.json", telling())] {
+        let text = serde_json::to_string_pretty(&schema).unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let args = ["--schema", "draw.json", "--schema", "tell:tell.json"];
+    let mut platform = program(folder.path(), &args).spawn().unwrap();
+    let mut lines = BufReader::new(platform.stdout.take().unwrap()).lines();
+    let console =
+        lines.find_map(|line| Some(line.unwrap().strip_prefix("# Console: ")?.to_owned()));
+    let url = console.unwrap().trim_end_matches('/').to_owned();
+    let drawn = example(&url, "/console/start").await;
+    let told = example(&url, "/console/start?endpoint=tell").await;
+    platform.kill().unwrap();
+    platform.wait().unwrap();
+    assert_eq!(
+        (drawn, told),
+        (json!({"input": {"size": 8}}), json!({"input": "once"}))
+    );
+
+    std::fs::write(folder.path().join("odd.json"), r#"{"input": "text"}"#).unwrap();
+    for (file, problem) in [
+        ("odd.json", "`\"text\"` is no JSON Schema"),
+        ("none.json", "No such file"),
+    ] {
+        let mut refused = program(folder.path(), &["--schema", file]).spawn().unwrap();
+        let mut said = String::new();
+        refused
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert_eq!(refused.wait().unwrap().code(), Some(1));
+        assert!(
+            said.starts_with(&format!("error: {file}: {problem}")),
+            "{said}"
+        );
+        assert!(
+            said.contains("--schema") && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+}
