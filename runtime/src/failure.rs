@@ -82,6 +82,27 @@ impl HandlerError {
         )
     }
 
+    /// … and could not be uploaded for that.
+    #[cfg(feature = "upload")]
+    pub(crate) fn too_large_still(
+        size: usize,
+        limit: usize,
+        why: crate::files::UploadError,
+    ) -> Self {
+        let too_large = Self::too_large("output", size, limit);
+        let why = Self::from(why);
+        Self {
+            causes: why.causes,
+            ..Self::new(
+                &too_large.kind,
+                format!(
+                    "the output is {size} bytes, and the platform takes {limit} at most; its upload failed: {}",
+                    why.message
+                ),
+            )
+        }
+    }
+
     /// What failed a whole batch, and so each of its jobs.
     pub(crate) fn in_batch(mut self, jobs: usize) -> Self {
         if jobs > 1 {
