@@ -306,242 +306,59 @@ mod tests {
         Bucket::at(endpoint, name, region, keys(), Origin::Environment)
     }
 
+    /// URL, name given with it; name, region, and what comes before `/<key>`.
+    type Row = [&'static str; 5];
+
+    #[rustfmt::skip]
+    const PLACES: &[Row] = &[
+        // Amazon: by the host …
+        ["https://s3.us-east-2.amazonaws.com", "b", "b", "us-east-2", "https://b.s3.us-east-2.amazonaws.com"],
+        ["https://b.s3.us-east-2.amazonaws.com/", "", "b", "us-east-2", "https://b.s3.us-east-2.amazonaws.com"],
+        ["https://b.s3.us-east-2.amazonaws.com", "b", "b", "us-east-2", "https://b.s3.us-east-2.amazonaws.com"],
+        ["https://s3.amazonaws.com", "b", "b", "us-east-1", "https://b.s3.amazonaws.com"],
+        ["https://b.s3.amazonaws.com", "", "b", "us-east-1", "https://b.s3.amazonaws.com"],
+        ["https://s3-eu-west-1.amazonaws.com", "b", "b", "eu-west-1", "https://b.s3-eu-west-1.amazonaws.com"],
+        ["https://b.s3.dualstack.eu-west-1.amazonaws.com", "", "b", "eu-west-1", "https://b.s3.dualstack.eu-west-1.amazonaws.com"],
+        ["https://s3-fips.us-gov-west-1.amazonaws.com", "b", "b", "us-gov-west-1", "https://b.s3-fips.us-gov-west-1.amazonaws.com"],
+        ["https://s3.cn-north-1.amazonaws.com.cn", "b", "b", "cn-north-1", "https://b.s3.cn-north-1.amazonaws.com.cn"],
+        ["HTTPS://B.S3.EU-West-1.AmazonAWS.com", "", "b", "eu-west-1", "https://b.s3.eu-west-1.amazonaws.com"],
+        // … but with no dots before it, and by the path if that is how it was said.
+        ["https://s3.us-east-2.amazonaws.com", "a.b", "a.b", "us-east-2", "https://s3.us-east-2.amazonaws.com/a.b"],
+        ["https://a.b.s3.us-east-2.amazonaws.com", "", "a.b", "us-east-2", "https://a.b.s3.us-east-2.amazonaws.com"],
+        ["https://s3.us-east-2.amazonaws.com/b", "", "b", "us-east-2", "https://s3.us-east-2.amazonaws.com/b"],
+        // MinIO and the like.
+        ["http://127.0.0.1:9000", "b", "b", "us-east-1", "http://127.0.0.1:9000/b"],
+        ["http://[::1]:9000/", "b", "b", "us-east-1", "http://[::1]:9000/b"],
+        ["http://localhost:9000/b/", "", "b", "us-east-1", "http://localhost:9000/b"],
+        ["https://minio.example.com", "b", "b", "us-east-1", "https://minio.example.com/b"],
+        ["https://s3.example.com:8443", "b", "b", "us-east-1", "https://s3.example.com:8443/b"],
+        ["https://s3.gra.io.cloud.ovh.net", "b", "b", "gra", "https://s3.gra.io.cloud.ovh.net/b"],
+        // Those with regions.
+        ["https://s3.eu-central-003.backblazeb2.com", "b", "b", "eu-central-003", "https://s3.eu-central-003.backblazeb2.com/b"],
+        ["https://b.s3.eu-central-003.backblazeb2.com", "", "b", "eu-central-003", "https://b.s3.eu-central-003.backblazeb2.com"],
+        ["https://nyc3.digitaloceanspaces.com", "b", "b", "nyc3", "https://nyc3.digitaloceanspaces.com/b"],
+        ["https://b.nyc3.digitaloceanspaces.com", "", "b", "nyc3", "https://b.nyc3.digitaloceanspaces.com"],
+        ["https://s3.eu-central-1.wasabisys.com", "b", "b", "eu-central-1", "https://s3.eu-central-1.wasabisys.com/b"],
+        ["https://s3api-eu-ro-1.runpod.io/", "volume", "volume", "EU-RO-1", "https://s3api-eu-ro-1.runpod.io/volume"],
+        // Those with one.
+        ["https://storage.googleapis.com", "b", "b", "auto", "https://storage.googleapis.com/b"],
+        ["https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com", "b", "b", "auto", "https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com/b"],
+        ["https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com/b", "", "b", "auto", "https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com/b"],
+        ["https://0123456789abcdef0123456789abcdef.eu.r2.cloudflarestorage.com", "b", "b", "auto", "https://0123456789abcdef0123456789abcdef.eu.r2.cloudflarestorage.com/b"],
+        ["https://b.0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com", "", "b", "auto", "https://b.0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com"],
+    ];
+
     #[test]
     fn where_a_bucket_is() {
-        let account = "0123456789abcdef0123456789abcdef";
-        let r2 = format!("{account}.r2.cloudflarestorage.com");
-        let r2_eu = format!("{account}.eu.r2.cloudflarestorage.com");
-        // The URL, the name given with it; the bucket, its region, what comes before `/<key>`.
-        let table: &[(&str, &str, &str, &str, &str)] = &[
-            // Amazon: by the host.
-            (
-                "https://s3.us-east-2.amazonaws.com",
-                "b",
-                "b",
-                "us-east-2",
-                "https://b.s3.us-east-2.amazonaws.com",
-            ),
-            (
-                "https://b.s3.us-east-2.amazonaws.com/",
-                "",
-                "b",
-                "us-east-2",
-                "https://b.s3.us-east-2.amazonaws.com",
-            ),
-            (
-                "https://b.s3.us-east-2.amazonaws.com",
-                "b",
-                "b",
-                "us-east-2",
-                "https://b.s3.us-east-2.amazonaws.com",
-            ),
-            (
-                "https://s3.amazonaws.com",
-                "b",
-                "b",
-                "us-east-1",
-                "https://b.s3.amazonaws.com",
-            ),
-            (
-                "https://b.s3.amazonaws.com",
-                "",
-                "b",
-                "us-east-1",
-                "https://b.s3.amazonaws.com",
-            ),
-            (
-                "https://s3-eu-west-1.amazonaws.com",
-                "b",
-                "b",
-                "eu-west-1",
-                "https://b.s3-eu-west-1.amazonaws.com",
-            ),
-            (
-                "https://b.s3.dualstack.eu-west-1.amazonaws.com",
-                "",
-                "b",
-                "eu-west-1",
-                "https://b.s3.dualstack.eu-west-1.amazonaws.com",
-            ),
-            (
-                "https://s3-fips.us-gov-west-1.amazonaws.com",
-                "b",
-                "b",
-                "us-gov-west-1",
-                "https://b.s3-fips.us-gov-west-1.amazonaws.com",
-            ),
-            (
-                "https://s3.cn-north-1.amazonaws.com.cn",
-                "b",
-                "b",
-                "cn-north-1",
-                "https://b.s3.cn-north-1.amazonaws.com.cn",
-            ),
-            (
-                "HTTPS://B.S3.EU-West-1.AmazonAWS.com",
-                "",
-                "b",
-                "eu-west-1",
-                "https://b.s3.eu-west-1.amazonaws.com",
-            ),
-            // … but no dots before it, and as the path if that is how it was said.
-            (
-                "https://s3.us-east-2.amazonaws.com",
-                "a.b",
-                "a.b",
-                "us-east-2",
-                "https://s3.us-east-2.amazonaws.com/a.b",
-            ),
-            (
-                "https://a.b.s3.us-east-2.amazonaws.com",
-                "",
-                "a.b",
-                "us-east-2",
-                "https://a.b.s3.us-east-2.amazonaws.com",
-            ),
-            (
-                "https://s3.us-east-2.amazonaws.com/b",
-                "",
-                "b",
-                "us-east-2",
-                "https://s3.us-east-2.amazonaws.com/b",
-            ),
-            // MinIO and the like.
-            (
-                "http://127.0.0.1:9000",
-                "b",
-                "b",
-                "us-east-1",
-                "http://127.0.0.1:9000/b",
-            ),
-            (
-                "http://[::1]:9000/",
-                "b",
-                "b",
-                "us-east-1",
-                "http://[::1]:9000/b",
-            ),
-            (
-                "http://localhost:9000/b/",
-                "",
-                "b",
-                "us-east-1",
-                "http://localhost:9000/b",
-            ),
-            (
-                "https://minio.example.com",
-                "b",
-                "b",
-                "us-east-1",
-                "https://minio.example.com/b",
-            ),
-            (
-                "https://s3.example.com:8443",
-                "b",
-                "b",
-                "us-east-1",
-                "https://s3.example.com:8443/b",
-            ),
-            (
-                "https://s3.gra.io.cloud.ovh.net",
-                "b",
-                "b",
-                "gra",
-                "https://s3.gra.io.cloud.ovh.net/b",
-            ),
-            // Those with regions.
-            (
-                "https://s3.eu-central-003.backblazeb2.com",
-                "b",
-                "b",
-                "eu-central-003",
-                "https://s3.eu-central-003.backblazeb2.com/b",
-            ),
-            (
-                "https://b.s3.eu-central-003.backblazeb2.com",
-                "",
-                "b",
-                "eu-central-003",
-                "https://b.s3.eu-central-003.backblazeb2.com",
-            ),
-            (
-                "https://nyc3.digitaloceanspaces.com",
-                "b",
-                "b",
-                "nyc3",
-                "https://nyc3.digitaloceanspaces.com/b",
-            ),
-            (
-                "https://b.nyc3.digitaloceanspaces.com",
-                "",
-                "b",
-                "nyc3",
-                "https://b.nyc3.digitaloceanspaces.com",
-            ),
-            (
-                "https://s3.eu-central-1.wasabisys.com",
-                "b",
-                "b",
-                "eu-central-1",
-                "https://s3.eu-central-1.wasabisys.com/b",
-            ),
-            (
-                "https://s3api-eu-ro-1.runpod.io/",
-                "volume",
-                "volume",
-                "EU-RO-1",
-                "https://s3api-eu-ro-1.runpod.io/volume",
-            ),
-            (
-                "https://storage.googleapis.com",
-                "b",
-                "b",
-                "auto",
-                "https://storage.googleapis.com/b",
-            ),
-            // Cloudflare, which has one.
-            (
-                &format!("https://{r2}"),
-                "b",
-                "b",
-                "auto",
-                &format!("https://{r2}/b"),
-            ),
-            (
-                &format!("https://{r2}/b"),
-                "",
-                "b",
-                "auto",
-                &format!("https://{r2}/b"),
-            ),
-            (
-                &format!("https://{r2_eu}"),
-                "b",
-                "b",
-                "auto",
-                &format!("https://{r2_eu}/b"),
-            ),
-            (
-                &format!("https://b.{r2}"),
-                "",
-                "b",
-                "auto",
-                &format!("https://b.{r2}"),
-            ),
-        ];
-        for (url, given, name, region, base) in table {
-            let bucket =
-                at(url, Some(given), None).unwrap_or_else(|error| panic!("{url}: {error:?}"));
-            let whole = if bucket.virtual_hosted {
-                bucket.endpoint.clone()
-            } else {
-                format!("{}/{}", bucket.endpoint, bucket.name)
-            };
-            assert_eq!(
-                (bucket.name.as_str(), bucket.region.as_str(), whole.as_str()),
-                (*name, *region, *base),
-                "{url}"
-            );
+        for [url, given, name, region, base] in PLACES {
+            let bucket = at(url, Some(given), None);
+            let bucket = bucket.unwrap_or_else(|error| panic!("{url}: {error:?}"));
+            let mut found = bucket.endpoint.clone();
+            if !bucket.virtual_hosted {
+                found = format!("{found}/{}", bucket.name);
+            }
+            let found = [bucket.name, bucket.region, found];
+            assert_eq!(found, [*name, *region, *base], "{url}");
         }
     }
 

@@ -82,24 +82,17 @@ impl HandlerError {
         )
     }
 
-    /// … and could not be uploaded for that.
+    /// An output that is over the limit, and could not be uploaded instead.
     #[cfg(feature = "upload")]
-    pub(crate) fn too_large_still(
-        size: usize,
-        limit: usize,
-        why: crate::files::UploadError,
-    ) -> Self {
-        let too_large = Self::too_large("output", size, limit);
-        let why = Self::from(why);
+    pub(crate) fn too_large_still(size: usize, limit: usize, why: Self) -> Self {
+        let message = format!(
+            "the output is {size} bytes, and the platform takes {limit} at most; its upload failed: {}",
+            why.message
+        );
         Self {
+            message,
             causes: why.causes,
-            ..Self::new(
-                &too_large.kind,
-                format!(
-                    "the output is {size} bytes, and the platform takes {limit} at most; its upload failed: {}",
-                    why.message
-                ),
-            )
+            ..Self::too_large("output", size, limit)
         }
     }
 

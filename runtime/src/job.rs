@@ -89,16 +89,9 @@ pub(crate) async fn run<H: Handler>(
             Some(batches) => batches.join(call),
             None => H::call(call),
         });
-        let outcome = async {
-            let outcome = work.outcome().await;
-            #[cfg(feature = "upload")]
-            if options.upload_large_results
-                && let Ok(output) = outcome
-            {
-                return small_enough(output, limit, &context).await;
-            }
-            outcome
-        };
+        let outcome = work.outcome();
+        #[cfg(feature = "upload")]
+        let outcome = made_small(outcome, options.upload_large_results, limit, &context);
         let outcome = tokio::select! {
             biased;
             outcome = outcome => outcome,
@@ -146,15 +139,21 @@ fn fitting(output: Box<RawValue>, limit: usize) -> Outcome {
     Ok(output)
 }
 
-/// The output, or where it is once it is uploaded, if it is too large.
+/// The outcome, with an output that is too large uploaded, if that is wished.
 #[cfg(feature = "upload")]
-async fn small_enough(output: Box<RawValue>, limit: usize, context: &Context) -> Outcome {
+async fn made_small(
+    outcome: impl Future<Output = Outcome>,
+    wished: bool,
+    limit: usize,
+    context: &Context,
+) -> Outcome {
+    let output = outcome.await?;
     let size = output.get().len();
-    if size <= limit {
+    if !wished || size <= limit {
         return Ok(output);
     }
     let uploaded = crate::files::upload_output(context, output).await;
-    uploaded.map_err(|error| HandlerError::too_large_still(size, limit, error))
+    uploaded.map_err(|error| HandlerError::too_large_still(size, limit, error.into()))
 }
 
 /// Waits until the handler is to end before its work is done, and tells it; why that is.

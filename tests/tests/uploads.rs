@@ -251,6 +251,11 @@ async fn names_are_kept_apart_and_within_the_jobs_folder() {
         Ok(keys)
     }
 
+    #[handler]
+    async fn one(path: String, cx: Context) -> Result<Uploaded> {
+        Ok(Upload::new(&cx).file(path).await?)
+    }
+
     let storage = Storage::start().await;
     let job = TestJob::new(json!(["a.png", "a.png", "f/a.png", "a.png"])).env(storage.env());
     let keys = job.run::<many>().await.result.unwrap();
@@ -271,10 +276,6 @@ async fn names_are_kept_apart_and_within_the_jobs_folder() {
         "`../b` cannot be the name of an upload: a part of it is `.` or `..`"
     );
     let missing = TestJob::new(json!("/no/such/file.png")).env(storage.env());
-    #[handler]
-    async fn one(path: String, cx: Context) -> Result<Uploaded> {
-        Ok(Upload::new(&cx).file(path).await?)
-    }
     let error = self::error(missing.run::<one>().await);
     assert!(
         error.starts_with("/no/such/file.png could not be uploaded, since it could not be read"),
@@ -519,13 +520,6 @@ async fn a_job_that_times_out_in_an_upload_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_given_up_while_it_begins_is_aborted() {
-    let until = Arc::new(Notify::new());
-    let storage = Storage::with({
-        let until = Arc::clone(&until);
-        move |seen| (seen.kind == Kind::Create).then(|| Fault::Wait(Arc::clone(&until)))
-    })
-    .await;
-
     static BEGUN: Notify = Notify::const_new();
     static GIVEN_UP: Notify = Notify::const_new();
 
@@ -539,6 +533,13 @@ async fn an_upload_given_up_while_it_begins_is_aborted() {
         GIVEN_UP.notify_one();
         Ok(())
     }
+
+    let until = Arc::new(Notify::new());
+    let storage = Storage::with({
+        let until = Arc::clone(&until);
+        move |seen| (seen.kind == Kind::Create).then(|| Fault::Wait(Arc::clone(&until)))
+    })
+    .await;
 
     let job = TestJob::new(json!(null)).env(storage.env());
     let serve = async {

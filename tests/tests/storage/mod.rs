@@ -160,7 +160,7 @@ impl Storage {
         let mut seen = self.seen.clone();
         let enough =
             |seen: &Vec<Seen>| seen.iter().filter(|seen| seen.kind == kind).count() >= count;
-        let came = tokio::time::timeout(Duration::from_secs(60), seen.wait_for(enough)).await;
+        let came = tokio::time::timeout(Duration::from_mins(1), seen.wait_for(enough)).await;
         came.expect("it comes").unwrap();
     }
 
