@@ -205,11 +205,7 @@ impl UploadSettings {
         let bucket = bucket.map_err(|misplaced| match misplaced {
             Misplaced::Url(problem) => Error::MalformedVariable {
                 variable: env::BUCKET_ENDPOINT_URL,
-                value: endpoint
-                    .split(['?', '#', '@'])
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
+                value: without_secrets(&endpoint),
                 problem,
                 expected: "a URL such as https://s3.eu-central-1.amazonaws.com",
             },
@@ -229,6 +225,16 @@ impl UploadSettings {
             bucket: Some(bucket),
             allow_private,
         })
+    }
+}
+
+/// A URL that cannot be used, but for what in it may be secret: what stands before its host, and its query.
+#[cfg(feature = "upload")]
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => url.to_owned(),
     }
 }
 
@@ -575,11 +581,14 @@ mod tests {
         assert!(
             url.starts_with("BUCKET_ENDPOINT_URL is `s3.eu-west-1.amazonaws.com`: there is no")
         );
-        let url = complaint(&[(env::BUCKET_ENDPOINT_URL, "https://AKID:hush@h")]);
-        assert!(
-            url.contains("a password in it") && !url.contains("hush@"),
-            "{url}"
-        );
+        for url in ["https://AKID:hush@h", "https://h/?key=hush", "AKID:hush@h"] {
+            let complaint = complaint(&[(env::BUCKET_ENDPOINT_URL, url)]);
+            let shown = complaint.contains("hush") || complaint.contains("AKID");
+            assert!(
+                !shown && complaint.contains("set it to a URL"),
+                "{complaint}"
+            );
+        }
     }
 
     #[test]

@@ -325,6 +325,35 @@ async fn a_connection_that_breaks_in_a_part_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_does_not_lose_the_upload() {
+    let storage = Storage::with(|seen| match (seen.kind, seen.before) {
+        (Kind::Put | Kind::Part | Kind::Complete, 0) => Some(Fault::Lost),
+        // As most services answer, once an upload is complete.
+        (Kind::Complete, _) => Some(Fault::Answer(404, "NoSuchUpload", None)),
+        _ => None,
+    })
+    .await;
+    let small = json!({ "name": "small", "size": 9 });
+    run(&storage, small).await.result.unwrap();
+    let large = json!({ "name": "large", "size": PART + 9 });
+    run(&storage, large).await.result.unwrap();
+    assert!(storage.object("test/large") == noise(PART + 9));
+    assert!(storage.objects().iter().eq(["test/large", "test/small"]));
+
+    // But what is not there is no success.
+    let storage = Storage::with(|seen| {
+        (seen.kind == Kind::Complete).then_some(Fault::Answer(404, "NoSuchUpload", None))
+    })
+    .await;
+    let lost = error(run(&storage, json!({ "name": "large", "size": PART + 9 })).await);
+    assert!(
+        lost.contains("it was removed there before it was complete"),
+        "{lost}"
+    );
+    assert_eq!(storage.incomplete(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_service_is_waited_for_and_a_silent_one_is_not() {
     let storage = Storage::with(|_| Some(Fault::Slow)).await;
     // It takes 4 s, of which the system's buffers hide some.

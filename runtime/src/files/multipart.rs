@@ -1,8 +1,10 @@
 //! An upload in parts, which is no more on the server once it is given up.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore as _, PutMultipartOptions, UploadPart};
-use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -50,19 +52,22 @@ impl Multipart {
         })
     }
 
-    pub(super) fn put(&mut self, part: bytes::Bytes) -> UploadPart {
+    pub(super) fn put(&mut self, part: Bytes) -> UploadPart {
         self.upload().put_part(part.into())
     }
 
-    pub(super) async fn complete(mut self) -> object_store::Result<()> {
-        self.upload().complete().await?;
+    pub(super) async fn complete(&mut self) -> object_store::Result<()> {
+        self.upload().complete().await.map(drop)
+    }
+
+    /// It is complete: there is nothing to abort.
+    pub(super) fn forget(mut self) {
         self.upload = None;
-        Ok(())
     }
 
     fn upload(&mut self) -> &mut dyn MultipartUpload {
         let upload = self.upload.as_mut();
-        upload.expect("it is there until it is complete").as_mut()
+        upload.expect("it is there until it is dropped").as_mut()
     }
 }
 

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ObjectStore as _, PutMultipartOptions, PutOptions};
+use object_store::{
+    Attribute, Attributes, ObjectStore as _, ObjectStoreExt as _, PutMultipartOptions, PutOptions,
+};
 use podwork_protocol::RawValue;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -27,7 +29,7 @@ use super::guard::Guard;
 use super::key::key;
 use super::multipart::Multipart;
 use super::source::Source;
-use super::store::Store;
+use super::store::{Store, Trouble};
 use super::transferred::Transferred;
 use super::upload_error::UploadError;
 
@@ -506,7 +508,24 @@ impl Target<'_> {
             }
         }
         drop(going);
-        upload.complete().await.map_err(|_| self.trouble(sent.name))
+        if upload.complete().await.is_err() {
+            let trouble = self.store.trouble();
+            if !self.is_complete(trouble.as_ref(), &path, sent.bytes).await {
+                return Err(UploadError::of(trouble, sent.name, self.bucket));
+            }
+        }
+        upload.forget();
+        Ok(())
+    }
+
+    /// Whether it is all there, and only the answer that said so was lost: asked again, the service knows no such
+    /// upload any more.
+    async fn is_complete(&self, trouble: Option<&Trouble>, path: &Path, bytes: u64) -> bool {
+        let gone = matches!(
+            trouble,
+            Some(Trouble::Refused { code: Some(code), .. }) if code == "NoSuchUpload"
+        );
+        gone && matches!(self.store.s3.head(path).await, Ok(there) if there.size == bytes)
     }
 
     async fn url(&self, name: &str, lifetime: Duration) -> Result<String, UploadError> {

@@ -228,6 +228,7 @@ impl fmt::Display for Problem<'_> {
                 "the secret does not belong to the access key; see to {} and {}",
                 names.id, names.secret
             )?,
+            (Some("NoSuchUpload"), _) => f.write_str("it was removed there before it was complete")?,
             (Some("RequestTimeTooSkewed"), _) => f.write_str("this machine's clock is wrong")?,
             (
                 Some("AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect"),

@@ -53,6 +53,7 @@ pub(crate) enum Kind {
     Complete,
     Abort,
     Get,
+    Head,
 }
 
 /// What becomes of a request in place of what should.
@@ -62,6 +63,8 @@ pub(crate) enum Fault {
     Answer(u16, &'static str, Option<(&'static str, &'static str)>),
     /// The connection breaks while the body comes.
     Cut,
+    /// It is done, and the connection breaks in place of an answer.
+    Lost,
     /// Nothing, until the client has gone.
     Silence,
     /// It is only heard once this says so.
@@ -80,6 +83,7 @@ impl Kind {
             ("PUT", _) => Self::Put,
             ("DELETE", _) => Self::Abort,
             ("GET", _) => Self::Get,
+            ("HEAD", _) => Self::Head,
             (other, _) => panic!("{other} is not of an upload"),
         }
     }
@@ -217,17 +221,17 @@ async fn answer(
     mut request: Request<Incoming>,
     fault: Option<Fault>,
 ) -> io::Result<Response<Body>> {
-    match fault {
-        None => {}
+    match &fault {
+        None | Some(Fault::Lost) => {}
         Some(Fault::Answer(status, code, header)) => {
             // Real servers repeat what was sent, and more than one should show.
             let body = format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>No.</Message>\
                  <AWSAccessKeyId>{ID}</AWSAccessKeyId><StringToSign>{SECRET}</StringToSign></Error>"
             );
-            let mut answer = Response::builder().status(status);
+            let mut answer = Response::builder().status(*status);
             if let Some((name, value)) = header {
-                answer = answer.header(name, value);
+                answer = answer.header(*name, *value);
             }
             // A client that still sends its body may miss the answer.
             while request.body_mut().frame().await.is_some() {}
@@ -252,7 +256,11 @@ async fn answer(
             return Ok(answer.body(empty.boxed_unsync()).unwrap());
         }
     }
+    let lost = matches!(fault, Some(Fault::Lost));
     let answer = service.call(request.map(s3s::Body::from)).await;
+    if lost {
+        return Err(io::Error::other("lost"));
+    }
     let answer = answer.map_err(|error| io::Error::other(format!("{error:?}")))?;
     Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync()))
 }
