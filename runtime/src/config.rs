@@ -569,7 +569,7 @@ mod tests {
         let none = read(&[(env::BUCKET_ENDPOINT_URL, " ")]).unwrap();
         assert_eq!((none.bucket, none.allow_private), (None, false));
 
-        let complaint = |changes| read(changes).unwrap_err().to_string();
+        let complaint = |changes: &[(&str, &str)]| read(changes).unwrap_err().to_string();
         assert_eq!(
             complaint(&[(env::BUCKET_NAME, "")]),
             "BUCKET_NAME is not set, and BUCKET_ENDPOINT_URL does not name the bucket to upload to; set it to the \
