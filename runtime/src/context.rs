@@ -67,7 +67,7 @@ struct Inner {
 #[derive(Default)]
 struct Uploads {
     settings: Arc<UploadSettings>,
-    /// How many of each name there are. Never held across an await.
+    /// Names, and how often each was told. Never held across an await.
     names: Mutex<HashMap<String, usize>>,
     /// What tidies up after those that were given up.
     tidying: TaskTracker,
@@ -245,7 +245,7 @@ impl Context {
         &self.0.uploads.settings
     }
 
-    /// How many uploads of this name the job has begun, with this one.
+    /// How often the job's uploads were told this name, with this time.
     #[cfg(feature = "upload")]
     pub(crate) fn count_upload(&self, name: &str) -> usize {
         let names = self.0.uploads.names.lock();

@@ -5,11 +5,12 @@ use super::upload_error::UploadError;
 /// Most bytes of a key that S3 takes.
 const LONGEST: usize = 1024;
 
-/// The key of an upload called `name`; `count` how many of that name the job has, with this one.
+/// The key of an upload called `name`, which is no other's of the job; `count` is told a name, and says how often it was
+/// told it.
 pub(super) fn key(
     job: &str,
     name: &str,
-    count: impl FnOnce(&str) -> usize,
+    count: impl Fn(&str) -> usize,
 ) -> Result<String, UploadError> {
     let refuse = |problem: &str| UploadError::Name {
         name: name.to_owned(),
@@ -40,7 +41,14 @@ pub(super) fn key(
     if folder.len() + 1 + name.len() > LONGEST {
         return Err(refuse("it is too long: a key has 1024 bytes at most"));
     }
-    let key = format!("{folder}/{}", numbered(name, count(name)));
+    let mut number = count(name);
+    let mut free = numbered(name, number);
+    while number > 1 && count(&free) > 1 {
+        // It was given as a name of its own.
+        number += 1;
+        free = numbered(name, number);
+    }
+    let key = format!("{folder}/{free}");
     if key.len() > LONGEST {
         return Err(refuse("it is too long: a key has 1024 bytes at most"));
     }
@@ -74,18 +82,41 @@ fn numbered(name: &str, number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]
     fn a_key_is_the_jobs_id_and_the_name() {
-        let key = |job, name, count| key(job, name, |_| count).unwrap();
-        assert_eq!(key("sync-1f-u1", "cat.png", 1), "sync-1f-u1/cat.png");
-        assert_eq!(key("j", "a/ü b.png", 1), "j/a/ü b.png");
-        assert_eq!(key("j", "a.b/cat.tar.gz", 2), "j/a.b/cat-2.tar.gz");
-        assert_eq!(key("j", "cat", 12), "j/cat-12");
-        assert_eq!(key("../a b", "x", 1), ".._a_b/x");
-        assert_eq!(key("..", "x", 1), "_/x");
-        assert_eq!(key("", "x", 1), "_/x");
+        let key = |job, name| key(job, name, |_| 1).unwrap();
+        assert_eq!(key("sync-1f-u1", "cat.png"), "sync-1f-u1/cat.png");
+        assert_eq!(key("j", "a/ü b.png"), "j/a/ü b.png");
+        assert_eq!(key("../a b", "x"), ".._a_b/x");
+        assert_eq!(key("..", "x"), "_/x");
+        assert_eq!(key("", "x"), "_/x");
+    }
+
+    #[test]
+    fn no_key_is_given_twice() {
+        let told = RefCell::new(HashMap::new());
+        let count = |name: &str| {
+            let mut told = told.borrow_mut();
+            let count = told.entry(name.to_owned()).or_insert(0);
+            *count += 1;
+            *count
+        };
+        for (name, expected) in [
+            ("a.b/cat.tar.gz", "j/a.b/cat.tar.gz"),
+            ("a.b/cat-2.tar.gz", "j/a.b/cat-2.tar.gz"),
+            ("a.b/cat.tar.gz", "j/a.b/cat-3.tar.gz"),
+            ("a.b/cat.tar.gz", "j/a.b/cat-4.tar.gz"),
+            ("a.b/cat-2.tar.gz", "j/a.b/cat-2-3.tar.gz"),
+            ("cat", "j/cat"),
+            ("cat", "j/cat-2"),
+        ] {
+            assert_eq!(key("j", name, count).unwrap(), expected);
+        }
     }
 
     #[test]

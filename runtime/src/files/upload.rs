@@ -199,12 +199,13 @@ impl<'a> Upload<'a> {
             name: path.as_ref().display().to_string(),
             source,
         };
-        let file = fs::File::open(path.as_ref()).await.map_err(unread)?;
-        let size = file.metadata().await.map_err(unread)?;
+        // Before it is opened: who opens a pipe may wait for long.
+        let size = fs::metadata(path.as_ref()).await.map_err(unread)?;
         if !size.is_file() {
             let problem = "it is no file, but a folder, a pipe or a device";
             return Err(unread(std::io::Error::other(problem)));
         }
+        let file = fs::File::open(path.as_ref()).await.map_err(unread)?;
         self.send(name, Source::reader(file), Some(size.len()))
             .await
     }
