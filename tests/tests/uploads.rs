@@ -6,7 +6,7 @@ mod storage;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -545,6 +545,45 @@ async fn a_job_that_times_out_in_an_upload_leaves_nothing_behind() {
         (storage.incomplete(), storage.objects()),
         (vec![], [].into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_read_than_can_be_sent() {
+    static READ: AtomicUsize = AtomicUsize::new(0);
+
+    /// It has no end.
+    struct Endless;
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let size = buf.remaining();
+            buf.initialize_unfilled();
+            buf.advance(size);
+            READ.fetch_add(size, Ordering::Relaxed);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[handler]
+    async fn stream(cx: Context) -> Result<Uploaded> {
+        Ok(Upload::new(&cx).reader("endless", Endless).await?)
+    }
+
+    let storage = Storage::with(|seen| {
+        (seen.kind == Kind::Part && seen.before >= 4).then_some(Fault::Silence)
+    })
+    .await;
+    let job = TestJob::new(json!(null)).env(storage.env());
+    let job = job.timeout(Duration::from_secs(8)).run::<stream>().await;
+    assert_eq!(job.result.unwrap_err().kind(), "timeout");
+    // 4 that are done, and 4 on their way.
+    assert!(storage.count(Kind::Part) <= 8);
+    assert!(READ.load(Ordering::Relaxed) <= 9 * PART);
+    assert_eq!(storage.incomplete(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

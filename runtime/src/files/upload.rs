@@ -566,7 +566,8 @@ async fn save(
 ) -> Result<String, UploadError> {
     let folder = std::path::absolute(FOLDER).unwrap_or_else(|_| FOLDER.into());
     warn!(
-        "{key} is only saved in {}: {} is not set, and the request has no s3Config.",
+        "{} is only saved in {}: {} is not set, and the request has no s3Config.",
+        sent.name,
         folder.display(),
         Origin::Environment.names().endpoint
     );
