@@ -86,6 +86,10 @@ pub(crate) enum Misplaced {
     Unnamed,
     /// The name cannot be used.
     Name(String),
+    /// The access key's id is none.
+    Keys,
+    /// The region is none.
+    Region(String),
 }
 
 impl Bucket {
@@ -115,12 +119,16 @@ impl Bucket {
             }
             (in_url, given) => in_url.or(given).ok_or(Misplaced::Unnamed)?.to_owned(),
         };
-        if name
-            .chars()
-            .any(|letter| !letter.is_ascii_alphanumeric() && !"-._".contains(letter))
-        {
-            let problem = "a bucket's name has letters, digits, `-`, `.` and `_` alone";
+        let good = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+        if !name.chars().all(good) || name.starts_with(['-', '.', '_']) {
+            let problem = "a bucket's name has letters, digits, `-`, `.` and `_` alone, and begins with one of the former";
             return Err(Misplaced::Name(problem.to_owned()));
+        }
+        if !is_plain(&keys.id) {
+            return Err(Misplaced::Keys);
+        }
+        if let Some(region) = region.filter(|region| !is_plain(region)) {
+            return Err(Misplaced::Region(region.to_owned()));
         }
         let region = service.region.or_else(|| region.map(str::to_owned));
         let region = region.or(service.likely_region);
@@ -181,6 +189,11 @@ fn bucket_in_path(url: &Url) -> Result<Option<&str>, String> {
         None => Ok(first),
         Some(_) => Err("its path is more than the name of a bucket".to_owned()),
     }
+}
+
+/// Whether it can stand in a header.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|letter| letter.is_ascii_graphic())
 }
 
 /// Whether it can stand in a host's name, as one part.
@@ -391,6 +404,15 @@ mod tests {
         assert!(name("https://a.s3.us-east-2.amazonaws.com", "b").contains("names the bucket `a`"));
         assert!(name("https://h", "../b").contains("letters, digits"));
         assert!(name("https://h", "a/b").contains("letters, digits"));
+        assert!(name("https://h", "..").contains("letters, digits"));
+        let region = at("https://h", Some("b"), Some("mars 1"));
+        assert_eq!(region, Err(Misplaced::Region("mars 1".to_owned())));
+        let keys = Keys {
+            id: "A\nB".to_owned(),
+            secret: "hush".to_owned(),
+        };
+        let misplaced = Bucket::at("https://h", Some("b"), None, keys, Origin::Job);
+        assert_eq!(misplaced, Err(Misplaced::Keys));
     }
 
     #[test]

@@ -220,6 +220,19 @@ impl UploadSettings {
                 problem,
                 expected: "the bucket's name, or to nothing if the URL has it",
             },
+            Misplaced::Keys => Error::MalformedVariable {
+                variable: env::BUCKET_ACCESS_KEY_ID,
+                // A key is not to be shown.
+                value: "…".to_owned(),
+                problem: "it holds characters that no HTTP header can carry".to_owned(),
+                expected: "the access key's id",
+            },
+            Misplaced::Region(value) => Error::MalformedVariable {
+                variable: env::AWS_REGION,
+                value,
+                problem: "it holds characters that no region has".to_owned(),
+                expected: "a region, such as eu-central-1",
+            },
         })?;
         Ok(Self {
             bucket: Some(bucket),

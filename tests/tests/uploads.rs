@@ -167,6 +167,12 @@ async fn what_is_uploaded_is_what_anybody_gets_by_its_url() {
     let input = json!({ "name": "x.png", "size": 1, "content_type": "text/x-podwork" });
     let output = run(&storage, input).await.result.unwrap();
     assert_eq!(get(text(&output, "url")).await.1, "text/x-podwork");
+    let input = json!({ "name": "x.png", "size": 1, "content_type": "text/\nx" });
+    let error = error(run(&storage, input).await);
+    assert!(
+        error.contains(r"`text/\nx` cannot be a content type"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -669,6 +675,11 @@ async fn a_request_names_a_bucket_of_its_own() {
             "accessId",
             json!(null),
             "the job's s3Config.accessId cannot be used: it is missing",
+        ),
+        (
+            "accessId",
+            json!("A\nB"),
+            "the job's s3Config.accessId cannot be used: it holds characters",
         ),
         (
             "accessSecret",

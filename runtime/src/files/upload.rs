@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use hyper::header::HeaderValue;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, ObjectStore as _, ObjectStoreExt as _, PutMultipartOptions, PutOptions,
@@ -290,6 +291,7 @@ impl<'a> Upload<'a> {
         if !(Duration::from_secs(1)..=LONGEST_LIFETIME).contains(&lifetime) {
             return Err(UploadError::Lifetime { lifetime });
         }
+        let kind = self.kind(name)?;
         let key = key(self.cx.id(), name, |name| self.cx.count_upload(name))?;
         let place = self.place.get_or_try_init(|| self.place(name)).await?;
         let mut sent = Sent {
@@ -306,7 +308,7 @@ impl<'a> Upload<'a> {
                     bucket,
                     store,
                     key: &key,
-                    kind: self.kind(name),
+                    kind,
                 };
                 to.upload(&mut source, &mut sent).await?;
                 to.url(name, lifetime).await?
@@ -336,12 +338,17 @@ impl<'a> Upload<'a> {
     }
 
     /// What kind of file it is.
-    fn kind(&self, name: &str) -> String {
-        let said = self.content_type.clone();
-        said.unwrap_or_else(|| {
+    fn kind(&self, name: &str) -> Result<String, UploadError> {
+        let Some(kind) = &self.content_type else {
             let guess = mime_guess::from_path(name).first_or_octet_stream();
-            guess.to_string()
-        })
+            return Ok(guess.to_string());
+        };
+        match HeaderValue::from_str(kind) {
+            Ok(_) => Ok(kind.clone()),
+            Err(_) => Err(UploadError::ContentType {
+                kind: kind.escape_debug().to_string(),
+            }),
+        }
     }
 }
 
@@ -380,19 +387,21 @@ fn bucket_in(config: &Map<String, Value>) -> Result<Bucket, UploadError> {
         secret: text(names.secret)?.to_owned(),
     };
     let name = text(names.bucket).ok();
-    Bucket::at(endpoint, name, None, keys, Origin::Job).map_err(|misplaced| match misplaced {
-        Misplaced::Url(problem) => UploadError::Config {
-            setting: names.endpoint,
-            problem,
-        },
-        Misplaced::Name(problem) => UploadError::Config {
-            setting: names.bucket,
-            problem,
-        },
-        Misplaced::Unnamed => UploadError::Config {
-            setting: names.bucket,
-            problem: "it is missing, and endpointUrl does not name the bucket".to_owned(),
-        },
+    Bucket::at(endpoint, name, None, keys, Origin::Job).map_err(|misplaced| {
+        let (setting, problem) = match misplaced {
+            Misplaced::Url(problem) => (names.endpoint, problem),
+            Misplaced::Name(problem) => (names.bucket, problem),
+            Misplaced::Unnamed => (
+                names.bucket,
+                "it is missing, and endpointUrl does not name the bucket".to_owned(),
+            ),
+            Misplaced::Keys => (
+                names.id,
+                "it holds characters that no HTTP header can carry".to_owned(),
+            ),
+            Misplaced::Region(_) => unreachable!("a job tells no region"),
+        };
+        UploadError::Config { setting, problem }
     })
 }
 

@@ -42,6 +42,13 @@ pub enum UploadError {
         problem: String,
     },
 
+    /// The content type cannot be sent.
+    #[error("`{kind}` cannot be a content type: no HTTP header can carry it")]
+    ContentType {
+        /// What was given.
+        kind: String,
+    },
+
     /// URLs are not signed for so long.
     #[error("a URL cannot be good for {lifetime:?}: from 1 second to 7 days can be asked for")]
     Lifetime {
