@@ -42,3 +42,15 @@ pub const GPU_COUNT: &str = "RUNPOD_GPU_COUNT";
 pub const MAX_DOWNLOAD_BYTES: &str = "RUNPOD_MAX_DOWNLOAD_BYTES";
 /// `1`, `true` or `yes`: downloads may come from addresses that are not public.
 pub const ALLOW_PRIVATE_DOWNLOAD_URLS: &str = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
+/// Where uploads go: the URL of an S3-compatible service, with the bucket in it or without.
+pub const BUCKET_ENDPOINT_URL: &str = "BUCKET_ENDPOINT_URL";
+/// The access key's id there.
+pub const BUCKET_ACCESS_KEY_ID: &str = "BUCKET_ACCESS_KEY_ID";
+/// The access key itself.
+pub const BUCKET_SECRET_ACCESS_KEY: &str = "BUCKET_SECRET_ACCESS_KEY";
+/// The bucket, where the URL does not name it.
+pub const BUCKET_NAME: &str = "BUCKET_NAME";
+/// The bucket's region, where the host's name does not tell it.
+pub const AWS_REGION: &str = "AWS_REGION";
+/// The region where [`AWS_REGION`] is absent.
+pub const AWS_DEFAULT_REGION: &str = "AWS_DEFAULT_REGION";

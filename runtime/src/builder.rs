@@ -169,6 +169,17 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
+    /// Whether an output that is over the platform's limit (10 MB, or 20 MB by `/runsync`) is uploaded to the
+    /// [bucket](crate::files::Upload), as `<job's id>/output.json`; off unless it is set. Clients then see
+    /// `{"output_url": "https://…", "bytes": 12345678}` in its place, and find the output there for 7 days.
+    ///
+    /// If that fails, or there is no bucket, the job fails as it does without this. Chunks have a limit of their own.
+    #[cfg(feature = "upload")]
+    pub fn upload_large_results(mut self, upload: bool) -> Self {
+        self.settings.options.upload_large_results = upload;
+        self
+    }
+
     /// Whether the worker is replaced after every job, as if each had called
     /// [`refresh_worker`](crate::Context::refresh_worker).
     pub fn refresh_worker(mut self, refresh: bool) -> Self {
@@ -279,6 +290,11 @@ impl<H: Handler, S> Worker<H, S> {
         {
             let limits = crate::config::DownloadLimits::read(|name| self.lookup(name))?;
             self.settings.options.download_limits = limits;
+        }
+        #[cfg(feature = "upload")]
+        {
+            let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
+            self.settings.options.uploads = uploads.into();
         }
         Config::read(|name| self.lookup(name), H::STREAMS)
     }

@@ -1,26 +1,52 @@
 //! What a handler may know of its job, and tell about it.
 
+#[cfg(feature = "upload")]
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "upload")]
+use std::sync::{Mutex, PoisonError};
+#[cfg(feature = "upload")]
+use std::time::Duration;
 
 use podwork_protocol::limits;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
+#[cfg(feature = "upload")]
+use tokio_util::task::TaskTracker;
+#[cfg(feature = "upload")]
+use tracing::Instrument as _;
 use tracing::{Span, warn};
 
 #[cfg(feature = "download")]
 use crate::config::DownloadLimits;
+#[cfg(feature = "upload")]
+use crate::config::UploadSettings;
 #[cfg(feature = "folder")]
 use crate::folder::Folder;
 use crate::outbox::Outbox;
 use crate::strict::to_raw_value;
 
+/// How long a job that has ended waits until uploads it gave up are tidied up.
+#[cfg(feature = "upload")]
+const TIDYING: Duration = Duration::from_secs(15);
+
 /// A handler's view of the job it runs. Ask for it with a parameter of this type; clones are the same job.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
-#[derive(Debug)]
+/// Without what else the platform sent: there may be keys in it.
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("id", &self.0.id)
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     id: String,
     extra: Map<String, Value>,
@@ -32,6 +58,19 @@ struct Inner {
     folder: Folder,
     #[cfg(feature = "download")]
     download_limits: DownloadLimits,
+    #[cfg(feature = "upload")]
+    uploads: Uploads,
+}
+
+/// What a job's uploads have in common.
+#[cfg(feature = "upload")]
+#[derive(Default)]
+struct Uploads {
+    settings: Arc<UploadSettings>,
+    /// Names, and how often each was told. Never held across an await.
+    names: Mutex<HashMap<String, usize>>,
+    /// What tidies up after those that were given up.
+    tidying: TaskTracker,
 }
 
 impl Context {
@@ -53,6 +92,8 @@ impl Context {
             folder: Folder::default(),
             #[cfg(feature = "download")]
             download_limits: DownloadLimits::default(),
+            #[cfg(feature = "upload")]
+            uploads: Uploads::default(),
         }))
     }
 
@@ -73,6 +114,14 @@ impl Context {
     pub(crate) fn with_download_limits(mut self, limits: DownloadLimits) -> Self {
         let inner = Arc::get_mut(&mut self.0).expect("there is no clone yet");
         inner.download_limits = limits;
+        self
+    }
+
+    /// The same, with uploads to go elsewhere; to be told before there are clones.
+    #[cfg(feature = "upload")]
+    pub(crate) fn with_uploads(mut self, settings: Arc<UploadSettings>) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("there is no clone yet");
+        inner.uploads.settings = settings;
         self
     }
 
@@ -174,7 +223,7 @@ impl Context {
     }
 
     /// Waits for what is async, on a thread that may block; `None`: the job is to stop first.
-    #[cfg(feature = "download")]
+    #[cfg(any(feature = "download", feature = "upload"))]
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let runtime = tokio::runtime::Handle::current();
         runtime.block_on(self.0.cancelled.run_until_cancelled(work))
@@ -189,6 +238,40 @@ impl Context {
     #[cfg(feature = "download")]
     pub(crate) fn download_limits(&self) -> DownloadLimits {
         self.0.download_limits
+    }
+
+    #[cfg(feature = "upload")]
+    pub(crate) fn upload_settings(&self) -> &UploadSettings {
+        &self.0.uploads.settings
+    }
+
+    /// How often the job's uploads were told this name, with this time.
+    #[cfg(feature = "upload")]
+    pub(crate) fn count_upload(&self, name: &str) -> usize {
+        let names = self.0.uploads.names.lock();
+        let mut names = names.unwrap_or_else(PoisonError::into_inner);
+        let count = names.entry(name.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Has something tidied up that the job would leave behind.
+    #[cfg(feature = "upload")]
+    pub(crate) fn tidy(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let work = work.instrument(self.span().clone());
+        self.0.uploads.tidying.spawn_on(work, runtime);
+    }
+
+    /// Waits until all is tidy, if that does not take too long. It goes on in any case.
+    #[cfg(feature = "upload")]
+    pub(crate) async fn tidied(&self) {
+        let tidying = &self.0.uploads.tidying;
+        tidying.close();
+        let _ = tokio::time::timeout(TIDYING, tidying.wait()).await;
     }
 
     pub(crate) fn wants_refresh(&self) -> bool {

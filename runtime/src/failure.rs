@@ -82,6 +82,20 @@ impl HandlerError {
         )
     }
 
+    /// An output that is over the limit, and could not be uploaded instead.
+    #[cfg(feature = "upload")]
+    pub(crate) fn too_large_still(size: usize, limit: usize, why: Self) -> Self {
+        let message = format!(
+            "the output is {size} bytes, and the platform takes {limit} at most; its upload failed: {}",
+            why.message
+        );
+        Self {
+            message,
+            causes: why.causes,
+            ..Self::too_large("output", size, limit)
+        }
+    }
+
     /// What failed a whole batch, and so each of its jobs.
     pub(crate) fn in_batch(mut self, jobs: usize) -> Self {
         if jobs > 1 {

@@ -18,7 +18,7 @@ use crate::outbox::{Chunks, Closed, Final, Outbox};
 use crate::work::{Work, ended_with_worker};
 
 /// How jobs are run; the same for all jobs of a worker.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
     /// The final of a stream repeats all its chunks.
     pub(crate) aggregate: bool,
@@ -29,6 +29,12 @@ pub(crate) struct Options {
     /// What a job may download.
     #[cfg(feature = "download")]
     pub(crate) download_limits: crate::config::DownloadLimits,
+    /// Where its uploads go.
+    #[cfg(feature = "upload")]
+    pub(crate) uploads: Arc<crate::config::UploadSettings>,
+    /// An output that is too large is uploaded, too.
+    #[cfg(feature = "upload")]
+    pub(crate) upload_large_results: bool,
 }
 
 /// How a job came to its end.
@@ -70,6 +76,8 @@ pub(crate) async fn run<H: Handler>(
     let context = Context::new(id, extra, Arc::clone(&outbox), halt, span.clone());
     #[cfg(feature = "download")]
     let context = context.with_download_limits(options.download_limits);
+    #[cfg(feature = "upload")]
+    let context = context.with_uploads(options.uploads);
     let work = async {
         if reins.stop.is_cancelled() {
             info!("Stopped before it started.");
@@ -81,9 +89,12 @@ pub(crate) async fn run<H: Handler>(
             Some(batches) => batches.join(call),
             None => H::call(call),
         });
+        let outcome = work.outcome();
+        #[cfg(feature = "upload")]
+        let outcome = made_small(outcome, options.upload_large_results, limit, &context);
         let outcome = tokio::select! {
             biased;
-            outcome = work.outcome() => outcome,
+            outcome = outcome => outcome,
             failure = halted(&reins, options.timeout) => Err(failure),
         };
         let (outcome, thread) = work.end(outcome);
@@ -110,6 +121,8 @@ pub(crate) async fn run<H: Handler>(
             warn!("Its handler has yet to see that it is to end, and keeps its slot until then.");
             reins.over.run_until_cancelled(thread).await;
         }
+        #[cfg(feature = "upload")]
+        context.tidied().await;
         #[cfg(feature = "folder")]
         context.remove_folder().await;
         ended
@@ -124,6 +137,23 @@ fn fitting(output: Box<RawValue>, limit: usize) -> Outcome {
         return Err(HandlerError::too_large("output", size, limit));
     }
     Ok(output)
+}
+
+/// The outcome, with an output that is too large uploaded, if that is wished.
+#[cfg(feature = "upload")]
+async fn made_small(
+    outcome: impl Future<Output = Outcome>,
+    wished: bool,
+    limit: usize,
+    context: &Context,
+) -> Outcome {
+    let output = outcome.await?;
+    let size = output.get().len();
+    if !wished || size <= limit {
+        return Ok(output);
+    }
+    let uploaded = crate::files::upload_output(context, output).await;
+    uploaded.map_err(|error| HandlerError::too_large_still(size, limit, error.into()))
 }
 
 /// Waits until the handler is to end before its work is done, and tells it; why that is.

@@ -70,6 +70,7 @@
 //! | `gpu` (on unless default features are off) | the GPU check at start |
 //! | `folder` | `Context::folder`, a temporary folder for each job |
 //! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
+//! | `upload` | `files::Upload`: files to S3-compatible storage, for URLs in the output |
 //! | `schema` | `#[handler(schema)]` and `--schema`: input and output as JSON Schema |
 //! | `validate` | `#[handler(validate)]`: inputs are checked by the rules of their type |
 //!
@@ -86,13 +87,15 @@ mod args;
 mod backoff;
 mod batch;
 mod batches;
+#[cfg(feature = "upload")]
+mod bucket;
 mod builder;
 mod config;
 mod context;
 mod deliver;
 mod error;
 mod failure;
-#[cfg(feature = "download")]
+#[cfg(any(feature = "download", feature = "upload"))]
 pub mod files;
 #[cfg(feature = "folder")]
 mod folder;

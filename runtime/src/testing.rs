@@ -108,7 +108,8 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         self
     }
 
-    /// Sets variables as if they stood in its worker's environment: those that say what a job may download.
+    /// Sets variables as if they stood in its worker's environment: those that say what a job may download, and where
+    /// its uploads go.
     ///
     /// ```
     /// # use podwork::testing::TestJob;
@@ -121,7 +122,7 @@ impl<S: Send + Sync + 'static> TestJob<S> {
     ///
     /// # Panics
     /// A variable is malformed.
-    #[cfg(feature = "download")]
+    #[cfg(any(feature = "download", feature = "upload"))]
     pub fn env<K: AsRef<str>, V: Into<String>>(
         mut self,
         variables: impl IntoIterator<Item = (K, V)>,
@@ -134,8 +135,24 @@ impl<S: Send + Sync + 'static> TestJob<S> {
             let found = variables.iter().find(|(name, _)| name.as_ref() == wanted);
             found.map(|(_, value)| value.clone())
         };
-        self.options.download_limits =
-            crate::config::DownloadLimits::read(lookup).unwrap_or_else(|error| panic!("{error}"));
+        #[cfg(feature = "download")]
+        {
+            let limits = crate::config::DownloadLimits::read(lookup);
+            self.options.download_limits = limits.unwrap_or_else(|error| panic!("{error}"));
+        }
+        #[cfg(feature = "upload")]
+        {
+            let uploads = crate::config::UploadSettings::read(lookup);
+            self.options.uploads = uploads.unwrap_or_else(|error| panic!("{error}")).into();
+        }
+        self
+    }
+
+    /// Whether an output that is too large is uploaded, as
+    /// [`Worker::upload_large_results`](crate::Worker::upload_large_results) says it.
+    #[cfg(feature = "upload")]
+    pub fn upload_large_results(mut self, upload: bool) -> Self {
+        self.options.upload_large_results = upload;
         self
     }
 

@@ -41,6 +41,7 @@ mod guide {
         batching: "batching",
         errors: "errors",
         files: "files",
+        uploads: "uploads",
         schema: "schema",
         cancellation: "cancellation",
         testing: "testing",

@@ -1,11 +1,11 @@
-//! Downloads over TLS. Which certificates are trusted is read once a process, from the environment: so each download
+//! Downloads and uploads over TLS. Which certificates are trusted is read once a process, from the environment: so each
 //! runs in a process of its own, which is this test again.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::process::Stdio;
 use std::sync::Arc;
 
-use podwork::files::RemoteFile;
+use podwork::files::{RemoteFile, Upload};
 use podwork::testing::TestJob;
 use podwork::{Context, Result, handler};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -24,16 +24,27 @@ async fn fetch(file: RemoteFile, cx: Context) -> Result<String> {
     Ok(std::fs::read_to_string(path)?)
 }
 
-/// What the other processes do: download, and print what came of it.
+#[handler]
+async fn save(text: String, cx: Context) -> Result<u64> {
+    Ok(Upload::new(&cx).bytes("x", text).await?.bytes())
+}
+
+/// What the other processes do: download, upload, and print what came of it.
 #[tokio::test]
 #[ignore = "run by the other test"]
 async fn download() {
     let job = TestJob::new(json!(std::env::var(URL).unwrap()))
         .env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")]);
     println!("{:?}", job.run::<fetch>().await.result);
+    let job = TestJob::new(json!("hello")).env([
+        ("BUCKET_ENDPOINT_URL", std::env::var(URL).unwrap()),
+        ("BUCKET_ACCESS_KEY_ID", "id".to_owned()),
+        ("BUCKET_SECRET_ACCESS_KEY", "secret".to_owned()),
+    ]);
+    println!("{:?}", job.run::<save>().await.result);
 }
 
-/// What comes of a download in a process that trusts these certificates alone.
+/// What comes of a download and an upload in a process that trusts these certificates alone.
 async fn in_a_process(url: &str, trusted: &std::path::Path) -> String {
     let test = std::env::current_exe().unwrap();
     let output = tokio::process::Command::new(test)
@@ -72,7 +83,7 @@ async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
             };
             let mut head = [0; 4096];
             if stream.read(&mut head).await.is_ok_and(|read| read > 0) {
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+                let answer = b"HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 5\r\n\r\nhello";
                 stream.write_all(answer).await.unwrap();
                 stream.shutdown().await.unwrap();
             }
@@ -87,10 +98,15 @@ async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
     let by_name = format!("https://localhost:{port}/x");
     let came = in_a_process(&by_name, &good).await;
     assert!(came.contains(r#"Ok(String("hello"))"#), "{came}");
+    assert!(came.contains("Ok(Number(5))"), "{came}");
 
     // A certificate that nobody vouches for.
     let came = in_a_process(&by_name, &other).await;
-    assert!(came.contains("invalid peer certificate"), "{came}");
+    assert_eq!(came.matches("Err(").count(), 2, "{came}");
+    assert!(
+        came.matches("invalid peer certificate").count() >= 2,
+        "{came}"
+    );
 
     // One of another name.
     let by_address = format!("https://127.0.0.1:{port}/x");

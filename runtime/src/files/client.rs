@@ -1,7 +1,6 @@
 //! The HTTP client of downloads: from checked addresses alone, one redirect after the other, by no proxy.
 
-use std::error::Error as StdError;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,18 +8,18 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Request, Response, Uri};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::rt::TokioExecutor;
-use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Url;
 
-use crate::http::{chain, no_tls, tls_builder};
+use crate::http::{chain, no_tls};
 
 use super::error::DownloadError;
-use super::guard::{Guard, NoConnection};
+use super::guard::{Guard, private};
 use super::remote_file::{checked, shown};
+use super::tls::tls;
 
 /// Most times that one download is sent elsewhere.
 const MAX_REDIRECTS: usize = 5;
@@ -139,29 +138,6 @@ fn redirected(first: &Url, from: &Url, headers: &HeaderMap) -> Result<Url, Downl
     let to = to.and_then(|to| from.join(to).ok());
     let to = to.ok_or_else(|| refuse("it was redirected to what is no URL".to_owned()))?;
     checked(to).map_err(|error| refuse(format!("it was redirected, and {error}")))
-}
-
-/// Whether it is the guard who refused.
-fn private(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(refused @ NoConnection::Private(_)) = error.downcast_ref() {
-            return Some(refused.to_string());
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// Loaded once: that takes some milliseconds.
-fn tls() -> Result<Arc<ClientConfig>, String> {
-    static TLS: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    let make = || {
-        let config = tls_builder().try_with_platform_verifier();
-        let config = config.map_err(|error| error.to_string())?;
-        Ok(Arc::new(config.with_no_client_auth()))
-    };
-    TLS.get_or_init(make).clone()
 }
 
 #[cfg(test)]

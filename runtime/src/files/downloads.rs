@@ -28,7 +28,8 @@ use super::guard::Guard;
 use super::name;
 use super::partial::Partial;
 use super::remote_file::{Place, RemoteFile, Sha256};
-use super::tally::{Tally, Transferred};
+use super::tally::Tally;
+use super::transferred::Transferred;
 
 /// How often one download is tried.
 const TRIES: usize = 5;

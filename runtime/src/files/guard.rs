@@ -1,5 +1,6 @@
 //! Connections to none but addresses that were checked.
 
+use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -115,8 +116,20 @@ impl Service<Uri> for Guard {
     }
 }
 
+/// Whether it is the guard who refused; why.
+pub(super) fn private(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused @ NoConnection::Private(_)) = error.downcast_ref() {
+            return Some(refused.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// A guard that lets one loopback address pass, as if it alone were public.
-#[cfg(test)]
+#[cfg(all(test, feature = "download"))]
 pub(super) fn only_one() -> Guard {
     let mut guard = Guard::new(false);
     guard.is_good = |address| address == IpAddr::from([127, 0, 0, 1]);

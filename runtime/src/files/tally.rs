@@ -3,25 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
-
-/// How far downloads are; as progress it reads `{"bytes": 1048576, "of": 4194304}`.
-///
-/// ```
-/// use podwork::files::Transferred;
-///
-/// fn percent(so_far: Transferred) -> Option<u64> {
-///     Some(100 * so_far.bytes / so_far.of?.max(1))
-/// }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Transferred {
-    /// Bytes that have come.
-    pub bytes: u64,
-    /// Bytes there will be; not known where a server does not say it.
-    pub of: Option<u64>,
-}
+use super::transferred::Transferred;
 
 /// Sums up several downloads for one who wants to know.
 pub(super) struct Tally<'a> {

@@ -278,7 +278,7 @@ impl<H: Handler> Engine<H> {
             .instrument(span.clone())
         });
         let (state, batches) = (Arc::clone(&self.state), self.batches.clone());
-        let options = self.options;
+        let options = self.options.clone();
         let health = Arc::clone(&self.health);
         let drain = self.shutdown.drain.clone();
         let run = async move {

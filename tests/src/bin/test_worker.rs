@@ -1,7 +1,7 @@
 //! A worker for tests, with odd handlers: what a job does is in its input's `do`.
 //!
 //! `podwork-test-worker` serves one result a job; `podwork-test-worker stream` serves streams; `podwork-test-worker batch`
-//! the lengths of texts, in batches.
+//! the lengths of texts, in batches; `podwork-test-worker upload` what it uploaded.
 
 use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, try_stream};
 use serde::Deserialize;
@@ -74,10 +74,28 @@ fn lengths(texts: Batch<String>) -> Vec<usize> {
     texts.iter().map(String::len).collect()
 }
 
+/// A file of so many bytes, each its place's remainder by 251, to be uploaded under this name.
+#[cfg(feature = "upload")]
+#[derive(Deserialize)]
+struct Save {
+    name: String,
+    bytes: usize,
+}
+
+#[cfg(feature = "upload")]
+#[handler]
+async fn save(input: Save, cx: Context) -> Result<podwork::files::Uploaded> {
+    let bytes: Vec<u8> = (0..=250).cycle().take(input.bytes).collect();
+    let uploads = podwork::files::Upload::new(&cx);
+    Ok(uploads.reader(&input.name, bytes.as_slice()).await?)
+}
+
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("stream") => Worker::new::<stream>().aggregate_stream(true).run(),
         Some("batch") => podwork::run::<lengths>(),
+        #[cfg(feature = "upload")]
+        Some("upload") => podwork::run::<save>(),
         _ => Worker::new::<work>().concurrency(2).run(),
     }
 }

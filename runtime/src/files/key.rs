@@ -1,0 +1,140 @@
+//! What an upload is called in its bucket: `<job's id>/<name>`.
+
+use super::upload_error::UploadError;
+
+/// Most bytes of a key that S3 takes.
+const LONGEST: usize = 1024;
+
+/// The key of an upload called `name`, which is no other's of the job; `count` is told a name, and says how often it was
+/// told it.
+pub(super) fn key(
+    job: &str,
+    name: &str,
+    count: impl Fn(&str) -> usize,
+) -> Result<String, UploadError> {
+    let refuse = |problem: &str| UploadError::Name {
+        name: name.to_owned(),
+        problem: problem.to_owned(),
+    };
+    if name.is_empty() {
+        return Err(refuse("it is empty"));
+    }
+    if name.starts_with('/') {
+        return Err(refuse("it begins with a slash"));
+    }
+    for part in name.split('/') {
+        match part {
+            "" => {
+                return Err(refuse(
+                    "there is nothing between or behind two of its slashes",
+                ));
+            }
+            "." | ".." => return Err(refuse("a part of it is `.` or `..`")),
+            _ if part.contains('\\') => return Err(refuse("there is a `\\` in it")),
+            _ if part.contains(char::is_control) => {
+                return Err(refuse("there is a control character in it"));
+            }
+            _ => {}
+        }
+    }
+    let folder = folder(job);
+    if folder.len() + 1 + name.len() > LONGEST {
+        return Err(refuse("it is too long: a key has 1024 bytes at most"));
+    }
+    let mut number = count(name);
+    let mut free = numbered(name, number);
+    while number > 1 && count(&free) > 1 {
+        // It was given as a name of its own.
+        number += 1;
+        free = numbered(name, number);
+    }
+    let key = format!("{folder}/{free}");
+    if key.len() > LONGEST {
+        return Err(refuse("it is too long: a key has 1024 bytes at most"));
+    }
+    Ok(key)
+}
+
+/// A job's id as a folder; the platform's own are left as they are.
+fn folder(job: &str) -> String {
+    let clean = |letter: char| match letter {
+        '-' | '_' | '.' => letter,
+        _ if letter.is_ascii_alphanumeric() => letter,
+        _ => '_',
+    };
+    let folder: String = job.chars().map(clean).take(200).collect();
+    if folder.chars().all(|letter| letter == '.') {
+        return "_".to_owned();
+    }
+    folder
+}
+
+/// `a/cat.png`, `a/cat-2.png`, …
+fn numbered(name: &str, number: usize) -> String {
+    let at = name.rfind('/').map_or(0, |slash| slash + 1);
+    let (folder, last) = name.split_at(at);
+    match (number, last.split_once('.')) {
+        (1, _) => name.to_owned(),
+        (_, Some((stem, extension))) => format!("{folder}{stem}-{number}.{extension}"),
+        (_, None) => format!("{folder}{last}-{number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_jobs_id_and_the_name() {
+        let key = |job, name| key(job, name, |_| 1).unwrap();
+        assert_eq!(key("sync-1f-u1", "cat.png"), "sync-1f-u1/cat.png");
+        assert_eq!(key("j", "a/ü b.png"), "j/a/ü b.png");
+        assert_eq!(key("../a b", "x"), ".._a_b/x");
+        assert_eq!(key("..", "x"), "_/x");
+        assert_eq!(key("", "x"), "_/x");
+    }
+
+    #[test]
+    fn no_key_is_given_twice() {
+        let told = RefCell::new(HashMap::new());
+        let count = |name: &str| {
+            let mut told = told.borrow_mut();
+            let count = told.entry(name.to_owned()).or_insert(0);
+            *count += 1;
+            *count
+        };
+        for (name, expected) in [
+            ("a.b/cat.tar.gz", "j/a.b/cat.tar.gz"),
+            ("a.b/cat-2.tar.gz", "j/a.b/cat-2.tar.gz"),
+            ("a.b/cat.tar.gz", "j/a.b/cat-3.tar.gz"),
+            ("a.b/cat.tar.gz", "j/a.b/cat-4.tar.gz"),
+            ("a.b/cat-2.tar.gz", "j/a.b/cat-2-3.tar.gz"),
+            ("cat", "j/cat"),
+            ("cat", "j/cat-2"),
+        ] {
+            assert_eq!(key("j", name, count).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        let long = "x".repeat(1100);
+        for (name, problem) in [
+            ("", "it is empty"),
+            ("/etc/passwd", "begins with a slash"),
+            ("a//b", "nothing between"),
+            ("a/", "nothing between"),
+            ("../b", "`.` or `..`"),
+            ("a/./b", "`.` or `..`"),
+            ("a\\b", "a `\\` in it"),
+            ("a\nb", "control character"),
+            (&long, "1024 bytes at most"),
+        ] {
+            let error = key("j", name, |_| 1).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}
