@@ -21,6 +21,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::handler::{Batching, Call, Outcome, Reply};
 use crate::outbox::Closed;
+use crate::telemetry::Telemetry;
 use crate::work::{Work, ended_with_worker};
 
 /// What the builder says in place of the handler's attribute.
@@ -36,6 +37,16 @@ enum Reason {
     Full,
     Waited,
     Draining,
+}
+
+impl Reason {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Waited => "waited",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -280,7 +291,7 @@ pub(crate) struct Together<S, T> {
 impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
     /// Calls the handler, and gives each job its outcome. Returns when the handler has ended indeed, or the worker's
     /// time is `over`.
-    pub(crate) async fn run(self, over: CancellationToken) {
+    pub(crate) async fn run(self, over: CancellationToken, telemetry: Telemetry) {
         let Self {
             place,
             reason,
@@ -292,6 +303,8 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
         if jobs.is_empty() {
             return;
         }
+        let spans = jobs.iter().map(|job| job.context.span());
+        telemetry.batch(jobs.len(), reason.label(), spans);
         let span = span(&jobs);
         Self::call(&place.0, reason, jobs, over)
             .instrument(span)

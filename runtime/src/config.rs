@@ -164,7 +164,7 @@ impl DownloadLimits {
 }
 
 /// A variable, unless it is blank.
-fn given(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+pub(crate) fn given(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     lookup(name).filter(|value| !value.trim().is_empty())
 }
 
@@ -285,7 +285,7 @@ fn ping_interval(value: Option<String>) -> Result<Duration, Error> {
 }
 
 /// A number above 0, where the variable is set.
-fn whole_number<T: FromStr + PartialEq + From<u8>>(
+pub(crate) fn whole_number<T: FromStr + PartialEq + From<u8>>(
     variable: &'static str,
     value: Option<String>,
     expected: &'static str,

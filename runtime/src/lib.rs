@@ -69,6 +69,8 @@
 //! | `gpu` (on unless default features are off) | the GPU check at start |
 //! | `folder` | `Context::folder`, a temporary folder for each job |
 //! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
+//! | `metrics` | `Worker::metrics`: figures for Prometheus |
+//! | `otel` | a trace of each job, by OTLP; the module `otel` |
 //!
 //! # Panics
 //!
@@ -104,6 +106,7 @@ mod logging;
 mod outbox;
 mod slots;
 mod strict;
+mod telemetry;
 pub mod testing;
 mod work;
 mod worker;
@@ -250,6 +253,19 @@ pub mod state {
 /// What can be a check: the traits behind [`Worker::health`] and [`Worker::fitness_check`].
 pub mod health {
     pub use crate::worker::{Awaited, Blocking, Check, MachineCheck};
+}
+
+/// Metrics of your own: what [`Worker::own_metrics`] registers, re-exported from [`prometheus_client`].
+#[cfg(feature = "metrics")]
+pub mod metrics {
+    pub use prometheus_client::metrics::{counter, family, gauge, histogram, info};
+    pub use prometheus_client::{collector, encoding, registry};
+}
+
+/// Traces of jobs, for programs with a `tracing` subscriber of their own.
+#[cfg(feature = "otel")]
+pub mod otel {
+    pub use crate::telemetry::traces::layer;
 }
 
 /// This crate's version, as the worker reports it to the platform.
