@@ -384,11 +384,12 @@ impl PostNotes {
     }
 
     fn settle(&self, outcome: Option<Outcome>) {
-        let (outcome, ended) = {
+        let (came_to, ended) = {
             let progress = self.0.progress();
-            let outcome = outcome.or(progress.outcome);
-            (outcome.unwrap_or(Outcome::Failed), progress.ended)
+            (progress.outcome, progress.ended)
         };
+        // What is stopped may not have come to anything.
+        let outcome = outcome.or(came_to).unwrap_or(Outcome::Stopped);
         #[cfg(feature = "metrics")]
         self.0.figures(|figures| {
             let delivering = ended.map(|ended| ended.elapsed());
@@ -397,6 +398,7 @@ impl PostNotes {
         #[cfg(not(feature = "metrics"))]
         let _ = ended;
         #[cfg(feature = "otel")]
-        self.0.trace(|trace| trace.settled(outcome));
+        self.0
+            .trace(|trace| trace.settled(outcome, came_to.is_some()));
     }
 }

@@ -251,14 +251,14 @@ impl Trace {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Nothing more is posted.
-    pub(super) fn settled(&self, outcome: Outcome) {
+    /// Nothing more is posted; `delivering`: the final was to be.
+    pub(super) fn settled(&self, outcome: Outcome, delivering: bool) {
         let label = outcome.label();
         let status = match outcome {
             Outcome::Completed | Outcome::Stopped => Status::Unset,
             _ => Status::error(label),
         };
-        if let Some(&ran) = self.ran.get() {
+        if let Some(&ran) = self.ran.get().filter(|_| delivering) {
             let refused = matches!(outcome, Outcome::Refused);
             let status = if refused {
                 status.clone()
