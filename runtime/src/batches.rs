@@ -21,7 +21,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::handler::{Batching, Call, Outcome, Reply};
 use crate::outbox::Closed;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Reason, Telemetry};
 use crate::work::{Work, ended_with_worker};
 
 /// What the builder says in place of the handler's attribute.
@@ -29,34 +29,6 @@ use crate::work::{Work, ended_with_worker};
 pub(crate) struct Limits {
     pub(crate) max_batch: Option<usize>,
     pub(crate) max_wait: Option<Duration>,
-}
-
-/// Why a batch goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    Full,
-    Waited,
-    Draining,
-}
-
-impl Reason {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Waited => "waited",
-            Self::Draining => "draining",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "it is full",
-            Self::Waited => "its first job has waited long enough",
-            Self::Draining => "no more jobs are taken",
-        })
-    }
 }
 
 /// The jobs of a worker that wait to be handed over, and how many batches are with the handler.
@@ -304,7 +276,7 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
             return;
         }
         let spans = jobs.iter().map(|job| job.context.span());
-        telemetry.batch(jobs.len(), reason.label(), spans);
+        telemetry.batch(jobs.len(), reason, spans);
         let span = span(&jobs);
         Self::call(&place.0, reason, jobs, over)
             .instrument(span)

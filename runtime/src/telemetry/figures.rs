@@ -19,7 +19,7 @@ use crate::config::{given, whole_number};
 use crate::error::Error;
 
 use super::on::Outcome;
-use super::{About, Answer, Kind, Load, Posted};
+use super::{About, Answer, Kind, Load, Posted, Reason};
 
 /// Where figures are served, on all addresses.
 pub(crate) const PORT: &str = "PODWORK_METRICS_PORT";
@@ -112,6 +112,19 @@ impl Kind {
             Self::Chunk => "chunk",
             Self::Progress => "progress",
         }
+    }
+}
+
+impl Reason {
+    const ALL: [Self; 3] = [Self::Full, Self::Waited, Self::Draining];
+
+    fn label(self) -> Label {
+        let value = match self {
+            Self::Full => "full",
+            Self::Waited => "waited",
+            Self::Draining => "draining",
+        };
+        [("reason", value)]
     }
 }
 
@@ -208,12 +221,14 @@ impl Figures {
             "Tries of posts after the first",
             figures.retries.clone(),
         );
-        registry.register(
-            "batches",
-            "Batches that went to the handler",
-            figures.batches.clone(),
-        );
-        registry.register("batch_jobs", "Jobs of a batch", figures.batch.clone());
+        if about.batches {
+            registry.register(
+                "batches",
+                "Batches that went to the handler",
+                figures.batches.clone(),
+            );
+            registry.register("batch_jobs", "Jobs of a batch", figures.batch.clone());
+        }
         figures.begin_at_nought();
         figures
     }
@@ -226,6 +241,9 @@ impl Figures {
         for answer in Answer::ALL {
             drop(self.takes.get_or_create(&answer.label()));
             drop(self.take.get_or_create(&answer.label()));
+        }
+        for reason in Reason::ALL {
+            drop(self.batches.get_or_create(&reason.label()));
         }
         for kind in Kind::ALL {
             drop(self.retries.get_or_create(&[("kind", kind.name())]));
@@ -241,8 +259,8 @@ impl Figures {
         self.take.get_or_create(&label).observe(took.as_secs_f64());
     }
 
-    pub(super) fn batch(&self, jobs: usize, reason: &'static str) {
-        self.batches.get_or_create(&[("reason", reason)]).inc();
+    pub(super) fn batch(&self, jobs: usize, reason: Reason) {
+        self.batches.get_or_create(&reason.label()).inc();
         self.batch.observe(to_f64(jobs));
     }
 

@@ -3,6 +3,8 @@
 //! The code that takes, runs and delivers notes here what it does, in single calls without conditions. With neither
 //! feature they are empty, and what they are given is of no size.
 
+use std::fmt;
+
 #[cfg(feature = "metrics")]
 pub(crate) mod figures;
 #[cfg(not(any(feature = "metrics", feature = "otel")))]
@@ -55,7 +57,27 @@ pub(crate) enum Posted {
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     pub(crate) handler: &'static str,
+    /// It is handed its jobs together.
+    pub(crate) batches: bool,
     pub(crate) worker_id: String,
+}
+
+/// Why a batch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    Full,
+    Waited,
+    Draining,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "it is full",
+            Self::Waited => "its first job has waited long enough",
+            Self::Draining => "no more jobs are taken",
+        })
+    }
 }
 
 /// How much the worker has in hand.

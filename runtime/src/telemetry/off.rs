@@ -7,7 +7,7 @@ use tracing::Span;
 use crate::error::Error;
 use crate::failure::HandlerError;
 
-use super::{About, Answer, Kind, Load, Posted};
+use super::{About, Answer, Kind, Load, Posted, Reason};
 
 #[derive(Debug, Default)]
 pub(crate) struct Plan(());
@@ -44,7 +44,7 @@ impl Telemetry {
         JobNotes(span)
     }
 
-    pub(crate) fn batch<'a>(&self, _: usize, _: &'static str, _: impl Iterator<Item = &'a Span>) {}
+    pub(crate) fn batch<'a>(&self, _: usize, _: Reason, _: impl Iterator<Item = &'a Span>) {}
 
     pub(crate) async fn flush(&self, _: Duration) {}
 }

@@ -14,7 +14,7 @@ use super::figures::{self, Figures};
 use super::serve;
 #[cfg(feature = "otel")]
 use super::traces::{Trace, Traces};
-use super::{About, Answer, Kind, Load, Posted};
+use super::{About, Answer, Kind, Load, Posted, Reason};
 
 /// How a job ended, for all that this worker can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -175,7 +175,7 @@ impl Telemetry {
     pub(crate) fn batch<'a>(
         &self,
         size: usize,
-        reason: &'static str,
+        reason: Reason,
         jobs: impl Iterator<Item = &'a Span>,
     ) {
         #[cfg(feature = "metrics")]

@@ -89,6 +89,7 @@ pub(crate) async fn work<H: Handler>(
     let slots = Slots::new(1);
     let about = About {
         handler: H::NAME,
+        batches: H::BATCH.is_some(),
         worker_id: config.identity.worker_id.clone(),
     };
     let counted = Arc::clone(&slots);
