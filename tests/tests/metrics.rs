@@ -56,10 +56,8 @@ impl Figures {
                 last = Some(figures);
             }
         };
-        match tokio::time::timeout(Duration::from_secs(30), scraping).await {
-            Ok(figures) => figures,
-            Err(_) => panic!("never {wanted:?}: {last:#?}"),
-        }
+        let scraped = tokio::time::timeout(Duration::from_secs(30), scraping).await;
+        scraped.unwrap_or_else(|_| panic!("never {wanted:?}: {last:#?}"))
     }
 
     #[expect(clippy::float_cmp, reason = "they are counts")]
@@ -250,10 +248,9 @@ async fn chunks_are_posts_and_a_platform_without_room_shows_what_waits() {
     let platform = Scripted::start(|request: &Recorded, before| {
         match (request.call(), before) {
             ("job-take", 0) => job("stream", json!(3)),
-            ("job-take" | "job-stop", _) => Answer::Hold,
-            // The last chunk is refused, and with it the job.
+            // The last chunk is refused, and with it the job; and that is not answered.
             ("job-stream", 2) => Answer::Status(413),
-            ("job-done", 0) => Answer::Hold,
+            ("job-take" | "job-stop" | "job-done", _) => Answer::Hold,
             _ => Answer::Status(200),
         }
     })
