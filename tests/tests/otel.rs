@@ -4,19 +4,20 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::post;
 use futures::StreamExt as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use podwork_platform::{JobEvent, Platform, StatusResponse};
-use podwork_tests::{Binary, Started};
+use podwork_tests::{Answer, Binary, Recorded, Scripted, Started};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -41,6 +42,8 @@ struct Collector {
 struct Got {
     manner: Manner,
     exports: watch::Sender<Vec<ExportTraceServiceRequest>>,
+    /// The header `X-Key` of the last.
+    key: watch::Sender<Option<HeaderValue>>,
 }
 
 impl Drop for Collector {
@@ -49,7 +52,10 @@ impl Drop for Collector {
     }
 }
 
-async fn collect(State(got): State<Arc<Got>>, body: Bytes) -> StatusCode {
+async fn collect(State(got): State<Arc<Got>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    let key = headers.get("x-key").cloned();
+    got.key.send_replace(key);
     let export = ExportTraceServiceRequest::decode(body).unwrap();
     got.exports.send_modify(|exports| exports.push(export));
     match got.manner {
@@ -66,6 +72,7 @@ impl Collector {
         let got = Arc::new(Got {
             manner,
             exports: watch::Sender::default(),
+            key: watch::Sender::default(),
         });
         let router = Router::new()
             .route("/v1/traces", post(collect))
@@ -285,7 +292,11 @@ fn endpoint(platform: &Platform) -> String {
 async fn a_stopped_job_has_no_delivery() {
     let collector = Collector::start(Manner::Takes).await;
     let platform = Platform::builder().start().await.unwrap();
-    let mut worker = binary(&[], &collector.url, &[("OTEL_SERVICE_NAME", "captions")])
+    let variables = [
+        ("OTEL_SERVICE_NAME", "captions"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=s3cret"),
+    ];
+    let mut worker = binary(&[], &collector.url, &variables)
         .env(platform.worker_env("w"))
         .start();
     let id = submit(&platform, &json!({"do": "wait"}));
@@ -299,6 +310,100 @@ async fn a_stopped_job_has_no_delivery() {
     assert_eq!(attributes(&job.attributes)["podwork.outcome"], "stopped");
     assert_eq!(status(job).0, 0);
     assert_eq!(collector.resource()["service.name"], "captions");
+    assert_eq!(collector.got.key.borrow().as_ref().unwrap(), "s3cret");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_tells_its_retries_and_that_it_was_refused() {
+    let tries = AtomicUsize::new(0);
+    let platform = Scripted::start(move |request: &Recorded, before| {
+        let input = json!({"do": "echo", "value": 1});
+        match (request.call(), before) {
+            ("job-take-batch", 0) => {
+                let jobs = ["retried", "refused"].map(|id| json!({"id": id, "input": input}));
+                Answer::Json(200, json!(jobs))
+            }
+            ("job-take-batch" | "job-take" | "job-stop", _) => Answer::Hold,
+            // The output alone, and not the error that says so.
+            ("job-done", _) if request.path.ends_with("refused") => {
+                let refused = request.body.contains("\"output\"");
+                Answer::Status(if refused { 400 } else { 200 })
+            }
+            ("job-done", _) if tries.fetch_add(1, Ordering::SeqCst) == 0 => Answer::Status(503),
+            _ => Answer::Status(200),
+        }
+    })
+    .await;
+    let collector = Collector::start(Manner::Takes).await;
+    let worker = binary(&[], &collector.url, &[])
+        .env(platform.env("w"))
+        .start();
+    platform.until_count("job-done", 4).await;
+    stop(worker).await;
+    let spans = collector.spans();
+    let job = spans.job("retried");
+    check_times(&spans, job);
+    assert_eq!(status(job).0, 0);
+    let deliver = attributes(&spans.child(job, "deliver").attributes);
+    assert_eq!(deliver["podwork.posts"], 1);
+    assert_eq!(deliver["podwork.retries"], 1);
+    let job = spans.job("refused");
+    check_times(&spans, job);
+    let refused = (2, "refused".to_owned());
+    assert_eq!(status(job), refused);
+    assert_eq!(status(spans.child(job, "run")).0, 0);
+    let deliver = spans.child(job, "deliver");
+    assert_eq!(status(deliver), refused);
+    let deliver = attributes(&deliver.attributes);
+    assert_eq!(deliver["podwork.posts"], 2, "the result, and its error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_logs_level_is_not_that_of_traces() {
+    for level in ["NOTSET", "ERROR", "TRACE"] {
+        let collector = Collector::start(Manner::Takes).await;
+        let platform = Platform::builder().start().await.unwrap();
+        let mut worker = binary(&[], &collector.url, &[("RUNPOD_LOG_LEVEL", level)])
+            .env(platform.worker_env("w"))
+            .start();
+        let id = submit(&platform, &json!({"do": "trace", "value": 1}));
+        ended(&platform, &id).await;
+        worker.signal("-TERM").await;
+        let mut log = String::new();
+        while let Some(line) = worker.next_line().await {
+            log += &line;
+        }
+        assert_eq!(worker.code().await, Some(0));
+        assert_eq!(log.contains("Started."), level == "TRACE", "{log}");
+        let spans = collector.spans();
+        let run = spans.child(spans.job(&id), "run");
+        assert_eq!(names(&spans.children(run)), ["model"], "{level}");
+        let model = spans.child(run, "model");
+        assert_eq!(names(&spans.children(model)), ["layer"], "{level}");
+        assert_eq!(
+            spans.0.len(),
+            6,
+            "nothing of how they are exported: {spans:#?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_sampler_leaves_out_is_not_exported() {
+    let collector = Collector::start(Manner::Takes).await;
+    let platform = Platform::builder().start().await.unwrap();
+    let worker = binary(
+        &[],
+        &collector.url,
+        &[("OTEL_TRACES_SAMPLER", "always_off")],
+    )
+    .env(platform.worker_env("w"))
+    .start();
+    let traced = json!({"do": "trace", "value": 1});
+    let last = ended(&platform, &submit(&platform, &traced)).await;
+    assert_eq!(last.status.as_str(), "COMPLETED");
+    stop(worker).await;
+    assert!(collector.spans().0.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
