@@ -1,4 +1,14 @@
 //! What is noted, and passed on to the figures and the traces that there are.
+#![cfg_attr(
+    not(all(feature = "metrics", feature = "otel")),
+    allow(
+        dead_code,
+        unused_mut,
+        unused_variables,
+        clippy::unnecessary_wraps,
+        reason = "some of it one feature alone asks for"
+    )
+)]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -78,10 +88,6 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// What the environment says has the last word.
-    #[cfg_attr(
-        not(feature = "metrics"),
-        allow(clippy::unnecessary_wraps, reason = "metrics alone can be told wrong")
-    )]
     pub(crate) fn read(&mut self, lookup: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
         #[cfg(feature = "metrics")]
         self.metrics.read(&lookup)?;
@@ -98,8 +104,6 @@ impl Plan {
         about: About,
         load: impl Fn() -> Load + Send + Sync + 'static,
     ) -> Result<(Telemetry, Serving), Error> {
-        #[cfg(not(feature = "metrics"))]
-        drop(load);
         #[cfg(feature = "metrics")]
         let (figures, serving) = match self.metrics.start(&about, load)? {
             Some((listener, registry, figures)) => {
@@ -157,8 +161,6 @@ impl Telemetry {
 
     /// A job that was taken, and the span of its log.
     pub(crate) fn job(&self, id: &str, took: Took, span: Span) -> JobNotes {
-        #[cfg(not(feature = "otel"))]
-        let _ = (id, took);
         JobNotes {
             span,
             job: Arc::new(Noted {
@@ -180,14 +182,10 @@ impl Telemetry {
     ) {
         #[cfg(feature = "metrics")]
         self.figures(|figures| figures.batch(size, reason));
-        #[cfg(not(feature = "metrics"))]
-        let _ = reason;
         #[cfg(feature = "otel")]
         if self.traces.is_some() {
             jobs.for_each(|job| super::traces::batched(job, size));
         }
-        #[cfg(not(feature = "otel"))]
-        drop(jobs);
     }
 
     /// Has the last traces exported, for at most so long.
@@ -196,8 +194,6 @@ impl Telemetry {
         if let Some(traces) = &self.traces {
             traces.flush(limit).await;
         }
-        #[cfg(not(feature = "otel"))]
-        let _ = limit;
     }
 }
 
@@ -214,8 +210,6 @@ impl Take {
         #[cfg(feature = "metrics")]
         self.telemetry
             .figures(|figures| figures.take(answer, self.asked.elapsed()));
-        #[cfg(not(feature = "metrics"))]
-        let _ = (self.telemetry, answer);
         Took {
             began: self.began,
             ended: self.began + self.asked.elapsed(),
@@ -224,10 +218,6 @@ impl Take {
 }
 
 /// When a take was.
-#[cfg_attr(
-    not(feature = "otel"),
-    allow(dead_code, reason = "traces alone ask for it")
-)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Took {
     pub(super) began: SystemTime,
@@ -295,10 +285,6 @@ impl JobNotes {
     }
 
     /// The notes of who runs it: what the handler traces is part of the run.
-    #[cfg_attr(
-        not(feature = "otel"),
-        allow(unused_mut, reason = "traces alone have it")
-    )]
     pub(crate) fn running(mut self) -> Self {
         #[cfg(feature = "otel")]
         if let Some(trace) = &self.job.trace {
@@ -333,12 +319,8 @@ impl JobNotes {
         if let Some(started) = started {
             self.job.figures(|figures| figures.ran(now - started));
         }
-        #[cfg(not(feature = "metrics"))]
-        let _ = started;
         #[cfg(feature = "otel")]
         self.job.trace(|trace| trace.ran(failure));
-        #[cfg(not(feature = "otel"))]
-        let _ = failure;
     }
 }
 
@@ -352,8 +334,6 @@ impl PostNotes {
     pub(crate) fn retried(&self, kind: Kind) {
         #[cfg(feature = "metrics")]
         self.0.figures(|figures| figures.retried(kind));
-        #[cfg(not(feature = "metrics"))]
-        let _ = kind;
         #[cfg(feature = "otel")]
         self.0.trace(Trace::retried);
     }
@@ -362,8 +342,6 @@ impl PostNotes {
     pub(crate) fn posted(&self, kind: Kind, posted: Posted) {
         #[cfg(feature = "metrics")]
         self.0.figures(|figures| figures.posted(kind, posted));
-        #[cfg(not(feature = "metrics"))]
-        let _ = (kind, posted);
         #[cfg(feature = "otel")]
         self.0.trace(Trace::posted);
     }
@@ -395,8 +373,6 @@ impl PostNotes {
             let delivering = ended.map(|ended| ended.elapsed());
             figures.settled(outcome, delivering);
         });
-        #[cfg(not(feature = "metrics"))]
-        let _ = ended;
         #[cfg(feature = "otel")]
         self.0
             .trace(|trace| trace.settled(outcome, came_to.is_some()));
