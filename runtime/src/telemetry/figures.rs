@@ -247,7 +247,9 @@ impl Figures {
         }
         for kind in Kind::ALL {
             drop(self.retries.get_or_create(&[("kind", kind.name())]));
-            for posted in Posted::ALL {
+            // Progress alone is ever outdated.
+            let can_be = |posted: &Posted| *posted != Posted::Outdated || kind == Kind::Progress;
+            for posted in Posted::ALL.into_iter().filter(can_be) {
                 drop(self.posts.get_or_create(&post(kind, posted)));
             }
         }

@@ -17,9 +17,9 @@ mod serve;
 pub(crate) mod traces;
 
 #[cfg(not(any(feature = "metrics", feature = "otel")))]
-pub(crate) use off::{JobNotes, Plan, PostNotes, Telemetry, Took};
+pub(crate) use off::{JobNotes, Plan, PostNotes, Serving, Telemetry, Took};
 #[cfg(any(feature = "metrics", feature = "otel"))]
-pub(crate) use on::{JobNotes, Plan, PostNotes, Telemetry, Took};
+pub(crate) use on::{JobNotes, Plan, PostNotes, Serving, Telemetry, Took};
 
 /// What a take brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -21,7 +21,7 @@ use crate::in_flight::{InFlight, Reins};
 use crate::job::{self, Ended, Options};
 use crate::outbox::Outbox;
 use crate::slots::Slots;
-use crate::telemetry::{About, Plan, Telemetry, Took};
+use crate::telemetry::{About, Plan, Serving, Telemetry, Took};
 
 use super::concurrency::InBatches;
 use super::fitness::{self, FitnessCheck};
@@ -87,13 +87,7 @@ pub(crate) async fn work<H: Handler>(
         telemetry,
     } = settings;
     let slots = Slots::new(1);
-    let about = About {
-        handler: H::NAME,
-        batches: H::BATCH.is_some(),
-        worker_id: config.identity.worker_id.clone(),
-    };
-    let counted = Arc::clone(&slots);
-    let (telemetry, _serving) = telemetry.start(about, move || counted.load())?;
+    let (telemetry, _serving) = begin_telling::<H>(telemetry, &config, &slots)?;
     let api = Api::new(remote.clone())?;
     let starting = start_up(&config, &api, fitness, source, &handlers);
     let Some(state) = shutdown.drain.run_until_cancelled(starting).await else {
@@ -176,6 +170,21 @@ pub(crate) async fn work<H: Handler>(
         () = shutdown.abort.cancelled() => unfinished(in_flight.len()),
         () = stop::listen(api.clone(), Arc::clone(&in_flight)) => Ok(()),
     }
+}
+
+/// Begins to tell of the worker; metrics are served from here on.
+fn begin_telling<H: Handler>(
+    plan: Plan,
+    config: &Config,
+    slots: &Arc<Slots>,
+) -> Result<(Telemetry, Serving), Error> {
+    let about = About {
+        handler: H::NAME,
+        batches: H::BATCH.is_some(),
+        worker_id: config.identity.worker_id.clone(),
+    };
+    let slots = Arc::clone(slots);
+    plan.start(about, move || slots.load())
 }
 
 /// Checks the machine, and makes the state.
