@@ -21,6 +21,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::handler::{Batching, Call, Outcome, Reply, Weighing};
 use crate::outbox::Closed;
+use crate::telemetry::{Reason, Telemetry};
 use crate::work::{Work, ended_with_worker};
 
 /// What the builder says in place of the handler's attribute.
@@ -31,24 +32,6 @@ pub(crate) struct Limits {
     pub(crate) wait: Option<Duration>,
     /// Most of one batch.
     pub(crate) weight: Option<usize>,
-}
-
-/// Why a batch goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    Full,
-    Waited,
-    Draining,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "it is full",
-            Self::Waited => "its first job has waited long enough",
-            Self::Draining => "no more jobs are taken",
-        })
-    }
 }
 
 /// The jobs of a worker that wait to be handed over, and how many batches are with the handler.
@@ -322,7 +305,7 @@ pub(crate) struct Together<S, T> {
 impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
     /// Calls the handler, and gives each job its outcome. Returns when the handler has ended indeed, or the worker's
     /// time is `over`.
-    pub(crate) async fn run(self, over: CancellationToken) {
+    pub(crate) async fn run(self, over: CancellationToken, telemetry: Telemetry) {
         let Self {
             place,
             reason,
@@ -334,6 +317,8 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
         if jobs.is_empty() {
             return;
         }
+        let spans = jobs.iter().map(|job| job.context.span());
+        telemetry.batch(jobs.len(), reason, spans);
         let span = span(&jobs);
         Self::call(&place.0, reason, jobs, over)
             .instrument(span)

@@ -19,6 +19,7 @@ use crate::failure::note_panics;
 use crate::handler::{BatchHandler, Handler};
 use crate::job::Options;
 use crate::logging;
+use crate::telemetry::Plan;
 use crate::worker::{
     Asked, Check, FitnessCheck, Fixed, Given, HealthCheck, MachineCheck, NoState, Settings, Setup,
     Shutdown, StateSource, work,
@@ -86,6 +87,7 @@ impl Worker {
                 health: None,
                 health_limit: DEFAULT_HEALTH_LIMIT,
                 breaker: None,
+                telemetry: Plan::default(),
             },
             env: HashMap::new(),
             handler: PhantomData,
@@ -258,6 +260,53 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
+    /// Serves metrics on this port of all addresses, for Prometheus, at `/metrics`, as the `OpenMetrics` text;
+    /// `PODWORK_METRICS_PORT` has the last word. The worker listens there before it does anything else, and does not
+    /// start if it cannot. The guide's chapter on observability lists them.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(mut self, port: u16) -> Self {
+        self.settings.telemetry.metrics.port(port);
+        self
+    }
+
+    /// Serves metrics as [`metrics`](Self::metrics) does, where `listener` listens: on one address alone, or on any port
+    /// that is free.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_on(mut self, listener: std::net::TcpListener) -> Self {
+        self.settings.telemetry.metrics.on(listener);
+        self
+    }
+
+    /// Adds metrics of your own to those that are served. They are read on the thread that takes and delivers, so what
+    /// makes them up should return at once.
+    ///
+    /// ```
+    /// use podwork::metrics::counter::Counter;
+    /// use podwork::{Worker, handler};
+    ///
+    /// #[handler]
+    /// async fn count(text: String, words: &Counter) -> usize {
+    ///     let found = text.split_whitespace().count();
+    ///     words.inc_by(found as u64);
+    ///     found
+    /// }
+    ///
+    /// let words = Counter::default();
+    /// let worker = Worker::new::<count>()
+    ///     .state(words.clone())
+    ///     .metrics(9090)
+    ///     .own_metrics(|registry| registry.register("words", "Words counted", words));
+    /// # drop(worker);
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn own_metrics(
+        mut self,
+        register: impl FnOnce(&mut crate::metrics::registry::Registry),
+    ) -> Self {
+        register(self.settings.telemetry.metrics.registry());
+        self
+    }
+
     /// Whether error results carry the host's name and the chain of causes; off unless it is set, since clients see
     /// them. The log always has them.
     pub fn expose_error_details(mut self, expose: bool) -> Self {
@@ -296,6 +345,9 @@ impl<H: Handler, S> Worker<H, S> {
             let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
             self.settings.options.uploads = uploads.into();
         }
+        let mut telemetry = std::mem::take(&mut self.settings.telemetry);
+        telemetry.read(|name| self.lookup(name))?;
+        self.settings.telemetry = telemetry;
         Config::read(|name| self.lookup(name), H::STREAMS)
     }
 
@@ -347,6 +399,12 @@ impl<H: Handler, S> Worker<H, S> {
             None if args.debugger => tracing::level_filters::LevelFilter::DEBUG,
             None => logging::level_from(|name| self.lookup(name))?,
         };
+        #[cfg(feature = "otel")]
+        match crate::otel::layer()? {
+            Some(traces) => logging::init_beside(level, on_platform, traces),
+            None => logging::init(level, on_platform),
+        }
+        #[cfg(not(feature = "otel"))]
         logging::init(level, on_platform);
         note_panics();
 

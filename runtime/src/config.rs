@@ -261,7 +261,7 @@ fn allows_private(get: &impl Fn(&str) -> Option<String>) -> bool {
 }
 
 /// A variable, unless it is blank.
-fn given(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+pub(crate) fn given(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     lookup(name).filter(|value| !value.trim().is_empty())
 }
 
@@ -382,7 +382,7 @@ fn ping_interval(value: Option<String>) -> Result<Duration, Error> {
 }
 
 /// A number above 0, where the variable is set.
-fn whole_number<T: FromStr + PartialEq + From<u8>>(
+pub(crate) fn whole_number<T: FromStr + PartialEq + From<u8>>(
     variable: &'static str,
     value: Option<String>,
     expected: &'static str,

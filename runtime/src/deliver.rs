@@ -16,6 +16,7 @@ use crate::backoff::Backoff;
 use crate::failure::{HandlerError, Identity};
 use crate::http::Body;
 use crate::outbox::{Final, Message, Outbox};
+use crate::telemetry::{Kind, PostNotes, Posted};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ pub(crate) struct Delivery<P> {
 impl<P: Posts> Delivery<P> {
     /// Posts all that comes into the outbox, and returns when the final is settled; whether the job is completed: its
     /// output was accepted.
-    pub(crate) async fn run(&self, job_id: &str, outbox: &Outbox) -> bool {
+    pub(crate) async fn run(&self, job_id: &str, outbox: &Outbox, notes: &PostNotes) -> bool {
         // Made for the first chunk: most jobs have none.
         let mut run = None;
         let mut chunks: u64 = 0;
@@ -48,33 +49,48 @@ impl<P: Posts> Delivery<P> {
         let mut refusal = None;
         loop {
             match outbox.next().await {
-                Message::Progress(progress) => self.progress(job_id, progress, outbox).await,
+                Message::Progress(progress) => {
+                    self.progress(job_id, progress, outbox, notes).await;
+                }
                 Message::Chunk(_) if refusal.is_some() => {}
                 Message::Chunk(chunk) => {
                     chunks += 1;
                     let key = format!("{}-{chunks}", run.get_or_insert_with(Uuid::new_v4));
-                    if let Err(failure) = self.chunk(job_id, &key, chunk).await {
+                    if let Err(failure) = self.chunk(job_id, &key, chunk, notes).await {
                         outbox.close();
                         refusal = Some(failure);
                     }
                 }
                 Message::Final(last) => {
                     let outcome = refusal.map_or(last.outcome, Err);
-                    return self.result(job_id, Final { outcome, ..last }).await;
+                    notes.delivering(outcome.as_ref().err());
+                    let last = Final { outcome, ..last };
+                    let completed = self.result(job_id, last, notes).await;
+                    notes.settled();
+                    return completed;
                 }
             }
         }
     }
 
     /// Posts a progress update until it is accepted, or there is something newer to say.
-    async fn progress(&self, job_id: &str, progress: Box<RawValue>, outbox: &Outbox) {
+    async fn progress(
+        &self,
+        job_id: &str,
+        progress: Box<RawValue>,
+        outbox: &Outbox,
+        notes: &PostNotes,
+    ) {
         let body = encode(Post {
             status: Some(JobStatus::InProgress.to_string()),
             output: Some(progress),
             ..Post::default()
         });
         let post = || self.api.post_result(job_id, false, body.clone());
-        if let Err(why) = self.persist(post, || outbox.ready()).await {
+        if let Err(why) = self
+            .persist(Kind::Progress, notes, post, || outbox.ready())
+            .await
+        {
             debug!("a progress update was not accepted: {why}");
         }
     }
@@ -84,25 +100,31 @@ impl<P: Posts> Delivery<P> {
         job_id: &str,
         key: &str,
         chunk: Box<RawValue>,
+        notes: &PostNotes,
     ) -> Result<(), HandlerError> {
         let body = encode(Post {
             output: Some(chunk),
             ..Post::default()
         });
         let post = || self.api.post_chunk(job_id, key, body.clone());
-        self.persist(post, pending).await.map_err(|why| {
-            HandlerError::new(
-                "chunk_refused",
-                format!("the platform did not accept a chunk: {why}"),
-            )
-        })
+        self.persist(Kind::Chunk, notes, post, pending)
+            .await
+            .map_err(|why| {
+                HandlerError::new(
+                    "chunk_refused",
+                    format!("the platform did not accept a chunk: {why}"),
+                )
+            })
     }
 
-    async fn result(&self, job_id: &str, last: Final) -> bool {
+    async fn result(&self, job_id: &str, last: Final, notes: &PostNotes) -> bool {
         let failed = last.outcome.is_err();
-        let sent = self.send_result(job_id, last.outcome, last.refresh).await;
+        let sent = self
+            .send_result(job_id, last.outcome, last.refresh, notes)
+            .await;
         let Err(why) = sent else { return !failed };
         error!("the result was not accepted: {why}");
+        notes.not_accepted();
         if failed {
             return false;
         }
@@ -111,7 +133,9 @@ impl<P: Posts> Delivery<P> {
             "result_refused",
             format!("the platform did not accept the job's result: {why}"),
         );
-        let sent = self.send_result(job_id, Err(refusal), last.refresh).await;
+        let sent = self
+            .send_result(job_id, Err(refusal), last.refresh, notes)
+            .await;
         if let Err(why) = sent {
             error!("nor was the error that says so: {why}");
         }
@@ -123,6 +147,7 @@ impl<P: Posts> Delivery<P> {
         job_id: &str,
         outcome: Result<Box<RawValue>, HandlerError>,
         stop_pod: bool,
+        notes: &PostNotes,
     ) -> Result<(), String> {
         let post = match outcome {
             Ok(output) => Post {
@@ -138,6 +163,8 @@ impl<P: Posts> Delivery<P> {
         };
         let body = encode(post);
         self.persist(
+            Kind::Result,
+            notes,
             || self.api.post_result(job_id, self.streams, body.clone()),
             pending,
         )
@@ -155,6 +182,8 @@ impl<P: Posts> Delivery<P> {
     /// before another try is cut short by `moot`: a post on its way could still overtake what follows it.
     async fn persist<F, M>(
         &self,
+        kind: Kind,
+        notes: &PostNotes,
         mut call: impl FnMut() -> F,
         moot: impl Fn() -> M,
     ) -> Result<(), String>
@@ -166,11 +195,18 @@ impl<P: Posts> Delivery<P> {
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         loop {
             match call().await {
-                Ok(()) => return Ok(()),
-                Err(Trouble::Refused { why, .. }) => return Err(why),
+                Ok(()) => {
+                    notes.posted(kind, Posted::Accepted);
+                    return Ok(());
+                }
+                Err(Trouble::Refused { why, .. }) => {
+                    notes.posted(kind, Posted::Refused);
+                    return Err(why);
+                }
                 Err(Trouble::Passing { why, after }) => {
                     let delay = backoff.next(after);
                     if started.elapsed() + delay > self.deadline {
+                        notes.posted(kind, Posted::GivenUp);
                         return Err(format!("{why}; given up after {:?}", self.deadline));
                     }
                     warn!(
@@ -178,8 +214,10 @@ impl<P: Posts> Delivery<P> {
                         delay.as_millis()
                     );
                     if tokio::time::timeout(delay, moot()).await.is_ok() {
+                        notes.posted(kind, Posted::Outdated);
                         return Err(format!("{why}; there is news to tell instead"));
                     }
+                    notes.retried(kind);
                 }
             }
         }

@@ -95,6 +95,23 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// Metrics cannot be served where they are asked for.
+    #[cfg(feature = "metrics")]
+    #[error(
+        "metrics cannot be served at {addr}: {source}; choose another port, by PODWORK_METRICS_PORT or Worker::metrics"
+    )]
+    Metrics {
+        /// Where.
+        addr: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+
+    /// What the environment says of a collector of traces cannot be used.
+    #[cfg(feature = "otel")]
+    #[error("traces cannot be exported: {0}; see OTEL_EXPORTER_OTLP_ENDPOINT and its like")]
+    Traces(String),
+
     /// The HTTP client could not be made.
     #[error("the HTTP client cannot be set up: {0}; does the image hold CA certificates?")]
     HttpClient(#[source] std::io::Error),

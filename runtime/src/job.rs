@@ -15,6 +15,7 @@ use crate::handler::{Call, Handler, Outcome};
 use crate::in_flight::Reins;
 use crate::logging::JOB_SPAN;
 use crate::outbox::{Chunks, Closed, Final, Outbox};
+use crate::telemetry::JobNotes;
 use crate::work::{Work, ended_with_worker};
 
 /// How jobs are run; the same for all jobs of a worker.
@@ -67,12 +68,13 @@ pub(crate) async fn run<H: Handler>(
     options: Options,
     outbox: Arc<Outbox>,
     reins: Reins,
-    span: Span,
+    notes: JobNotes,
 ) -> Ended {
     let limit = limits::result_payload(&job.id);
     let chunks = Chunks::new(Arc::clone(&outbox), &job.id, options.aggregate);
     let Job { id, input, extra } = job;
     let halt = reins.halt.clone();
+    let span = notes.span().clone();
     let context = Context::new(id, extra, Arc::clone(&outbox), halt, span.clone());
     #[cfg(feature = "download")]
     let context = context.with_download_limits(options.download_limits);
@@ -84,6 +86,7 @@ pub(crate) async fn run<H: Handler>(
             return Ended::Stopped;
         }
         info!("Started.");
+        notes.started();
         let call = Call::new(context.clone(), input, state, chunks);
         let mut work = Work::begin(|| match batches {
             Some(batches) => batches.join(call),
@@ -100,6 +103,7 @@ pub(crate) async fn run<H: Handler>(
         let (outcome, thread) = work.end(outcome);
         let ended = if reins.stop.is_cancelled() {
             outbox.close();
+            notes.ended(None);
             info!("Stopped.");
             Ended::Stopped
         } else {
@@ -108,6 +112,7 @@ pub(crate) async fn run<H: Handler>(
                 Ok(output) => debug!("Output: {}", output.get()),
                 Err(failure) => error!("Failed: {failure:?}"),
             }
+            notes.ended(outcome.as_ref().err());
             let breakdown = match &outcome {
                 Ok(_) => Some(false),
                 Err(failure) => failure.is_breakdown(),
@@ -127,7 +132,7 @@ pub(crate) async fn run<H: Handler>(
         context.remove_folder().await;
         ended
     };
-    work.instrument(span.clone()).await
+    work.instrument(span).await
 }
 
 /// The output, unless the platform would refuse it for its size.

@@ -73,6 +73,8 @@
 //! | `upload` | `files::Upload`: files to S3-compatible storage, for URLs in the output |
 //! | `schema` | `#[handler(schema)]` and `--schema`: input and output as JSON Schema |
 //! | `validate` | `#[handler(validate)]`: inputs are checked by the rules of their type |
+//! | `metrics` | `Worker::metrics`: figures for Prometheus |
+//! | `otel` | a trace of each job, by OTLP; the module `otel` |
 //!
 //! # Panics
 //!
@@ -112,6 +114,7 @@ mod outbox;
 mod schema;
 mod slots;
 mod strict;
+mod telemetry;
 pub mod testing;
 #[cfg(feature = "validate")]
 mod validate;
@@ -272,6 +275,19 @@ pub mod state {
 /// What can be a check: the traits behind [`Worker::health`] and [`Worker::fitness_check`].
 pub mod health {
     pub use crate::worker::{Awaited, Blocking, Check, MachineCheck};
+}
+
+/// Metrics of your own: what [`Worker::own_metrics`] registers, re-exported from [`prometheus_client`].
+#[cfg(feature = "metrics")]
+pub mod metrics {
+    pub use prometheus_client::metrics::{counter, family, gauge, histogram, info};
+    pub use prometheus_client::{collector, encoding, registry};
+}
+
+/// Traces of jobs, for programs with a `tracing` subscriber of their own.
+#[cfg(feature = "otel")]
+pub mod otel {
+    pub use crate::telemetry::traces::layer;
 }
 
 /// This crate's version, as the worker reports it to the platform.

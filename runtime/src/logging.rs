@@ -58,11 +58,33 @@ pub(crate) fn level_from(lookup: impl Fn(&str) -> Option<String>) -> Result<Leve
     Ok(LevelFilter::INFO)
 }
 
+/// Whether the library of this name is one of those.
+pub(crate) fn is_quiet(name: &str) -> bool {
+    QUIET.contains(&name)
+}
+
 /// Writes the log to standard output from here on, unless the program has a subscriber of its own.
 pub(crate) fn init(level: LevelFilter, json: bool) {
     let layer = LogLayer { level, json };
     // An error means that there is one already, and that is respected.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
+}
+
+/// The same, and hands all to `other`, too, whatever the log's level is.
+#[cfg(feature = "otel")]
+pub(crate) fn init_beside<L>(level: LevelFilter, json: bool, other: L)
+where
+    L: Layer<tracing_subscriber::Registry> + Send + Sync,
+{
+    use tracing_subscriber::filter::filter_fn;
+
+    let layer = LogLayer { level, json };
+    let shown = filter_fn(move |metadata| LogLayer { level, json }.shows(metadata))
+        .with_max_level_hint(layer.hint());
+    let both = tracing_subscriber::registry()
+        .with(other)
+        .with(layer.with_filter(shown));
+    let _ = tracing::subscriber::set_global_default(both);
 }
 
 struct LogLayer {
@@ -73,10 +95,10 @@ struct LogLayer {
 /// Kept with a job's span.
 struct JobId(String);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
-    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+impl LogLayer {
+    fn shows(&self, metadata: &Metadata<'_>) -> bool {
         let name = metadata.target().split("::").next().unwrap_or_default();
-        let quiet = QUIET.contains(&name) && self.level != LevelFilter::TRACE;
+        let quiet = is_quiet(name) && self.level != LevelFilter::TRACE;
         *metadata.level()
             <= if quiet {
                 LevelFilter::WARN.min(self.level)
@@ -86,9 +108,19 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             || (metadata.is_span() && metadata.name() == JOB_SPAN)
     }
 
+    /// Job spans are wanted at any level that shows anything.
+    fn hint(&self) -> LevelFilter {
+        self.level.max(LevelFilter::INFO)
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.shows(metadata)
+    }
+
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // Job spans are wanted at any level that shows anything.
-        Some(self.level.max(LevelFilter::INFO))
+        Some(self.hint())
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::telemetry::Load;
+
 /// Bytes of ended jobs that may wait for delivery before the worker takes no more. The jobs that run then may each add
 /// theirs: one outbox and one result.
 const UNDELIVERED_BYTES: usize = 64 * 1024 * 1024;
@@ -58,6 +60,16 @@ impl Slots {
 
     pub(crate) fn limit(&self) -> usize {
         self.state().limit
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        let state = self.state();
+        Load {
+            limit: state.limit,
+            running: state.running,
+            undelivered: state.delivering,
+            bytes: state.bytes,
+        }
     }
 
     pub(crate) fn set_limit(&self, limit: usize) {

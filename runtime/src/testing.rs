@@ -22,6 +22,7 @@ use crate::handler::Handler;
 use crate::in_flight::Reins;
 use crate::job::{self, Options};
 use crate::outbox::{Message, Outbox};
+use crate::telemetry::JobNotes;
 
 /// A job for a test. It takes the same path through the runtime as one from the platform, but for the network. A
 /// handler that takes a [`Batch`](crate::Batch) is given one of this job alone.
@@ -168,7 +169,7 @@ impl<S: Send + Sync + 'static> TestJob<S> {
             self.options,
             Arc::clone(&outbox),
             Reins::new(CancellationToken::new()),
-            span,
+            JobNotes::none(span),
         );
         let collecting = async {
             let (mut outputs, mut progress) = (Vec::new(), Vec::new());

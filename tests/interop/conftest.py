@@ -111,8 +111,8 @@ def endpoint(platform):
 def ours(platform, start):
     """Starts a worker of ours that pulls from the platform."""
 
-    def begin(name, *args, worker_id="ours"):
-        env = {**platform.env, "RUNPOD_POD_ID": worker_id}
+    def begin(name, *args, worker_id="ours", **env):
+        env = {**platform.env, "RUNPOD_POD_ID": worker_id, **env}
         worker = start(Program([built(name), *args], env))
         worker.line("is ready")
         return worker

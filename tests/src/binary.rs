@@ -32,8 +32,10 @@ impl Binary {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .env_remove("CARGO_MANIFEST_DIR");
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNPOD_")) {
-            command.env_remove(name);
+        for (name, _) in std::env::vars() {
+            if name.starts_with("RUNPOD_") || name.starts_with("OTEL_") {
+                command.env_remove(name);
+            }
         }
         Self { folder, command }
     }
@@ -99,6 +101,12 @@ impl Started {
         };
         let found = tokio::time::timeout(Duration::from_mins(1), waiting).await;
         found.unwrap_or_else(|_| panic!("no line with {part:?}"))
+    }
+
+    /// The next line of its output; none once it has closed it.
+    pub async fn next_line(&mut self) -> Option<String> {
+        let line = tokio::time::timeout(Duration::from_mins(1), self.lines.next_line());
+        line.await.expect("a line, or the end").unwrap()
     }
 
     /// Sends a signal, such as `-TERM`.

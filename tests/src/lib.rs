@@ -47,6 +47,7 @@ mod guide {
         testing: "testing",
         local_platform: "local-platform",
         images: "images",
+        observability: "observability",
         environment: "environment",
         from_python: "from-python",
         self_hosted: "self-hosted",

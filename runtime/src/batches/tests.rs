@@ -77,7 +77,7 @@ impl Bench {
         let releasing = {
             let (batches, drain) = (Arc::clone(&batches), drain.clone());
             let start = |batch: Together<_, _>| {
-                tokio::spawn(batch.run(CancellationToken::new()));
+                tokio::spawn(batch.run(CancellationToken::new(), Telemetry::default()));
             };
             tokio::spawn(async move { batches.release(&drain, start).await })
         };

@@ -6,8 +6,14 @@ use hyper::StatusCode;
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use tracing::Span;
 
 use super::*;
+use crate::telemetry::JobNotes;
+
+fn unnoted() -> PostNotes {
+    JobNotes::none(Span::none()).posts()
+}
 
 /// How the platform takes one post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +210,8 @@ fn run(steps: Vec<Step>, fates: Vec<Fate>, join: bool, fails: bool) -> (String, 
             finish(&outbox, outcome);
             yielded
         };
-        let (yielded, completed) = tokio::join!(handler, delivery.run("j", &outbox));
+        let notes = unnoted();
+        let (yielded, completed) = tokio::join!(handler, delivery.run("j", &outbox, &notes));
         let taken = delivery.api.taken.into_inner().unwrap();
         let ended_well =
             matches!(taken.last(), Some(Taken::Final(last)) if last["error"].is_null());
@@ -292,7 +299,7 @@ async fn a_result_is_tried_for_15_minutes_and_ever_less_often() {
     finish(&outbox, Err("it failed".into()));
     let delivery = delivery(Simulated::new(vec![Fate::Failed; 10_000]));
     let started = Instant::now();
-    assert!(!delivery.run("j", &outbox).await);
+    assert!(!delivery.run("j", &outbox, &unnoted()).await);
     let took = started.elapsed();
     let deadline = Duration::from_mins(15);
     assert!(
@@ -318,7 +325,7 @@ async fn the_platform_may_say_when_to_come_again() {
     let outbox = Outbox::default();
     finish(&outbox, Ok(json!(1)));
     let delivery = delivery(Simulated::new([Fate::Later(7), Fate::Later(30)]));
-    assert!(delivery.run("j", &outbox).await);
+    assert!(delivery.run("j", &outbox, &unnoted()).await);
     let calls = delivery.api.calls.into_inner().unwrap();
     let gaps: Vec<u64> = calls
         .windows(2)
@@ -334,7 +341,7 @@ async fn a_refused_output_becomes_an_error_that_is_tried_as_long() {
     let fates = [Fate::Failed, Fate::Refused, Fate::Failed, Fate::Failed];
     let delivery = delivery(Simulated::new(fates));
     assert!(
-        !delivery.run("j", &outbox).await,
+        !delivery.run("j", &outbox, &unnoted()).await,
         "the job is not completed"
     );
     let taken = delivery.api.taken.into_inner().unwrap();

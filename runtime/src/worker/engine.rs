@@ -6,6 +6,7 @@ use std::time::Duration;
 use podwork_protocol::env;
 use podwork_protocol::worker::Job;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument as _, error, info, warn};
@@ -20,18 +21,21 @@ use crate::in_flight::{InFlight, Reins};
 use crate::job::{self, Ended, Options};
 use crate::outbox::Outbox;
 use crate::slots::Slots;
+use crate::telemetry::{About, Plan, Serving, Telemetry, Took};
 
 use super::concurrency::InBatches;
 use super::fitness::{self, FitnessCheck};
 use super::health::{Health, HealthCheck};
 use super::heartbeat::Heartbeat;
-use super::pull::{Concurrency, pull};
+use super::pull::{Concurrency, Source, pull};
 use super::setup::StateSource;
 use super::shutdown::Shutdown;
 use super::stop;
 
 /// How long the last posts may take once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
+/// What the last traces have when the grace period is over.
+const LEAST_FLUSH: Duration = Duration::from_secs(1);
 /// Longest that a worker which cannot go on spends on saying so.
 const UNHEALTHY_PING: Duration = Duration::from_secs(2);
 
@@ -48,6 +52,7 @@ pub(crate) struct Settings {
     pub(crate) health: Option<HealthCheck>,
     pub(crate) health_limit: Duration,
     pub(crate) breaker: Option<usize>,
+    pub(crate) telemetry: Plan,
 }
 
 #[cfg(feature = "local")]
@@ -79,7 +84,10 @@ pub(crate) async fn work<H: Handler>(
         health: check,
         health_limit,
         breaker,
+        telemetry,
     } = settings;
+    let slots = Slots::new(1);
+    let (telemetry, _serving) = begin_telling::<H>(telemetry, &config, &slots)?;
     let api = Api::new(remote.clone())?;
     let starting = start_up(&config, &api, fitness, source, &handlers);
     let Some(state) = shutdown.drain.run_until_cancelled(starting).await else {
@@ -113,7 +121,8 @@ pub(crate) async fn work<H: Handler>(
             streams: H::STREAMS,
             deadline: delivery_deadline,
         }),
-        slots: Slots::new(1),
+        slots,
+        telemetry: telemetry.clone(),
         in_flight: Arc::clone(&in_flight),
         health: Arc::clone(&health),
         tasks: TaskTracker::new(),
@@ -141,17 +150,14 @@ pub(crate) async fn work<H: Handler>(
                 }
             }
         };
-        let start = |job| engine.start(job);
-        let pulled = pull(
-            &api,
-            &engine.slots,
-            &in_flight,
-            &mut *concurrency,
-            &shutdown.drain,
-            ready,
-            start,
-        )
-        .await;
+        let source = Source {
+            api: &api,
+            slots: &engine.slots,
+            in_flight: &in_flight,
+            telemetry: &telemetry,
+        };
+        let start = |job, took| engine.start(job, took);
+        let pulled = pull(source, &mut *concurrency, &shutdown.drain, ready, start).await;
         let drained = engine.drain(grace).await;
         // A breaker that tripped has the worker drained, too.
         match pulled.err().or_else(|| health.tripped()) {
@@ -164,6 +170,21 @@ pub(crate) async fn work<H: Handler>(
         () = shutdown.abort.cancelled() => unfinished(in_flight.len()),
         () = stop::listen(api.clone(), Arc::clone(&in_flight)) => Ok(()),
     }
+}
+
+/// Begins to tell of the worker; metrics are served from here on.
+fn begin_telling<H: Handler>(
+    plan: Plan,
+    config: &Config,
+    slots: &Arc<Slots>,
+) -> Result<(Telemetry, Serving), Error> {
+    let about = About {
+        handler: H::NAME,
+        batches: H::BATCH.is_some(),
+        worker_id: config.identity.worker_id.clone(),
+    };
+    let slots = Arc::clone(slots);
+    plan.start(about, move || slots.load())
 }
 
 /// Checks the machine, and makes the state.
@@ -223,6 +244,7 @@ struct Engine<H: Handler> {
     options: Options,
     delivery: Arc<Delivery<Api>>,
     slots: Arc<Slots>,
+    telemetry: Telemetry,
     in_flight: Arc<InFlight>,
     health: Arc<Health>,
     tasks: TaskTracker,
@@ -240,8 +262,9 @@ impl<H: Handler> Engine<H> {
         let drain = self.shutdown.drain.clone();
         let (tasks, handlers, over) =
             (self.tasks.clone(), self.handlers.clone(), self.over.clone());
+        let telemetry = self.telemetry.clone();
         let start = move |batch: Together<_, _>| {
-            tasks.spawn_on(batch.run(over.clone()), &handlers);
+            tasks.spawn_on(batch.run(over.clone(), telemetry.clone()), &handlers);
         };
         Some(AbortOnDropHandle::new(tokio::spawn(async move {
             batches.release(&drain, start).await;
@@ -249,7 +272,7 @@ impl<H: Handler> Engine<H> {
     }
 
     /// Runs and delivers one job, in tasks of its own.
-    fn start(&self, job: Job) {
+    fn start(&self, job: Job, took: Took) {
         let reins = Reins::new(self.over.clone());
         let Some(held) = self.in_flight.hold(&job.id, reins.clone()) else {
             warn!(
@@ -262,20 +285,24 @@ impl<H: Handler> Engine<H> {
         let slot = Arc::new(self.slots.occupy());
         let outbox = Arc::new(Outbox::new(H::JOIN));
         let span = job::span(&job.id);
+        let notes = self.telemetry.job(&job.id, took, span.clone());
 
         self.tasks.spawn({
             let (delivery, outbox) = (Arc::clone(&self.delivery), Arc::clone(&outbox));
+            let (posts, to_deliver) = (notes.posts(), notes.posts());
             // Not the job itself: its input may be large.
             let (id, stop, slot) = (job.id.clone(), reins.stop.clone(), Arc::clone(&slot));
             // Boxed: it is moved many times before it rests, and holds a whole HTTP call.
-            let deliver = Box::pin(async move { delivery.run(&id, &outbox).await });
+            let deliver = Box::pin(async move { delivery.run(&id, &outbox, &to_deliver).await });
             async move {
-                if stop.run_until_cancelled(deliver).await == Some(true) {
-                    held.completed();
+                match stop.run_until_cancelled(deliver).await {
+                    Some(true) => held.completed(),
+                    Some(false) => {}
+                    None => posts.stopped(),
                 }
                 drop(slot);
             }
-            .instrument(span.clone())
+            .instrument(span)
         });
         let (state, batches) = (Arc::clone(&self.state), self.batches.clone());
         let options = self.options.clone();
@@ -283,7 +310,8 @@ impl<H: Handler> Engine<H> {
         let drain = self.shutdown.drain.clone();
         let run = async move {
             let to = Arc::clone(&outbox);
-            let ended = job::run::<H>(job, state, batches, options, to, reins, span).await;
+            let notes = notes.running();
+            let ended = job::run::<H>(job, state, batches, options, to, reins, notes).await;
             if let Ended::Finished { refresh, breakdown } = ended {
                 if refresh {
                     info!("This worker is to be replaced: taking no more jobs.");
@@ -299,8 +327,17 @@ impl<H: Handler> Engine<H> {
         self.tasks.spawn_on(run, &self.handlers);
     }
 
-    /// Lets the jobs at hand end, within the grace period; then ends them.
+    /// Lets the jobs at hand end, and what was noted of them go out, within the grace period.
     async fn drain(&self, grace: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        let drained = self.end_jobs(grace).await;
+        let left = grace.saturating_sub(began.elapsed());
+        self.telemetry.flush(left.max(LEAST_FLUSH)).await;
+        drained
+    }
+
+    /// Waits for the jobs at hand, within the grace period; then ends them.
+    async fn end_jobs(&self, grace: Duration) -> Result<(), Error> {
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_ok() {
             return Ok(());

@@ -12,6 +12,7 @@ use crate::api::{Api, Failing, Taken, Trouble};
 use crate::backoff::Backoff;
 use crate::in_flight::InFlight;
 use crate::slots::Slots;
+use crate::telemetry::{Answer, Telemetry, Took};
 
 /// How long the open poll may go on once the worker was told to end: it may be bringing a job.
 const LAST_POLL: Duration = Duration::from_secs(2);
@@ -43,17 +44,29 @@ pub(crate) trait Concurrency: Send {
     fn next(&mut self, current: usize) -> usize;
 }
 
+/// Where jobs come from.
+pub(super) struct Source<'a> {
+    pub(super) api: &'a Api,
+    pub(super) slots: &'a Slots,
+    pub(super) in_flight: &'a Arc<InFlight>,
+    pub(super) telemetry: &'a Telemetry,
+}
+
 /// Takes jobs and hands them to `start`, until told to end. Before each take it waits for `ready`, and its error ends
 /// the taking.
 pub(super) async fn pull<R: Future<Output = Result<(), Failing>>>(
-    api: &Api,
-    slots: &Slots,
-    in_flight: &Arc<InFlight>,
+    source: Source<'_>,
     concurrency: &mut dyn Concurrency,
     drain: &CancellationToken,
     ready: impl Fn() -> R,
-    start: impl Fn(Job),
+    start: impl Fn(Job, Took),
 ) -> Result<(), Failing> {
+    let Source {
+        api,
+        slots,
+        in_flight,
+        telemetry,
+    } = source;
     let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
     let mut empty = EmptyPolls::default();
     while !drain.is_cancelled() {
@@ -71,9 +84,11 @@ pub(super) async fn pull<R: Future<Output = Result<(), Failing>>>(
         }
         in_flight.polling();
         let asked = Instant::now();
+        let take = telemetry.take();
         let Some(answer) = poll(api.take(wanted, in_flight.len() > 0), drain).await else {
             break;
         };
+        let took = take.answered(answered(&answer));
         let delay = match answer {
             Ok(taken) => {
                 errors.reset();
@@ -84,7 +99,7 @@ pub(super) async fn pull<R: Future<Output = Result<(), Failing>>>(
                 let came = !jobs.is_empty();
                 for job in jobs {
                     match job {
-                        Ok(job) => start(job),
+                        Ok(job) => start(job, took),
                         Err(why) => {
                             error!("what the platform sent is no job and is not run: {why}");
                         }
@@ -116,6 +131,14 @@ pub(super) async fn pull<R: Future<Output = Result<(), Failing>>>(
         }
     }
     Ok(())
+}
+
+fn answered(answer: &Result<Taken, Trouble>) -> Answer {
+    match answer {
+        Ok(Taken::Jobs(jobs)) if !jobs.0.is_empty() => Answer::Jobs,
+        Ok(_) => Answer::Empty,
+        Err(_) => Answer::Error,
+    }
 }
 
 /// Waits for the open poll; when told to end meanwhile, a little longer.

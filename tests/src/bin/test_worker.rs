@@ -1,11 +1,17 @@
 //! A worker for tests, with odd handlers: what a job does is in its input's `do`.
 //!
 //! `podwork-test-worker` serves one result a job; `podwork-test-worker stream` serves streams; `podwork-test-worker batch`
-//! the lengths of texts, in batches; `podwork-test-worker upload` what it uploaded.
+//! the lengths of texts, in batches, for which they wait so many milliseconds; `podwork-test-worker upload` what it uploaded.
+//! With `layer` it has a `tracing` subscriber of its own that exports spans, with `log` one that does not.
+
+use std::time::Duration;
 
 use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, try_stream};
 use serde::Deserialize;
 use serde_json::Value;
+use tracing::{Instrument as _, debug_span, info_span};
+#[cfg(feature = "otel")]
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// What a job is to do.
 #[derive(Deserialize)]
@@ -25,6 +31,8 @@ enum Task {
     Progress { values: Vec<Value>, value: Value },
     /// Returns a text of this many bytes.
     Large { bytes: usize },
+    /// Returns `value`, from within spans.
+    Trace { value: Value },
 }
 
 #[handler]
@@ -42,11 +50,22 @@ async fn work(task: Task, cx: Context) -> Result<Value> {
             for progress in values {
                 cx.progress(progress);
                 // Lets the post go out: a later progress may take the place of one that still waits.
-                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
             }
             Ok(value)
         }
         Task::Large { bytes } => Ok("x".repeat(bytes).into()),
+        Task::Trace { value } => {
+            let layer = async {
+                let _hidden = debug_span!("neuron").entered();
+                value
+            };
+            let model = async {
+                tokio::task::yield_now().await;
+                layer.instrument(info_span!("layer")).await
+            };
+            Ok(model.instrument(info_span!("model", size = 7)).await)
+        }
     }
 }
 
@@ -71,6 +90,7 @@ fn stream(input: Chunks) -> impl Stream<Item = Result<Value>> {
 
 #[handler]
 fn lengths(texts: Batch<String>) -> Vec<usize> {
+    let _span = info_span!("measure").entered();
     texts.iter().map(String::len).collect()
 }
 
@@ -90,10 +110,26 @@ async fn save(input: Save, cx: Context) -> Result<podwork::files::Uploaded> {
     Ok(uploads.reader(&input.name, bytes.as_slice()).await?)
 }
 
+/// Sets up a subscriber of the program's own.
+#[cfg(feature = "otel")]
+fn subscribe(exports: bool) {
+    let traces = exports.then(|| podwork::otel::layer().expect("the variables are right"));
+    let subscriber = tracing_subscriber::registry().with(traces.flatten());
+    tracing::subscriber::set_global_default(subscriber).expect("there is none yet");
+}
+
 fn main() -> ExitCode {
+    let wait = std::env::args().nth(2).and_then(|wait| wait.parse().ok());
     match std::env::args().nth(1).as_deref() {
         Some("stream") => Worker::new::<stream>().aggregate_stream(true).run(),
-        Some("batch") => podwork::run::<lengths>(),
+        Some("batch") => Worker::new::<lengths>()
+            .max_wait(Duration::from_millis(wait.unwrap_or(5)))
+            .run(),
+        #[cfg(feature = "otel")]
+        Some(own @ ("layer" | "log")) => {
+            subscribe(own == "layer");
+            podwork::run::<work>()
+        }
         #[cfg(feature = "upload")]
         Some("upload") => podwork::run::<save>(),
         _ => Worker::new::<work>().concurrency(2).run(),

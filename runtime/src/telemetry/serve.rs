@@ -1,0 +1,116 @@
+//! Figures on a port: `GET /metrics`.
+
+use std::convert::Infallible;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info, warn};
+
+use crate::error::Error;
+
+const PATH: &str = "/metrics";
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const FORMAT: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+/// Most connections at once; who comes then waits for one to end.
+const MOST_CONNECTIONS: usize = 16;
+/// How long a connection may take, from its first byte to its last: it is for one request.
+const LONGEST: Duration = Duration::from_secs(10);
+/// The pause when no connection can be had, since the process has as many as it may.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until it is dropped, on the runtime that it was started on.
+#[derive(Debug)]
+pub(super) struct Serving {
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Serving {
+    pub(super) fn start(listener: StdListener, registry: Arc<Registry>) -> Result<Self, Error> {
+        let system = |source| Error::System {
+            what: "listening for those who ask for metrics",
+            source,
+        };
+        listener.set_nonblocking(true).map_err(system)?;
+        let listener = TcpListener::from_std(listener).map_err(system)?;
+        let addr = listener.local_addr().map_err(system)?;
+        info!("Metrics are at http://{addr}{PATH}.");
+        Ok(Self {
+            _task: AbortOnDropHandle::new(tokio::spawn(accept(listener, registry))),
+        })
+    }
+}
+
+async fn accept(listener: TcpListener, registry: Arc<Registry>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let conversing = converse(stream, Arc::clone(&registry));
+                connections.spawn(tokio::time::timeout(LONGEST, conversing));
+            }
+            Err(error) => {
+                warn!("a connection for metrics cannot be accepted: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, registry: Arc<Registry>) {
+    let mut http = http1::Builder::new();
+    http.keep_alive(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(request.method(), request.uri().path(), &registry);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        debug!("a connection for metrics ended early: {error}");
+    }
+}
+
+fn answer(method: &Method, path: &str, registry: &Registry) -> Response<Full<Bytes>> {
+    let (status, format, text) = if path != PATH {
+        let text = format!("metrics are at {PATH}\n");
+        (StatusCode::NOT_FOUND, TEXT, text)
+    } else if !matches!(*method, Method::GET | Method::HEAD) {
+        let text = "metrics are to be got\n".to_owned();
+        (StatusCode::METHOD_NOT_ALLOWED, TEXT, text)
+    } else {
+        let mut text = String::new();
+        match encode(&mut text, registry) {
+            Ok(()) => (StatusCode::OK, FORMAT, text),
+            // A metric of the user's own.
+            Err(error) => {
+                let text = format!("a metric cannot be written: {error}\n");
+                (StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+            }
+        }
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, format);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
