@@ -132,3 +132,59 @@ fn an_edit_is_in_the_next_jobs_output_and_the_queue_is_kept() {
         "{status:?}"
     );
 }
+
+/// The input's schema, as the platform describes it.
+fn described(url: &str) -> Value {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let description: Value = runtime.block_on(async {
+        let answer = client.get(format!("{url}/openapi.json")).send().await;
+        answer.unwrap().json().await.unwrap()
+    });
+    description["components"]["schemas"]["Input"].clone()
+}
+
+#[test]
+fn what_a_worker_tells_is_shown_as_it_was_built_last() {
+    const TELLING: &str = "
+#[podwork::handler(schema)]
+async fn tell(input: u32) -> u32 {
+    input
+}
+
+fn main() -> podwork::ExitCode {
+    podwork::run::<tell>()
+}
+";
+    let (_outside, folder) = new_worker("hello");
+    let (source, manifest) = (folder.join("src/main.rs"), folder.join("Cargo.toml"));
+    edit(
+        &manifest,
+        "podwork = { ",
+        "podwork = { features = [\"schema\"], ",
+    );
+    fs::write(&source, TELLING).unwrap();
+    let mut terminal = Session::spawn(podwork(&folder, &["dev", "--port", "0"])).unwrap();
+    terminal.set_expect_timeout(Some(PATIENCE));
+    let console = see(&mut terminal, r"Console: (http://\S+)/ ");
+    let url = String::from_utf8(console.get(1).unwrap().to_vec()).unwrap();
+    see(&mut terminal, "dev-1 runs this build");
+    assert_eq!(described(&url)["type"], "integer");
+
+    edit(&source, "input: u32) -> u32", "input: String) -> String");
+    see(&mut terminal, "dev-2 runs this build");
+    assert_eq!(described(&url)["type"], "string");
+
+    // One that tells nothing is a worker as any other.
+    edit(&source, "(schema)", "");
+    see(&mut terminal, "dev-3 runs this build");
+    assert_eq!(described(&url), Value::Null);
+    assert_eq!(
+        object(&job(&folder, &url, &json!("a")).wait_with_output().unwrap())["output"],
+        "a"
+    );
+
+    terminal.send(ControlCode::EndOfText).unwrap();
+    see(&mut terminal, "Ended.");
+}

@@ -79,6 +79,9 @@ async fn a_worker_prints_the_schema_of_its_handler_and_nothing_else() {
     );
 }
 
+/// Whether a schema is the expected one.
+type Judge<'a> = &'a dyn Fn(&Value) -> bool;
+
 #[tokio::test]
 async fn handlers_of_every_kind_tell_what_they_give() {
     let text = |of: &Value| of["type"] == "string";
@@ -87,7 +90,6 @@ async fn handlers_of_every_kind_tell_what_they_give() {
     let anything = |of: &Value| *of == json!(true);
     let is_type = |of: &Value, name: &str| of["type"] == name;
     let words = |of: &Value| of["additionalProperties"]["format"] == "uint32";
-    type Judge<'a> = &'a dyn Fn(&Value) -> bool;
     let kinds: [(&str, bool, Judge<'_>, Judge<'_>); 12] = [
         ("fallible", false, &|of| of["title"] == "Request", &picture),
         ("anything", false, &anything, &anything),
@@ -260,6 +262,7 @@ async fn a_worker_that_serves_the_api_shows_it_there() {
 #[garde(transparent)]
 struct Name(#[garde(length(chars, max = 5), custom(no_digits))] String);
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "garde calls it so")]
 fn no_digits(name: &str, (): &()) -> garde::Result {
     match name.chars().find(char::is_ascii_digit) {
         Some(_) => Err(garde::Error::new(format!("there is a digit in {name}"))),
