@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
-use syn::{Error, Type};
+use syn::{Error, Ident, Type};
 
 use crate::parse::{Handler, Parsed};
 use crate::signature::{Argument, Batching, Mode, Reading, Weighing};
@@ -317,21 +317,15 @@ fn described(handler: &Handler) -> TokenStream {
 
 /// Stands for what an argument needs, in code that is never run.
 fn given(argument: &Argument) -> TokenStream {
-    let any = |ty: &Type, name: TokenStream, of: TokenStream| quote_spanned!(at(ty.span())=> let #name = ::podwork::__private::schema::any::<#of>(););
-    match argument {
-        Argument::Input(ty) => any(ty, quote_spanned!(at(ty.span())=> input), quote!(#ty)),
-        Argument::Batch(ty) => any(ty, quote_spanned!(at(ty.span())=> inputs), quote!(#ty)),
-        Argument::State(ty) => any(
-            ty,
-            quote_spanned!(at(ty.span())=> state),
-            quote!(&'static #ty),
-        ),
-        Argument::Context(ty) => any(
-            ty,
-            quote_spanned!(at(ty.span())=> call),
-            quote!(::podwork::__private::Call<()>),
-        ),
-    }
+    let (ty, name, of) = match argument {
+        Argument::Input(ty) => (ty, "input", quote!(#ty)),
+        Argument::Batch(ty) => (ty, "inputs", quote!(#ty)),
+        Argument::State(ty) => (ty, "state", quote!(&'static #ty)),
+        Argument::Context(ty) => (ty, "call", quote!(::podwork::__private::Call<()>)),
+    };
+    let at_type = at(ty.span());
+    let name = Ident::new(name, at_type);
+    quote_spanned!(at_type=> let #name = ::podwork::__private::schema::any::<#of>();)
 }
 
 /// Calls the user's function, which leaves its `output`.

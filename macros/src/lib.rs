@@ -20,7 +20,7 @@ use proc_macro::TokenStream;
 ///
 /// Two inputs, two states or two contexts; `&mut` state; an input that borrows; a generic function, a method, an
 /// `unsafe` or `extern` one; an `async fn` that returns an iterator; a `Batch` beside a context, or answered with a
-/// stream; and `yield` outside of `stream!` and `try_stream!`. Each is a compile error at that place, which says what
+/// stream; `validate` without an input; and `yield` outside of `stream!` and `try_stream!`. Each is a compile error at that place, which says what
 /// to write instead.
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {

@@ -262,3 +262,22 @@ fn bare_yield(body: &Group) -> Option<ExprYield> {
     visit::visit_block(&mut found, &block);
     found.0
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    #[test]
+    fn what_an_absent_feature_brings_is_refused_with_how_to_have_it() {
+        let word: Path = parse_quote!(schema);
+        assert!(needs_feature(&word, "schema", true).is_ok());
+        let refused = needs_feature(&word, "schema", false).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "`schema` is brought by podwork's feature of that name, which is off: switch it on with `cargo add podwork \
+             --features schema`, or leave this out"
+        );
+    }
+}

@@ -24,6 +24,8 @@
 //! A browser at the platform's own address sees a console: the queue, the workers and the jobs as they are, and a form to
 //! submit more.
 //!
+//! What an endpoint takes and gives, once that is [said](Builder::schema), is shown at `/docs` and in `/openapi.json`.
+//!
 //! Rate limits, webhooks and leases are the documented ones. Keys are asked for once they are set, and
 //! [trouble](Faults) is made on purpose. [`Platform::advance`] sets the clock ahead.
 

@@ -144,6 +144,14 @@ async fn anything_is_described_as_it_was() {
 }
 
 #[tokio::test]
+async fn nothing_is_refused_by_a_schema() {
+    let platform = Platform::builder().schema(drawing()).start().await.unwrap();
+    let request = serde_json::from_str(r#"{"input": "no size"}"#).unwrap();
+    let job = platform.submit(request).unwrap();
+    assert_eq!(platform.status(&job).unwrap().status.as_str(), "IN_QUEUE");
+}
+
+#[tokio::test]
 async fn it_is_shown_to_those_with_the_key() {
     let builder = Platform::builder().api_key("key").schema(drawing());
     let platform = builder.start().await.unwrap();

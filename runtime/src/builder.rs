@@ -365,7 +365,8 @@ impl<H: Handler, S> Worker<H, S> {
     ///
     /// On the platform it pulls jobs. Elsewhere it runs the job of `test_input.json` or `--test_input` on a platform
     /// of its own, or serves that platform's API with `--rp_serve_api`. Where the platform sets
-    /// `RUNPOD_REALTIME_PORT`, it serves `POST /<endpoint>/realtime` there instead of pulling. It makes the async runtime itself, reads the
+    /// `RUNPOD_REALTIME_PORT`, it serves `POST /<endpoint>/realtime` there instead of pulling. For `--schema` it only prints what
+    /// its handler takes and gives. It makes the async runtime itself, reads the
     /// command line and the environment, and writes the log to standard output unless the program has a `tracing`
     /// subscriber of its own. What keeps it from running is said in one line, and is exit code 1.
     pub fn run(self) -> ExitCode
