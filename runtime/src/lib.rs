@@ -69,6 +69,7 @@
 //! | `gpu` (on unless default features are off) | the GPU check at start |
 //! | `folder` | `Context::folder`, a temporary folder for each job |
 //! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
+//! | `cache` | the module `cache`: directories that a network volume keeps warm, and the platform's cached models |
 //!
 //! # Panics
 //!
@@ -84,6 +85,8 @@ mod backoff;
 mod batch;
 mod batches;
 mod builder;
+#[cfg(all(feature = "cache", unix))]
+pub mod cache;
 mod config;
 mod context;
 mod deliver;

@@ -12,6 +12,8 @@ use tracing::{Instrument as _, error, info, warn};
 
 use crate::api::{Api, Failing};
 use crate::batches::{Batches, Limits, Together};
+#[cfg(all(feature = "cache", unix))]
+use crate::cache::VolumeCache;
 use crate::config::{Config, Remote};
 use crate::deliver::Delivery;
 use crate::error::Error;
@@ -29,6 +31,8 @@ use super::pull::{Concurrency, pull};
 use super::setup::StateSource;
 use super::shutdown::Shutdown;
 use super::stop;
+#[cfg(all(feature = "cache", unix))]
+use super::upkeep::{Hydrating, Upkeep};
 
 /// How long the last posts may take once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
@@ -48,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) health: Option<HealthCheck>,
     pub(crate) health_limit: Duration,
     pub(crate) breaker: Option<usize>,
+    #[cfg(all(feature = "cache", unix))]
+    pub(crate) cache: Option<VolumeCache>,
 }
 
 #[cfg(feature = "local")]
@@ -79,7 +85,11 @@ pub(crate) async fn work<H: Handler>(
         health: check,
         health_limit,
         breaker,
+        #[cfg(all(feature = "cache", unix))]
+        cache,
     } = settings;
+    #[cfg(all(feature = "cache", unix))]
+    let source = Hydrating(cache.clone(), source);
     let api = Api::new(remote.clone())?;
     let starting = start_up(&config, &api, fitness, source, &handlers);
     let Some(state) = shutdown.drain.run_until_cancelled(starting).await else {
@@ -94,13 +104,7 @@ pub(crate) async fn work<H: Handler>(
     let in_flight = Arc::new(InFlight::default());
     let health = Health::new(breaker);
     // Beats until this function returns, so also while the last jobs end.
-    let _heartbeat = if remote.ping.is_some() {
-        let (in_flight, health) = (Arc::clone(&in_flight), Arc::clone(&health));
-        Some(Heartbeat::start(remote, in_flight, health)?)
-    } else {
-        info!("{} is not set: there is no heartbeat.", env::PING);
-        None
-    };
+    let _heartbeat = beat(remote, &in_flight, &health)?;
     let worker_id = config.identity.worker_id.clone();
     let engine = Engine::<H> {
         state,
@@ -120,6 +124,8 @@ pub(crate) async fn work<H: Handler>(
         handlers: handlers.clone(),
         over: CancellationToken::new(),
         shutdown: shutdown.clone(),
+        #[cfg(all(feature = "cache", unix))]
+        upkeep: cache.map(Upkeep::start),
     };
     // However this ends, no handler goes on without its worker.
     let _over = engine.over.clone().drop_guard();
@@ -164,6 +170,20 @@ pub(crate) async fn work<H: Handler>(
         () = shutdown.abort.cancelled() => unfinished(in_flight.len()),
         () = stop::listen(api.clone(), Arc::clone(&in_flight)) => Ok(()),
     }
+}
+
+/// Starts the heartbeat, where there is one.
+fn beat(
+    remote: Remote,
+    in_flight: &Arc<InFlight>,
+    health: &Arc<Health>,
+) -> Result<Option<Heartbeat>, Error> {
+    if remote.ping.is_none() {
+        info!("{} is not set: there is no heartbeat.", env::PING);
+        return Ok(None);
+    }
+    let (in_flight, health) = (Arc::clone(in_flight), Arc::clone(health));
+    Heartbeat::start(remote, in_flight, health).map(Some)
 }
 
 /// Checks the machine, and makes the state.
@@ -231,6 +251,8 @@ struct Engine<H: Handler> {
     /// The worker's time is over.
     over: CancellationToken,
     shutdown: Shutdown,
+    #[cfg(all(feature = "cache", unix))]
+    upkeep: Option<Upkeep>,
 }
 
 impl<H: Handler> Engine<H> {
@@ -281,6 +303,8 @@ impl<H: Handler> Engine<H> {
         let options = self.options;
         let health = Arc::clone(&self.health);
         let drain = self.shutdown.drain.clone();
+        #[cfg(all(feature = "cache", unix))]
+        let job_ended = self.upkeep.as_ref().map(Upkeep::job_ended);
         let run = async move {
             let to = Arc::clone(&outbox);
             let ended = job::run::<H>(job, state, batches, options, to, reins, span).await;
@@ -295,6 +319,10 @@ impl<H: Handler> Engine<H> {
                 }
             }
             slot.delivering(outbox.bytes());
+            #[cfg(all(feature = "cache", unix))]
+            if let Some(job_ended) = job_ended {
+                job_ended.notify_one();
+            }
         };
         self.tasks.spawn_on(run, &self.handlers);
     }
@@ -302,7 +330,13 @@ impl<H: Handler> Engine<H> {
     /// Lets the jobs at hand end, within the grace period; then ends them.
     async fn drain(&self, grace: Duration) -> Result<(), Error> {
         self.tasks.close();
+        #[cfg(all(feature = "cache", unix))]
+        let until = tokio::time::Instant::now() + grace;
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_ok() {
+            #[cfg(all(feature = "cache", unix))]
+            if let Some(upkeep) = &self.upkeep {
+                upkeep.end(until).await;
+            }
             return Ok(());
         }
         let jobs = self.in_flight.len();
