@@ -41,6 +41,7 @@ mod guide {
         batching: "batching",
         errors: "errors",
         files: "files",
+        cache: "cache",
         cancellation: "cancellation",
         testing: "testing",
         local_platform: "local-platform",
