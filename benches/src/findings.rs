@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Result;
+use crate::cache::{Place, Step, Times};
 use crate::cases::{CASES, Case};
 use crate::machine::Machine;
 use crate::measure::{Idle, Run};
@@ -20,6 +21,7 @@ pub(crate) struct Findings {
     idle: BTreeMap<Contender, Idle>,
     /// The size of `hello`, bytes.
     pub(crate) hello: Option<u64>,
+    pub(crate) cache: Times,
 }
 
 impl Findings {
@@ -32,6 +34,7 @@ impl Findings {
             starts: BTreeMap::new(),
             idle: BTreeMap::new(),
             hello: None,
+            cache: Times::new(),
         })
     }
 
@@ -104,6 +107,11 @@ impl Findings {
     /// From process start to first take, s.
     pub(crate) fn start(&self, contender: Contender) -> Option<f64> {
         median(self.starts.get(&contender)?)
+    }
+
+    /// How long a step of the cache took, s.
+    pub(crate) fn cache(&self, place: Place, step: Step, contender: Contender) -> Option<f64> {
+        median(self.cache.get(&(place, step, contender))?)
     }
 
     pub(crate) fn idle(&self, contender: Contender) -> Option<Idle> {

@@ -2,6 +2,7 @@
 //! machine, for the same platform. `benches/README.md` tells how to run it and how to read it.
 
 pub mod book;
+mod cache;
 mod cases;
 mod findings;
 pub mod load;
@@ -34,6 +35,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 
 /// The name on the command line of what is measured of a process beside its work.
 const PROCESS: &str = "process";
+/// … of the cache on a volume, …
+const CACHE: &str = "cache";
 /// … and of all that need not be named.
 const ALL: &str = "all";
 
@@ -67,6 +70,12 @@ pub fn run(options: &Options, programs: &Programs) -> Result<()> {
     if names(&options.only, PROCESS) {
         processes(options, programs, &mut platform, &mut findings)?;
     }
+    if names(&options.only, CACHE) {
+        for round in 1..=options.rounds {
+            eprintln!("{CACHE}: {round} of {}", options.rounds);
+            cache::measure(programs, round, options.shrink, &mut findings.cache)?;
+        }
+    }
     for case in cases {
         let rounds = if case.on_demand { 1 } else { options.rounds };
         for round in 1..=rounds {
@@ -99,7 +108,7 @@ fn names(only: &[String], that: &str) -> bool {
 
 /// The cases of these names.
 fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
-    let known: Vec<&str> = [ALL, PROCESS]
+    let known: Vec<&str> = [ALL, PROCESS, CACHE]
         .into_iter()
         .chain(CASES.iter().map(|case| case.name))
         .collect();

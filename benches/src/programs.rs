@@ -48,6 +48,8 @@ pub struct Programs {
     pub floor: PathBuf,
     /// `bench-hello`.
     pub hello: PathBuf,
+    /// `cache-contender`.
+    pub cache: PathBuf,
     /// The Python with the official worker, unless that does not take part.
     pub python: Option<PathBuf>,
 }
@@ -62,30 +64,37 @@ impl Programs {
         let target = this.parent().and_then(Path::parent);
         let target = target.ok_or("this program is in no target folder")?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build
-            .args(["build", "--release", "--package", env!("CARGO_PKG_NAME")])
-            .args(["--bin", "bench-*"])
-            .arg("--manifest-path")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(target);
-        // What `cargo run` tells of this package would have build scripts run again.
-        for (name, _) in std::env::vars() {
-            if ["CARGO_PKG_", "CARGO_MANIFEST_"]
-                .iter()
-                .any(|of| name.starts_with(of))
-            {
-                build.env_remove(name);
+        // The workers without features that they do not use.
+        for selected in [
+            &["--bin", "bench-*", "--no-default-features"][..],
+            &["--bin", "cache-contender"],
+        ] {
+            let mut build = Command::new(&cargo);
+            build
+                .args(["build", "--release", "--package", env!("CARGO_PKG_NAME")])
+                .args(selected)
+                .arg("--manifest-path")
+                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+                .arg("--target-dir")
+                .arg(target);
+            // What `cargo run` tells of this package would have build scripts run again.
+            for (name, _) in std::env::vars() {
+                if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+                    .iter()
+                    .any(|of| name.starts_with(of))
+                {
+                    build.env_remove(name);
+                }
             }
+            run(build)?;
         }
-        run(build)?;
         let program = |name| target.join("release").join(name);
         Ok(Self {
             platform: program("bench-platform"),
             worker: program("bench-worker"),
             floor: program("bench-floor"),
             hello: program("bench-hello"),
+            cache: program("cache-contender"),
             python: official.then(|| install(target)).transpose()?,
         })
     }
@@ -112,6 +121,19 @@ impl Programs {
             .env(WORK, work.to_string())
             .env(CONCURRENCY, concurrency.to_string());
         Some(command)
+    }
+
+    /// How a contender's cache is called; `None` where it does not take part.
+    pub(crate) fn cache_command(&self, contender: Contender) -> Option<Command> {
+        match contender {
+            Contender::Ours => Some(Command::new(&self.cache)),
+            Contender::Floor => None,
+            Contender::Official => {
+                let mut command = Command::new(self.python.as_ref()?);
+                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/official_cache.py"));
+                Some(command)
+            }
+        }
     }
 }
 

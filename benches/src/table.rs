@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::cache::{Place, Step};
 use crate::findings::Findings;
 use crate::measure::Run;
 use crate::number::{megabytes, number, time};
@@ -30,6 +31,7 @@ pub(crate) fn report(findings: &Findings) -> String {
     );
     section(&mut text, "Peak memory", &memory(findings));
     section(&mut text, "The process", &process(findings));
+    section(&mut text, "A cache on a volume", &cache(findings));
     let mut rows = Table::new(&["target", "measured", ""]);
     for target in targets(findings) {
         rows.row([
@@ -180,5 +182,21 @@ fn process(findings: &Findings) -> String {
             _ => NOTHING.to_owned(),
         },
     );
+    table.0
+}
+
+fn cache(findings: &Findings) -> String {
+    let mut table = Table::new(&["work", "podwork", "official", "official/podwork"]);
+    for place in Place::ALL {
+        for step in Step::ALL {
+            let of = |contender| findings.cache(place, step, contender);
+            table.row([
+                format!("{}, {}", step.title(), place.title()),
+                cell(of(Ours), time),
+                cell(of(Official), time),
+                ratio(of(Official), of(Ours)),
+            ]);
+        }
+    }
     table.0
 }

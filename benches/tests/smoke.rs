@@ -11,6 +11,9 @@ fn programs() -> Programs {
         worker: env!("CARGO_BIN_EXE_bench-worker").into(),
         floor: env!("CARGO_BIN_EXE_bench-floor").into(),
         hello: env!("CARGO_BIN_EXE_bench-hello").into(),
+        cache: option_env!("CARGO_BIN_EXE_cache-contender")
+            .unwrap_or_default()
+            .into(),
         python: None,
     }
 }
@@ -69,4 +72,21 @@ fn a_contender_that_fails_is_told_with_its_last_words() {
         said.starts_with("noop-1, podwork: the worker has ended"),
         "{said}"
     );
+}
+
+#[cfg(feature = "cache")]
+#[test]
+fn a_cache_is_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&options(&["cache"], folder.path().into()), &programs()).unwrap();
+    let report = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
+    let row = |of: &str| report.lines().find(|line| line.contains(of)).unwrap();
+    for step in [
+        "sync to an empty volume, on disk",
+        "hydrate an empty directory, on disk",
+    ] {
+        let cells: Vec<&str> = row(step).split('|').map(str::trim).collect();
+        assert!(cells[2].ends_with('s'), "{step}: {cells:?}");
+        assert_eq!((cells[3], cells[4]), ("–", "–"), "{step}: {cells:?}");
+    }
 }

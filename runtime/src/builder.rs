@@ -88,6 +88,8 @@ impl Worker {
                 health_limit: DEFAULT_HEALTH_LIMIT,
                 breaker: None,
                 telemetry: Plan::default(),
+                #[cfg(all(feature = "cache", unix))]
+                cache: None,
             },
             env: HashMap::new(),
             handler: PhantomData,
@@ -307,6 +309,25 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
+    /// Has directories kept warm on a network volume: they are hydrated before the set-up, after the fitness checks, and
+    /// synced after the set-up, after jobs (with an [interval](crate::cache::VolumeCache::interval) between), and once
+    /// more when the worker ends, once its jobs have, in what is left of
+    /// [`shutdown_grace`](Self::shutdown_grace). One sync runs at a time, beside the jobs. Nothing of it fails the worker.
+    ///
+    /// ```
+    /// # use podwork::{Worker, handler};
+    /// # #[handler]
+    /// # async fn caption(prompt: String) -> String { prompt }
+    /// use podwork::cache::VolumeCache;
+    ///
+    /// let worker = Worker::new::<caption>().cache(VolumeCache::new(["/root/.cache/torch"]));
+    /// ```
+    #[cfg(all(feature = "cache", unix))]
+    pub fn cache(mut self, cache: crate::cache::VolumeCache) -> Self {
+        self.settings.cache = Some(cache);
+        self
+    }
+
     /// Whether error results carry the host's name and the chain of causes; off unless it is set, since clients see
     /// them. The log always has them.
     pub fn expose_error_details(mut self, expose: bool) -> Self {
@@ -348,6 +369,11 @@ impl<H: Handler, S> Worker<H, S> {
         let mut telemetry = std::mem::take(&mut self.settings.telemetry);
         telemetry.read(|name| self.lookup(name))?;
         self.settings.telemetry = telemetry;
+        #[cfg(all(feature = "cache", unix))]
+        if let Some(cache) = self.settings.cache.take() {
+            let name = self.lookup(env::ENDPOINT_ID);
+            self.settings.cache = Some(cache.or_name(name.filter(|name| !name.is_empty())));
+        }
         Config::read(|name| self.lookup(name), H::STREAMS)
     }
 

@@ -75,6 +75,7 @@
 //! | `validate` | `#[handler(validate)]`: inputs are checked by the rules of their type |
 //! | `metrics` | `Worker::metrics`: figures for Prometheus |
 //! | `otel` | a trace of each job, by OTLP; the module `otel` |
+//! | `cache` | the module `cache`: directories that a network volume keeps warm, and the platform's cached models |
 //!
 //! # Panics
 //!
@@ -92,6 +93,8 @@ mod batches;
 #[cfg(feature = "upload")]
 mod bucket;
 mod builder;
+#[cfg(all(feature = "cache", unix))]
+pub mod cache;
 mod config;
 mod context;
 mod deliver;

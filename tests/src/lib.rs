@@ -42,6 +42,7 @@ mod guide {
         errors: "errors",
         files: "files",
         uploads: "uploads",
+        cache: "cache",
         schema: "schema",
         cancellation: "cancellation",
         testing: "testing",

@@ -13,6 +13,8 @@ use tracing::{Instrument as _, error, info, warn};
 
 use crate::api::{Api, Failing};
 use crate::batches::{Batches, Limits, Together};
+#[cfg(all(feature = "cache", unix))]
+use crate::cache::VolumeCache;
 use crate::config::{Config, Remote};
 use crate::deliver::Delivery;
 use crate::error::Error;
@@ -31,6 +33,8 @@ use super::pull::{Concurrency, Source, pull};
 use super::setup::StateSource;
 use super::shutdown::Shutdown;
 use super::stop;
+#[cfg(all(feature = "cache", unix))]
+use super::upkeep::{Hydrating, Upkeep};
 
 /// How long the last posts may take once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
@@ -53,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) health_limit: Duration,
     pub(crate) breaker: Option<usize>,
     pub(crate) telemetry: Plan,
+    #[cfg(all(feature = "cache", unix))]
+    pub(crate) cache: Option<VolumeCache>,
 }
 
 #[cfg(feature = "local")]
@@ -85,7 +91,11 @@ pub(crate) async fn work<H: Handler>(
         health_limit,
         breaker,
         telemetry,
+        #[cfg(all(feature = "cache", unix))]
+        cache,
     } = settings;
+    #[cfg(all(feature = "cache", unix))]
+    let source = Hydrating(cache.clone(), source);
     let slots = Slots::new(1);
     let (telemetry, _serving) = begin_telling::<H>(telemetry, &config, &slots)?;
     let api = Api::new(remote.clone())?;
@@ -102,13 +112,7 @@ pub(crate) async fn work<H: Handler>(
     let in_flight = Arc::new(InFlight::default());
     let health = Health::new(breaker);
     // Beats until this function returns, so also while the last jobs end.
-    let _heartbeat = if remote.ping.is_some() {
-        let (in_flight, health) = (Arc::clone(&in_flight), Arc::clone(&health));
-        Some(Heartbeat::start(remote, in_flight, health)?)
-    } else {
-        info!("{} is not set: there is no heartbeat.", env::PING);
-        None
-    };
+    let _heartbeat = beat(remote, &in_flight, &health)?;
     let worker_id = config.identity.worker_id.clone();
     let engine = Engine::<H> {
         state,
@@ -129,6 +133,8 @@ pub(crate) async fn work<H: Handler>(
         handlers: handlers.clone(),
         over: CancellationToken::new(),
         shutdown: shutdown.clone(),
+        #[cfg(all(feature = "cache", unix))]
+        upkeep: cache.map(Upkeep::start),
     };
     // However this ends, no handler goes on without its worker.
     let _over = engine.over.clone().drop_guard();
@@ -185,6 +191,20 @@ fn begin_telling<H: Handler>(
     };
     let slots = Arc::clone(slots);
     plan.start(about, move || slots.load())
+}
+
+/// Starts the heartbeat, where there is one.
+fn beat(
+    remote: Remote,
+    in_flight: &Arc<InFlight>,
+    health: &Arc<Health>,
+) -> Result<Option<Heartbeat>, Error> {
+    if remote.ping.is_none() {
+        info!("{} is not set: there is no heartbeat.", env::PING);
+        return Ok(None);
+    }
+    let (in_flight, health) = (Arc::clone(in_flight), Arc::clone(health));
+    Heartbeat::start(remote, in_flight, health).map(Some)
 }
 
 /// Checks the machine, and makes the state.
@@ -253,6 +273,8 @@ struct Engine<H: Handler> {
     /// The worker's time is over.
     over: CancellationToken,
     shutdown: Shutdown,
+    #[cfg(all(feature = "cache", unix))]
+    upkeep: Option<Upkeep>,
 }
 
 impl<H: Handler> Engine<H> {
@@ -308,6 +330,8 @@ impl<H: Handler> Engine<H> {
         let options = self.options.clone();
         let health = Arc::clone(&self.health);
         let drain = self.shutdown.drain.clone();
+        #[cfg(all(feature = "cache", unix))]
+        let job_ended = self.upkeep.as_ref().map(Upkeep::job_ended);
         let run = async move {
             let to = Arc::clone(&outbox);
             let notes = notes.running();
@@ -323,6 +347,10 @@ impl<H: Handler> Engine<H> {
                 }
             }
             slot.delivering(outbox.bytes());
+            #[cfg(all(feature = "cache", unix))]
+            if let Some(job_ended) = job_ended {
+                job_ended.notify_one();
+            }
         };
         self.tasks.spawn_on(run, &self.handlers);
     }
@@ -331,8 +359,12 @@ impl<H: Handler> Engine<H> {
     async fn drain(&self, grace: Duration) -> Result<(), Error> {
         let began = Instant::now();
         let drained = self.end_jobs(grace).await;
-        let left = grace.saturating_sub(began.elapsed());
-        self.telemetry.flush(left.max(LEAST_FLUSH)).await;
+        let left = || grace.saturating_sub(began.elapsed());
+        #[cfg(all(feature = "cache", unix))]
+        if let (Ok(()), Some(upkeep)) = (&drained, &self.upkeep) {
+            upkeep.end(left()).await;
+        }
+        self.telemetry.flush(left().max(LEAST_FLUSH)).await;
         drained
     }
 

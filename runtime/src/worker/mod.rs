@@ -9,6 +9,8 @@ mod pull;
 mod setup;
 mod shutdown;
 mod stop;
+#[cfg(all(feature = "cache", unix))]
+mod upkeep;
 
 pub(crate) use concurrency::{Asked, Fixed};
 pub(crate) use engine::{Settings, work};

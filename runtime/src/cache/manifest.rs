@@ -1,0 +1,344 @@
+//! What a generation is made of, and how that is written down: a line with the format and a checksum, and a line with all
+//! the rest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Component, Path};
+
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The format's number. Another one is for what this code would misread.
+pub(super) const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    #[serde(rename = "podwork-cache")]
+    format: u32,
+    #[serde(default)]
+    sha256: Option<Sum>,
+}
+
+/// A generation: which files there are, and where their bytes are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// The files on the volume that hold the bytes, and their lengths.
+    pub(super) objects: BTreeMap<String, u64>,
+    /// By the cached directory.
+    pub(super) roots: BTreeMap<String, Root>,
+}
+
+/// What is in one cached directory, by the path below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Root {
+    pub(super) files: BTreeMap<String, Entry>,
+    /// Symbolic links, and where they lead.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) links: BTreeMap<String, String>,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) size: u64,
+    /// Nanoseconds since 1970.
+    pub(super) mtime: i64,
+    /// Permissions.
+    pub(super) mode: u32,
+    pub(super) sha256: Sum,
+    /// What holds its bytes, and from where on.
+    pub(super) object: String,
+    pub(super) at: u64,
+}
+
+/// By what a file is taken for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) size: u64,
+    /// Nanoseconds since 1970.
+    pub(super) mtime: i64,
+}
+
+impl Entry {
+    pub(super) fn stamp(&self) -> Stamp {
+        let Self { size, mtime, .. } = *self;
+        Stamp { size, mtime }
+    }
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    Newer(u32),
+    Damaged(String),
+}
+
+impl Manifest {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let json = |value: serde_json::Result<Vec<u8>>| value.expect("it has text keys only");
+        let body = json(serde_json::to_vec(self));
+        let header = Header {
+            format: FORMAT,
+            sha256: Some(Sum::of(&body)),
+        };
+        let mut bytes = json(serde_json::to_vec(&header));
+        bytes.push(b'\n');
+        bytes.extend(body);
+        bytes.push(b'\n');
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, Unusable> {
+        let damaged = |problem: &str| Unusable::Damaged(problem.to_owned());
+        let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+        let header = lines.next().unwrap_or_default();
+        let header: Header =
+            serde_json::from_slice(header).map_err(|_| damaged("it does not begin as one"))?;
+        if header.format > FORMAT {
+            return Err(Unusable::Newer(header.format));
+        }
+        let body = lines.next().and_then(|rest| rest.strip_suffix(b"\n"));
+        let body = body.ok_or_else(|| damaged("its end is missing"))?;
+        if header.sha256 != Some(Sum::of(body)) {
+            return Err(damaged("its checksum is another"));
+        }
+        let manifest: Self =
+            serde_json::from_slice(body).map_err(|error| Unusable::Damaged(error.to_string()))?;
+        manifest.check().map_err(Unusable::Damaged)?;
+        Ok(manifest)
+    }
+
+    /// Whoever wrote it: nothing in it leads elsewhere.
+    fn check(&self) -> Result<(), String> {
+        if let Some(name) = self.objects.keys().find(|name| !is_object(name)) {
+            return Err(format!("`{name}` is no name of an object"));
+        }
+        for (directory, root) in &self.roots {
+            if !Path::new(directory).is_absolute() {
+                return Err(format!("`{directory}` is no absolute path"));
+            }
+            for (path, entry) in &root.files {
+                let end = entry.at.checked_add(entry.size);
+                let len = self.objects.get(&entry.object);
+                if !is_inner(path) || end.is_none() || end.as_ref() > len {
+                    return Err(format!("`{path}` is no file of `{directory}`"));
+                }
+            }
+            for (path, target) in &root.links {
+                if !is_inner(path) || !stays_inside(path, target) || root.files.contains_key(path) {
+                    return Err(format!("`{path}` is no link of `{directory}`"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a file, and what holds it.
+    pub(super) fn insert(&mut self, directory: &str, path: String, entry: Entry, len: u64) {
+        self.objects.insert(entry.object.clone(), len);
+        let root = self.roots.entry(directory.to_owned()).or_default();
+        root.files.insert(path, entry);
+    }
+}
+
+/// `<batch>/<file>`, of such names as this code gives.
+fn is_object(name: &str) -> bool {
+    let plain = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
+    };
+    name.split_once('/')
+        .is_some_and(|(batch, file)| plain(batch) && plain(file))
+}
+
+/// Whether a path leads down, and is written as the tree's own paths are.
+fn is_inner(path: &str) -> bool {
+    !path.is_empty()
+        && !path.contains('\0')
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// Whether a link at `path` stays in the directory: up no further than to the top, and then down.
+pub(super) fn stays_inside(path: &str, target: &str) -> bool {
+    let depth = path.split('/').count() - 1;
+    let mut ups = 0;
+    let mut downs = 0;
+    for component in Path::new(target).components() {
+        match component {
+            Component::ParentDir if downs == 0 => ups += 1,
+            Component::Normal(_) => downs += 1,
+            _ => return false,
+        }
+    }
+    downs > 0 && ups <= depth && !target.contains('\0')
+}
+
+/// A SHA-256, in hexadecimal digits where it is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sum(pub(super) [u8; 32]);
+
+impl Sum {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        digest(&SHA256, bytes).into()
+    }
+}
+
+impl From<ring::digest::Digest> for Sum {
+    fn from(digest: ring::digest::Digest) -> Self {
+        Self(digest.as_ref().try_into().expect("a SHA-256 is 32 bytes"))
+    }
+}
+
+impl fmt::Debug for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Sum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for (two, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            two[0] = DIGITS[usize::from(byte >> 4)];
+            two[1] = DIGITS[usize::from(byte & 15)];
+        }
+        serializer.serialize_str(std::str::from_utf8(&text).expect("digits are ASCII"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl de::Visitor<'_> for Digits {
+            type Value = Sum;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 hexadecimal digits")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Sum, E> {
+                let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let mut sum = [0; 32];
+                if text.len() != 64 {
+                    return Err(wrong());
+                }
+                for (byte, two) in sum.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+                    let (high, low) = digit(two[0]).zip(digit(two[1])).ok_or_else(wrong)?;
+                    *byte = u8::try_from(high * 16 + low).map_err(|_| wrong())?;
+                }
+                Ok(Sum(sum))
+            }
+        }
+        deserializer.deserialize_str(Digits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let mut manifest = Manifest::default();
+        let entry = Entry {
+            size: 5,
+            mtime: -7,
+            mode: 0o644,
+            sha256: Sum::of(b"bytes"),
+            object: "a1/0.tar".to_owned(),
+            at: 512,
+        };
+        manifest.insert("/cache", "deep/file".to_owned(), entry, 1024);
+        let root = manifest.roots.get_mut("/cache").unwrap();
+        root.links.insert("deep/link".into(), "../file".into());
+        manifest
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bytes = manifest().to_bytes();
+        assert_eq!(Manifest::from_bytes(&bytes).unwrap(), manifest());
+        let header = r#"{"podwork-cache":1,"sha256":""#;
+        assert!(bytes.starts_with(header.as_bytes()));
+    }
+
+    #[test]
+    fn no_byte_of_it_can_change_unseen() {
+        let good = manifest().to_bytes();
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            if let Ok(read) = Manifest::from_bytes(&bad) {
+                // JSON's digits come in two cases.
+                assert_eq!(read, manifest(), "{place}");
+            }
+            let torn = Manifest::from_bytes(&good[..place]);
+            assert!(matches!(torn, Err(Unusable::Damaged(_))), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_later_format_is_told() {
+        let bytes = b"{\"podwork-cache\":2,\"blake\":\"x\"}\nanything";
+        assert_eq!(Manifest::from_bytes(bytes), Err(Unusable::Newer(2)));
+    }
+
+    #[test]
+    fn nothing_leads_elsewhere() {
+        type Change = fn(&mut Manifest);
+        let entry = |manifest: &mut Manifest, change: fn(&mut Entry)| {
+            let root = manifest.roots.get_mut("/cache").unwrap();
+            change(root.files.get_mut("deep/file").unwrap());
+        };
+        let changes: &[(&str, Change)] = &[
+            ("absolute", |m| rename(m, "/etc/passwd")),
+            ("up", |m| rename(m, "a/../../b")),
+            ("empty", |m| rename(m, "a//b")),
+            ("here", |m| rename(m, ".")),
+            ("nothing", |m| rename(m, "")),
+            ("a zero", |m| rename(m, "a\0b")),
+            ("relative root", |m| {
+                let root = m.roots.remove("/cache").unwrap();
+                m.roots.insert("cache".into(), root);
+            }),
+            ("object", |m| {
+                m.objects.insert("../x".into(), 9);
+            }),
+            ("hidden object", |m| {
+                m.objects.insert("a/.x".into(), 9);
+            }),
+            ("link to /", |m| link(m, "a", "/etc")),
+            ("link up", |m| link(m, "a", "../b")),
+            ("link up and down", |m| link(m, "a/b", "c/../d")),
+            ("link to itself", |m| link(m, "a", "..")),
+            ("link over a file", |m| link(m, "deep/file", "b")),
+        ];
+        for (what, change) in changes {
+            let mut bad = manifest();
+            change(&mut bad);
+            assert!(bad.check().is_err(), "{what}");
+        }
+        for change in [
+            (|e| e.at = 1020) as fn(&mut Entry),
+            |e| e.at = u64::MAX,
+            |e| e.object = "b/0.tar".to_owned(),
+        ] {
+            let mut bad = manifest();
+            entry(&mut bad, change);
+            assert!(bad.check().is_err());
+        }
+        assert_eq!(manifest().check(), Ok(()));
+    }
+
+    fn rename(manifest: &mut Manifest, name: &str) {
+        let root = manifest.roots.get_mut("/cache").unwrap();
+        let entry = root.files.remove("deep/file").unwrap();
+        root.files.insert(name.to_owned(), entry);
+    }
+
+    fn link(manifest: &mut Manifest, path: &str, target: &str) {
+        let root = manifest.roots.get_mut("/cache").unwrap();
+        root.links.insert(path.to_owned(), target.to_owned());
+    }
+}

@@ -1,0 +1,388 @@
+//! From the local directories to the volume: the next generation.
+
+use std::collections::{BTreeMap, HashSet};
+
+use tokio_util::sync::CancellationToken;
+
+use super::manifest::{Entry, Manifest, Root};
+use super::pack::{self, Packed, Source};
+use super::parallel::each;
+use super::report::{CacheError, Synced};
+use super::store::Store;
+use super::tree::{Directory, Found, Tree};
+
+/// How often it begins anew because another worker was faster.
+const TRIES: usize = 10;
+/// A pack of fewer bytes is a little one …
+const LITTLE: u64 = 16 * 1024 * 1024;
+/// … and once there are more than so many, they are packed together.
+const LITTLE_PACKS: usize = 16;
+
+/// A file, by its directory and path.
+type Key<'a> = (&'a str, &'a str);
+/// What was written, and how long its object is; or nothing, where the file did not hold still.
+type Written<'a> = BTreeMap<Key<'a>, Option<(Entry, u64)>>;
+
+/// What a sync goes by.
+pub(super) struct Sync<'a> {
+    pub(super) store: &'a Store,
+    pub(super) directories: &'a [Directory],
+    pub(super) small_below: u64,
+    pub(super) threads: usize,
+    /// What was in the directories when they were last the same as the cache, if they were.
+    pub(super) base: Option<&'a BTreeMap<String, Root>>,
+    /// Objects that cannot be used.
+    pub(super) damaged: &'a HashSet<String>,
+    pub(super) stop: &'a CancellationToken,
+}
+
+impl Sync<'_> {
+    /// Writes what is new; what was done, and what the directories hold of the cache.
+    pub(super) fn run(&self) -> Result<(Synced, BTreeMap<String, Root>), CacheError> {
+        let trees: Vec<Tree> = self.directories.iter().map(Directory::walk).collect();
+        let mut batch = Batch {
+            store: self.store,
+            name: None,
+            objects: 0,
+            published: false,
+        };
+        let mut written = Written::new();
+        for _ in 0..TRIES {
+            if self.stop.is_cancelled() {
+                return Err(CacheError::Stopped);
+            }
+            let Some((latest, current, is_whole)) = self.latest()? else {
+                continue;
+            };
+            let is_there = self.objects_there(&current)?;
+            let mut plan = self.plan(&trees, &current, &is_there, &written);
+            if !plan.missing.is_empty() {
+                written.extend(self.write(std::mem::take(&mut plan.missing), &mut batch)?);
+                plan = self.plan(&trees, &current, &is_there, &written);
+            }
+            let mut synced = plan.synced;
+            let (next, held) = (plan.next, plan.held);
+            if next == current && is_whole {
+                synced.generation = latest;
+                return Ok((synced, held));
+            }
+            let generation = latest.unwrap_or(0) + 1;
+            if self
+                .store
+                .publish(generation, batch.name.as_deref(), &next)?
+            {
+                batch.published = true;
+                synced.generation = Some(generation);
+                self.store.sweep(&next);
+                return Ok((synced, held));
+            }
+        }
+        Err(CacheError::Busy { tries: TRIES })
+    }
+
+    /// The number of the latest generation, the latest that can be read, and whether that is the same; `None` if there
+    /// are later ones by now.
+    fn latest(&self) -> Result<Option<(Option<u64>, Manifest, bool)>, CacheError> {
+        let generations = self.store.generations()?;
+        let latest = generations.first().copied();
+        for &generation in &generations {
+            match self.store.read(generation) {
+                Ok(Some(manifest)) => {
+                    let is_whole = Some(generation) == latest;
+                    return Ok(Some((latest, manifest, is_whole)));
+                }
+                // Then an earlier one is gone on from.
+                Err(CacheError::Damaged { .. }) => {}
+                // It was swept.
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some((latest, Manifest::default(), latest.is_none())))
+    }
+
+    /// The objects that can be referred to.
+    fn objects_there<'a>(&self, manifest: &'a Manifest) -> Result<HashSet<&'a str>, CacheError> {
+        let objects: Vec<_> = manifest.objects.iter().collect();
+        let there = each(self.threads, self.stop, &objects, |_, (name, len)| {
+            let is_there = !self.damaged.contains(*name) && self.store.has(name, **len);
+            Ok(is_there.then_some(name.as_str()))
+        })?;
+        Ok(there.into_iter().flatten().collect())
+    }
+
+    /// Writes files into new objects.
+    fn write<'a>(
+        &self,
+        files: Vec<Source<'a>>,
+        batch: &mut Batch<'_>,
+    ) -> Result<Written<'a>, CacheError> {
+        let name = batch.name()?;
+        if let Some(youngest) = files.iter().map(|file| file.found.unsettled_for()).max() {
+            std::thread::sleep(youngest);
+        }
+        let tasks = pack::tasks(files, self.small_below, self.threads);
+        let tasks: Vec<_> = tasks
+            .into_iter()
+            .map(|task| {
+                batch.objects += 1;
+                let is_pack = matches!(task, pack::Task::Pack(_));
+                let end = if is_pack { pack::PACKED } else { "" };
+                (format!("{name}/{}{end}", batch.objects), task)
+            })
+            .collect();
+        let packed = each(self.threads, self.stop, &tasks, |buffer, (object, task)| {
+            pack::write(self.store, object, task, buffer, self.stop)
+        })?;
+        let packed = packed.into_iter().flatten();
+        let written = |Packed { source, written }: Packed<'a>| {
+            ((source.directory.name.as_str(), source.path), written)
+        };
+        Ok(packed.map(written).collect())
+    }
+
+    /// What the next generation is. Files that others brought stay; a file goes only where it was seen, and deleted.
+    fn plan<'a>(
+        &'a self,
+        trees: &'a [Tree],
+        current: &Manifest,
+        is_there: &HashSet<&str>,
+        written: &Written<'a>,
+    ) -> Plan<'a> {
+        let worn = worn(current);
+        let mut plan = Plan::default();
+        let none = Root::default();
+        for (directory, tree) in self.directories.iter().zip(trees) {
+            let name = directory.name.as_str();
+            let view = View {
+                directory,
+                tree,
+                current,
+                root: current.roots.get(name).unwrap_or(&none),
+                base: self.base.and_then(|base| base.get(name)).unwrap_or(&none),
+                is_there,
+            };
+            for (path, found) in &tree.files {
+                plan.add(&view, path, *found, written.get(&(name, path)), &worn);
+            }
+            plan.add_those_of_others(&view);
+            plan.add_links(&view);
+        }
+        // Of directories that only others cache.
+        for (name, root) in &current.roots {
+            if self
+                .directories
+                .iter()
+                .any(|directory| directory.name == *name)
+            {
+                continue;
+            }
+            for (path, entry) in &root.files {
+                if is_there.contains(entry.object.as_str()) {
+                    plan.keep(current, name, path, entry.clone());
+                }
+            }
+            plan.link(name, root.links.clone());
+        }
+        plan
+    }
+}
+
+/// One directory, from all sides.
+struct View<'a, 'b> {
+    directory: &'a Directory,
+    /// What is in it.
+    tree: &'a Tree,
+    /// The latest generation, …
+    current: &'b Manifest,
+    /// … the directory's part of it, …
+    root: &'b Root,
+    /// … and what it was when the directory was last the same.
+    base: &'b Root,
+    is_there: &'b HashSet<&'b str>,
+}
+
+impl View<'_, '_> {
+    /// What the latest generation has of a file.
+    fn recorded(&self, path: &str) -> Option<&Entry> {
+        let entry = self.root.files.get(path)?;
+        self.is_there
+            .contains(entry.object.as_str())
+            .then_some(entry)
+    }
+
+    /// Whether another changed a file that was not changed here: what it was.
+    fn is_outdated(&self, path: &str, found: Found) -> Option<&Entry> {
+        let seen = self.base.files.get(path)?;
+        let recorded = self.recorded(path)?;
+        (seen.stamp() == found.stamp && recorded.mtime > seen.mtime).then_some(seen)
+    }
+
+    /// Whether what is not there, but was known, was deleted.
+    fn is_deleted(&self, was_known: bool) -> bool {
+        was_known && !self.tree.is_partial
+    }
+}
+
+#[derive(Default)]
+struct Plan<'a> {
+    next: Manifest,
+    /// What of it the directories hold.
+    held: BTreeMap<String, Root>,
+    /// Files that are yet to be written.
+    missing: Vec<Source<'a>>,
+    synced: Synced,
+}
+
+impl<'a> Plan<'a> {
+    /// A file that is there.
+    fn add(
+        &mut self,
+        view: &View<'a, '_>,
+        path: &'a str,
+        found: Found,
+        written: Option<&Option<(Entry, u64)>>,
+        worn: &HashSet<&str>,
+    ) {
+        let name = view.directory.name.as_str();
+        let recorded = view.recorded(path);
+        if let Some((seen, theirs)) = view.is_outdated(path, found).zip(recorded) {
+            self.keep(view.current, name, path, theirs.clone());
+            self.hold(name, path, seen.clone());
+            return;
+        }
+        match written {
+            Some(Some((entry, len))) => {
+                self.synced.files += 1;
+                self.synced.bytes += entry.size;
+                self.hold(name, path, entry.clone());
+                self.next.insert(name, path.to_owned(), entry.clone(), *len);
+            }
+            Some(None) => {
+                self.synced.unsettled += 1;
+                if let Some(entry) = recorded {
+                    self.hold(name, path, entry.clone());
+                    self.keep(view.current, name, path, entry.clone());
+                }
+            }
+            None => {
+                let is_same = |entry: &&Entry| entry.stamp() == found.stamp;
+                let is_good = |entry: &&Entry| !worn.contains(entry.object.as_str());
+                let Some(entry) = recorded.filter(is_same).filter(is_good) else {
+                    self.missing.push(Source {
+                        directory: view.directory,
+                        path,
+                        found,
+                    });
+                    return;
+                };
+                self.synced.unchanged += 1;
+                let mode = found.mode;
+                let entry = Entry {
+                    mode,
+                    ..entry.clone()
+                };
+                self.hold(name, path, entry.clone());
+                self.keep(view.current, name, path, entry);
+            }
+        }
+    }
+
+    /// Files that are not here.
+    fn add_those_of_others(&mut self, view: &View<'_, '_>) {
+        let (name, tree) = (view.directory.name.as_str(), view.tree);
+        for path in view.root.files.keys() {
+            if tree.files.contains_key(path) {
+                continue;
+            }
+            if view.is_deleted(view.base.files.contains_key(path)) {
+                self.synced.removed += 1;
+            } else if let Some(entry) = view.recorded(path)
+                && !tree.links.contains_key(path)
+            {
+                self.keep(view.current, name, path, entry.clone());
+            }
+        }
+    }
+
+    fn add_links(&mut self, view: &View<'_, '_>) {
+        let (name, tree) = (view.directory.name.as_str(), view.tree);
+        let mut links = tree.links.clone();
+        for (path, target) in &view.root.links {
+            let is_deleted = view.is_deleted(view.base.links.contains_key(path));
+            if !tree.files.contains_key(path) && !is_deleted {
+                links.entry(path.clone()).or_insert_with(|| target.clone());
+            }
+        }
+        if !tree.links.is_empty() {
+            let held = self.held.entry(name.to_owned()).or_default();
+            held.links.clone_from(&tree.links);
+        }
+        self.link(name, links);
+    }
+
+    fn link(&mut self, directory: &str, links: BTreeMap<String, String>) {
+        if !links.is_empty() {
+            let root = self.next.roots.entry(directory.to_owned()).or_default();
+            root.links = links;
+        }
+    }
+
+    /// A file stays where it is.
+    fn keep(&mut self, current: &Manifest, directory: &str, path: &str, entry: Entry) {
+        let len = current.objects[&entry.object];
+        self.next.insert(directory, path.to_owned(), entry, len);
+    }
+
+    fn hold(&mut self, directory: &str, path: &str, entry: Entry) {
+        let held = self.held.entry(directory.to_owned()).or_default();
+        held.files.insert(path.to_owned(), entry);
+    }
+}
+
+/// Packs that are to be packed anew: of which less than half is in use, or of which there are too many.
+fn worn(manifest: &Manifest) -> HashSet<&str> {
+    let mut used: BTreeMap<&str, u64> = BTreeMap::new();
+    for (directory, root) in &manifest.roots {
+        for (path, entry) in &root.files {
+            if entry.object.ends_with(pack::PACKED) {
+                let len = pack::len_in_pack(directory, path, entry.size);
+                *used.entry(&entry.object).or_default() += len;
+            }
+        }
+    }
+    let len = |object: &str| manifest.objects.get(object).copied().unwrap_or_default();
+    let little = used.keys().filter(|object| len(object) < LITTLE).count();
+    let is_worn = |(object, used): &(&str, u64)| {
+        let len = len(object);
+        // An archive has an end, which counts in a short one.
+        used * 2 + 4096 < len || (little > LITTLE_PACKS && len < LITTLE)
+    };
+    let worn = used.into_iter().filter(is_worn);
+    worn.map(|(object, _)| object).collect()
+}
+
+/// The objects of this sync; removed again where no generation came of it.
+struct Batch<'a> {
+    store: &'a Store,
+    name: Option<String>,
+    objects: usize,
+    published: bool,
+}
+
+impl Batch<'_> {
+    fn name(&mut self) -> Result<String, CacheError> {
+        if self.name.is_none() {
+            self.name = Some(self.store.new_batch()?);
+        }
+        Ok(self.name.clone().unwrap_or_default())
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if let (Some(name), false) = (&self.name, self.published) {
+            self.store.discard(name);
+        }
+    }
+}

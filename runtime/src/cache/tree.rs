@@ -1,0 +1,292 @@
+//! The local side: the directories that are cached.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File, FileTimes, Metadata, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use tracing::{debug, warn};
+use walkdir::{DirEntry, WalkDir};
+
+use super::manifest::{Entry, Stamp, stays_inside};
+use super::report::CacheError;
+
+/// Two changes that are closer to each other may leave the same times: the system's clock for files is a coarse one.
+const TICK: Duration = Duration::from_millis(20);
+/// What begins the name of a folder for files that are not complete yet.
+const STAGING: &str = ".podwork-hydrate-";
+
+/// A directory that is cached.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    /// What it is called on the volume: its absolute path as it was given.
+    pub(super) name: String,
+    /// Where it is, links resolved.
+    pub(super) path: PathBuf,
+}
+
+/// What is in a directory, by the path below it.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    pub(super) files: BTreeMap<String, Found>,
+    pub(super) links: BTreeMap<String, String>,
+    /// Something in it could not be read: what seems to be missing may be there.
+    pub(super) is_partial: bool,
+}
+
+/// A file, as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) stamp: Stamp,
+    pub(super) mode: u32,
+    /// When anything of it changed last, in seconds and nanoseconds.
+    ctime: (i64, i64),
+}
+
+impl Found {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let nanos =
+            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        let clamped = nanos.clamp(i64::MIN.into(), i64::MAX.into());
+        Self {
+            stamp: Stamp {
+                size: metadata.len(),
+                mtime: i64::try_from(clamped).unwrap_or_default(),
+            },
+            // None of the bits by which a file runs as somebody else.
+            mode: metadata.mode() & 0o777,
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// How long it is until another change would show in its times.
+    pub(super) fn unsettled_for(&self) -> Duration {
+        let (seconds, nanos) = self.ctime;
+        let nanos = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        match SystemTime::now().duration_since(time(nanos)) {
+            Ok(age) => TICK.saturating_sub(age),
+            // A little ahead it may be; further, and the clock was set back.
+            Err(ahead) if ahead.duration() < TICK => TICK,
+            Err(_) => Duration::ZERO,
+        }
+    }
+}
+
+impl Directory {
+    /// Where these are. One within another is cached with that.
+    pub(super) fn all(given: &[PathBuf], volume: &Path) -> Result<Vec<Self>, CacheError> {
+        let volume = fs::canonicalize(volume).map_err(CacheError::at(volume))?;
+        let mut all: Vec<Self> = Vec::new();
+        for directory in given {
+            let refused = |problem| CacheError::Directory {
+                directory: directory.clone(),
+                problem,
+            };
+            let absolute = std::path::absolute(directory).map_err(CacheError::at(directory))?;
+            let path = match fs::canonicalize(&absolute) {
+                Ok(path) => path,
+                Err(error) if error.kind() == ErrorKind::NotFound => absolute.clone(),
+                Err(error) => return Err(CacheError::at(directory)(error)),
+            };
+            if path.starts_with(&volume) || volume.starts_with(&path) {
+                return Err(refused("it is on the volume, or the volume is in it"));
+            }
+            if absolute.components().any(|part| part.as_os_str() == "..") {
+                return Err(refused("its path has `..` in it"));
+            }
+            let name = absolute.to_str();
+            let name = name.ok_or_else(|| refused("its path is not UTF-8"))?;
+            all.push(Self {
+                name: name.trim_end_matches('/').to_owned(),
+                path,
+            });
+        }
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        all.dedup_by(|inner, outer| inner.path.starts_with(&outer.path));
+        Ok(all)
+    }
+
+    /// All that is in it now.
+    pub(super) fn walk(&self) -> Tree {
+        let mut tree = Tree::default();
+        let wanted = |entry: &DirEntry| {
+            let name = entry.file_name().to_string_lossy();
+            let is_lock = entry.file_type().is_file()
+                && Path::new(&*name)
+                    .extension()
+                    .is_some_and(|end| end == "lock");
+            entry.depth() == 0 || !(is_lock || name.starts_with(STAGING))
+        };
+        let walk = WalkDir::new(&self.path).min_depth(1);
+        for entry in walk.into_iter().filter_entry(wanted) {
+            let added = entry
+                .map_err(io::Error::from)
+                .and_then(|entry| self.add(&entry, &mut tree));
+            match added {
+                // It went while the tree was walked, or the directory is yet to be made.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    warn!("not all of {} can be cached: {error}", self.name);
+                    tree.is_partial = true;
+                }
+                Ok(()) => {}
+            }
+        }
+        tree
+    }
+
+    fn add(&self, entry: &DirEntry, tree: &mut Tree) -> io::Result<()> {
+        let kind = entry.file_type();
+        if kind.is_dir() {
+            return Ok(());
+        }
+        let inner = entry.path().strip_prefix(&self.path).ok();
+        let Some(inner) = inner.and_then(Path::to_str) else {
+            debug!(
+                "{} is not cached: its name is not UTF-8",
+                entry.path().display()
+            );
+            return Ok(());
+        };
+        if kind.is_file() {
+            let found = Found::of(&entry.metadata()?);
+            tree.files.insert(inner.to_owned(), found);
+        } else if kind.is_symlink() {
+            let target = fs::read_link(entry.path())?;
+            let inside = target.to_str().filter(|to| stays_inside(inner, to));
+            if let Some(to) = inside {
+                tree.links.insert(inner.to_owned(), to.to_owned());
+            } else {
+                let path = entry.path().display();
+                debug!("{path} is not cached: it leads elsewhere");
+            }
+        }
+        Ok(())
+    }
+
+    /// Where files of it wait until all are complete; removed when it is dropped. It is in the directory itself, so that
+    /// they can be renamed. Where none will wait, there is none.
+    pub(super) fn staging(&self, needed: bool) -> Result<Staging, CacheError> {
+        let failed = || CacheError::at(&self.path);
+        self.clear_abandoned().map_err(failed())?;
+        if !needed {
+            return Ok(Staging(None));
+        }
+        fs::create_dir_all(&self.path).map_err(failed())?;
+        let mut builder = tempfile::Builder::new();
+        let folder = builder.prefix(STAGING).tempdir_in(&self.path);
+        let folder = folder.map_err(failed())?;
+        // Held as long as it is in use. A process that ends lets go of it, however it ends.
+        let lock = File::open(folder.path()).map_err(failed())?;
+        lock.try_lock().map_err(io::Error::from).map_err(failed())?;
+        Ok(Staging(Some((folder, lock))))
+    }
+
+    /// Removes what processes left that were killed.
+    fn clear_abandoned(&self) -> io::Result<()> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let is_staging = entry.file_name().to_string_lossy().starts_with(STAGING);
+            if !is_staging || !entry.file_type()?.is_dir() {
+                continue;
+            }
+            let Ok(folder) = File::open(entry.path()) else {
+                continue;
+            };
+            if folder.try_lock().is_ok()
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                debug!("{} stays: {error}", entry.path().display());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A folder for files that are not complete yet.
+#[derive(Debug)]
+pub(super) struct Staging(Option<(TempDir, File)>);
+
+impl Staging {
+    /// The place of the file with this number.
+    pub(super) fn file(&self, number: usize) -> PathBuf {
+        let (folder, _) = self.0.as_ref().expect("it is there where files wait");
+        folder.path().join(number.to_string())
+    }
+}
+
+/// Gives a file that was written its time and permissions.
+pub(super) fn dress(file: &File, entry: &Entry) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(entry.mode & 0o777))?;
+    file.set_times(FileTimes::new().set_modified(time(entry.mtime)))
+}
+
+fn time(nanos: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanos.unsigned_abs());
+    if nanos < 0 {
+        SystemTime::UNIX_EPOCH - distance
+    } else {
+        SystemTime::UNIX_EPOCH + distance
+    }
+}
+
+/// Folders below a directory that are known to be none of others: neither they nor what they are in are links.
+#[derive(Debug)]
+pub(super) struct Folders<'a> {
+    top: &'a Path,
+    known: HashSet<String>,
+}
+
+impl<'a> Folders<'a> {
+    pub(super) fn below(top: &'a Path) -> Self {
+        Self {
+            top,
+            known: HashSet::new(),
+        }
+    }
+
+    /// Whether the folder of this file is one, or can be made.
+    pub(super) fn allow(&mut self, file: &str) -> io::Result<bool> {
+        self.check(file, |_| Ok(()))
+    }
+
+    /// Makes the folder of this file, if it is not there; whether it is one.
+    pub(super) fn make(&mut self, file: &str) -> io::Result<bool> {
+        self.check(file, |folder| match fs::create_dir(folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        })
+    }
+
+    fn check(&mut self, file: &str, missing: impl Fn(&Path) -> io::Result<()>) -> io::Result<bool> {
+        let Some((folder, _)) = file.rsplit_once('/') else {
+            return Ok(true);
+        };
+        if self.known.contains(folder) {
+            return Ok(true);
+        }
+        let mut ends = folder
+            .match_indices('/')
+            .map(|(end, _)| end)
+            .collect::<Vec<_>>();
+        ends.push(folder.len());
+        for end in ends {
+            let part = self.top.join(&folder[..end]);
+            match fs::symlink_metadata(&part) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::NotFound => missing(&part)?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.known.insert(folder.to_owned());
+        Ok(true)
+    }
+}

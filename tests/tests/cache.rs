@@ -1,0 +1,870 @@
+//! Directories that a volume keeps warm: what is kept, how little is written, and what damage does.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use podwork::cache::{CacheError, Hydrated, Synced, VolumeCache};
+use podwork::testing::TestWorker;
+use podwork::{Worker, handler};
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A volume, and a directory that is cached.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("volume")).unwrap();
+        fs::create_dir(folder.path().join("cached")).unwrap();
+        Self { folder }
+    }
+
+    fn volume(&self) -> PathBuf {
+        self.folder.path().join("volume")
+    }
+
+    fn cached(&self) -> PathBuf {
+        self.folder.path().join("cached")
+    }
+
+    fn store(&self) -> PathBuf {
+        self.volume().join(".podwork-cache/test")
+    }
+
+    /// The cache of a worker that has just started.
+    fn cache(&self) -> VolumeCache {
+        let cache = VolumeCache::new([self.cached()]);
+        cache.volume(self.volume()).name("test")
+    }
+
+    fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.cached().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.cached().join(path)).unwrap()
+    }
+
+    /// The directory of a new container.
+    fn empty(&self) {
+        if self.cached().exists() {
+            fs::remove_dir_all(self.cached()).unwrap();
+        }
+    }
+
+    /// A new container, hydrated.
+    async fn fresh(&self) -> Hydrated {
+        self.empty();
+        self.cache().hydrate().await
+    }
+
+    async fn sync(&self) -> Synced {
+        self.cache().sync().await
+    }
+
+    /// The files on the volume, and their sizes.
+    fn on_volume(&self) -> BTreeMap<PathBuf, u64> {
+        let mut files = BTreeMap::new();
+        walk(&self.store(), &mut |path| {
+            files.insert(path.to_owned(), path.symlink_metadata().unwrap().len());
+        });
+        files
+    }
+
+    /// The one large file on the volume.
+    fn large(&self) -> PathBuf {
+        let mut files = self.on_volume().into_keys();
+        files.find(|path| path.extension().is_none()).unwrap()
+    }
+
+    /// The one file on the volume whose path ends so.
+    fn object(&self, end: &str) -> PathBuf {
+        let files = self.on_volume().into_keys();
+        let mut found = files.filter(|path| path.to_string_lossy().ends_with(end));
+        let first = found.next().unwrap();
+        assert_eq!(found.next(), None);
+        first
+    }
+}
+
+fn walk(folder: &Path, see: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            walk(&entry.path(), see);
+        } else {
+            see(&entry.path());
+        }
+    }
+}
+
+/// All that a directory holds: bytes or a link's target, time and permissions.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u32)> {
+    let mut all = BTreeMap::new();
+    walk(folder, &mut |path| {
+        let found = path.symlink_metadata().unwrap();
+        let entry = if found.is_symlink() {
+            let target = fs::read_link(path).unwrap();
+            (target.into_os_string().into_encoded_bytes(), 0, 0, 0)
+        } else {
+            let bytes = fs::read(path).unwrap();
+            (bytes, found.mtime(), found.mtime_nsec(), found.mode())
+        };
+        all.insert(path.to_owned(), entry);
+    });
+    all
+}
+
+/// Sets a file's time to so long ago.
+fn age(path: &Path, by: Duration) {
+    let times = FileTimes::new().set_modified(SystemTime::now() - by);
+    File::open(path).unwrap().set_times(times).unwrap();
+}
+
+fn random(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; len];
+    random.fill(&mut bytes);
+    bytes
+}
+
+const SMALL: usize = 10_000;
+const LARGE: [usize; 5] = [262_144, 300_000, 1_048_576, 4_194_305, 9_000_001];
+
+#[tokio::test]
+async fn ten_thousand_files_come_back_bit_by_bit() {
+    let place = Place::new();
+    let mut random_sizes = fastrand::Rng::with_seed(7);
+    for number in 0..SMALL {
+        let path = format!("{}/{}/{number}.o", number % 13, number % 101);
+        place.write(&path, random(number as u64, random_sizes.usize(0..3000)));
+    }
+    for (number, size) in LARGE.into_iter().enumerate() {
+        place.write(&format!("large/{number}"), random(number as u64, size));
+    }
+    let long = format!("{}/{}", "long".repeat(30), "name".repeat(40));
+    place.write(&long, "at the end of a long path");
+    let program = place.cached().join("0/0/0.o");
+    fs::set_permissions(&program, Permissions::from_mode(0o751)).unwrap();
+    age(&program, Duration::new(86_400 * 365 * 60, 123_456_789)); // before 1970
+    symlink("../large/3", place.cached().join("0/link")).unwrap();
+    let before = contents(&place.cached());
+
+    let synced = place.sync().await;
+    assert!(synced.problem.is_none(), "{synced:?}");
+    let files = (SMALL + LARGE.len() + 1) as u64;
+    assert_eq!((synced.files, synced.unchanged), (files, 0));
+    let objects = place.on_volume().len();
+    assert!(objects < 20, "small files are packed: {objects}");
+
+    let hydrated = place.fresh().await;
+    assert!(hydrated.problem.is_none(), "{hydrated:?}");
+    assert_eq!((hydrated.files, hydrated.bytes), (files + 1, synced.bytes)); // and the link
+    assert!(contents(&place.cached()) == before, "the same, bit by bit");
+
+    // What is there is neither brought nor written again.
+    let hydrated = place.cache().hydrate().await;
+    assert_eq!((hydrated.files, hydrated.kept), (0, files));
+    let volume = place.on_volume();
+    let again = place.sync().await;
+    assert_eq!((again.files, again.unchanged), (0, files));
+    assert_eq!(again.generation, synced.generation);
+    assert_eq!(
+        place.on_volume(),
+        volume,
+        "nothing is written where nothing is new"
+    );
+
+    // And of what changed, no more than that.
+    place.write("1/1/1.o", "changed");
+    place.write("new", "new");
+    let few = place.sync().await;
+    assert_eq!((few.files, few.unchanged), (2, files - 1));
+    assert_eq!(few.generation, Some(2));
+    let old: Vec<_> = volume.keys().collect();
+    let added: u64 = place
+        .on_volume()
+        .iter()
+        .filter(|(path, _)| !old.contains(path) && path.extension() != Some("json".as_ref()))
+        .map(|(_, size)| size)
+        .sum();
+    assert!(added < 10_000, "{added} bytes for two small files");
+    let before = contents(&place.cached());
+    place.fresh().await;
+    assert!(contents(&place.cached()) == before);
+}
+
+#[tokio::test]
+async fn a_pack_is_an_archive_for_everybody() {
+    let place = Place::new();
+    place.write("deep/a.txt", "first");
+    place.write("b.txt", "second");
+    place.sync().await;
+    let out = tempfile::tempdir().unwrap();
+    let mut tar = Command::new("tar");
+    tar.arg("-xf")
+        .arg(place.object(".tar"))
+        .arg("-C")
+        .arg(out.path());
+    assert!(tar.status().unwrap().success());
+    let cached = place.cached();
+    let inside = out.path().join(cached.strip_prefix("/").unwrap());
+    assert_eq!(fs::read(inside.join("deep/a.txt")).unwrap(), b"first");
+    let mtime = |folder: &Path| folder.join("b.txt").metadata().unwrap().mtime();
+    assert_eq!(mtime(&inside), mtime(&cached));
+}
+
+#[tokio::test]
+async fn without_a_volume_or_a_name_nothing_is_done() {
+    let place = Place::new();
+    place.write("a", "a");
+    let cache = VolumeCache::new([place.cached()])
+        .name("x")
+        .volume("/no/volume");
+    let problem = cache.sync().await.problem;
+    assert!(
+        matches!(problem, Some(CacheError::NoVolume { .. })),
+        "{problem:?}"
+    );
+    let problem = cache.hydrate().await.problem;
+    assert!(
+        matches!(problem, Some(CacheError::NoVolume { .. })),
+        "{problem:?}"
+    );
+    let unnamed = VolumeCache::new([place.cached()]).volume(place.volume());
+    let problem = unnamed.sync().await.problem;
+    assert!(matches!(problem, Some(CacheError::NoName)), "{problem:?}");
+    for name in ["..", "a/b", ".hidden", "a\0b"] {
+        let problem = unnamed.clone().name(name).sync().await.problem;
+        assert!(
+            matches!(problem, Some(CacheError::Name { .. })),
+            "{name}: {problem:?}"
+        );
+    }
+    let inside = VolumeCache::new([place.volume().join("x")]).volume(place.volume());
+    let problem = inside.name("x").sync().await.problem;
+    assert!(
+        matches!(problem, Some(CacheError::Directory { .. })),
+        "{problem:?}"
+    );
+    assert_eq!(fs::read_dir(place.volume()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_written_is_a_warning() {
+    let place = Place::new();
+    place.write("a", "a");
+    let synced = place.cache().volume("/proc").sync().await;
+    assert!(
+        matches!(synced.problem, Some(CacheError::File { .. })),
+        "{synced:?}"
+    );
+    assert_eq!((synced.files, synced.generation), (0, None));
+}
+
+#[tokio::test]
+async fn only_what_is_older_is_replaced() {
+    let place = Place::new();
+    for name in ["same", "older", "newer", "gone"] {
+        place.write(name, "from the volume");
+    }
+    place.sync().await;
+    for name in ["older", "newer"] {
+        place.write(name, "from the image");
+    }
+    age(&place.cached().join("older"), Duration::from_hours(1));
+    fs::remove_file(place.cached().join("gone")).unwrap();
+    let hydrated = place.cache().hydrate().await;
+    assert_eq!((hydrated.files, hydrated.kept), (2, 2));
+    assert_eq!(place.read("older"), "from the volume");
+    assert_eq!(place.read("gone"), "from the volume");
+    assert_eq!(place.read("newer"), "from the image");
+    assert_eq!(place.sync().await.files, 1);
+}
+
+/// Two workers with a directory of the same name: a link that leads to the one or the other.
+#[tokio::test]
+async fn what_several_workers_bring_is_added_up() {
+    let place = Place::new();
+    let link = place.folder.path().join("link");
+    let cache = || {
+        VolumeCache::new([&link])
+            .volume(place.volume())
+            .name("test")
+    };
+    let (one, other) = (cache(), cache());
+    let become_of = |name: &str| {
+        let folder = place.folder.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        // It is not there the first time.
+        let _ = fs::remove_file(&link);
+        symlink(&folder, &link).unwrap();
+        folder
+    };
+    let first = become_of("one");
+    fs::write(first.join("shared"), "1").unwrap();
+    fs::write(first.join("unwanted"), "1").unwrap();
+    one.sync().await;
+    become_of("other");
+    assert_eq!(other.hydrate().await.files, 2);
+
+    // Each brings something; neither takes away what it never had.
+    fs::write(become_of("one").join("by-one"), "1").unwrap();
+    one.sync().await;
+    let second = become_of("other");
+    fs::write(second.join("by-other"), "2").unwrap();
+    assert_eq!(other.sync().await.files, 1);
+    // A file goes where it was seen and deleted.
+    fs::remove_file(second.join("unwanted")).unwrap();
+    assert_eq!(other.sync().await.removed, 1);
+    // One that the other changed is not set back.
+    fs::write(second.join("shared"), "later").unwrap();
+    other.sync().await;
+    fs::remove_file(first.join("unwanted")).unwrap();
+    become_of("one");
+    assert_eq!(one.sync().await.files, 0);
+
+    let third = become_of("third");
+    assert_eq!(cache().hydrate().await.files, 3);
+    let names: Vec<_> = contents(&third).into_keys().collect();
+    let expected = ["by-one", "by-other", "shared"].map(|name| third.join(name));
+    assert_eq!(names, expected);
+    assert_eq!(fs::read(third.join("shared")).unwrap(), b"later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sync_is_lost_where_several_are_at_once() {
+    const WORKERS: usize = 4;
+    const ROUNDS: usize = 6;
+    let place = Place::new();
+    let workers = (0..WORKERS).map(|worker| {
+        let (folder, volume) = (
+            place.folder.path().join(format!("w{worker}")),
+            place.volume(),
+        );
+        tokio::spawn(async move {
+            fs::create_dir(&folder).unwrap();
+            let cache = VolumeCache::new([&folder]).volume(volume).name("test");
+            for round in 0..ROUNDS {
+                fs::write(folder.join(round.to_string()), format!("{worker} {round}")).unwrap();
+                // Whoever comes too late too often says so, and comes again.
+                while let Some(problem) = cache.sync().await.problem {
+                    assert!(matches!(problem, CacheError::Busy { .. }), "{problem}");
+                }
+            }
+            folder
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    let mut folders = Vec::new();
+    for worker in workers {
+        folders.push(worker.await.unwrap());
+    }
+    let mut before = BTreeMap::new();
+    for folder in &folders {
+        before.extend(contents(folder));
+        fs::remove_dir_all(folder).unwrap();
+    }
+    let cache = VolumeCache::new(folders.clone()).volume(place.volume());
+    let hydrated = cache.name("test").hydrate().await;
+    assert_eq!(hydrated.files, (WORKERS * ROUNDS) as u64, "{hydrated:?}");
+    assert_eq!(hydrated.generation, Some((WORKERS * ROUNDS) as u64));
+    let mut after = BTreeMap::new();
+    for folder in &folders {
+        after.extend(contents(folder));
+    }
+    assert!(before == after);
+}
+
+#[tokio::test]
+async fn packs_stay_few() {
+    let place = Place::new();
+    let cache = place.cache();
+    for number in 0..60 {
+        place.write(&format!("{number}"), random(number, 5000));
+        assert_eq!(
+            cache
+                .sync()
+                .await
+                .problem
+                .map(|problem| problem.to_string()),
+            None
+        );
+    }
+    let manifest = latest(&place);
+    let packs = manifest["objects"].as_object().unwrap().len();
+    assert!(packs <= 18, "{packs}");
+    // What was replaced is packed anew, too.
+    for number in 0..60 {
+        place.write(&format!("{number}"), random(number + 100, 5000));
+    }
+    cache.sync().await;
+    assert_eq!(place.fresh().await.files, 60);
+    let manifests = fs::read_dir(place.store().join("manifests")).unwrap();
+    assert_eq!(
+        manifests.count(),
+        4,
+        "generations are kept for those who read"
+    );
+}
+
+/// The latest manifest.
+fn latest(place: &Place) -> Value {
+    let mut manifests: Vec<_> = place.on_volume().into_keys().collect();
+    manifests.retain(|path| path.extension() == Some("json".as_ref()));
+    let text = fs::read_to_string(manifests.last().unwrap()).unwrap();
+    serde_json::from_str(text.lines().nth(1).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_out_of_use_goes_in_time() {
+    let place = Place::new();
+    place.write("large", random(1, 400_000));
+    let cache = place.cache();
+    cache.sync().await;
+    // Of a worker that was killed: one long ago, one just now.
+    let store = place.store();
+    for name in ["dead", "alive"] {
+        let batch = store.join("objects").join(name);
+        fs::create_dir(&batch).unwrap();
+        fs::write(batch.join("1"), "half a fi").unwrap();
+        fs::write(store.join(format!("manifests/.new-{name}")), "{").unwrap();
+    }
+    let aged = ["objects/dead/1", "objects/dead", "manifests/.new-dead"];
+    for path in aged {
+        age(&store.join(path), Duration::from_hours(2));
+    }
+    for round in 0..6 {
+        place.write("large", random(round + 2, 400_000));
+        assert_eq!(cache.sync().await.files, 1);
+        // As if an hour passed.
+        for entry in fs::read_dir(store.join("objects")).unwrap() {
+            let batch = entry.unwrap();
+            if batch.file_name() != "alive" {
+                walk(&batch.path(), &mut |path| {
+                    age(path, Duration::from_hours(2));
+                });
+                age(&batch.path(), Duration::from_hours(2));
+            }
+        }
+    }
+    let batches: Vec<_> = fs::read_dir(store.join("objects"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(batches.contains(&"alive".to_owned()));
+    assert!(!batches.contains(&"dead".to_owned()));
+    assert_eq!(
+        batches.len(),
+        1 + 4,
+        "those of four generations: {batches:?}"
+    );
+    let manifests: Vec<_> = fs::read_dir(store.join("manifests")).unwrap().collect();
+    assert_eq!(manifests.len(), 4 + 1);
+    assert_eq!(place.fresh().await.files, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_meanwhile_is_not_recorded() {
+    let place = Place::new();
+    place.write("still", "still");
+    let growing = place.cached().join("growing");
+    fs::write(&growing, random(3, 8_000_000)).unwrap();
+    let over = std::sync::Arc::new(AtomicBool::new(false));
+    let (begun, writing) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn({
+        let (over, growing) = (over.clone(), growing.clone());
+        move || {
+            let mut file = File::options().append(true).open(growing).unwrap();
+            while !over.load(Ordering::Relaxed) {
+                file.write_all(b"more").unwrap();
+                // It is received once.
+                let _ = begun.send(());
+            }
+        }
+    });
+    writing.recv().unwrap();
+    let synced = place.sync().await;
+    assert_eq!((synced.files, synced.unsettled), (1, 1), "{synced:?}");
+    over.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    // At rest it is.
+    let whole = fs::read(&growing).unwrap();
+    let synced = place.sync().await;
+    assert_eq!((synced.files, synced.unsettled), (1, 0), "{synced:?}");
+    place.fresh().await;
+    assert!(fs::read(growing).unwrap() == whole);
+}
+
+#[tokio::test]
+async fn a_change_of_the_same_size_at_the_same_moment_is_noticed() {
+    let place = Place::new();
+    let cache = place.cache();
+    for round in 0..40 {
+        place.write("file", format!("{round:02}"));
+        assert_eq!(cache.sync().await.files, 1, "{round}");
+    }
+    place.fresh().await;
+    assert_eq!(place.read("file"), "39");
+}
+
+#[tokio::test]
+async fn links_pipes_and_locks_stay_out() {
+    let place = Place::new();
+    let secret = place.folder.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    place.write("a", "a");
+    place.write("a.lock", "");
+    let cached = place.cached();
+    symlink(&secret, cached.join("absolute")).unwrap();
+    symlink("../secret", cached.join("up")).unwrap();
+    symlink("..", cached.join("folder")).unwrap();
+    symlink("a", cached.join("inside")).unwrap();
+    let pipe = Command::new("mkfifo").arg(cached.join("pipe")).status();
+    assert!(pipe.unwrap().success());
+    assert_eq!(place.sync().await.files, 1);
+    place.fresh().await;
+    let names: Vec<_> = contents(&cached).into_keys().collect();
+    assert_eq!(names, [cached.join("a"), cached.join("inside")]);
+}
+
+#[tokio::test]
+async fn nothing_is_written_through_a_local_link() {
+    let place = Place::new();
+    place.write("folder/file", "from the volume");
+    place.write("other", "from the volume");
+    place.sync().await;
+    place.empty();
+    let outside = place.folder.path().join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::create_dir(place.cached()).unwrap();
+    symlink(&outside, place.cached().join("folder")).unwrap();
+    symlink(outside.join("target"), place.cached().join("other")).unwrap();
+    let hydrated = place.cache().hydrate().await;
+    assert_eq!((hydrated.files, hydrated.kept), (0, 2));
+    assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
+}
+
+/// What is done to a good volume.
+type Damage = fn(&Place);
+
+#[tokio::test]
+async fn what_is_damaged_is_not_used_and_then_mended() {
+    let damages: &[(&str, Damage)] = &[
+        ("a pack cut short", |place| {
+            let pack = place.object(".tar");
+            let file = File::options().write(true).open(&pack).unwrap();
+            file.set_len(pack.len_of() / 2).unwrap();
+        }),
+        ("a byte of a pack", |place| flip(&place.object(".tar"), 512)),
+        ("a byte of a large file", |place| {
+            flip(&place.large(), 200_000);
+        }),
+        ("no large file", |place| {
+            fs::remove_file(place.large()).unwrap();
+        }),
+        ("a large file cut short", |place| {
+            let file = File::options().write(true).open(place.large());
+            file.unwrap().set_len(5).unwrap();
+        }),
+        ("a large file that is a link", |place| {
+            let (object, copy) = (place.large(), place.folder.path().join("copy"));
+            fs::rename(&object, &copy).unwrap();
+            symlink(copy, object).unwrap();
+        }),
+        ("a batch that is a link", |place| {
+            let object = place.large();
+            let (batch, copy) = (object.parent().unwrap(), place.folder.path().join("copy"));
+            fs::rename(batch, &copy).unwrap();
+            symlink(copy, batch).unwrap();
+        }),
+        ("a pack that is a pipe", |place| {
+            let pack = place.object(".tar");
+            fs::remove_file(&pack).unwrap();
+            let pipe = Command::new("mkfifo").arg(pack).status();
+            assert!(pipe.unwrap().success());
+        }),
+        ("a manifest cut short", |place| {
+            let file = File::options().write(true).open(place.object(".json"));
+            file.unwrap().set_len(300).unwrap();
+        }),
+        ("a byte of a manifest", |place| {
+            flip(&place.object(".json"), 200);
+        }),
+        ("garbage for a manifest", |place| {
+            fs::write(place.object(".json"), random(5, 5000)).unwrap();
+        }),
+        ("an empty manifest", |place| {
+            fs::write(place.object(".json"), "").unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
+        let place = Place::new();
+        place.write("small", "small");
+        place.write("also/small", "2");
+        place.write("large", random(1, 400_000));
+        let before = contents(&place.cached());
+        assert_eq!(place.sync().await.files, 3, "{what}");
+        damage(&place);
+
+        let kept = place.folder.path().join("kept");
+        fs::rename(place.cached(), &kept).unwrap();
+        let cache = place.cache();
+        let hydrated = cache.hydrate().await;
+        let problem = hydrated.problem.as_ref();
+        assert!(
+            matches!(problem, Some(CacheError::Damaged { .. })),
+            "{what}: {problem:?}"
+        );
+        assert_eq!((hydrated.files, hydrated.generation), (0, None), "{what}");
+        assert!(contents(&place.cached()).is_empty(), "{what}");
+
+        // The worker makes them again.
+        place.empty();
+        fs::rename(&kept, place.cached()).unwrap();
+        let synced = cache.sync().await;
+        assert!(synced.problem.is_none(), "{what}: {synced:?}");
+        let hydrated = place.fresh().await;
+        assert!(hydrated.problem.is_none(), "{what}: {hydrated:?}");
+        assert!(contents(&place.cached()) == before, "{what}");
+    }
+}
+
+fn flip(path: &Path, place: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[place] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// A path, as it is measured.
+trait Length {
+    fn len_of(&self) -> u64;
+}
+
+impl Length for PathBuf {
+    fn len_of(&self) -> u64 {
+        self.symlink_metadata().unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_generation_gives_way_to_the_one_before() {
+    let place = Place::new();
+    place.write("large", random(1, 300_000));
+    place.sync().await;
+    let first = contents(&place.cached());
+    let known = place.on_volume();
+    place.write("large", random(2, 300_000));
+    place.sync().await;
+    let new = place.on_volume().into_keys();
+    let mut new = new.filter(|path| !known.contains_key(path) && path.extension().is_none());
+    flip(&new.next().unwrap(), 77);
+    let hydrated = place.fresh().await;
+    assert_eq!(hydrated.generation, Some(1));
+    assert!(
+        matches!(hydrated.problem, Some(CacheError::Damaged { .. })),
+        "{hydrated:?}"
+    );
+    assert!(contents(&place.cached()) == first);
+}
+
+/// A manifest of such a text, as its writer would have it.
+fn forge(place: &Place, body: &Value) {
+    let body = body.to_string();
+    let sum = digest(&SHA256, body.as_bytes());
+    let digits = sum.as_ref().iter();
+    let sum = digits.fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"));
+    let header = json!({"podwork-cache": 1, "sha256": sum});
+    fs::write(place.object(".json"), format!("{header}\n{body}\n")).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_comes_from_a_manifest_that_leads_elsewhere() {
+    let place = Place::new();
+    place.write("file", "file");
+    place.sync().await;
+    let good = latest(&place);
+    let directory = place.cached().to_str().unwrap().to_owned();
+    let entry = good["roots"][&directory]["files"]["file"].clone();
+    let with_file = |name: &str| {
+        let mut body = good.clone();
+        body["roots"][&directory]["files"] = json!({name: entry});
+        body
+    };
+    let with_link = |name: &str, to: &str| {
+        let mut body = good.clone();
+        body["roots"][&directory]["links"] = json!({name: to});
+        body
+    };
+    let mut with_object = good.clone();
+    with_object["objects"] = json!({"../../../secret": 100});
+    let mut past_the_end = good.clone();
+    past_the_end["roots"][&directory]["files"]["file"]["at"] = json!(1_u64 << 40);
+    let bodies = [
+        with_file("../outside"),
+        with_file("/tmp/outside"),
+        with_file("a/../../outside"),
+        with_file(""),
+        with_link("out", "/etc"),
+        with_link("out", "../outside"),
+        with_object,
+        past_the_end,
+    ];
+    for body in bodies {
+        forge(&place, &body);
+        let hydrated = place.fresh().await;
+        assert!(
+            matches!(hydrated.problem, Some(CacheError::Damaged { .. })),
+            "{body}"
+        );
+        assert!(contents(&place.cached()).is_empty(), "{body}");
+        assert!(!place.folder.path().join("outside").exists());
+    }
+    // Of a directory that is not cached here nothing comes either.
+    let mut elsewhere = good.clone();
+    let root = elsewhere["roots"][&directory].clone();
+    elsewhere["roots"] = json!({place.folder.path().join("outside").to_str().unwrap(): root});
+    forge(&place, &elsewhere);
+    assert_eq!(place.fresh().await.files, 0);
+    assert!(!place.folder.path().join("outside").exists());
+    forge(&place, &good);
+    assert_eq!(place.fresh().await.files, 1);
+}
+
+#[tokio::test]
+async fn a_later_format_is_left_alone() {
+    let place = Place::new();
+    place.write("file", "file");
+    place.sync().await;
+    let manifest = place.object(".json");
+    fs::write(&manifest, "{\"podwork-cache\":2}\n???").unwrap();
+    let before = place.on_volume();
+    let problem = place.cache().hydrate().await.problem;
+    assert!(
+        matches!(problem, Some(CacheError::Newer { format: 2, .. })),
+        "{problem:?}"
+    );
+    place.write("more", "more");
+    let problem = place.sync().await.problem;
+    assert!(
+        matches!(problem, Some(CacheError::Newer { format: 2, .. })),
+        "{problem:?}"
+    );
+    assert_eq!(place.on_volume(), before);
+}
+
+#[tokio::test]
+async fn many_syncs_in_the_background_are_few() {
+    let place = Place::new();
+    place.write("a", "a");
+    let cache = place.cache();
+    for _ in 0..1000 {
+        cache.sync_in_background();
+    }
+    // The one that waits begins first.
+    tokio::task::yield_now().await;
+    let synced = cache.sync().await;
+    assert_eq!((synced.files, synced.generation), (0, Some(1)));
+}
+
+static SET_UPS: AtomicUsize = AtomicUsize::new(0);
+
+/// A model, and whether it was compiled anew.
+struct Model(bool);
+
+#[handler]
+async fn was_compiled(model: &Model) -> bool {
+    model.0
+}
+
+/// Adds a file.
+#[handler]
+async fn compile(path: PathBuf, _model: &Model) -> podwork::Result<()> {
+    Ok(fs::write(path, "compiled")?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_hydrates_before_its_set_up_and_syncs_at_its_end() {
+    let place = Place::new();
+    let kernel = place.cached().join("kernel");
+    let load = || {
+        let kernel = kernel.clone();
+        move || {
+            SET_UPS.fetch_add(1, Ordering::Relaxed);
+            let compile = !kernel.exists();
+            if compile {
+                fs::write(&kernel, "compiled").unwrap();
+            }
+            Model(compile)
+        }
+    };
+    let cache = || VolumeCache::new([place.cached()]).volume(place.volume());
+
+    let name = [("RUNPOD_ENDPOINT_ID", "captions")];
+    let worker = Worker::new::<compile>()
+        .env(name)
+        .cache(cache())
+        .setup(load());
+    let worker = TestWorker::start(worker).await.unwrap();
+    let by_job = place.cached().join("by-job");
+    worker.run(json!(by_job)).await.unwrap().result.unwrap();
+    worker.stop().await.unwrap();
+
+    // A later worker, in a new container.
+    place.empty();
+    let worker = Worker::new::<was_compiled>()
+        .env(name)
+        .cache(cache())
+        .setup(load());
+    let worker = TestWorker::start(worker).await.unwrap();
+    let job = worker.run(json!(null)).await.unwrap();
+    assert_eq!(job.result.unwrap(), json!(false));
+    assert_eq!(fs::read(&by_job).unwrap(), b"compiled");
+    worker.stop().await.unwrap();
+
+    // Without a volume it works as ever.
+    place.empty();
+    fs::create_dir(place.cached()).unwrap();
+    let worker = Worker::new::<was_compiled>().env(name);
+    let worker = worker.cache(cache().volume("/no/volume")).setup(load());
+    let worker = TestWorker::start(worker).await.unwrap();
+    let job = worker.run(json!(null)).await.unwrap();
+    assert_eq!(job.result.unwrap(), json!(true));
+    worker.stop().await.unwrap();
+    assert_eq!(SET_UPS.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_syncs_what_a_job_left() {
+    let place = Place::new();
+    let cache = place.cache().interval(Duration::ZERO);
+    let worker = Worker::new::<compile>().cache(cache).state(Model(false));
+    let worker = TestWorker::start(worker).await.unwrap();
+    let by_job = place.cached().join("by-job");
+    let manifests = || {
+        let files = place.on_volume().into_keys();
+        files
+            .filter(|path| path.extension() == Some("json".as_ref()))
+            .count()
+    };
+    // While it works, and beside the jobs.
+    while manifests() == 0 {
+        let job = worker.run(json!(by_job)).await.unwrap();
+        job.result.unwrap();
+    }
+    worker.stop().await.unwrap();
+    assert_eq!(place.fresh().await.files, 1);
+}

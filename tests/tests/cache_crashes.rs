@@ -1,0 +1,375 @@
+//! Caches whose writers and readers are killed at random, or come in each other's way, or run out of space. It prints its
+//! seed; `PODWORK_CACHE_SEED` takes one, `PODWORK_CACHE_KILLS` says how often.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use podwork::cache::VolumeCache;
+
+/// The same name in each process, and another folder.
+const CACHED: &str = "/proc/self/cwd/cached";
+const SMALL: usize = 80;
+const FILES: usize = SMALL + 4;
+/// Of so many files, one changes from a state to the next.
+const TURNS: usize = 5;
+
+/// What a file holds since the state when it changed last.
+fn content(file: usize, state: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed((file * 1_000_003 + state) as u64);
+    let len = if file < SMALL {
+        random.usize(0..5000)
+    } else {
+        random.usize(300_000..900_000)
+    };
+    let mut bytes = format!("{file} {state}\n").into_bytes();
+    let text = bytes.len();
+    bytes.resize(text + len, 0);
+    random.fill(&mut bytes[text..]);
+    bytes
+}
+
+/// The state since which a file is what it is in this one.
+fn since(file: usize, state: usize) -> usize {
+    let back = (state + TURNS - file % TURNS) % TURNS;
+    state.saturating_sub(back)
+}
+
+fn path(file: usize) -> String {
+    format!("{}/{file}.bin", file % 7)
+}
+
+fn write(folder: &Path, file: usize, state: usize) {
+    let path = folder.join(path(file));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content(file, since(file, state))).unwrap();
+}
+
+/// What is there, all of it whole: each file's state.
+fn states(folder: &Path) -> BTreeMap<usize, usize> {
+    let mut states = BTreeMap::new();
+    for file in 0..FILES {
+        let Ok(bytes) = fs::read(folder.join(path(file))) else {
+            continue;
+        };
+        let line = bytes.split(|byte| *byte == b'\n').next().unwrap();
+        let line = std::str::from_utf8(line).unwrap();
+        let (of, state) = line.split_once(' ').unwrap();
+        let state: usize = state.parse().unwrap();
+        assert_eq!(of, file.to_string());
+        assert!(
+            bytes == content(file, state),
+            "file {file} of state {state} is torn"
+        );
+        states.insert(file, state);
+    }
+    states
+}
+
+/// The one state that all these files are of; `None` where there is nothing.
+fn whole_state(folder: &Path) -> Option<usize> {
+    let states = states(folder);
+    let state = *states.values().max()?;
+    let expected = (0..FILES).map(|file| (file, since(file, state)));
+    assert_eq!(states, expected.collect(), "no state is mixed with another");
+    Some(state)
+}
+
+/// No file waits to be complete any more.
+fn is_clean(folder: &Path) -> bool {
+    let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.all(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+}
+
+fn cache() -> VolumeCache {
+    let volume = std::env::var("CACHE_VOLUME").unwrap();
+    VolumeCache::new([CACHED]).volume(volume).name("crashes")
+}
+
+fn argument() -> usize {
+    std::env::var("CACHE_ARGUMENT").unwrap().parse().unwrap()
+}
+
+/// What the processes of these tests do; nothing in a run of all tests.
+#[tokio::test(flavor = "multi_thread")]
+async fn child() {
+    match std::env::var("CACHE_ROLE").as_deref() {
+        Ok("sync") => {
+            let (first, folder) = (argument(), PathBuf::from(CACHED));
+            (0..FILES).for_each(|file| write(&folder, file, first));
+            let cache = cache();
+            for state in first + 1.. {
+                let changed = (0..FILES).filter(|file| file % TURNS == state % TURNS);
+                changed.for_each(|file| write(&folder, file, state));
+                let synced = cache.sync().await;
+                assert!(synced.problem.is_none(), "{synced:?}");
+                println!("\nCHILD {state}");
+            }
+        }
+        Ok("sync-once") => {
+            let synced = cache().sync().await;
+            println!(
+                "\nCHILD {:?}",
+                synced.problem.map(|problem| problem.to_string())
+            );
+        }
+        Ok("hydrate") => {
+            let hydrated = cache().hydrate().await;
+            println!(
+                "\nCHILD {:?}",
+                hydrated.problem.map(|problem| problem.to_string())
+            );
+        }
+        Ok("hydrate-often") => {
+            let folder = PathBuf::from(CACHED);
+            let mut last = 0;
+            for _ in 0..argument() {
+                // It is not there the first time.
+                let _ = fs::remove_dir_all(&folder);
+                let hydrated = cache().hydrate().await;
+                assert!(hydrated.problem.is_none(), "{hydrated:?}");
+                let state = whole_state(&folder).unwrap();
+                assert!(state >= last, "{state} after {last}");
+                last = state;
+            }
+            println!("\nCHILD {last}");
+        }
+        _ => {}
+    }
+}
+
+/// A folder with a volume, and processes that have it.
+struct World {
+    folder: tempfile::TempDir,
+    containers: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("volume")).unwrap();
+        let containers = 0;
+        Self { folder, containers }
+    }
+
+    fn container(&mut self) -> PathBuf {
+        self.containers += 1;
+        let folder = self.folder.path().join(self.containers.to_string());
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    fn command(&self, program: &mut Command, container: &Path, role: &str, argument: usize) {
+        program
+            .args(["child", "--exact", "--nocapture"])
+            .current_dir(container)
+            .env("CACHE_VOLUME", self.folder.path().join("volume"))
+            .env("CACHE_ROLE", role)
+            .env("CACHE_ARGUMENT", argument.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+    }
+
+    fn start(&self, container: &Path, role: &str, argument: usize) -> Child {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        self.command(&mut program, container, role, argument);
+        program.spawn().unwrap()
+    }
+
+    /// Runs it to its end: what it says.
+    fn run(&self, container: &Path, role: &str) -> String {
+        said(self.start(container, role, 0)).pop().unwrap()
+    }
+
+    /// Hydrates a new container: the state that it has.
+    fn check(&mut self) -> Option<usize> {
+        let container = self.container();
+        assert_eq!(self.run(&container, "hydrate"), "None");
+        let state = whole_state(&container.join("cached"));
+        assert!(is_clean(&container.join("cached")));
+        fs::remove_dir_all(container).unwrap();
+        state
+    }
+
+    fn batches(&self) -> usize {
+        let objects = self
+            .folder
+            .path()
+            .join("volume/.podwork-cache/crashes/objects");
+        fs::read_dir(objects).map_or(0, Iterator::count)
+    }
+}
+
+/// What a process said until it ended well, or was killed.
+fn said(mut child: Child) -> Vec<String> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = lines.map_while(Result::ok);
+    let said = said.filter_map(|line| line.strip_prefix("CHILD ").map(ToOwned::to_owned));
+    let said = said.collect();
+    let ended = child.wait().unwrap();
+    assert!(
+        ended.success() || ended.code().is_none(),
+        "{ended}: {said:?}"
+    );
+    said
+}
+
+fn seeded() -> fastrand::Rng {
+    let given = std::env::var("PODWORK_CACHE_SEED").ok();
+    let seed = given.map_or_else(
+        || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_secs()
+        },
+        |seed| seed.parse().unwrap(),
+    );
+    println!("PODWORK_CACHE_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+fn kills() -> usize {
+    std::env::var("PODWORK_CACHE_KILLS").map_or(15, |kills| kills.parse().unwrap())
+}
+
+/// Kills it at a random moment within this time; what it said until then.
+fn kill_within(mut child: Child, random: &mut fastrand::Rng, time: Duration) -> Vec<String> {
+    // The moment is what is tested.
+    std::thread::sleep(time.mul_f64(random.f64()));
+    // It may have ended by itself.
+    let _ = child.kill();
+    said(child)
+}
+
+#[test]
+fn a_writer_that_is_killed_leaves_a_whole_generation() {
+    let mut random = seeded();
+    let mut world = World::new();
+    let (mut next, mut known) = (0, None);
+    let mut seen = 0;
+    for round in 0..kills() {
+        let container = world.container();
+        let writer = world.start(&container, "sync", next);
+        let said = kill_within(writer, &mut random, Duration::from_millis(1500));
+        let state = world.check();
+        // What a sync reported is there, and nothing before it comes again.
+        let reported = said.last().map(|state| state.parse::<usize>().unwrap());
+        assert!(
+            state >= reported.or(known),
+            "{state:?}, {reported:?}, {known:?}"
+        );
+        // One may have been published that was not reported yet.
+        assert!(state <= Some(reported.unwrap_or(next) + 1), "{state:?}");
+        known = state;
+        next = known.unwrap_or(next).max(next) + TURNS;
+        seen += said.len();
+        fs::remove_dir_all(container).unwrap();
+        // Each may leave one batch behind; the rest is of generations that are kept.
+        assert!(world.batches() <= seen + round + 1);
+    }
+    assert!(known.is_some() && seen > 0, "some syncs came to their end");
+}
+
+#[test]
+fn a_reader_that_is_killed_leaves_whole_files_and_no_others() {
+    let mut random = seeded();
+    let mut world = World::new();
+    let container = world.container();
+    (0..FILES).for_each(|file| write(&container.join("cached"), file, 9));
+    assert_eq!(world.run(&container, "sync-once"), "None");
+    let began = Instant::now();
+    assert_eq!(world.check(), Some(9));
+    let time = began.elapsed();
+    let mut partial = 0;
+    for _ in 0..kills() {
+        let container = world.container();
+        let reader = world.start(&container, "hydrate", 0);
+        kill_within(reader, &mut random, time);
+        let cached = container.join("cached");
+        let there = states(&cached);
+        assert!(there.iter().all(|(file, state)| *state == since(*file, 9)));
+        partial += usize::from(!is_clean(&cached));
+        // The container starts again.
+        assert_eq!(world.run(&container, "hydrate"), "None");
+        assert_eq!(whole_state(&cached), Some(9));
+        assert!(is_clean(&cached));
+        fs::remove_dir_all(container).unwrap();
+    }
+    println!("{partial} readers were killed while files waited");
+}
+
+#[test]
+fn readers_see_one_state_while_others_write() {
+    let mut world = World::new();
+    let container = world.container();
+    let mut writer = world.start(&container, "sync", 0);
+    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("CHILD ")));
+    // What it says further is read, so that it does not wait for that.
+    let writing = std::thread::spawn(move || lines.map_while(Result::ok).count());
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let container = world.container();
+            world.start(&container, "hydrate-often", 25)
+        })
+        .collect();
+    let seen: Vec<_> = readers.into_iter().map(said).collect();
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    writing.join().unwrap();
+    assert!(seen.iter().all(|said| said.len() == 1), "{seen:?}");
+    assert!(world.check().is_some());
+}
+
+/// Runs it where no file can be longer than so many KiB, as on a full disk.
+fn run_in_little_space(world: &World, container: &Path, role: &str, most: usize) -> String {
+    let mut shell = Command::new("bash");
+    shell
+        .arg("-c")
+        .arg(format!(
+            "trap '' XFSZ; ulimit -f {most}; exec \"$0\" \"$@\""
+        ))
+        .arg(std::env::current_exe().unwrap());
+    world.command(&mut shell, container, role, 0);
+    said(shell.spawn().unwrap()).pop().unwrap()
+}
+
+#[test]
+fn a_full_volume_keeps_what_it_has() {
+    let mut world = World::new();
+    let container = world.container();
+    let cached = container.join("cached");
+    (0..FILES).for_each(|file| write(&cached, file, 4));
+    assert_eq!(world.run(&container, "sync-once"), "None");
+    (0..FILES).for_each(|file| write(&cached, file, 9));
+    let said = run_in_little_space(&world, &container, "sync-once", 100);
+    assert!(said.contains("File too large"), "{said}");
+    assert_eq!(
+        world.batches(),
+        1,
+        "what could not be completed is taken back"
+    );
+    assert_eq!(world.check(), Some(4));
+    assert_eq!(world.run(&container, "sync-once"), "None");
+    assert_eq!(world.check(), Some(9));
+}
+
+#[test]
+fn a_full_local_disk_gets_nothing() {
+    let mut world = World::new();
+    let container = world.container();
+    (0..FILES).for_each(|file| write(&container.join("cached"), file, 4));
+    assert_eq!(world.run(&container, "sync-once"), "None");
+    let container = world.container();
+    let said = run_in_little_space(&world, &container, "hydrate", 100);
+    assert!(said.contains("File too large"), "{said}");
+    let cached = container.join("cached");
+    assert!(states(&cached).is_empty() && is_clean(&cached));
+    assert_eq!(world.run(&container, "hydrate"), "None");
+    assert_eq!(whole_state(&cached), Some(4));
+}
