@@ -3,6 +3,7 @@
 
 mod storage;
 
+use std::fmt::Write as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use podwork::files::{Upload, UploadError, Uploaded};
+use podwork::files::{RemoteFile, Upload, UploadError, Uploaded};
 use podwork::testing::{TestJob, Tested};
 use podwork::{Context, Result, handler};
 use podwork_tests::client;
+use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -173,6 +175,46 @@ async fn what_is_uploaded_is_what_anybody_gets_by_its_url() {
         error.contains(r"`text/\nx` cannot be a content type"),
         "{error}"
     );
+}
+
+/// What is at a URL.
+#[handler]
+async fn download(file: RemoteFile, cx: Context) -> Result<String> {
+    let bytes = std::fs::read(file.download(&cx).await?)?;
+    Ok(sum(&bytes))
+}
+
+fn sum(bytes: &[u8]) -> String {
+    let sum = digest(&SHA256, bytes);
+    sum.as_ref().iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_job_uploads_another_downloads() {
+    const SIZE: usize = 3_000_000;
+    // What is left of it is then asked for, by the version that the server gave it.
+    let storage = Storage::with(|seen| {
+        let spoilt = seen.kind == Kind::Get && seen.before == 0;
+        spoilt.then_some(Fault::Half(2_000_000))
+    })
+    .await;
+    let output = run(&storage, json!({ "name": "weights", "size": SIZE }))
+        .await
+        .result
+        .unwrap();
+    let file = json!({ "url": output["url"], "sha256": sum(&noise(SIZE)) });
+    let job = TestJob::new(file.clone()).env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "1")]);
+    let job = job.run::<download>().await;
+    assert_eq!(job.result.unwrap(), json!(sum(&noise(SIZE))));
+    assert_eq!(storage.count(Kind::Get), 2);
+    assert_eq!(storage.range(1), Some("bytes=2000000-".to_owned()));
+
+    let refused = TestJob::new(file).run::<download>().await.result;
+    let refused = refused.unwrap_err();
+    assert!(refused.message().contains("127.0.0.1"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,7 @@ impl Sync<'_> {
         batch: &mut Batch<'_>,
     ) -> Result<Written<'a>, CacheError> {
         let name = batch.name()?;
+        // What changes a file again within a tick of its clock would not show.
         if let Some(youngest) = files.iter().map(|file| file.found.unsettled_for()).max() {
             std::thread::sleep(youngest);
         }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::pending;
-use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -43,6 +43,7 @@ pub(crate) struct Seen {
     /// How many of its kind came before it.
     pub(crate) before: usize,
     pub(crate) target: String,
+    pub(crate) range: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub(crate) enum Fault {
     Lost,
     /// Nothing, until the client has gone.
     Silence,
+    /// It is answered, and the connection breaks after this much of the answer's body.
+    Half(usize),
     /// It is only heard once this says so.
     Wait(Arc<Notify>),
     /// Its body is taken in little by little: 4 MiB a second.
@@ -159,6 +162,13 @@ impl Storage {
         seen.iter().filter(|seen| seen.kind == kind).count()
     }
 
+    /// What part was asked for, by which of all that asked for an object.
+    pub(crate) fn range(&self, number: usize) -> Option<String> {
+        let seen = self.seen.borrow();
+        let mut gets = seen.iter().filter(|seen| seen.kind == Kind::Get);
+        gets.nth(number).unwrap().range.clone()
+    }
+
     /// Waits until so many requests of a kind have come.
     pub(crate) async fn saw(&self, kind: Kind, count: usize) {
         let mut seen = self.seen.clone();
@@ -205,10 +215,12 @@ fn noted(request: &Request<Incoming>, note: &watch::Sender<Vec<Seen>>) -> Seen {
     note.send_modify(|seen| {
         let before = seen.iter().filter(|seen: &&Seen| seen.kind == kind).count();
         let target = request.uri().to_string();
+        let range = request.headers().get("range");
         let one = Seen {
             kind,
             before,
             target,
+            range: range.map(|range| range.to_str().unwrap().to_owned()),
         };
         seen.push(one.clone());
         new = Some(one);
@@ -222,7 +234,7 @@ async fn answer(
     fault: Option<Fault>,
 ) -> io::Result<Response<Body>> {
     match &fault {
-        None | Some(Fault::Lost) => {}
+        None | Some(Fault::Lost | Fault::Half(_)) => {}
         Some(Fault::Answer(status, code, header)) => {
             // Real servers repeat what was sent, and more than one should show.
             let body = format!(
@@ -262,5 +274,15 @@ async fn answer(
         return Err(io::Error::other("lost"));
     }
     let answer = answer.map_err(|error| io::Error::other(format!("{error:?}")))?;
+    if let Some(Fault::Half(len)) = fault {
+        let (head, body) = answer.into_parts();
+        let whole = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let half = [
+            Ok(Frame::data(whole.slice(..len))),
+            Err(io::Error::other("cut")),
+        ];
+        let body = StreamBody::new(futures::stream::iter(half)).boxed_unsync();
+        return Ok(Response::from_parts(head, body));
+    }
     Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync()))
 }
