@@ -35,51 +35,17 @@
 
 mod address;
 #[cfg(feature = "download")]
-mod client;
-#[cfg(feature = "download")]
-mod downloads;
-#[cfg(feature = "download")]
-mod error;
+mod download;
 mod guard;
-#[cfg(feature = "upload")]
-mod key;
-#[cfg(feature = "upload")]
-mod multipart;
-#[cfg(feature = "download")]
-mod name;
-#[cfg(feature = "download")]
-mod partial;
-#[cfg(feature = "download")]
-mod remote_file;
-#[cfg(feature = "upload")]
-mod source;
-#[cfg(feature = "upload")]
-mod store;
-#[cfg(feature = "download")]
-mod tally;
 mod tls;
 mod transferred;
-#[cfg(feature = "download")]
-mod unzip;
 #[cfg(feature = "upload")]
 mod upload;
-#[cfg(feature = "upload")]
-mod upload_error;
-#[cfg(feature = "download")]
-mod zip64;
 
 #[cfg(feature = "download")]
-pub use downloads::Downloads;
-#[cfg(feature = "download")]
-pub use error::DownloadError;
-#[cfg(feature = "download")]
-pub use remote_file::RemoteFile;
+pub use download::{DownloadError, Downloads, RemoteFile, Unzip, UnzipError};
 pub use transferred::Transferred;
-#[cfg(feature = "download")]
-pub use unzip::{Unzip, UnzipError};
 #[cfg(feature = "upload")]
 pub(crate) use upload::upload_output;
 #[cfg(feature = "upload")]
-pub use upload::{Upload, Uploaded};
-#[cfg(feature = "upload")]
-pub use upload_error::UploadError;
+pub use upload::{Upload, UploadError, Uploaded};

@@ -20,16 +20,16 @@ use url::Url;
 
 use crate::backoff::Backoff;
 use crate::context::Context;
+use crate::files::guard::Guard;
+use crate::files::transferred::Transferred;
 use crate::http::{chain, retry_after};
 
 use super::client::{Client, Trouble};
 use super::error::DownloadError;
-use super::guard::Guard;
 use super::name;
 use super::partial::Partial;
 use super::remote_file::{Place, RemoteFile, Sha256};
 use super::tally::Tally;
-use super::transferred::Transferred;
 
 /// How often one download is tried.
 const TRIES: usize = 5;

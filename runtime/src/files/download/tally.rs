@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use super::transferred::Transferred;
+use crate::files::transferred::Transferred;
 
 /// Sums up several downloads for one who wants to know.
 pub(super) struct Tally<'a> {

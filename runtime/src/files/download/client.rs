@@ -14,12 +14,12 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 use url::Url;
 
+use crate::files::guard::{Guard, private};
+use crate::files::tls::tls;
 use crate::http::{chain, no_tls};
 
 use super::error::DownloadError;
-use super::guard::{Guard, private};
 use super::remote_file::{checked, shown};
-use super::tls::tls;
 
 /// Most times that one download is sent elsewhere.
 const MAX_REDIRECTS: usize = 5;

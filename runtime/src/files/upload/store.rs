@@ -25,10 +25,9 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bucket::Bucket;
+use crate::files::guard::{Guard, private};
+use crate::files::tls::tls;
 use crate::http::{chain, no_tls};
-
-use super::guard::{Guard, private};
-use super::tls::tls;
 
 /// How often a request is tried again.
 const RETRIES: usize = 5;

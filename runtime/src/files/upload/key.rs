@@ -1,6 +1,6 @@
 //! What an upload is called in its bucket: `<job's id>/<name>`.
 
-use super::upload_error::UploadError;
+use super::error::UploadError;
 
 /// Most bytes of a key that S3 takes.
 const LONGEST: usize = 1024;

@@ -24,15 +24,15 @@ use url::Url;
 
 use crate::bucket::{Bucket, Keys, Misplaced, Origin};
 use crate::context::Context;
+use crate::files::guard::Guard;
+use crate::files::transferred::Transferred;
 use crate::strict::to_raw_value;
 
-use super::guard::Guard;
+use super::error::UploadError;
 use super::key::key;
 use super::multipart::Multipart;
 use super::source::Source;
 use super::store::{Store, Trouble};
-use super::transferred::Transferred;
-use super::upload_error::UploadError;
 
 /// Bytes of a part; what is no larger is sent whole.
 const PART: usize = 16 * 1024 * 1024;

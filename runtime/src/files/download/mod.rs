@@ -1,0 +1,16 @@
+//! From URLs in a job's input to its folder, and out of archives there.
+
+mod client;
+mod downloads;
+mod error;
+mod name;
+mod partial;
+mod remote_file;
+mod tally;
+mod unzip;
+mod zip64;
+
+pub use downloads::Downloads;
+pub use error::DownloadError;
+pub use remote_file::RemoteFile;
+pub use unzip::{Unzip, UnzipError};
