@@ -167,6 +167,8 @@ mod tests {
         let more = chosen_of(&["all", "million"]).unwrap();
         assert_eq!(more.len(), all.len() + 1);
         let unknown = chosen_of(&["noop-1", "nap"]).unwrap_err().to_string();
-        assert!(unknown.starts_with("`nap` is not measured; what is: all, process, cache, noop-1,"));
+        assert!(
+            unknown.starts_with("`nap` is not measured; what is: all, process, cache, noop-1,")
+        );
     }
 }
