@@ -103,6 +103,14 @@ impl Started {
         found.unwrap_or_else(|_| panic!("no line with {part:?}"))
     }
 
+    /// Waits for a line as in [`line`](Self::line); the address in it.
+    pub async fn url(&mut self, part: &str) -> String {
+        let line = self.line(part).await;
+        let mut words = line.split_whitespace();
+        let url = words.find(|word| word.starts_with("http://"));
+        url.unwrap().to_owned()
+    }
+
     /// The next line of its output; none once it has closed it.
     pub async fn next_line(&mut self) -> Option<String> {
         let line = tokio::time::timeout(Duration::from_mins(1), self.lines.next_line());

@@ -206,12 +206,7 @@ async fn it_serves_the_api_until_it_is_told_to_end() {
         "0",
     ])
     .start();
-    let line = worker.line("Serving `work` at http://").await;
-    let url = line
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"))
-        .unwrap()
-        .to_owned();
+    let url = worker.url("Serving `work` at http://").await;
     let http = client();
     let run = |task: Value| {
         let request = http

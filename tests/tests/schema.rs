@@ -222,11 +222,7 @@ async fn a_worker_that_serves_the_api_shows_it_there() {
         "0",
     ])
     .start();
-    let line = running.line("Serving `plain` at http://").await;
-    let url = line
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"))
-        .unwrap();
+    let url = running.url("Serving `plain` at http://").await;
     let get = async |path: &str| -> Value {
         let answer = client().get(format!("{url}{path}")).send().await.unwrap();
         answer.json().await.unwrap()
