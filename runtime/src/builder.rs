@@ -371,8 +371,8 @@ impl<H: Handler, S> Worker<H, S> {
         self.settings.telemetry = telemetry;
         #[cfg(all(feature = "cache", unix))]
         if let Some(cache) = self.settings.cache.take() {
-            let name = self.lookup(env::ENDPOINT_ID);
-            self.settings.cache = Some(cache.or_name(name.filter(|name| !name.is_empty())));
+            let name = crate::config::given(|name| self.lookup(name), env::ENDPOINT_ID);
+            self.settings.cache = Some(cache.or_name(name));
         }
         Config::read(|name| self.lookup(name), H::STREAMS)
     }

@@ -222,11 +222,16 @@ impl Context {
         self.0.folder.blocking(work).await
     }
 
-    /// Waits for what is async, on a thread that may block; `None`: the job is to stop first.
+    /// Waits for what is async, on a thread that may block; `stopped`: the job is to stop first.
     #[cfg(any(feature = "download", feature = "upload"))]
-    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) fn wait<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+        stopped: E,
+    ) -> Result<T, E> {
         let runtime = tokio::runtime::Handle::current();
-        runtime.block_on(self.0.cancelled.run_until_cancelled(work))
+        let done = runtime.block_on(self.0.cancelled.run_until_cancelled(work));
+        done.unwrap_or(Err(stopped))
     }
 
     /// A token that is cancelled with the job, and by itself.

@@ -117,6 +117,8 @@ mod outbox;
 mod schema;
 mod slots;
 mod strict;
+#[cfg(any(feature = "download", all(feature = "cache", unix)))]
+mod sum;
 mod telemetry;
 pub mod testing;
 #[cfg(feature = "validate")]

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::config::given;
+
 /// Where the platform keeps cached models.
 const HUB: &str = "/runpod-volume/huggingface-cache/hub";
 /// What the hub's own library goes by: the folder itself, …
@@ -157,7 +159,7 @@ fn failed(path: &Path, source: io::Error) -> SnapshotError {
 
 /// Where repositories are.
 fn hub(lookup: impl Fn(&str) -> Option<String>) -> PathBuf {
-    let given = |name| lookup(name).filter(|value: &String| !value.trim().is_empty());
+    let given = |name| given(&lookup, name);
     given(HF_HUB_CACHE)
         .map(PathBuf::from)
         .or_else(|| given(HF_HOME).map(|home| Path::new(&home).join("hub")))

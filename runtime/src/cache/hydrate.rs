@@ -10,7 +10,9 @@ use ring::digest::{Context as Hash, SHA256};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::manifest::{Entry, Manifest, Root, Sum};
+use crate::sum::Sum;
+
+use super::manifest::{Entry, Manifest, Root};
 use super::parallel::{each, first};
 use super::report::{CacheError, Hydrated};
 use super::store::{Lost, Store};

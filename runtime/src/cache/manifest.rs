@@ -2,11 +2,11 @@
 //! the rest.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Component, Path};
 
-use ring::digest::{SHA256, digest};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
+
+use crate::sum::Sum;
 
 /// The format's number. Another one is for what this code would misread.
 pub(super) const FORMAT: u32 = 1;
@@ -171,68 +171,6 @@ pub(super) fn stays_inside(path: &str, target: &str) -> bool {
         }
     }
     downs > 0 && ups <= depth && !target.contains('\0')
-}
-
-/// A SHA-256, in hexadecimal digits where it is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sum(pub(super) [u8; 32]);
-
-impl Sum {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        digest(&SHA256, bytes).into()
-    }
-}
-
-impl From<ring::digest::Digest> for Sum {
-    fn from(digest: ring::digest::Digest) -> Self {
-        Self(digest.as_ref().try_into().expect("a SHA-256 is 32 bytes"))
-    }
-}
-
-impl fmt::Debug for Sum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Serialize for Sum {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0; 64];
-        for (two, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            two[0] = DIGITS[usize::from(byte >> 4)];
-            two[1] = DIGITS[usize::from(byte & 15)];
-        }
-        serializer.serialize_str(std::str::from_utf8(&text).expect("digits are ASCII"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Sum {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Digits;
-        impl de::Visitor<'_> for Digits {
-            type Value = Sum;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("64 hexadecimal digits")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Sum, E> {
-                let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                let mut sum = [0; 32];
-                if text.len() != 64 {
-                    return Err(wrong());
-                }
-                for (byte, two) in sum.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-                    let (high, low) = digit(two[0]).zip(digit(two[1])).ok_or_else(wrong)?;
-                    *byte = u8::try_from(high * 16 + low).map_err(|_| wrong())?;
-                }
-                Ok(Sum(sum))
-            }
-        }
-        deserializer.deserialize_str(Digits)
-    }
 }
 
 #[cfg(test)]

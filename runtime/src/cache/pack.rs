@@ -8,7 +8,9 @@ use ring::digest::{Context as Hash, SHA256};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::manifest::{Entry, Sum};
+use crate::sum::Sum;
+
+use super::manifest::Entry;
 use super::parallel::first;
 use super::report::CacheError;
 use super::store::{self, Store};

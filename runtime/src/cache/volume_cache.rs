@@ -11,6 +11,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::given;
+
 use super::hydrate;
 use super::manifest::Root;
 use super::report::{CacheError, Hydrated, Synced};
@@ -259,7 +261,7 @@ impl VolumeCache {
 
 impl Settings {
     fn open(&self) -> Result<(Store, Vec<Directory>), CacheError> {
-        let from_environment = || std::env::var(env::ENDPOINT_ID).ok();
+        let from_environment = || given(|name| std::env::var(name).ok(), env::ENDPOINT_ID);
         let name = self.name.clone().or_else(from_environment);
         let name = name.filter(|name| !name.is_empty());
         let store = Store::open(&self.volume, &name.ok_or(CacheError::NoName)?)?;

@@ -28,7 +28,7 @@ use super::client::{Client, Trouble};
 use super::error::DownloadError;
 use super::name;
 use super::partial::Partial;
-use super::remote_file::{Place, RemoteFile, Sha256};
+use super::remote_file::{Place, RemoteFile};
 use super::tally::Tally;
 
 /// How often one download is tried.
@@ -176,8 +176,7 @@ impl<'a> Downloads<'a> {
     /// # Panics
     /// It is called in async code.
     pub fn fetch_blocking(&self, file: &RemoteFile) -> Result<PathBuf, DownloadError> {
-        let fetched = self.cx.wait(self.fetch(file));
-        fetched.unwrap_or(Err(DownloadError::Stopped))
+        self.cx.wait(self.fetch(file), DownloadError::Stopped)
     }
 
     /// [`fetch_all`](Self::fetch_all) for a handler that is a plain `fn`.
@@ -188,8 +187,7 @@ impl<'a> Downloads<'a> {
     /// # Panics
     /// It is called in async code.
     pub fn fetch_all_blocking(&self, files: &[RemoteFile]) -> Result<Vec<PathBuf>, DownloadError> {
-        let fetched = self.cx.wait(self.fetch_all(files));
-        fetched.unwrap_or(Err(DownloadError::Stopped))
+        self.cx.wait(self.fetch_all(files), DownloadError::Stopped)
     }
 }
 
@@ -212,8 +210,8 @@ impl Download<'_> {
         match self.file.sha256 {
             Some(expected) if expected != sum => Err(DownloadError::Checksum {
                 url: self.file.shown(),
-                expected: hex(&expected),
-                got: hex(&sum),
+                expected: expected.to_string(),
+                got: sum.to_string(),
             }),
             _ => Ok(path),
         }
@@ -454,11 +452,4 @@ impl Pace {
             self.since = Instant::now();
         }
     }
-}
-
-fn hex(sum: &Sha256) -> String {
-    let digits = sum.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
 }

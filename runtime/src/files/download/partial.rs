@@ -9,9 +9,9 @@ use ring::digest::{Context as Hash, SHA256};
 use tempfile::TempPath;
 
 use crate::context::Context;
+use crate::sum::Sum;
 
 use super::name;
-use super::remote_file::Sha256;
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1024 * 1024;
@@ -100,13 +100,11 @@ impl Partial {
     }
 
     /// All has come: its checksum, and the file, which is still removed unless it is kept.
-    pub(super) async fn end(mut self) -> io::Result<(Sha256, TempPath)> {
+    pub(super) async fn end(mut self) -> io::Result<(Sum, TempPath)> {
         self.write().await?;
         let (sink, path) = (self.sink.take(), self.path.take());
         let (sink, path) = sink.zip(path).expect("it was begun");
-        let sum = sink.hash.finish();
-        let sum = sum.as_ref().try_into().expect("a SHA-256 is 32 bytes");
-        Ok((sum, path))
+        Ok((sink.hash.finish().into(), path))
     }
 }
 

@@ -9,6 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use url::Url;
 
 use crate::context::Context;
+use crate::sum::Sum;
 
 use super::downloads::Downloads;
 use super::error::DownloadError;
@@ -46,12 +47,9 @@ const LONGEST_SHOWN: usize = 200;
 #[derive(Clone)]
 pub struct RemoteFile {
     pub(super) place: Place,
-    pub(super) sha256: Option<Sha256>,
+    pub(super) sha256: Option<Sum>,
     pub(super) name: Option<String>,
 }
-
-/// A checksum.
-pub(super) type Sha256 = [u8; 32];
 
 /// Where a file is.
 #[derive(Clone)]
@@ -88,11 +86,9 @@ impl RemoteFile {
     /// # Errors
     /// This is none.
     pub fn sha256(mut self, digits: &str) -> Result<Self, DownloadError> {
-        self.sha256 = Some(
-            parse_sha256(digits).ok_or_else(|| DownloadError::NoChecksum {
-                given: shortened(digits),
-            })?,
-        );
+        self.sha256 = Some(Sum::parse(digits).ok_or_else(|| DownloadError::NoChecksum {
+            given: shortened(digits),
+        })?);
         Ok(self)
     }
 
@@ -218,19 +214,6 @@ fn shortened(text: &str) -> String {
     let end = text.floor_char_boundary(LONGEST_SHOWN);
     let more = if end < text.len() { "…" } else { "" };
     format!("{}{more}", &text[..end])
-}
-
-fn parse_sha256(digits: &str) -> Option<Sha256> {
-    let digits = digits.as_bytes();
-    let mut sum = Sha256::default();
-    if digits.len() != 2 * sum.len() {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    for (byte, pair) in sum.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
-    }
-    Some(sum)
 }
 
 impl fmt::Debug for RemoteFile {

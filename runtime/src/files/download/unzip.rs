@@ -195,8 +195,7 @@ impl<'a> Unzip<'a> {
     /// # Panics
     /// It is called in async code.
     pub fn extract_blocking(&self, archive: impl AsRef<Path>) -> Result<PathBuf, UnzipError> {
-        let extracted = self.cx.wait(self.extract(archive));
-        extracted.unwrap_or(Err(UnzipError::Stopped))
+        self.cx.wait(self.extract(archive), UnzipError::Stopped)
     }
 }
 

@@ -1,51 +1,38 @@
 //! Uploads to the job's bucket.
 
 use std::fmt;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use hyper::header::HeaderValue;
-use object_store::path::Path;
-use object_store::{
-    Attribute, Attributes, ObjectStore as _, ObjectStoreExt as _, PutMultipartOptions, PutOptions,
-};
 use podwork_protocol::RawValue;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::fs;
-use tokio::io::{AsyncRead, AsyncWriteExt as _};
+use tokio::io::AsyncRead;
 use tokio::sync::OnceCell;
-use tracing::{debug, warn};
-use url::Url;
+use tracing::debug;
 
-use crate::bucket::{Bucket, Keys, Misplaced, Origin};
+use crate::bucket::{Bucket, Origin};
 use crate::context::Context;
 use crate::files::guard::Guard;
 use crate::files::transferred::Transferred;
 use crate::strict::to_raw_value;
 
 use super::error::UploadError;
+use super::folder::save;
 use super::key::key;
-use super::multipart::Multipart;
+use super::place::bucket_of;
 use super::source::Source;
-use super::store::{Store, Trouble};
+use super::store::Store;
+use super::transfer::{Sent, Target};
 
-/// Bytes of a part; what is no larger is sent whole.
-const PART: usize = 16 * 1024 * 1024;
-/// Most parts that S3 takes.
-const MOST_PARTS: usize = 10_000;
-/// Parts on their way at once.
-const AT_ONCE: usize = 4;
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Longest that a URL can be signed for.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
-/// What stands for a bucket where there is none; as the official worker calls it.
-const FOLDER: &str = "simulated_uploaded";
 
 /// Uploads what a job has made, for a URL that clients can get it by.
 ///
@@ -177,7 +164,7 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     /// See [`UploadError`].
-    pub async fn file(&self, path: impl AsRef<FilePath>) -> Result<Uploaded, UploadError> {
+    pub async fn file(&self, path: impl AsRef<Path>) -> Result<Uploaded, UploadError> {
         let path = path.as_ref();
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| UploadError::Name {
@@ -194,7 +181,7 @@ impl<'a> Upload<'a> {
     pub async fn file_as(
         &self,
         name: &str,
-        path: impl AsRef<FilePath>,
+        path: impl AsRef<Path>,
     ) -> Result<Uploaded, UploadError> {
         let unread = |source| UploadError::Read {
             name: path.as_ref().display().to_string(),
@@ -244,9 +231,8 @@ impl<'a> Upload<'a> {
     ///
     /// # Panics
     /// It is called in async code.
-    pub fn file_blocking(&self, path: impl AsRef<FilePath>) -> Result<Uploaded, UploadError> {
-        let uploaded = self.cx.wait(self.file(path));
-        uploaded.unwrap_or(Err(UploadError::Stopped))
+    pub fn file_blocking(&self, path: impl AsRef<Path>) -> Result<Uploaded, UploadError> {
+        self.cx.wait(self.file(path), UploadError::Stopped)
     }
 
     /// [`file_as`](Self::file_as) for a handler that is a plain `fn`.
@@ -259,10 +245,9 @@ impl<'a> Upload<'a> {
     pub fn file_as_blocking(
         &self,
         name: &str,
-        path: impl AsRef<FilePath>,
+        path: impl AsRef<Path>,
     ) -> Result<Uploaded, UploadError> {
-        let uploaded = self.cx.wait(self.file_as(name, path));
-        uploaded.unwrap_or(Err(UploadError::Stopped))
+        self.cx.wait(self.file_as(name, path), UploadError::Stopped)
     }
 
     /// [`bytes`](Self::bytes) for a handler that is a plain `fn`.
@@ -277,8 +262,7 @@ impl<'a> Upload<'a> {
         name: &str,
         bytes: impl Into<Bytes>,
     ) -> Result<Uploaded, UploadError> {
-        let uploaded = self.cx.wait(self.bytes(name, bytes));
-        uploaded.unwrap_or(Err(UploadError::Stopped))
+        self.cx.wait(self.bytes(name, bytes), UploadError::Stopped)
     }
 
     async fn send(
@@ -349,282 +333,6 @@ impl<'a> Upload<'a> {
                 kind: kind.escape_debug().to_string(),
             }),
         }
-    }
-}
-
-/// The job's bucket: the one that it names, or else its worker's.
-fn bucket_of(cx: &Context) -> Result<Option<Bucket>, UploadError> {
-    match cx.extra().get("s3Config") {
-        None | Some(Value::Null) => Ok(cx.upload_settings().bucket.clone()),
-        Some(Value::Object(config)) => bucket_in(config).map(Some),
-        Some(_) => Err(UploadError::Config {
-            setting: "s3Config",
-            problem: "it is no object".to_owned(),
-        }),
-    }
-}
-
-fn bucket_in(config: &Map<String, Value>) -> Result<Bucket, UploadError> {
-    let names = Origin::Job.names();
-    let text = |setting: &'static str| {
-        let member = setting.rsplit('.').next().unwrap_or(setting);
-        match config.get(member) {
-            Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.trim()),
-            None | Some(Value::Null | Value::String(_)) => Err(UploadError::Config {
-                setting,
-                problem: "it is missing".to_owned(),
-            }),
-            // It is not shown: it may be a secret.
-            Some(_) => Err(UploadError::Config {
-                setting,
-                problem: "it is no text".to_owned(),
-            }),
-        }
-    };
-    let endpoint = text(names.endpoint)?;
-    let keys = Keys {
-        id: text(names.id)?.to_owned(),
-        secret: text(names.secret)?.to_owned(),
-    };
-    let name = text(names.bucket).ok();
-    Bucket::at(endpoint, name, None, keys, Origin::Job).map_err(|misplaced| {
-        let (setting, problem) = match misplaced {
-            Misplaced::Url(problem) => (names.endpoint, problem),
-            Misplaced::Name(problem) => (names.bucket, problem),
-            Misplaced::Unnamed => (
-                names.bucket,
-                "it is missing, and endpointUrl does not name the bucket".to_owned(),
-            ),
-            Misplaced::Keys => (
-                names.id,
-                "it holds characters that no HTTP header can carry".to_owned(),
-            ),
-            Misplaced::Region(_) => unreachable!("a job tells no region"),
-        };
-        UploadError::Config { setting, problem }
-    })
-}
-
-/// How far an upload is.
-struct Sent<'a> {
-    name: &'a str,
-    bytes: u64,
-    of: Option<u64>,
-    report: Option<&'a (dyn Fn(Transferred) + Send + Sync)>,
-}
-
-impl Sent<'_> {
-    fn tell(&self) {
-        if let Some(report) = self.report {
-            report(Transferred {
-                bytes: self.bytes,
-                of: self.of,
-            });
-        }
-    }
-
-    fn unread(&self, source: std::io::Error) -> UploadError {
-        let name = self.name.to_owned();
-        UploadError::Read { name, source }
-    }
-}
-
-/// Where one upload goes.
-struct Target<'a> {
-    cx: &'a Context,
-    bucket: &'a Bucket,
-    store: &'a Arc<Store>,
-    key: &'a str,
-    kind: String,
-}
-
-impl Target<'_> {
-    async fn upload(
-        &self,
-        source: &mut Source<'_>,
-        sent: &mut Sent<'_>,
-    ) -> Result<(), UploadError> {
-        let size = part_size(sent.of);
-        let first = source
-            .next(size)
-            .await
-            .map_err(|error| sent.unread(error))?;
-        let next = if first.len() < size {
-            Bytes::new()
-        } else {
-            source
-                .next(size)
-                .await
-                .map_err(|error| sent.unread(error))?
-        };
-        if next.is_empty() {
-            let bytes = first.len() as u64;
-            let options = PutOptions::from(self.attributes());
-            let path = self.path(sent.name)?;
-            let put = self.store.s3.put_opts(&path, first.into(), options);
-            put.await.map_err(|_| self.trouble(sent.name))?;
-            sent.bytes = bytes;
-            return Ok(());
-        }
-        self.in_parts([first, next], size, source, sent).await
-    }
-
-    async fn in_parts(
-        &self,
-        ready: [Bytes; 2],
-        size: usize,
-        source: &mut Source<'_>,
-        sent: &mut Sent<'_>,
-    ) -> Result<(), UploadError> {
-        let path = self.path(sent.name)?;
-        let options = PutMultipartOptions::from(self.attributes());
-        let begun = Multipart::begin(self.cx, Arc::clone(self.store), &path, options).await;
-        let mut upload = begun.map_err(|_| self.trouble(sent.name))?;
-        // Dropped before `upload` is: what is on its way is given up before the whole is.
-        let mut going = FuturesUnordered::new();
-        let put = |part: Bytes, upload: &mut Multipart| {
-            let bytes = part.len() as u64;
-            let putting = upload.put(part);
-            async move { putting.await.map(|()| bytes) }
-        };
-        let mut parts = 0;
-        let mut ended = false;
-        for part in ready {
-            ended = part.len() < size;
-            going.push(put(part, &mut upload));
-            parts += 1;
-        }
-        loop {
-            tokio::select! {
-                read = source.next(size), if !ended && going.len() < AT_ONCE => {
-                    let part = read.map_err(|error| sent.unread(error))?;
-                    ended = part.len() < size;
-                    if part.is_empty() {
-                        continue;
-                    }
-                    if parts == MOST_PARTS {
-                        let name = sent.name.to_owned();
-                        let limit = (size * MOST_PARTS) as u64;
-                        return Err(UploadError::TooLarge { name, limit });
-                    }
-                    going.push(put(part, &mut upload));
-                    parts += 1;
-                }
-                Some(put) = going.next() => {
-                    sent.bytes += put.map_err(|_| self.trouble(sent.name))?;
-                    sent.tell();
-                }
-                else => break,
-            }
-        }
-        drop(going);
-        if upload.complete().await.is_err() {
-            let trouble = self.store.trouble();
-            if !self.is_complete(trouble.as_ref(), &path, sent.bytes).await {
-                return Err(UploadError::of(trouble, sent.name, self.bucket));
-            }
-        }
-        upload.forget();
-        Ok(())
-    }
-
-    /// Whether it is all there, and only the answer that said so was lost: asked again, the service knows no such
-    /// upload any more.
-    async fn is_complete(&self, trouble: Option<&Trouble>, path: &Path, bytes: u64) -> bool {
-        let gone = matches!(
-            trouble,
-            Some(Trouble::Refused { code: Some(code), .. }) if code == "NoSuchUpload"
-        );
-        gone && matches!(self.store.s3.head(path).await, Ok(there) if there.size == bytes)
-    }
-
-    async fn url(&self, name: &str, lifetime: Duration) -> Result<String, UploadError> {
-        let url = self.store.url(&self.path(name)?, lifetime).await;
-        url.map_err(|_| self.trouble(name))
-    }
-
-    fn path(&self, name: &str) -> Result<Path, UploadError> {
-        Path::parse(self.key).map_err(|error| UploadError::Name {
-            name: name.to_owned(),
-            problem: error.to_string(),
-        })
-    }
-
-    fn attributes(&self) -> Attributes {
-        Attributes::from_iter([(Attribute::ContentType, self.kind.clone())])
-    }
-
-    fn trouble(&self, name: &str) -> UploadError {
-        UploadError::of(self.store.trouble(), name, self.bucket)
-    }
-}
-
-/// Bytes of each part, so that they are few enough.
-fn part_size(of: Option<u64>) -> usize {
-    let Ok(of) = usize::try_from(of.unwrap_or(0)) else {
-        return PART;
-    };
-    PART.max(of.div_ceil(MOST_PARTS))
-}
-
-/// Saves it in the folder that stands for a bucket, and says where by a URL.
-async fn save(
-    key: &str,
-    source: &mut Source<'_>,
-    sent: &mut Sent<'_>,
-) -> Result<String, UploadError> {
-    let folder = std::path::absolute(FOLDER).unwrap_or_else(|_| FOLDER.into());
-    warn!(
-        "{} is only saved in {}: {} is not set, and the request has no s3Config.",
-        sent.name,
-        folder.display(),
-        Origin::Environment.names().endpoint
-    );
-    let failed = |source| UploadError::Disk {
-        name: sent.name.to_owned(),
-        folder: folder.display().to_string(),
-        source,
-    };
-    let path = folder.join(key);
-    let begun = path.with_added_extension("partial");
-    let bytes = match write(&begun, source).await {
-        Ok(bytes) => bytes,
-        Err(unwritten) => {
-            // The error says more than a second one would.
-            let _ = fs::remove_file(&begun).await;
-            return Err(match unwritten {
-                Unwritten::Read(error) => sent.unread(error),
-                Unwritten::Disk(error) => failed(error),
-            });
-        }
-    };
-    fs::rename(&begun, &path).await.map_err(failed)?;
-    let url = Url::from_file_path(&path)
-        .map_err(|()| failed(std::io::ErrorKind::InvalidFilename.into()))?;
-    sent.bytes = bytes;
-    Ok(url.into())
-}
-
-/// Why a file was not written: by whose fault.
-enum Unwritten {
-    Read(std::io::Error),
-    Disk(std::io::Error),
-}
-
-async fn write(path: &PathBuf, source: &mut Source<'_>) -> Result<u64, Unwritten> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).await.map_err(Unwritten::Disk)?;
-    }
-    let mut file = fs::File::create(path).await.map_err(Unwritten::Disk)?;
-    let mut written = 0;
-    loop {
-        let part = source.next(PART).await.map_err(Unwritten::Read)?;
-        if part.is_empty() {
-            file.flush().await.map_err(Unwritten::Disk)?;
-            return Ok(written);
-        }
-        file.write_all(&part).await.map_err(Unwritten::Disk)?;
-        written += part.len() as u64;
     }
 }
 

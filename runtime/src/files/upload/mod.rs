@@ -2,10 +2,13 @@
 
 mod builder;
 mod error;
+mod folder;
 mod key;
 mod multipart;
+mod place;
 mod source;
 mod store;
+mod transfer;
 
 pub(crate) use builder::upload_output;
 pub use builder::{Upload, Uploaded};
