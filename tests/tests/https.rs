@@ -2,19 +2,18 @@
 //! runs in a process of its own, which is this test again.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+mod certificate;
+
 use std::process::Stdio;
-use std::sync::Arc;
 
 use podwork::files::{RemoteFile, Upload};
 use podwork::testing::TestJob;
 use podwork::{Context, Result, handler};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
+
+use certificate::certified;
 
 const URL: &str = "PODWORK_TEST_DOWNLOAD";
 
@@ -61,17 +60,7 @@ async fn in_a_process(url: &str, trusted: &std::path::Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
-    let certified = |name: &str| generate_simple_self_signed([name.to_owned()]).unwrap();
-    let CertifiedKey { cert, signing_key } = certified("localhost");
-    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-    let provider = rustls::crypto::ring::default_provider();
-    let config = ServerConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (acceptor, trusted) = certified("localhost");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -92,8 +81,8 @@ async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
 
     let folder = tempfile::tempdir().unwrap();
     let (good, other) = (folder.path().join("good"), folder.path().join("other"));
-    std::fs::write(&good, cert.pem()).unwrap();
-    std::fs::write(&other, certified("localhost").cert.pem()).unwrap();
+    std::fs::write(&good, trusted).unwrap();
+    std::fs::write(&other, certified("localhost").1).unwrap();
 
     let by_name = format!("https://localhost:{port}/x");
     let came = in_a_process(&by_name, &good).await;

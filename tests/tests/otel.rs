@@ -1,8 +1,11 @@
 //! The traces that a worker exports, as a collector on loopback gets them.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+mod certificate;
+
 use std::collections::BTreeMap;
-use std::net::TcpListener as StdListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +15,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::post;
+use axum::serve::Listener;
 use futures::StreamExt as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
@@ -20,9 +24,13 @@ use podwork_platform::{JobEvent, Platform, StatusResponse};
 use podwork_tests::{Answer, Binary, Recorded, Scripted, Started};
 use prost::Message as _;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use certificate::certified;
 
 /// How the collector answers.
 #[derive(Debug, Clone, Copy)]
@@ -65,10 +73,38 @@ async fn collect(State(got): State<Arc<Got>>, headers: HeaderMap, body: Bytes) -
     }
 }
 
+/// Takes connections over TLS, from those who trust it.
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
 impl Collector {
     async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        Self::serve(listener, url, manner)
+    }
+
+    fn serve(listener: impl Listener<Addr = SocketAddr>, url: String, manner: Manner) -> Self {
         let got = Arc::new(Got {
             manner,
             exports: watch::Sender::default(),
@@ -480,6 +516,41 @@ async fn a_collector_that_fails_costs_nothing_but_one_warning() {
     }
     assert_eq!(warnings, 1);
     assert_eq!(worker.code().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_only_a_collector_that_is_trusted_gets_traces() {
+    let (acceptor, trusted) = certified("localhost");
+    let (_, other) = certified("localhost");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
+    let listener = Tls { listener, acceptor };
+    let collector = Collector::serve(listener, url, Manner::Takes);
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::builder().start().await.unwrap();
+    let mut traced = Vec::new();
+    for (name, certificate) in [("trusted", trusted), ("other", other)] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, certificate).unwrap();
+        let certificates = [("SSL_CERT_FILE", file.to_str().unwrap())];
+        let mut worker = binary(&[], &collector.url, &certificates)
+            .env(platform.worker_env("w"))
+            .start();
+        let id = submit(&platform, &json!({"do": "echo", "value": 1}));
+        ended(&platform, &id).await;
+        worker.signal("-TERM").await;
+        if name == "other" {
+            let line = worker.line("traces cannot be exported").await;
+            assert!(line.contains("invalid peer certificate"), "{line}");
+        }
+        assert_eq!(worker.code().await, Some(0));
+        traced.push(id);
+    }
+    let spans = collector.spans();
+    assert_eq!(spans.named("job"), [spans.job(&traced[0])]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

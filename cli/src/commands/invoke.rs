@@ -39,7 +39,7 @@ pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
         Err(error) => {
             view.bar.finish_and_clear();
             if args.json {
-                println!("{}", json!({ "error": format!("{error:#}") }));
+                print_line(&json!({ "error": format!("{error:#}") }).to_string());
             } else {
                 eprintln!("error: {error:#}");
             }

@@ -26,7 +26,7 @@ use super::folder::save;
 use super::key::key;
 use super::place::bucket_of;
 use super::source::Source;
-use super::store::Store;
+use super::store::Service;
 use super::transfer::{Sent, Target};
 
 /// How long nothing may move.
@@ -69,7 +69,7 @@ pub struct Upload<'a> {
     lifetime: Duration,
     patience: Duration,
     progress: Option<Box<dyn Fn(Transferred) + Send + Sync + 'a>>,
-    place: OnceCell<Option<(Bucket, Arc<Store>)>>,
+    place: OnceCell<Option<(Bucket, Service)>>,
 }
 
 impl fmt::Debug for Upload<'_> {
@@ -286,11 +286,13 @@ impl<'a> Upload<'a> {
         };
         let url = match place {
             None => save(&key, &mut source, &mut sent).await?,
-            Some((bucket, store)) => {
+            Some((bucket, service)) => {
+                let store = service.store(bucket);
+                let store = store.map_err(|why| UploadError::of(Some(why), name, bucket))?;
                 let to = Target {
                     cx: self.cx,
                     bucket,
-                    store,
+                    store: Arc::new(store),
                     key: &key,
                     kind,
                 };
@@ -306,7 +308,7 @@ impl<'a> Upload<'a> {
     }
 
     /// Where uploads go; `None`: into a folder.
-    async fn place(&self, name: &str) -> Result<Option<(Bucket, Arc<Store>)>, UploadError> {
+    async fn place(&self, name: &str) -> Result<Option<(Bucket, Service)>, UploadError> {
         let Some(bucket) = bucket_of(self.cx)? else {
             return Ok(None);
         };
@@ -315,10 +317,10 @@ impl<'a> Upload<'a> {
         let trusted = bucket.origin == Origin::Environment;
         let guard = Guard::new(trusted || settings.allow_private);
         let (to, patience) = (bucket.clone(), self.patience);
-        let opening = tokio::task::spawn_blocking(move || Store::open(&to, guard, patience)).await;
+        let opening = tokio::task::spawn_blocking(move || Service::new(&to, guard, patience)).await;
         let opened = opening.map_err(|_| UploadError::Stopped)?;
-        let store = opened.map_err(|trouble| UploadError::of(Some(trouble), name, &bucket))?;
-        Ok(Some((bucket, Arc::new(store))))
+        let service = opened.map_err(|trouble| UploadError::of(Some(trouble), name, &bucket))?;
+        Ok(Some((bucket, service)))
     }
 
     /// What kind of file it is.

@@ -38,7 +38,14 @@ const PIECE: usize = 64 * 1024;
 /// Most bytes that are read of an answer: those to uploads are short.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// A bucket, connected to.
+/// The way to the service that has a bucket; its connections are shared by the uploads of a job.
+#[derive(Debug)]
+pub(super) struct Service {
+    client: Hyper<HttpsConnector<Guard>, Paced>,
+    patience: Duration,
+}
+
+/// The bucket as one upload knows it: so that what went wrong is told of its own requests.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) s3: AmazonS3,
@@ -63,9 +70,9 @@ pub(super) enum Trouble {
     Tls(String),
 }
 
-impl Store {
+impl Service {
     /// May load certificates, and so block.
-    pub(super) fn open(bucket: &Bucket, guard: Guard, patience: Duration) -> Result<Self, Trouble> {
+    pub(super) fn new(bucket: &Bucket, guard: Guard, patience: Duration) -> Result<Self, Trouble> {
         let tls = if bucket.endpoint.starts_with("https:") {
             tls().map_err(Trouble::Tls)?
         } else {
@@ -74,10 +81,14 @@ impl Store {
         let client = Hyper::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(HttpsConnector::from((guard, tls)));
+        Ok(Self { client, patience })
+    }
+
+    pub(super) fn store(&self, bucket: &Bucket) -> Result<Store, Trouble> {
         let trouble = Arc::default();
         let connections = Connections {
-            client,
-            patience,
+            client: self.client.clone(),
+            patience: self.patience,
             trouble: Arc::clone(&trouble),
         };
         let s3 = AmazonS3Builder::new()
@@ -100,9 +111,11 @@ impl Store {
             .build();
         // It has all that it asks for.
         let s3 = s3.map_err(|error| Trouble::Unreachable(error.to_string()))?;
-        Ok(Self { s3, trouble })
+        Ok(Store { s3, trouble })
     }
+}
 
+impl Store {
     /// What went wrong last.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         let trouble = self.trouble.lock();

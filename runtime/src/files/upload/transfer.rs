@@ -55,7 +55,7 @@ impl Sent<'_> {
 pub(super) struct Target<'a> {
     pub(super) cx: &'a Context,
     pub(super) bucket: &'a Bucket,
-    pub(super) store: &'a Arc<Store>,
+    pub(super) store: Arc<Store>,
     pub(super) key: &'a str,
     pub(super) kind: String,
 }
@@ -100,7 +100,7 @@ impl Target<'_> {
     ) -> Result<(), UploadError> {
         let path = self.path(sent.name)?;
         let options = PutMultipartOptions::from(self.attributes());
-        let begun = Multipart::begin(self.cx, Arc::clone(self.store), &path, options).await;
+        let begun = Multipart::begin(self.cx, Arc::clone(&self.store), &path, options).await;
         let mut upload = begun.map_err(|_| self.trouble(sent.name))?;
         // Dropped before `upload` is: what is on its way is given up before the whole is.
         let mut going = FuturesUnordered::new();
