@@ -5,6 +5,7 @@
 //! away, and the call goes on for the others.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
 use std::mem;
@@ -21,6 +22,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::handler::{Batching, Call, Outcome, Reply, Weighing};
 use crate::outbox::Closed;
+use crate::slots::Slots;
 use crate::telemetry::{Reason, Telemetry};
 use crate::work::{Work, ended_with_worker};
 
@@ -87,7 +89,11 @@ struct Waiting<T> {
     input: T,
     context: Context,
     answer: oneshot::Sender<Outcome>,
+    held: Held,
 }
+
+/// Tells its job, by being dropped, that no handler has it any more.
+pub(crate) type Held = oneshot::Sender<Infallible>;
 
 impl<T> Waiting<T> {
     /// Nobody waits for it any more.
@@ -154,8 +160,8 @@ impl<S, T> Batches<S, T> {
         }
     }
 
-    /// A job's part in the call of a batch.
-    pub(crate) fn join(self: Arc<Self>, call: Call<S>) -> Reply
+    /// A job's part in the call of a batch; that has the job for as long as it is `held`, whether this is awaited or not.
+    pub(crate) fn join(self: Arc<Self>, call: Call<S>, held: Held) -> Reply
     where
         S: Send + Sync + 'static,
         T: Send + 'static,
@@ -166,13 +172,19 @@ impl<S, T> Batches<S, T> {
             let input = (self.batching.input)(&call)?;
             let weighing = self.batching.weighing.as_ref();
             let weight = weighing.map_or(0, |weighing| (weighing.weight)(&input));
-            let mut share = self.enter(input, weight, call.context());
+            let mut share = self.enter(input, weight, call.context(), held);
             drop(call);
             share.outcome().await
         }))
     }
 
-    fn enter(self: Arc<Self>, input: T, weight: usize, context: Context) -> Share<S, T> {
+    fn enter(
+        self: Arc<Self>,
+        input: T,
+        weight: usize,
+        context: Context,
+        held: Held,
+    ) -> Share<S, T> {
         let (answer, answered) = oneshot::channel();
         let (waiting, full) = {
             let mut queue = self.queue();
@@ -182,6 +194,7 @@ impl<S, T> Batches<S, T> {
                 input,
                 context,
                 answer,
+                held,
             });
             (queue.waiting.len(), queue.batch(&self.batching).full)
         };
@@ -305,7 +318,12 @@ pub(crate) struct Together<S, T> {
 impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
     /// Calls the handler, and gives each job its outcome. Returns when the handler has ended indeed, or the worker's
     /// time is `over`.
-    pub(crate) async fn run(self, over: CancellationToken, telemetry: Telemetry) {
+    pub(crate) async fn run(
+        self,
+        over: CancellationToken,
+        telemetry: Telemetry,
+        slots: Arc<Slots>,
+    ) {
         let Self {
             place,
             reason,
@@ -320,7 +338,7 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
         let spans = jobs.iter().map(|job| job.context.span());
         telemetry.batch(jobs.len(), reason, spans);
         let span = span(&jobs);
-        Self::call(&place.0, reason, jobs, over)
+        Self::call(&place.0, reason, jobs, over, &slots)
             .instrument(span)
             .await;
     }
@@ -330,12 +348,13 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
         reason: Reason,
         jobs: Vec<Waiting<T>>,
         over: CancellationToken,
+        slots: &Arc<Slots>,
     ) {
         let size = jobs.len();
         info!("A batch of {size} goes to the handler: {reason}.");
-        let (jobs, mut answers): (Vec<_>, Vec<_>) = jobs
+        let (jobs, (mut answers, held)): (Vec<_>, (Vec<_>, Vec<_>)) = jobs
             .into_iter()
-            .map(|job| ((job.input, job.context), job.answer))
+            .map(|job| ((job.input, job.context), (job.answer, job.held)))
             .unzip();
         let state = Arc::clone(&batches.state);
         let mut work = Work::begin(|| (batches.batching.call)(Batch::new(jobs), state));
@@ -345,6 +364,15 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
             () = all_left(&mut answers) => Err(Closed.into()),
         };
         let (outcomes, thread) = work.end(outcomes);
+        if let Some(thread) = thread {
+            warn!(
+                "All its jobs have ended, and its handler has yet to see that; no others are taken in their place until then."
+            );
+            // Those would wait for as long.
+            let _held_back = slots.hold_back(batches.max_batch());
+            over.run_until_cancelled(thread).await;
+        }
+        drop(held);
         match outcomes {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -360,9 +388,6 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
                     }
                 }
             }
-        }
-        if let Some(thread) = thread {
-            over.run_until_cancelled(thread).await;
         }
     }
 }

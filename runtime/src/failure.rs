@@ -21,6 +21,12 @@ const OUT_OF_MEMORY: [&str; 5] = [
     "memory allocation failed",
 ];
 
+/// Most bytes of an error's message, and of each of its causes: it may repeat what a client sent, and goes to clients,
+/// logs and traces.
+const LONGEST_MESSAGE: usize = 16 * 1024;
+/// Most causes that are kept.
+const MOST_CAUSES: usize = 16;
+
 /// Why a handler failed its job.
 ///
 /// Any error converts into it, texts and boxed errors too, so `?` works on all of them. It is no [`std::error::Error`]
@@ -37,6 +43,8 @@ const OUT_OF_MEMORY: [&str; 5] = [
 /// # }
 /// # assert!(load().is_err());
 /// ```
+///
+/// Of a message over 16 KiB, beginning and end are kept.
 #[derive(Clone)]
 pub struct HandlerError {
     kind: String,
@@ -51,7 +59,7 @@ impl HandlerError {
     pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
         Self {
             kind: kind.to_owned(),
-            message: message.into(),
+            message: short(message.into(), LONGEST_MESSAGE),
             causes: Vec::new(),
             repeated: false,
         }
@@ -170,8 +178,8 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
         let error = error.into();
         let mut causes = Vec::new();
         let mut cause = error.source();
-        while let Some(deeper) = cause {
-            causes.push(deeper.to_string());
+        while let Some(deeper) = cause.filter(|_| causes.len() < MOST_CAUSES) {
+            causes.push(short(deeper.to_string(), LONGEST_MESSAGE));
             cause = deeper.source();
         }
         Self {
@@ -191,6 +199,16 @@ impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.trace())
     }
+}
+
+/// A text that is over `most` bytes without its middle: what an error says stands at the beginning and at the end.
+pub(crate) fn short(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let head = text.floor_char_boundary(most / 2);
+    let tail = text.ceil_char_boundary(text.len() - most / 2);
+    format!("{} […] {}", &text[..head], &text[tail..])
 }
 
 /// Who reports an error.
@@ -245,6 +263,15 @@ mod tests {
             "the model did not load\ncaused by: invalid digit found in string"
         );
         assert_eq!(HandlerError::from("a text").message(), "a text");
+    }
+
+    #[test]
+    fn a_long_message_loses_its_middle() {
+        let long = format!("begin {} end", "ä".repeat(LONGEST_MESSAGE));
+        let error = HandlerError::from(long);
+        let message = error.message();
+        assert!(message.len() < LONGEST_MESSAGE + 16, "{}", message.len());
+        assert!(message.starts_with("begin ä") && message.ends_with("ä end"));
     }
 
     #[test]

@@ -10,8 +10,11 @@ use serde::de::DeserializeOwned;
 
 use crate::batch::Batch;
 use crate::context::Context;
-use crate::failure::HandlerError;
+use crate::failure::{HandlerError, short};
 use crate::outbox::Chunks;
+
+/// Longest place in an input, and longest word for what is wrong there, in bytes: both may hold what the client sent.
+const LONGEST_PART: usize = 400;
 
 /// A function that serves jobs. Written by [`#[handler]`](macro@crate::handler), not by hand.
 #[diagnostic::on_unimplemented(
@@ -186,8 +189,8 @@ impl<S> Call<S> {
         let input = input.ok_or_else(|| invalid("the input was read already".to_owned()))?;
         let mut text = serde_json::Deserializer::from_str(input.get());
         serde_path_to_error::deserialize(&mut text).map_err(|error| {
-            let path = error.path().to_string();
-            let cause = error.into_inner();
+            let path = short(error.path().to_string(), LONGEST_PART);
+            let cause = short(error.into_inner().to_string(), LONGEST_PART);
             invalid(match path.as_str() {
                 "." => format!("invalid input: {cause}"),
                 path => format!("invalid input at `{path}`: {cause}"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use podwork_protocol::worker::Job;
 use podwork_protocol::{RawValue, limits};
+use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span, debug, error, info, info_span, warn};
 
 use crate::batches::Batches;
@@ -88,8 +89,9 @@ pub(crate) async fn run<H: Handler>(
         info!("Started.");
         notes.started();
         let call = Call::new(context.clone(), input, state, chunks);
+        let (held, released) = oneshot::channel();
         let mut work = Work::begin(|| match batches {
-            Some(batches) => batches.join(call),
+            Some(batches) => batches.join(call, held),
             None => H::call(call),
         });
         let outcome = work.outcome();
@@ -126,6 +128,8 @@ pub(crate) async fn run<H: Handler>(
             warn!("Its handler has yet to see that it is to end, and keeps its slot until then.");
             reins.over.run_until_cancelled(thread).await;
         }
+        // Its batch may be with the handler still, for the others.
+        reins.over.run_until_cancelled(released).await;
         #[cfg(feature = "upload")]
         context.tidied().await;
         #[cfg(feature = "folder")]

@@ -25,6 +25,8 @@ pub(crate) struct Slots {
 struct State {
     limit: usize,
     running: usize,
+    /// Nobody has them, and nobody gets them.
+    held_back: usize,
     delivering: usize,
     /// Of the jobs being delivered, as each was when its handler ended.
     bytes: usize,
@@ -36,7 +38,7 @@ impl State {
             return 0;
         }
         let undelivered = self.limit.max(MIN_UNDELIVERED);
-        let slots = self.limit.saturating_sub(self.running);
+        let slots = self.limit.saturating_sub(self.running + self.held_back);
         slots.min(undelivered.saturating_sub(self.delivering))
     }
 }
@@ -47,6 +49,7 @@ impl Slots {
             state: Mutex::new(State {
                 limit,
                 running: 0,
+                held_back: 0,
                 delivering: 0,
                 bytes: 0,
             }),
@@ -89,6 +92,15 @@ impl Slots {
         }
     }
 
+    /// Gives so many fewer, until what this returns is dropped.
+    pub(crate) fn hold_back(self: &Arc<Self>, count: usize) -> HeldBack {
+        self.state().held_back += count;
+        HeldBack {
+            slots: Arc::clone(self),
+            count,
+        }
+    }
+
     /// A slot for a job that was taken. It is given even beyond the limit: a job that is here must run.
     pub(crate) fn occupy(self: &Arc<Self>) -> Slot {
         self.state().running += 1;
@@ -96,6 +108,20 @@ impl Slots {
             slots: Arc::clone(self),
             delivering: OnceLock::new(),
         }
+    }
+}
+
+/// Slots that are not given while this is there.
+#[derive(Debug)]
+pub(crate) struct HeldBack {
+    slots: Arc<Slots>,
+    count: usize,
+}
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        self.slots.state().held_back -= self.count;
+        self.slots.changed.notify_one();
     }
 }
 
@@ -173,6 +199,18 @@ mod tests {
         assert_eq!(slots.free().now_or_never(), None);
         drop(slot);
         assert_eq!(slots.free().await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_is_not_given() {
+        let slots = Slots::new(4);
+        let running = slots.occupy();
+        let held_back = slots.hold_back(2);
+        assert_eq!(slots.free().await, 1);
+        drop(running);
+        assert_eq!(slots.free().await, 2);
+        drop(held_back);
+        assert_eq!(slots.free().await, 4);
     }
 
     #[tokio::test]

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use garde::{Report, Validate};
 
-use crate::failure::HandlerError;
+use crate::failure::{HandlerError, short};
 use crate::handler::{Call, Input};
 
 /// Most broken rules that an error names.
 const MOST_NAMED: usize = 16;
-/// Longest place or rule in an error, in characters: both may hold what the client sent.
-const MOST_CHARACTERS: usize = 200;
+/// Longest place or rule in an error, in bytes: both may hold what the client sent.
+const LONGEST: usize = 400;
 
 /// What can be checked.
 #[diagnostic::on_unimplemented(
@@ -54,7 +54,10 @@ fn message(report: &Report) -> String {
     let mut message = "invalid input".to_owned();
     let broken = report.iter().count();
     for (at, (path, rule)) in report.iter().take(MOST_NAMED).enumerate() {
-        let (path, rule) = (short(path.to_string()), short(rule.to_string()));
+        let (path, rule) = (
+            short(path.to_string(), LONGEST),
+            short(rule.to_string(), LONGEST),
+        );
         let between = if at == 0 { "" } else { ";" };
         // A text takes all that is written to it.
         let _ = match path.as_str() {
@@ -67,12 +70,4 @@ fn message(report: &Report) -> String {
         let _ = write!(message, "; and {} more", broken - MOST_NAMED);
     }
     message
-}
-
-fn short(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MOST_CHARACTERS) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }

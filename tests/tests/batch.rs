@@ -413,6 +413,56 @@ async fn a_shutdown_releases_the_jobs_that_wait() {
     assert_eq!(outcomes, [Ok(json!(2)), Ok(json!(4))]);
 }
 
+/// Does not see that it is to end before the gate opens.
+#[handler(max_batch = 2, max_wait = "1ms")]
+fn stubborn(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>> {
+    bench.note(inputs.iter().map(|input| input.n).collect());
+    tokio::runtime::Handle::current()
+        .block_on(bench.gate.acquire())?
+        .forget();
+    work(&inputs)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
+    let jobs = |from: u64| {
+        let job = |number: u64| json!({ "id": number.to_string(), "input": n(number) });
+        Answer::Json(200, json!([job(from), job(from + 1)]))
+    };
+    let platform = Scripted::start(move |request: &Recorded, before| {
+        match (request.call(), before) {
+            ("job-take-batch", 0) => jobs(1),
+            // Those of the batch that is to be ready when the handler is done with the first.
+            ("job-take-batch", 1) => jobs(3),
+            ("job-take-batch", 2) => jobs(5),
+            ("job-take" | "job-take-batch" | "job-stop", _) => Answer::Hold,
+            _ => Answer::Status(200),
+        }
+    })
+    .await;
+    let bench = Bench::letting(0);
+    let worker = Worker::new::<stubborn>()
+        .state(Arc::clone(&bench))
+        .timeout(Duration::from_millis(200));
+    let worker = start(worker, platform.env("w"));
+    let posts = platform.until("job-done", |posts| posts.len() == 4).await;
+    assert!(posts.iter().all(|post| post.body.contains("timeout")));
+    let none = |ping: &Recorded| ping.param("job_id").is_none();
+    platform
+        .until("ping", |pings| pings.last().is_some_and(none))
+        .await;
+    assert_eq!(platform.of("job-take-batch").len(), 2);
+    assert_eq!(bench.batches(), [BTreeSet::from([1, 2])]);
+    bench.gate.add_permits(2);
+    let posts = platform.until("job-done", |posts| posts.len() == 6).await;
+    let outputs: BTreeSet<_> = posts[4..].iter().map(|post| post.body.clone()).collect();
+    assert_eq!(
+        outputs,
+        BTreeSet::from([r#"{"output":10}"#.to_owned(), r#"{"output":12}"#.to_owned()])
+    );
+    worker.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_counts_the_wait_for_others() {
     let bench = Bench::open();

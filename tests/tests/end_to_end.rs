@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::StreamExt as _;
 use podwork::{Context, Result, Stream, Worker, handler, try_stream};
 use podwork_platform::{JobEvent, Platform, StatusResponse};
-use podwork_tests::{client, start};
+use podwork_tests::{Answer, Recorded, Scripted, client, start};
 use serde_json::{Value, json};
 
 #[handler]
@@ -220,5 +220,52 @@ async fn a_panic_is_its_jobs_error_alone() {
     let (last, _) = ended(&platform, &submit(&platform, &json!(5))).await;
     assert_eq!(last.output.unwrap().get(), "20");
     platform.close();
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_input_that_does_not_fit_is_not_repeated_in_the_error() {
+    let platform = Platform::builder().start().await.unwrap();
+    let worker = start(Worker::new::<double>(), platform.worker_env("w"));
+    // Each quote is escaped, and what is escaped again, by each layer of JSON on the way.
+    let id = submit(&platform, &json!("\"".repeat(3 * 1024 * 1024)));
+    let (status, _) = ended(&platform, &id).await;
+    let message = message(&status);
+    assert!(
+        message.starts_with("invalid input: invalid type: string"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("expected i64 at line 1 column 6291458"),
+        "{message}"
+    );
+    assert!(message.len() < 1000, "{}", message.len());
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_take_url_of_any_shape_is_worked_at() {
+    let platform = Scripted::start(|request: &Recorded, _| match request.path.as_str() {
+        "/next" if request.param("pod") == Some("w") => {
+            Answer::Json(200, json!({ "id": "a", "input": 21 }))
+        }
+        _ => Answer::Status(200),
+    })
+    .await;
+    let mut env = platform.env("w");
+    for (name, value) in &mut env {
+        match *name {
+            "RUNPOD_WEBHOOK_GET_JOB" => *value = format!("{}next?pod=$ID", platform.url()),
+            "RUNPOD_WEBHOOK_POST_OUTPUT" => *value = format!("{}done?job=$ID&", platform.url()),
+            _ => {}
+        }
+    }
+    let worker = start(Worker::new::<double>(), env);
+    let done = |request: &Recorded| request.path == "/done";
+    let posts = platform
+        .until("", |requests| requests.iter().any(done))
+        .await;
+    let post = posts.iter().find(|post| done(post)).unwrap();
+    assert_eq!(post.json(), json!({ "output": 42 }));
     worker.stop().await.unwrap();
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use podwork::testing::{TestJob, TestWorker};
-use podwork::{Context, Result, Stream, Worker, handler, try_stream};
+use podwork::{Batch, Context, Result, Stream, Worker, handler, try_stream};
 use podwork_platform::{JobEvent, Platform};
+use podwork_tests::start;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -141,4 +142,55 @@ async fn a_job_that_has_ended_gets_no_folder() {
             .to_string()
             .contains("the job has ended")
     );
+}
+
+/// Once one of its jobs is stopped, goes on to write into each one's folder for a while.
+#[handler(max_batch = 2, max_wait = "3600s")]
+async fn together(inputs: Batch<String>) -> Result<Vec<Vec<PathBuf>>> {
+    let contexts = inputs.contexts().iter();
+    let folders = contexts
+        .map(Context::folder)
+        .collect::<Result<Vec<_>, _>>()?;
+    for cx in inputs.contexts() {
+        cx.progress("begun");
+    }
+    let stopped = inputs.iter().position(|name| name == "stopped");
+    inputs.contexts()[stopped.unwrap()].cancelled().await;
+    for _ in 0..1000 {
+        for folder in &folders {
+            std::fs::write(folder.join("late"), "x")?;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(vec![folders.clone(); inputs.len()])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_jobs_folder_is_there_for_as_long_as_its_batch() {
+    let platform = Platform::builder().start().await.unwrap();
+    let worker = start(Worker::new::<together>(), platform.worker_env("w"));
+    let submit = |name: &str| {
+        let request = serde_json::from_value(json!({ "input": name })).unwrap();
+        platform.submit(request).unwrap()
+    };
+    let (stopped, other) = (submit("stopped"), submit("other"));
+    let mut events = std::pin::pin!(platform.follow(&stopped));
+    while let Some(event) = events.next().await {
+        if let JobEvent::Progress(_) = event {
+            platform.cancel(&stopped).unwrap();
+        }
+    }
+    let mut events = std::pin::pin!(platform.follow(&other));
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        if let JobEvent::Finished(status) = event {
+            last = Some(status);
+        }
+    }
+    let last = last.unwrap();
+    assert_eq!(last.status.as_str(), "COMPLETED", "{:?}", last.error);
+    let folders: Vec<PathBuf> = serde_json::from_str(last.output.unwrap().get()).unwrap();
+    worker.stop().await.unwrap();
+    assert_eq!(folders.len(), 2);
+    assert!(folders.iter().all(|folder| !folder.exists()));
 }

@@ -293,7 +293,7 @@ async fn tests_see_both_too() {
         digit.starts_with("invalid input: there is a digit in éé"),
         "{digit}"
     );
-    assert!(digit.ends_with("é…") && digit.len() < 500, "{digit}");
+    assert!(digit.contains("é […] é") && digit.len() < 500, "{digit}");
     assert_eq!(length, "length is greater than 5");
     // The function is still one, and checks nothing.
     assert_eq!(greet(Name("Jürgen".to_owned())).await, "Hello, Jürgen!");

@@ -77,7 +77,8 @@ impl Bench {
         let releasing = {
             let (batches, drain) = (Arc::clone(&batches), drain.clone());
             let start = |batch: Together<_, _>| {
-                tokio::spawn(batch.run(CancellationToken::new(), Telemetry::default()));
+                let over = CancellationToken::new();
+                tokio::spawn(batch.run(over, Telemetry::default(), Slots::new(1)));
             };
             tokio::spawn(async move { batches.release(&drain, start).await })
         };
@@ -97,7 +98,8 @@ impl Bench {
             Arc::clone(&self.seen),
             Chunks::new(outbox, "test", false),
         );
-        Arc::clone(&self.batches).join(call)
+        let (held, _) = oneshot::channel();
+        Arc::clone(&self.batches).join(call, held)
     }
 
     /// A job that has joined, as far as it comes by itself.

@@ -34,6 +34,10 @@ pub(crate) async fn run<H: Handler>(
 }
 
 /// A platform that shows what the handler takes and gives, if it tells.
+#[cfg_attr(
+    not(feature = "schema"),
+    expect(clippy::extra_unused_type_parameters, reason = "then none tells")
+)]
 fn platform<H: Handler>() -> Builder {
     let builder = Platform::builder();
     #[cfg(feature = "schema")]

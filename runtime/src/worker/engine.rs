@@ -174,7 +174,7 @@ pub(crate) async fn work<H: Handler>(
     tokio::select! {
         ended = work => ended,
         () = shutdown.abort.cancelled() => unfinished(in_flight.len()),
-        () = stop::listen(api.clone(), Arc::clone(&in_flight)) => Ok(()),
+        never = stop::listen(api.clone(), Arc::clone(&in_flight)) => match never {},
     }
 }
 
@@ -284,9 +284,10 @@ impl<H: Handler> Engine<H> {
         let drain = self.shutdown.drain.clone();
         let (tasks, handlers, over) =
             (self.tasks.clone(), self.handlers.clone(), self.over.clone());
-        let telemetry = self.telemetry.clone();
+        let (telemetry, slots) = (self.telemetry.clone(), Arc::clone(&self.slots));
         let start = move |batch: Together<_, _>| {
-            tasks.spawn_on(batch.run(over.clone(), telemetry.clone()), &handlers);
+            let run = batch.run(over.clone(), telemetry.clone(), Arc::clone(&slots));
+            tasks.spawn_on(run, &handlers);
         };
         Some(AbortOnDropHandle::new(tokio::spawn(async move {
             batches.release(&drain, start).await;

@@ -1,5 +1,7 @@
 //! The stop channel: the platform names jobs that were cancelled, timed out or expired.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +16,16 @@ use crate::in_flight::InFlight;
 
 use super::pull::EmptyPolls;
 
-/// Listens for ever; without a stop channel, not at all.
-pub(super) async fn listen(api: Api, in_flight: Arc<InFlight>) {
+/// Listens for ever; without a stop channel, to nothing.
+pub(super) async fn listen(api: Api, in_flight: Arc<InFlight>) -> Infallible {
     let Some(url) = api.remote().take.stop() else {
         info!("The job-take URL has no stop channel beside it; a cancelled job runs to its end.");
-        return;
+        return pending().await;
     };
-    listen_at(&api, &in_flight, &url).await;
+    listen_at(&api, &in_flight, &url).await
 }
 
-async fn listen_at(api: &Api, in_flight: &InFlight, url: &Url) {
+async fn listen_at(api: &Api, in_flight: &InFlight, url: &Url) -> Infallible {
     let mut errors = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     // A platform without this route is asked ever more rarely: it may be updated one day.
     let mut absent = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
