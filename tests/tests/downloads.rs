@@ -715,4 +715,10 @@ async fn an_input_that_names_no_file_fails_before_the_handler() {
     assert_eq!(error.kind(), "invalid_input");
     let start = "invalid input at `files[1]`: file:/etc/passwd cannot be downloaded: `file`";
     assert!(error.message().starts_with(start), "{error}");
+
+    let job = TestJob::new(json!({ "files": ["bucket.example.com/a?X-Amz-Signature=secret"] }));
+    let error = job.run::<fetch>().await.result.unwrap_err();
+    let start = "invalid input at `files[0]`: `bucket.example.com/a` cannot be downloaded: ";
+    assert!(error.message().starts_with(start), "{error}");
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
 }
