@@ -15,10 +15,10 @@ use crate::failure::Identity;
 #[cfg(any(feature = "download", feature = "upload"))]
 mod files;
 
-#[cfg(feature = "download")]
-pub(crate) use files::DownloadLimits;
 #[cfg(feature = "upload")]
 pub(crate) use files::UploadSettings;
+#[cfg(feature = "download")]
+pub(crate) use files::{DownloadLimits, without_secrets};
 
 /// What the environment says of this worker.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 
 use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use podwork::files::{RemoteFile, Unzip};
@@ -12,6 +13,7 @@ use podwork_tests::Hostile;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
@@ -119,9 +121,8 @@ impl Archive {
         self
     }
 
-    /// Ends it as archives end that are large, with so many entries as it claims, and a record so far from where it
-    /// says.
-    fn end_of_a_large_one(mut self, entries: u64, away: u64) -> Vec<u8> {
+    /// Ends it as archives end that are large, with so many entries as it claims.
+    fn end_of_a_large_one(mut self, entries: u64) -> Vec<u8> {
         let at = self.bytes.len() as u64;
         self.bytes.extend(&self.directory);
         let record = self.bytes.len() as u64;
@@ -133,7 +134,7 @@ impl Archive {
             self.bytes.extend(number.to_le_bytes());
         }
         self.bytes.extend(b"PK\x06\x07\0\0\0\0");
-        self.bytes.extend((record - away).to_le_bytes());
+        self.bytes.extend(record.to_le_bytes());
         self.bytes.extend([1, 0, 0, 0]);
         self.bytes.extend(b"PK\x05\x06\0\0\0\0");
         self.bytes.extend([0xff; 12]);
@@ -256,10 +257,37 @@ async fn a_good_archive_is_extracted() {
         "images/x/y/z.txt: 5",
     ] });
     assert_eq!(extracted(&archive, json!({})).await, expected);
+    // As some tools name the folder that all are in, and as people name pictures.
+    let archive = Archive::default()
+        .entry("./", 0o040_755, b"")
+        .entry("./9:16.png", REGULAR, b"wide")
+        .end();
+    let expected = json!({ "at": "images", "all": ["images/", "images/9:16.png: 4"] });
+    assert_eq!(extracted(&archive, json!({})).await, expected);
     assert_eq!(
         extracted(&Archive::default().end(), json!({})).await,
         json!({ "at": "images", "all": ["images/"] })
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_in_an_archive_is_a_file() {
+    let small = Archive::default().entry("a", REGULAR, b"hello");
+    let large = small.clone().end_of_a_large_one(1);
+    let outer = Archive::default()
+        .entry("first", REGULAR, b"1")
+        .entry("model.pt", REGULAR, &large);
+    let expected = json!({ "at": "images", "all": [
+        "images/", "images/first: 1", format!("images/model.pt: {}", large.len()),
+    ] });
+    for archive in [outer.clone().end(), outer.end_of_a_large_one(2)] {
+        assert_eq!(extracted(&archive, json!({})).await, expected);
+    }
+
+    // An archive behind something else is found as well.
+    let archive = [b"#!/bin/sh\n".to_vec(), small.end()].concat();
+    let output = extracted(&archive, json!({})).await;
+    assert_eq!(output["all"], json!(["images/", "images/a: 5"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,6 +311,9 @@ async fn nothing_is_written_outside() {
         "/".to_owned(),
     ] {
         for mode in [REGULAR, 0o040_755] {
+            if name == "." && mode != REGULAR {
+                continue; // That folder is there.
+            }
             let archive = Archive::default()
                 .entry("good.txt", REGULAR, b"good")
                 .entry(&name, mode, b"")
@@ -401,21 +432,51 @@ async fn bombs_do_not_go_off() {
     });
     let error = refused(&many.end(), json!({ "max_entries": 1000 })).await;
     assert!(
-        error.starts_with("the archive has more than 1000 entries"),
+        error.starts_with("the archive has more than 1000 files and folders"),
         "{error}"
     );
 
+    // By the folders that its names imply.
+    let deep = |n: u32| format!("{n}/{}", "a/".repeat(20));
+    let few = (0..50).fold(Archive::default(), |archive, n| {
+        archive.entry(&format!("{}f", deep(n)), REGULAR, b"")
+    });
+    let few = few.end();
+    let error = refused(&few, json!({ "max_entries": 1000 })).await;
+    assert!(
+        error.contains("more than 1000 files and folders"),
+        "{error}"
+    );
+    // 50 files, each in 21 folders.
+    let output = extracted(&few, json!({ "max_entries": 50 * 22 })).await;
+    assert_eq!(output["all"].as_array().unwrap().len(), 1 + 50 * 22);
+
     // By the number that it claims, for which there would be room.
     let junk = Archive::default().entry("junk", REGULAR, &vec![0; 1_000_000]);
-    for (claimed, away, why) in [
-        (20_000, 0, "the archive has more than 1000 entries"),
-        (1, 1, "its end is not where it says"),
-    ] {
-        let archive = junk.clone().end_of_a_large_one(claimed, away);
-        let error = refused(&archive, json!({ "max_entries": 1000 })).await;
-        assert!(error.contains(why), "{error}");
-    }
-    let output = extracted(&junk.end_of_a_large_one(1, 0), json!({})).await;
+    let archive = junk.clone().end_of_a_large_one(20_000);
+    let error = refused(&archive, json!({ "max_entries": 1000 })).await;
+    assert!(
+        error.contains("more than 1000 files and folders"),
+        "{error}"
+    );
+
+    // Its claim is not looked for elsewhere than it says.
+    let archive = [b"x".to_vec(), junk.clone().end_of_a_large_one(1)].concat();
+    let error = refused(&archive, json!({})).await;
+    assert!(error.contains("cannot be read"), "{error}");
+
+    // By what it claims in an end before the last one, which is none.
+    let mut archive = junk.clone().end_of_a_large_one(20_000);
+    let no_end = [b"PK\x05\x06".as_slice(), &[7; 16], &[0; 2]].concat();
+    let comment = archive.len() - 2;
+    archive[comment] = 22;
+    archive.extend(no_end);
+    let error = refused(&archive, json!({ "max_entries": 1000 })).await;
+    assert!(
+        error.contains("more than 1000 files and folders"),
+        "{error}"
+    );
+    let output = extracted(&junk.end_of_a_large_one(1), json!({})).await;
     assert_eq!(output["all"], json!(["images/", "images/junk: 1000000"]));
 
     // By a list of entries that is long with few of them.
@@ -461,9 +522,15 @@ async fn what_cannot_be_read_is_refused() {
         ),
         (
             Archive::default()
-                .entry(&"n/".repeat(3000), 0o040_755, b"")
+                .entry(&format!("{}/", &long[..200]).repeat(30), 0o040_755, b"")
                 .end(),
             "has a name that is too long",
+        ),
+        (
+            Archive::default()
+                .entry(&"n/".repeat(65), 0o040_755, b"")
+                .end(),
+            "is in too many folders",
         ),
     ] {
         let error = refused(&archive, json!({})).await;
@@ -499,4 +566,29 @@ async fn a_job_that_is_stopped_stops_extracting() {
     assert_eq!(job.result.unwrap_err().kind(), "timeout");
     let folder = job.progress[0].as_str().unwrap();
     assert!(!Path::new(folder).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_alone_are_not_made_for_a_job_that_is_stopped() {
+    type Ended = Arc<Mutex<Option<String>>>;
+
+    #[handler]
+    fn late(archive: PathBuf, cx: Context, ended: &Ended) -> Result<PathBuf> {
+        let extracted = Handle::current().block_on(async {
+            cx.cancelled().await;
+            Unzip::new(&cx).extract(&archive).await
+        });
+        *ended.lock().unwrap() = Some(format!("{extracted:?}"));
+        Ok(extracted?)
+    }
+
+    let archive = Archive::default().entry("folder/", 0o040_755, b"").end();
+    let (_folder, request) = saved(&archive);
+    let ended = Ended::default();
+    let job = TestJob::new(request["archive"].clone())
+        .state(Arc::clone(&ended))
+        .timeout(Duration::from_millis(50));
+    let job = job.run::<late>().await;
+    assert_eq!(job.result.unwrap_err().kind(), "timeout");
+    assert_eq!(ended.lock().unwrap().as_deref(), Some("Err(Stopped)"));
 }

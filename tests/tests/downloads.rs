@@ -14,7 +14,7 @@ use podwork_tests::{Conn, Hostile};
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 
 /// What a job downloads.
 #[derive(Deserialize)]
@@ -395,6 +395,51 @@ async fn what_cannot_be_taken_up_comes_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_make_a_file_only_if_they_are_all_of_one() {
+    let (old, new) = (noise(1000), vec![1; 1000]);
+    for path in ["in-parts", "another-date", "of-any-length"] {
+        let (first, second) = (old.clone(), new.clone());
+        let server = Hostile::start(move |mut conn: Conn| {
+            let (old, new) = (first.clone(), second.clone());
+            async move {
+                let path = conn.path().to_owned();
+                let Some(start) = conn.range() else {
+                    if conn.before > 0 {
+                        return conn.answer("200 OK", &[], &new).await;
+                    }
+                    let version = match path.as_str() {
+                        "another-date" => "last-modified: Mon, 01 Jan 2024 00:00:00 GMT",
+                        _ => "etag: \"1\"",
+                    };
+                    let coding = "transfer-encoding: chunked";
+                    conn.send(format!(
+                        "HTTP/1.1 200 OK\r\n{coding}\r\n{version}\r\n\r\n64\r\n"
+                    ))
+                    .await;
+                    conn.send(&old[..100]).await;
+                    conn.send("\r\n").await;
+                    return;
+                };
+                // No part is longer than this server likes.
+                let end = 1000.min(start + 400);
+                let total = match path.as_str() {
+                    "of-any-length" => "*",
+                    _ => "1000",
+                };
+                let range = format!("content-range: bytes {start}-{}/{total}", end - 1);
+                let date = "last-modified: Tue, 02 Jan 2024 00:00:00 GMT";
+                conn.answer("206 Partial Content", &[&range, date], &old[start..end])
+                    .await;
+            }
+        })
+        .await;
+        let expected = if path == "in-parts" { &old } else { &new };
+        let job = open(json!({ "files": [server.url(path)] })).await;
+        assert_eq!(file(job), (path.to_owned(), sum(expected)), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_never_comes_in_full_is_an_error() {
     let server = Hostile::start(|mut conn: Conn| async move {
         let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n";
@@ -631,9 +676,35 @@ async fn one_that_fails_takes_the_others_with_it() {
         }
     })
     .await;
-    let files = ["good", "bad", "slow"].map(|path| server.url(path));
-    let error = error(open(json!({ "files": files })).await);
-    assert!(error.ends_with("404"), "{error}");
+    for files in [["good", "bad", "slow"], ["slow", "good", "bad"]] {
+        let files = files.map(|path| server.url(path));
+        let error = error(open(json!({ "files": files, "at_once": 2 })).await);
+        assert!(error.ends_with("404"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_slow_holds_no_other_up() {
+    let last = Arc::new(Notify::new());
+    let server = Hostile::start(move |mut conn: Conn| {
+        let last = Arc::clone(&last);
+        async move {
+            match conn.path() {
+                "first" => last.notified().await,
+                "last" => last.notify_one(),
+                _ => {}
+            }
+            conn.answer("200 OK", &[], "x").await;
+        }
+    })
+    .await;
+    let files = ["first", "second", "third", "last"].map(|path| server.url(path));
+    let job = open(json!({ "files": files, "at_once": 2, "patience_ms": 5000 })).await;
+    let output = job.result.unwrap();
+    let names = output["files"].as_array().unwrap();
+    let names: Vec<_> = names.iter().map(|file| file["name"].clone()).collect();
+    assert_eq!(names, ["first", "second", "third", "last"]);
+    assert_eq!(server.requests().len(), 4, "nothing was tried twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -715,4 +786,10 @@ async fn an_input_that_names_no_file_fails_before_the_handler() {
     assert_eq!(error.kind(), "invalid_input");
     let start = "invalid input at `files[1]`: file:/etc/passwd cannot be downloaded: `file`";
     assert!(error.message().starts_with(start), "{error}");
+
+    let job = TestJob::new(json!({ "files": ["bucket.example.com/a?X-Amz-Signature=secret"] }));
+    let error = job.run::<fetch>().await.result.unwrap_err();
+    let start = "invalid input at `files[0]`: `bucket.example.com/a` cannot be downloaded: ";
+    assert!(error.message().starts_with(start), "{error}");
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
 }

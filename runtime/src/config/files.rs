@@ -126,12 +126,13 @@ impl UploadSettings {
 }
 
 /// A URL that cannot be used, but for what in it may be secret: what stands before its host, and its query.
-#[cfg(feature = "upload")]
-fn without_secrets(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    match url.rsplit_once('@') {
-        Some((_, host)) => format!("…@{host}"),
-        None => url.to_owned(),
+pub(crate) fn without_secrets(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    match url.rfind('@') {
+        None => url[..end].to_owned(),
+        Some(at) if at < end => format!("…{}", &url[at..end]),
+        // Of a query, or behind a password with a `?` in it.
+        Some(_) => "…".to_owned(),
     }
 }
 

@@ -37,6 +37,7 @@ mod address;
 #[cfg(feature = "download")]
 mod download;
 mod guard;
+mod numbered;
 mod tls;
 mod transferred;
 #[cfg(feature = "upload")]

@@ -1,11 +1,12 @@
 //! Downloads into a job's folder.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use data_url::DataUrl;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
@@ -156,13 +157,14 @@ impl<'a> Downloads<'a> {
                 client,
                 tally: (tally, index),
             };
-            download.run()
+            download.run().map_ok(move |path| (index, path))
         };
         // Made one by one: there may be many, and each is large.
         let fetching = futures::stream::iter(0..files.len()).map(one);
-        let fetched = fetching.buffered(self.at_once);
-        let paths: Vec<TempPath> = fetched.try_collect().await?;
-        let kept = paths.into_iter().map(TempPath::keep);
+        // Whichever comes first, so that no failure is held up.
+        let fetched = fetching.buffer_unordered(self.at_once);
+        let paths: BTreeMap<usize, TempPath> = fetched.try_collect().await?;
+        let kept = paths.into_values().map(TempPath::keep);
         Ok(kept
             .collect::<Result<_, _>>()
             .map_err(|error| error.error)?)
@@ -265,12 +267,14 @@ impl Download<'_> {
         match answer.status() {
             StatusCode::OK => self.begin(url, &answer, partial).await?,
             StatusCode::PARTIAL_CONTENT if !headers.is_empty() => {
-                if !goes_on(&answer, partial) {
+                let Some(total) = goes_on(answer.headers(), partial) else {
                     partial.version = None;
                     return Err(Trouble::passing(
                         "the server sent another part of the file than was asked for",
                     ));
-                }
+                };
+                self.fits(total)?;
+                partial.total = Some(total);
             }
             StatusCode::RANGE_NOT_SATISFIABLE if !headers.is_empty() => {
                 partial.version = None;
@@ -390,29 +394,22 @@ fn is_strong(version: &HeaderValue) -> bool {
     version.as_bytes().starts_with(b"\"")
 }
 
-/// Whether a part of a file begins where ours ends, and is of the same version of it, as far as it says so.
-fn goes_on(answer: &Response<Incoming>, partial: &Partial) -> bool {
-    if let (Some(tag), Some(ours)) = (answer.headers().get(ETAG), &partial.version)
-        && is_strong(ours)
-        && tag != ours
-    {
-        return false;
+/// The length of the whole file, if a part of it begins where ours ends, and is of the same version, as far as it says so.
+fn goes_on(headers: &HeaderMap, partial: &Partial) -> Option<u64> {
+    let ours = partial.version.as_ref()?;
+    let known_by = if is_strong(ours) { ETAG } else { LAST_MODIFIED };
+    if headers.get(known_by).is_some_and(|theirs| theirs != ours) {
+        return None;
     }
-    let range = answer.headers().get(CONTENT_RANGE);
-    let range = range.and_then(|value| value.to_str().ok());
-    let Some((start, rest)) = range
-        .and_then(|range| range.trim().strip_prefix("bytes "))
-        .and_then(|range| range.split_once('-'))
-    else {
-        return false;
+    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    let (start, rest) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
+    let total = match rest.split_once('/')?.1 {
+        // Without a length nobody could tell whether all has come.
+        "*" => partial.total?,
+        total => total.parse().ok()?,
     };
-    let total = rest.split_once('/').map(|(_, total)| total);
-    let same_total = match (total, partial.total) {
-        (None, _) => false,
-        (Some("*"), _) | (_, None) => true,
-        (Some(total), Some(known)) => total.parse() == Ok(known),
-    };
-    start.parse() == Ok(partial.len) && same_total
+    let same_total = partial.total.is_none_or(|known| known == total);
+    (start.parse() == Ok(partial.len) && same_total).then_some(total)
 }
 
 /// Sees to it that a body comes no slower than it may.

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-/// Why a file could not be downloaded. URLs are told without their queries, which may hold secrets.
+/// Why a file could not be downloaded. URLs are told without queries and passwords, which may be secrets.
 ///
 /// ```
 /// use podwork::files::{DownloadError, RemoteFile};

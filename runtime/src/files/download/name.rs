@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::files::numbered::numbered;
+
 /// What a file is called that has no name of its own.
 pub(super) const UNNAMED: &str = "file";
 /// Most bytes of a name: room for a number behind it, within the 255 that file systems take.
@@ -21,8 +23,8 @@ pub(super) fn safe(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).find(|part| !part.is_empty())?;
     let unsafe_char = |letter: char| letter.is_control() || r#"<>:"|?*"#.contains(letter);
     let clean = last.replace(unsafe_char, "_");
-    let clean = clean.trim_start_matches('.').trim();
-    let clean = shortened(clean.trim_end_matches(['.', ' ']));
+    let clean = clean.trim_matches(|letter: char| letter == '.' || letter.is_whitespace());
+    let clean = shortened(clean);
     (!clean.is_empty()).then_some(clean)
 }
 
@@ -44,15 +46,6 @@ pub(super) fn make_new<T>(
     }
     let problem = format!("there are {MOST_OF_A_NAME} {what} like `{name}` already");
     Err(io::Error::new(ErrorKind::AlreadyExists, problem))
-}
-
-/// `cat.png`, `cat-2.png`, …
-fn numbered(name: &str, number: usize) -> String {
-    match (number, name.split_once('.')) {
-        (1, _) => name.to_owned(),
-        (_, Some((stem, extension))) => format!("{stem}-{number}.{extension}"),
-        (_, None) => format!("{name}-{number}"),
-    }
 }
 
 /// Cut in its middle, so that the ending stays.
@@ -158,6 +151,8 @@ mod tests {
             ("nul\0byte\n.png", Some("nul_byte_.png")),
             ("Büro – 1.pdf", Some("Büro – 1.pdf")),
             (" a ", Some("a")),
+            (" .bashrc", Some("bashrc")),
+            (". . x. .", Some("x")),
         ] {
             assert_eq!(safe(given).as_deref(), expected, "{given:?}");
         }

@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use url::Url;
 
+use crate::config::without_secrets;
 use crate::context::Context;
 use crate::sum::Sum;
 
@@ -166,7 +167,7 @@ impl Place {
             };
         }
         let url = Url::parse(text).map_err(|error| DownloadError::Url {
-            url: format!("`{}`", shortened(text)),
+            url: format!("`{}`", shortened(&without_secrets(text))),
             problem: error.to_string(),
         })?;
         checked(url).map(Self::At)
@@ -194,20 +195,24 @@ pub(super) fn checked(mut url: Url) -> Result<Url, DownloadError> {
 
 /// Without query, fragment and credentials, which may be secrets.
 pub(super) fn shown(url: &Url) -> String {
-    match url.host_str() {
+    let text = match url.host_str() {
         Some(host) => {
             let port = url.port().map(|port| format!(":{port}"));
             let (scheme, port) = (url.scheme(), port.unwrap_or_default());
-            shortened(&format!("{scheme}://{host}{port}{}", url.path()))
+            format!("{scheme}://{host}{port}{}", url.path())
         }
-        None => shortened(&format!("{}:{}", url.scheme(), url.path())),
-    }
+        // `me:secret@host` has a scheme, too.
+        None => without_secrets(&format!("{}:{}", url.scheme(), url.path())),
+    };
+    shortened(&text)
 }
 
-/// Without the data.
+/// Without the data, which may be all of it if there is no comma before them.
 fn shown_data(url: &str) -> String {
-    let kind = url.split(',').next().unwrap_or_default();
-    format!("{},…", shortened(kind))
+    match url.split_once(',') {
+        Some((kind, _)) => format!("{},…", shortened(kind)),
+        None => "data:…".to_owned(),
+    }
 }
 
 fn shortened(text: &str) -> String {
@@ -336,7 +341,19 @@ mod tests {
             shown("data:image/png;base64,c2VjcmV0"),
             "RemoteFile(data:image/png;base64,…)"
         );
-        let told = complaint(json!("http://me:secret@example.com/?secret"));
-        assert!(!told.contains("secret"), "{told}");
+        for url in [
+            "http://me:secret@example.com/?secret",
+            "https://me:secret@exa mple/",
+            "https://me:sec?secret@example.com:x/",
+            "me:secret@example.com/?secret",
+            "bucket.example.com/a?X-Amz-Signature=secret",
+            "//example.com/#secret",
+            "data:text/plain;secret",
+        ] {
+            let told = complaint(json!(url));
+            assert!(!told.contains("sec"), "{told}");
+        }
+        let told = complaint(json!("bucket.example.com/a?secret"));
+        assert!(told.starts_with("`bucket.example.com/a` cannot"), "{told}");
     }
 }

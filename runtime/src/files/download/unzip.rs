@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tokio_util::sync::CancellationToken;
 use zip::ZipArchive;
-use zip::read::ZipFile;
+use zip::read::{ArchiveOffset, Config, ZipFile};
 use zip::result::ZipError;
 
 use crate::context::Context;
@@ -22,6 +22,8 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_RATIO: u64 = 200;
 /// So much it may become in any case: small texts and masks are compressed to nearly nothing.
 const HARMLESS: u64 = 64 * 1024 * 1024;
+/// Most parts of an entry's path: a folder in so many others can still be removed.
+const MAX_PARTS: usize = 64;
 /// Bytes of the list of entries for each that there may be: the list is read into memory.
 const BYTES_AN_ENTRY: u64 = 512;
 /// Bytes that are read to find that list.
@@ -104,10 +106,12 @@ pub enum UnzipError {
         problem: String,
     },
 
-    /// There are too many entries.
-    #[error("the archive has more than {limit} entries, or a list of them that is too long")]
+    /// There are too many entries, or too many folders that their names imply.
+    #[error(
+        "the archive has more than {limit} files and folders, or a list of them that is too long"
+    )]
     TooMany {
-        /// Most entries.
+        /// Most files and folders.
         limit: usize,
     },
 
@@ -146,7 +150,8 @@ impl<'a> Unzip<'a> {
         self
     }
 
-    /// Most entries of an archive, files and folders; 100,000 unless it is set.
+    /// Most entries of an archive, files and folders, with those that are only named as parts of a path; 100,000 unless it
+    /// is set.
     pub fn max_entries(mut self, entries: usize) -> Self {
         self.limits.entries = entries;
         self
@@ -174,6 +179,7 @@ impl<'a> Unzip<'a> {
                 target: &target,
                 limits,
                 stop,
+                made: 0,
                 left: 0,
                 because: String::new(),
             }
@@ -213,6 +219,8 @@ struct Extraction<'a> {
     target: &'a Path,
     limits: Limits,
     stop: CancellationToken,
+    /// Files and folders that came of it.
+    made: usize,
     /// Bytes that may still come of it.
     left: u64,
     /// Why there are no more.
@@ -238,7 +246,14 @@ impl Extraction<'_> {
             });
         }
         for index in 0..archive.len() {
+            if self.stop.is_cancelled() {
+                return Err(UnzipError::Stopped);
+            }
             self.extract(&mut archive, index)?;
+            let limit = self.limits.entries;
+            if self.made > limit {
+                return Err(UnzipError::TooMany { limit });
+            }
         }
         Ok(())
     }
@@ -247,22 +262,19 @@ impl Extraction<'_> {
     fn open(&self, archive: &Path) -> Result<ZipArchive<Limited>, UnzipError> {
         let limit = self.limits.entries;
         let mut file = File::open(archive)?;
-        match claimed_entries(&mut file)? {
-            Some(claimed) if claimed <= limit as u64 => {}
+        let archive_offset = match claimed_entries(&mut file)? {
+            None => ArchiveOffset::Detect,
+            // Nothing else stands before it, so that the reader looks where locators say.
+            Some(claimed) if claimed <= limit as u64 => ArchiveOffset::Known(0),
             Some(_) => return Err(UnzipError::TooMany { limit }),
-            None => {
-                return Err(UnzipError::Damaged {
-                    problem: "its end is not where it says".to_owned(),
-                });
-            }
-        }
+        };
         let left = (limit as u64).saturating_mul(BYTES_AN_ENTRY);
         let left = Rc::new(Cell::new(Some(left.saturating_add(TO_FIND_IT))));
         let file = Limited {
             file,
             left: Rc::clone(&left),
         };
-        let opened = ZipArchive::new(file);
+        let opened = ZipArchive::with_config(Config { archive_offset }, file);
         let is_spent = left.take() == Some(0);
         match opened {
             Ok(archive) if archive.len() > limit => Err(UnzipError::TooMany { limit }),
@@ -293,7 +305,9 @@ impl Extraction<'_> {
         if entry.encrypted() {
             return Err(refuse("is encrypted"));
         }
-        let path = self.target.join(relative(&name).map_err(refuse)?);
+        let is_folder = entry.is_dir() || kind == FOLDER;
+        let path = relative(&name, is_folder).map_err(refuse)?;
+        let path = self.target.join(path);
         let trouble = |error: io::Error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
                 refuse("is there twice, or is both a file and a folder")
@@ -301,8 +315,8 @@ impl Extraction<'_> {
             ErrorKind::InvalidFilename => refuse("has a name that is too long"),
             _ => UnzipError::Disk(error),
         };
-        if entry.is_dir() || kind == FOLDER {
-            return fs::create_dir_all(&path).map_err(trouble);
+        if is_folder {
+            return self.make_folder(&path).map_err(trouble);
         }
         if entry.size() > self.left {
             return Err(self.too_large());
@@ -312,10 +326,26 @@ impl Extraction<'_> {
             .by_index(index)
             .map_err(|error| refuse(&format!("cannot be read: {error}")))?;
         let parent = path.parent().expect("it is inside the target");
-        fs::create_dir_all(parent).map_err(trouble)?;
+        self.make_folder(parent).map_err(trouble)?;
         // Never a file that is there.
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        self.copy(&mut entry, file.map_err(trouble)?, &name)
+        let file = file.map_err(trouble)?;
+        self.made += 1;
+        self.copy(&mut entry, file, &name)
+    }
+
+    /// Makes a folder and those that it is in, as far as they are not there.
+    fn make_folder(&mut self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(path) {
+            Ok(()) => self.made += 1,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make_folder(path.parent().expect("it is inside the target"))?;
+                return self.make_folder(path);
+            }
+            Err(_) if path.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// What comes of an entry, whatever it says of its size.
@@ -380,17 +410,21 @@ impl Seek for Limited {
     }
 }
 
-/// An entry's name as a path that leads nowhere but down.
-fn relative(name: &str) -> Result<PathBuf, &'static str> {
+/// An entry's name as a path that leads nowhere but down; a folder may be the one that all are in.
+fn relative(name: &str, is_folder: bool) -> Result<PathBuf, &'static str> {
     if name.contains('\0') {
         return Err("has a name that no file can have");
     }
     // Archives made on Windows may have either.
     let parts = name.split(['/', '\\']);
     let parts: Vec<&str> = parts.filter(|part| !["", "."].contains(part)).collect();
-    let drive = name.as_bytes().get(1) == Some(&b':');
-    if name.starts_with(['/', '\\']) || drive || parts.contains(&"..") || parts.is_empty() {
+    let drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
+    let nothing = parts.is_empty() && !is_folder;
+    if name.starts_with(['/', '\\']) || drive || parts.contains(&"..") || nothing {
         return Err("would be written outside the folder of the archive");
+    }
+    if parts.len() > MAX_PARTS {
+        return Err("is in too many folders, one in the other");
     }
     Ok(parts.iter().collect())
 }
@@ -419,6 +453,8 @@ mod tests {
             ("./a//b/./c", Some("a/b/c")),
             (r"a\b.txt", Some("a/b.txt")),
             ("...", Some("...")),
+            ("9:16.png", Some("9:16.png")),
+            ("1:30pm.wav", Some("1:30pm.wav")),
             ("a:b", None),
             ("..", None),
             ("a/../b", None),
@@ -434,8 +470,11 @@ mod tests {
             ("", None),
             (".", None),
         ] {
-            let found = relative(name).ok();
+            let found = relative(name, false).ok();
             assert_eq!(found.as_deref(), expected.map(Path::new), "{name:?}");
+        }
+        for (name, good) in [("./", true), (".", true), ("/", false), ("../", false)] {
+            assert_eq!(relative(name, true).is_ok(), good, "{name:?}");
         }
     }
 }

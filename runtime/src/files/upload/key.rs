@@ -1,5 +1,7 @@
 //! What an upload is called in its bucket: `<job's id>/<name>`.
 
+use crate::files::numbered::numbered;
+
 use super::error::UploadError;
 
 /// Most bytes of a key that S3 takes.
@@ -67,17 +69,6 @@ fn folder(job: &str) -> String {
         return "_".to_owned();
     }
     folder
-}
-
-/// `a/cat.png`, `a/cat-2.png`, …
-fn numbered(name: &str, number: usize) -> String {
-    let at = name.rfind('/').map_or(0, |slash| slash + 1);
-    let (folder, last) = name.split_at(at);
-    match (number, last.split_once('.')) {
-        (1, _) => name.to_owned(),
-        (_, Some((stem, extension))) => format!("{folder}{stem}-{number}.{extension}"),
-        (_, None) => format!("{folder}{last}-{number}"),
-    }
 }
 
 #[cfg(test)]
