@@ -88,8 +88,6 @@ pub(crate) enum Misplaced {
     Name(String),
     /// The access key's id is none.
     Keys,
-    /// The region is none.
-    Region(String),
 }
 
 impl Bucket {
@@ -110,7 +108,15 @@ impl Bucket {
         };
         let in_path = bucket_in_path(&url).map_err(Misplaced::Url)?;
         let given = name.map(str::trim).filter(|name| !name.is_empty());
-        let in_url = service.bucket.as_deref().or(in_path);
+        let in_host = service.bucket.as_deref();
+        if let (Some(in_host), Some(in_path)) = (in_host, in_path)
+            && in_host != in_path
+        {
+            return Err(Misplaced::Url(format!(
+                "it names the bucket `{in_host}` and has a path as well"
+            )));
+        }
+        let in_url = in_host.or(in_path);
         let name = match (in_url, given) {
             (Some(in_url), Some(given)) if in_url != given => {
                 return Err(Misplaced::Name(format!(
@@ -122,13 +128,14 @@ impl Bucket {
         let good = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
         if !name.chars().all(good) || name.starts_with(['-', '.', '_']) {
             let problem = "a bucket's name has letters, digits, `-`, `.` and `_` alone, and begins with one of the former";
-            return Err(Misplaced::Name(problem.to_owned()));
+            let problem = problem.to_owned();
+            return Err(match in_url {
+                Some(_) => Misplaced::Url(problem),
+                None => Misplaced::Name(problem),
+            });
         }
         if !is_plain(&keys.id) {
             return Err(Misplaced::Keys);
-        }
-        if let Some(region) = region.filter(|region| !is_plain(region)) {
-            return Err(Misplaced::Region(region.to_owned()));
         }
         let region = service.region.or_else(|| region.map(str::to_owned));
         let region = region.or(service.likely_region);
@@ -192,7 +199,7 @@ fn bucket_in_path(url: &Url) -> Result<Option<&str>, String> {
 }
 
 /// Whether it can stand in a header.
-fn is_plain(text: &str) -> bool {
+pub(crate) fn is_plain(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_graphic())
 }
 
@@ -396,6 +403,11 @@ mod tests {
         assert!(problem("https://h/?x=1").contains("a `?`"));
         assert!(problem("https://h/a/b").contains("more than the name"));
         assert!(!problem("https://").is_empty());
+        assert!(matches!(
+            at("https://h/a%20b", None, None),
+            Err(Misplaced::Url(problem)) if problem.contains("letters, digits")
+        ));
+        assert!(problem("https://b.s3.us-east-2.amazonaws.com/x").contains("a path as well"));
         assert_eq!(at("https://h", None, None), Err(Misplaced::Unnamed));
         let name = |url, name| match at(url, Some(name), None) {
             Err(Misplaced::Name(problem)) => problem,
@@ -405,8 +417,6 @@ mod tests {
         assert!(name("https://h", "../b").contains("letters, digits"));
         assert!(name("https://h", "a/b").contains("letters, digits"));
         assert!(name("https://h", "..").contains("letters, digits"));
-        let region = at("https://h", Some("b"), Some("mars 1"));
-        assert_eq!(region, Err(Misplaced::Region("mars 1".to_owned())));
         let keys = Keys {
             id: "A\nB".to_owned(),
             secret: "hush".to_owned(),

@@ -461,7 +461,7 @@ async fn a_refusal_says_what_to_do_and_is_final() {
             301,
             "PermanentRedirect",
             Some(("x-amz-bucket-region", "eu-north-1")),
-            "it is in the region eu-north-1, and us-east-1 was asked for; see to BUCKET_ENDPOINT_URL, or AWS_REGION",
+            "it is in the region eu-north-1, and us-east-1 was asked for; see to BUCKET_ENDPOINT_URL, or the worker's AWS_REGION",
         ),
         (
             400,
@@ -678,13 +678,16 @@ async fn a_request_names_a_bucket_of_its_own() {
     });
     let job = |config: &Value, private: bool| {
         let mut env = ours.env().to_vec();
+        env.push(("AWS_REGION", "mars-1".to_owned()));
         if private {
             env.push(("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true".to_owned()));
         }
         let job = TestJob::new(json!({ "name": "a", "size": 5 })).env(env);
         job.extra("s3Config", config.clone()).run::<upload>()
     };
-    job(&config, true).await.result.unwrap();
+    let uploaded = job(&config, true).await.result.unwrap();
+    // Its host does not tell the region, and the worker's own is as good a guess as any.
+    assert!(text(&uploaded, "url").contains("%2Fmars-1%2F"));
     assert!(theirs.objects().iter().eq(["test/a"]));
     assert_eq!(ours.objects(), [].into());
     // Nothing of it means what the worker has.

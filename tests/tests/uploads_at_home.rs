@@ -1,7 +1,10 @@
 //! Where uploads go without a bucket. Alone in its process, whose folder it sets.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 use podwork::files::{Upload, Uploaded};
 use podwork::testing::TestJob;
@@ -20,6 +23,28 @@ async fn fail(cx: Context) -> Result<Uploaded> {
     Ok(Upload::new(&cx).file_as("cat.txt", "/no/such/file").await?)
 }
 
+/// What each file has in it, once all are uploaded: its own name.
+#[handler]
+async fn save_all(names: Vec<String>, cx: Context) -> Result<Vec<String>> {
+    let upload = Upload::new(&cx);
+    let mut found = Vec::new();
+    for name in &names {
+        upload.bytes(name, name.clone()).await?;
+    }
+    for name in &names {
+        found.push(fs::read_to_string(
+            Path::new("simulated_uploaded/test").join(name),
+        )?);
+    }
+    Ok(found)
+}
+
+#[handler]
+async fn never_ends(cx: Context) -> Result<Uploaded> {
+    let (_writer, reader) = tokio::io::duplex(64);
+    Ok(Upload::new(&cx).reader("never", reader).await?)
+}
+
 #[tokio::test]
 async fn without_a_bucket_uploads_are_files_in_a_folder() {
     let home = tempfile::tempdir().unwrap();
@@ -36,6 +61,20 @@ async fn without_a_bucket_uploads_are_files_in_a_folder() {
         "meow"
     );
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+
+    // No name is in another's way, and what is given up is gone.
+    let names = ["x.partial", "x", ".x"];
+    let job = TestJob::new(json!(names)).run::<save_all>().await;
+    assert_eq!(job.result.unwrap(), json!(names));
+    let given_up = TestJob::new(json!(null)).timeout(Duration::from_millis(50));
+    let failure = given_up.run::<never_ends>().await.result.unwrap_err();
+    assert_eq!(failure.kind(), "timeout");
+    let saved = fs::read_dir(folder.join("..")).unwrap();
+    let saved: BTreeSet<_> = saved.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(
+        saved,
+        BTreeSet::from(["a b", "x.partial", "x", ".x"].map(Into::into))
+    );
 
     let error = TestJob::new(json!(null))
         .run::<fail>()

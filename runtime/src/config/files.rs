@@ -3,7 +3,7 @@
 use podwork_protocol::env;
 
 #[cfg(feature = "upload")]
-use crate::bucket::{Bucket, Keys, Misplaced, Origin};
+use crate::bucket::{Bucket, Keys, Misplaced, Origin, is_plain};
 use crate::error::Error;
 
 use super::given;
@@ -44,12 +44,25 @@ impl DownloadLimits {
     }
 }
 
+#[cfg(feature = "upload")]
+const ENDPOINT: &str = "a URL such as https://s3.eu-central-1.amazonaws.com";
+
+/// What is nothing without an endpoint.
+#[cfg(feature = "upload")]
+const OF_A_BUCKET: [(&str, &str); 3] = [
+    (env::BUCKET_ACCESS_KEY_ID, "BUCKET_ACCESS_KEY_ID is"),
+    (env::BUCKET_SECRET_ACCESS_KEY, "BUCKET_SECRET_ACCESS_KEY is"),
+    (env::BUCKET_NAME, "BUCKET_NAME is"),
+];
+
 /// Where a job's uploads go.
 #[cfg(feature = "upload")]
 #[derive(Debug, Default)]
 pub(crate) struct UploadSettings {
     /// Unless the job names one of its own; `None`: a folder.
     pub(crate) bucket: Option<Bucket>,
+    /// Of buckets whose host does not tell it.
+    pub(crate) region: Option<String>,
     /// To addresses, too, that are not public, if it is the job that names them.
     pub(crate) allow_private: bool,
 }
@@ -59,11 +72,21 @@ impl UploadSettings {
     pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let get = |name: &str| given(&lookup, name);
         let allow_private = allows_private(&get);
+        let region = read_region(&get)?;
         let Some(endpoint) = get(env::BUCKET_ENDPOINT_URL) else {
-            return Ok(Self {
-                bucket: None,
-                allow_private,
-            });
+            return match OF_A_BUCKET.iter().find(|(name, _)| get(name).is_some()) {
+                None => Ok(Self {
+                    bucket: None,
+                    region,
+                    allow_private,
+                }),
+                // Or what was meant for the bucket would go with the worker.
+                Some((_, because)) => Err(Error::MissingVariable {
+                    variable: env::BUCKET_ENDPOINT_URL,
+                    because,
+                    expected: ENDPOINT,
+                }),
+            };
         };
         let key = |variable, expected| {
             let key = get(variable).map(|key| key.trim().to_owned());
@@ -78,11 +101,10 @@ impl UploadSettings {
             secret: key(env::BUCKET_SECRET_ACCESS_KEY, "the access key's secret")?,
         };
         let name = get(env::BUCKET_NAME);
-        let region = get(env::AWS_REGION).or_else(|| get(env::AWS_DEFAULT_REGION));
         let bucket = Bucket::at(
             &endpoint,
             name.as_deref(),
-            region.as_deref().map(str::trim),
+            region.as_deref(),
             keys,
             Origin::Environment,
         );
@@ -91,7 +113,7 @@ impl UploadSettings {
                 variable: env::BUCKET_ENDPOINT_URL,
                 value: without_secrets(&endpoint),
                 problem,
-                expected: "a URL such as https://s3.eu-central-1.amazonaws.com",
+                expected: ENDPOINT,
             },
             Misplaced::Unnamed => Error::MissingVariable {
                 variable: env::BUCKET_NAME,
@@ -111,18 +133,31 @@ impl UploadSettings {
                 problem: "it holds characters that no HTTP header can carry".to_owned(),
                 expected: "the access key's id",
             },
-            Misplaced::Region(value) => Error::MalformedVariable {
-                variable: env::AWS_REGION,
-                value,
-                problem: "it holds characters that no region has".to_owned(),
-                expected: "a region, such as eu-central-1",
-            },
         })?;
         Ok(Self {
             bucket: Some(bucket),
+            region,
             allow_private,
         })
     }
+}
+
+#[cfg(feature = "upload")]
+fn read_region(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, Error> {
+    for variable in [env::AWS_REGION, env::AWS_DEFAULT_REGION] {
+        let Some(value) = get(variable) else { continue };
+        let region = value.trim();
+        if is_plain(region) {
+            return Ok(Some(region.to_owned()));
+        }
+        return Err(Error::MalformedVariable {
+            variable,
+            problem: "it holds characters that no region has".to_owned(),
+            expected: "a region, such as eu-central-1",
+            value,
+        });
+    }
+    Ok(None)
 }
 
 /// A URL that cannot be used, but for what in it may be secret: what stands before its host, and its query.
@@ -193,7 +228,7 @@ mod tests {
         let bucket = read(&[]).unwrap().bucket.unwrap();
         assert_eq!(bucket.host(), "b.s3.eu-west-1.amazonaws.com");
         assert_eq!(bucket.keys.secret, "hush");
-        let none = read(&[(env::BUCKET_ENDPOINT_URL, " ")]).unwrap();
+        let none = UploadSettings::read(|_| None).unwrap();
         assert_eq!((none.bucket, none.allow_private), (None, false));
 
         let complaint = |changes: &[(&str, &str)]| read(changes).unwrap_err().to_string();
@@ -201,6 +236,16 @@ mod tests {
             complaint(&[(env::BUCKET_NAME, "")]),
             "BUCKET_NAME is not set, and BUCKET_ENDPOINT_URL does not name the bucket to upload to; set it to the \
              bucket's name"
+        );
+        assert_eq!(
+            complaint(&[(env::BUCKET_ENDPOINT_URL, " ")]),
+            "BUCKET_ENDPOINT_URL is not set, and BUCKET_ACCESS_KEY_ID is; set it to a URL such as \
+             https://s3.eu-central-1.amazonaws.com"
+        );
+        let region = complaint(&[(env::AWS_DEFAULT_REGION, "mars 1")]);
+        assert!(
+            region.starts_with("AWS_DEFAULT_REGION is `mars 1`"),
+            "{region}"
         );
         let missing = complaint(&[(env::BUCKET_SECRET_ACCESS_KEY, "")]);
         assert!(missing.starts_with("BUCKET_SECRET_ACCESS_KEY is not set"));

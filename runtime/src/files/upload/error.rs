@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::bucket::{Bucket, Origin};
+use crate::bucket::Bucket;
 
 use super::store::Trouble;
 
@@ -247,10 +247,8 @@ impl fmt::Display for Problem<'_> {
                     Some(theirs) => write!(f, "it is in the region {theirs}, and {ours} was asked for")?,
                     None => write!(f, "it is not in the region {ours}")?,
                 }
-                write!(f, "; see to {}", names.endpoint)?;
-                if self.bucket.origin == Origin::Environment {
-                    f.write_str(", or AWS_REGION where the host's name does not tell the region")?;
-                }
+                let endpoint = names.endpoint;
+                write!(f, "; see to {endpoint}, or the worker's AWS_REGION where the host's name does not tell the region")?;
             }
             (Some("AccessDenied"), _) | (_, 401 | 403) => f.write_str(
                 "access is denied; the access key needs s3:PutObject, s3:AbortMultipartUpload and s3:GetObject there",

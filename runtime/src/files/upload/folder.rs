@@ -1,7 +1,9 @@
 //! The folder that stands for a bucket where there is none.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 
+use tempfile::NamedTempFile;
 use tokio::fs;
 use tokio::io::AsyncWriteExt as _;
 use tracing::warn;
@@ -35,44 +37,50 @@ pub(super) async fn save(
         source,
     };
     let path = folder.join(key);
-    let begun = path.with_added_extension("partial");
-    let bytes = match write(&begun, source).await {
-        Ok(bytes) => bytes,
-        Err(unwritten) => {
-            // The error says more than a second one would.
-            let _ = fs::remove_file(&begun).await;
-            return Err(match unwritten {
-                Unwritten::Read(error) => sent.unread(error),
-                Unwritten::Disk(error) => failed(error),
-            });
-        }
-    };
-    fs::rename(&begun, &path).await.map_err(failed)?;
-    let url = Url::from_file_path(&path)
-        .map_err(|()| failed(std::io::ErrorKind::InvalidFilename.into()))?;
+    let written = write(&path, source).await;
+    let bytes = written.map_err(|unwritten| match unwritten {
+        Unwritten::Read(error) => sent.unread(error),
+        Unwritten::Disk(error) => failed(error),
+    })?;
+    let url =
+        Url::from_file_path(&path).map_err(|()| failed(io::ErrorKind::InvalidFilename.into()))?;
     sent.bytes = bytes;
     Ok(url.into())
 }
 
 /// Why a file was not written: by whose fault.
 enum Unwritten {
-    Read(std::io::Error),
-    Disk(std::io::Error),
+    Read(io::Error),
+    Disk(io::Error),
 }
 
-async fn write(path: &PathBuf, source: &mut Source<'_>) -> Result<u64, Unwritten> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).await.map_err(Unwritten::Disk)?;
-    }
-    let mut file = fs::File::create(path).await.map_err(Unwritten::Disk)?;
+/// Writes it beside its place first: what is given up is gone, and what is there is whole.
+async fn write(path: &Path, source: &mut Source<'_>) -> Result<u64, Unwritten> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).await.map_err(Unwritten::Disk)?;
+    let begun = begin(folder).map_err(Unwritten::Disk)?;
+    let (file, begun) = begun.into_parts();
+    let mut file = fs::File::from_std(file);
     let mut written = 0;
     loop {
         let part = source.next(PART).await.map_err(Unwritten::Read)?;
         if part.is_empty() {
-            file.flush().await.map_err(Unwritten::Disk)?;
-            return Ok(written);
+            break;
         }
         file.write_all(&part).await.map_err(Unwritten::Disk)?;
         written += part.len() as u64;
     }
+    file.flush().await.map_err(Unwritten::Disk)?;
+    begun
+        .persist(path)
+        .map_err(|error| Unwritten::Disk(error.error))?;
+    Ok(written)
+}
+
+/// A hidden file, which others may read as they may read any.
+fn begin(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.prefix(".").tempfile_in(folder)
 }

@@ -78,7 +78,9 @@ impl Drop for Multipart {
         };
         let key = std::mem::take(&mut self.key);
         self.cx.tidy(&self.runtime, async move {
-            if upload.abort().await.is_err() {
+            let aborted = upload.abort().await;
+            let gone = matches!(aborted, Err(object_store::Error::NotFound { .. }));
+            if aborted.is_err() && !gone {
                 warn!("what was uploaded of {key} could not be removed; a rule of the bucket should remove what is incomplete");
             }
         });

@@ -11,7 +11,9 @@ use super::error::UploadError;
 pub(super) fn bucket_of(cx: &Context) -> Result<Option<Bucket>, UploadError> {
     match cx.extra().get("s3Config") {
         None | Some(Value::Null) => Ok(cx.upload_settings().bucket.clone()),
-        Some(Value::Object(config)) => bucket_in(config).map(Some),
+        Some(Value::Object(config)) => {
+            bucket_in(config, cx.upload_settings().region.as_deref()).map(Some)
+        }
         Some(_) => Err(UploadError::Config {
             setting: "s3Config",
             problem: "it is no object".to_owned(),
@@ -19,7 +21,7 @@ pub(super) fn bucket_of(cx: &Context) -> Result<Option<Bucket>, UploadError> {
     }
 }
 
-fn bucket_in(config: &Map<String, Value>) -> Result<Bucket, UploadError> {
+fn bucket_in(config: &Map<String, Value>, region: Option<&str>) -> Result<Bucket, UploadError> {
     let names = Origin::Job.names();
     let text = |setting: &'static str| {
         let member = setting.rsplit('.').next().unwrap_or(setting);
@@ -42,7 +44,7 @@ fn bucket_in(config: &Map<String, Value>) -> Result<Bucket, UploadError> {
         secret: text(names.secret)?.to_owned(),
     };
     let name = text(names.bucket).ok();
-    Bucket::at(endpoint, name, None, keys, Origin::Job).map_err(|misplaced| {
+    Bucket::at(endpoint, name, region, keys, Origin::Job).map_err(|misplaced| {
         let (setting, problem) = match misplaced {
             Misplaced::Url(problem) => (names.endpoint, problem),
             Misplaced::Name(problem) => (names.bucket, problem),
@@ -54,7 +56,6 @@ fn bucket_in(config: &Map<String, Value>) -> Result<Bucket, UploadError> {
                 names.id,
                 "it holds characters that no HTTP header can carry".to_owned(),
             ),
-            Misplaced::Region(_) => unreachable!("a job tells no region"),
         };
         UploadError::Config { setting, problem }
     })

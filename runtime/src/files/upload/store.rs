@@ -31,8 +31,8 @@ use crate::http::{chain, no_tls};
 
 /// How often a request is tried again.
 const RETRIES: usize = 5;
-/// How long it is.
-const RETRY_TIME: Duration = Duration::from_mins(3);
+/// For how long after its first byte; signatures are good for a quarter of an hour.
+const RETRY_TIME: Duration = Duration::from_mins(10);
 /// Bytes that are sent at once, so that one sees them go.
 const PIECE: usize = 64 * 1024;
 /// Most bytes that are read of an answer: those to uploads are short.
@@ -116,7 +116,7 @@ impl Service {
 }
 
 impl Store {
-    /// What went wrong last.
+    /// What was wrong with the last request.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         let trouble = self.trouble.lock();
         trouble.unwrap_or_else(PoisonError::into_inner).clone()
@@ -133,7 +133,7 @@ impl Store {
     }
 }
 
-/// Sends requests, and remembers what was wrong with the last that failed.
+/// Sends requests, and remembers what was wrong with the last.
 #[derive(Clone)]
 struct Connections {
     client: Hyper<HttpsConnector<Guard>, Paced>,
@@ -169,9 +169,7 @@ impl HttpService for Connections {
         let answer = self.ask(Request::from_parts(parts, body), &pace).await?;
         let (parts, body) = answer.into_parts();
         let body = self.read(body).await?;
-        if let Some(refusal) = refusal(&parts, &body) {
-            self.note(refusal);
-        }
+        self.note(refusal(&parts, &body));
         Ok(Response::from_parts(parts, body.into()))
     }
 }
@@ -233,13 +231,12 @@ impl Connections {
             unreachable!("a refusal is an answer");
         };
         let error = HttpError::new(kind, std::io::Error::other(why.clone()));
-        self.note(trouble);
+        self.note(Some(trouble));
         error
     }
 
-    fn note(&self, trouble: Trouble) {
-        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(trouble);
+    fn note(&self, trouble: Option<Trouble>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
 
