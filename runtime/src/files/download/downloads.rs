@@ -16,6 +16,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use tempfile::TempPath;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 use url::Url;
 
@@ -149,13 +150,14 @@ impl<'a> Downloads<'a> {
         let guard = Guard::new(self.cx.download_limits().allow_private);
         let client = self.cx.blocking(|| Client::new(guard)).await?;
         let tally = Tally::new(files.len(), self.progress.as_deref());
-        let (client, tally) = (&client, &tally);
+        let (client, tally, making) = (&client, &tally, &TaskTracker::new());
         let one = |index: usize| {
             let download = Download {
                 settings: self,
                 file: &files[index],
                 client,
                 tally: (tally, index),
+                making,
             };
             download.run().map_ok(move |path| (index, path))
         };
@@ -163,8 +165,11 @@ impl<'a> Downloads<'a> {
         let fetching = futures::stream::iter(0..files.len()).map(one);
         // Whichever comes first, so that no failure is held up.
         let fetched = fetching.buffer_unordered(self.at_once);
-        let paths: BTreeMap<usize, TempPath> = fetched.try_collect().await?;
-        let kept = paths.into_values().map(TempPath::keep);
+        let paths: Result<BTreeMap<usize, TempPath>, _> = fetched.try_collect().await;
+        // A thread may have been about to make a file when it was given up.
+        making.close();
+        making.wait().await;
+        let kept = paths?.into_values().map(TempPath::keep);
         Ok(kept
             .collect::<Result<_, _>>()
             .map_err(|error| error.error)?)
@@ -199,11 +204,12 @@ struct Download<'a> {
     file: &'a RemoteFile,
     client: &'a Client,
     tally: (&'a Tally<'a>, usize),
+    making: &'a TaskTracker,
 }
 
 impl Download<'_> {
     async fn run(self) -> Result<TempPath, DownloadError> {
-        let mut partial = Partial::new(self.settings.cx);
+        let mut partial = Partial::new(self.settings.cx, self.making);
         match &self.file.place {
             Place::Here(url) => self.decode(url, &mut partial).await?,
             Place::At(url) => self.fetch(url, &mut partial).await?,

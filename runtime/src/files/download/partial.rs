@@ -7,6 +7,7 @@ use std::path::Path;
 use hyper::header::HeaderValue;
 use ring::digest::{Context as Hash, SHA256};
 use tempfile::TempPath;
+use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::sum::Sum;
@@ -19,6 +20,8 @@ const BUFFER: usize = 1024 * 1024;
 /// What came of a file so far. Dropped before it is whole, it leaves nothing.
 pub(super) struct Partial {
     cx: Context,
+    /// Who waits for this knows that no file is being made any more.
+    making: TaskTracker,
     /// Bytes that came, those in the buffer with them.
     pub(super) len: u64,
     /// Bytes there will be.
@@ -38,9 +41,10 @@ struct Sink {
 }
 
 impl Partial {
-    pub(super) fn new(cx: &Context) -> Self {
+    pub(super) fn new(cx: &Context, making: &TaskTracker) -> Self {
         Self {
             cx: cx.clone(),
+            making: making.clone(),
             len: 0,
             total: None,
             version: None,
@@ -57,9 +61,10 @@ impl Partial {
         self.version = None;
         self.buffer.clear();
         let Some(mut sink) = self.sink.take() else {
-            let cx = self.cx.clone();
-            let create = move || create(&cx.folder()?, &name);
-            let (sink, path) = self.cx.blocking(create).await??;
+            let (cx, making) = (self.cx.clone(), self.making.token());
+            // What nobody waits for any more is dropped in this order.
+            let create = move || create(&cx.folder()?, &name).map(|made| (made, making));
+            let ((sink, path), _) = self.cx.blocking(create).await??;
             (self.sink, self.path) = (Some(sink), Some(path));
             return Ok(());
         };
