@@ -57,7 +57,9 @@ impl Sync<'_> {
             let is_there = self.objects_there(&current)?;
             let mut plan = self.plan(&trees, &current, &is_there, &written);
             if !plan.missing.is_empty() {
-                written.extend(self.write(std::mem::take(&mut plan.missing), &mut batch)?);
+                let missing = std::mem::take(&mut plan.missing);
+                let name = batch.name(&current)?;
+                written.extend(self.write(missing, &name, &mut batch.objects)?);
                 plan = self.plan(&trees, &current, &is_there, &written);
             }
             let mut synced = plan.synced;
@@ -66,16 +68,15 @@ impl Sync<'_> {
                 synced.generation = latest;
                 return Ok((synced, held));
             }
-            let generation = latest.unwrap_or(0) + 1;
-            if self
-                .store
-                .publish(generation, batch.name.as_deref(), &next)?
-            {
-                batch.published = true;
+            let new = self.store.propose(batch.name.as_deref(), &next)?;
+            // Whoever does not hear how that went may have succeeded.
+            batch.published = true;
+            if let Some(generation) = self.store.publish(&new, latest)? {
                 synced.generation = Some(generation);
-                self.store.sweep(&next);
+                self.store.sweep(&next, &self.store.manifest(generation));
                 return Ok((synced, held));
             }
+            batch.published = false;
         }
         Err(CacheError::Busy { tries: TRIES })
     }
@@ -105,7 +106,7 @@ impl Sync<'_> {
     fn objects_there<'a>(&self, manifest: &'a Manifest) -> Result<HashSet<&'a str>, CacheError> {
         let objects: Vec<_> = manifest.objects.iter().collect();
         let there = each(self.threads, self.stop, &objects, |_, (name, len)| {
-            let is_there = !self.damaged.contains(*name) && self.store.has(name, **len);
+            let is_there = !self.damaged.contains(*name) && self.store.has(name, **len)?;
             Ok(is_there.then_some(name.as_str()))
         })?;
         Ok(there.into_iter().flatten().collect())
@@ -115,9 +116,9 @@ impl Sync<'_> {
     fn write<'a>(
         &self,
         files: Vec<Source<'a>>,
-        batch: &mut Batch<'_>,
+        batch: &str,
+        objects: &mut usize,
     ) -> Result<Written<'a>, CacheError> {
-        let name = batch.name()?;
         // What changes a file again within a tick of its clock would not show.
         if let Some(youngest) = files.iter().map(|file| file.found.unsettled_for()).max() {
             std::thread::sleep(youngest);
@@ -126,10 +127,10 @@ impl Sync<'_> {
         let tasks: Vec<_> = tasks
             .into_iter()
             .map(|task| {
-                batch.objects += 1;
+                *objects += 1;
                 let is_pack = matches!(task, pack::Task::Pack(_));
                 let end = if is_pack { pack::PACKED } else { "" };
-                (format!("{name}/{}{end}", batch.objects), task)
+                (format!("{batch}/{objects}{end}"), task)
             })
             .collect();
         let packed = each(self.threads, self.stop, &tasks, |buffer, (object, task)| {
@@ -150,7 +151,7 @@ impl Sync<'_> {
         is_there: &HashSet<&str>,
         written: &Written<'a>,
     ) -> Plan<'a> {
-        let worn = worn(current);
+        let worn = self.worn(trees, current);
         let mut plan = Plan::default();
         let none = Root::default();
         for (directory, tree) in self.directories.iter().zip(trees) {
@@ -187,6 +188,34 @@ impl Sync<'_> {
         }
         plan
     }
+
+    /// Packs that are to be packed anew: of which less than half is in use, or of which there are too many. Only those
+    /// that this empties: all that is used of them is here.
+    fn worn<'a>(&self, trees: &[Tree], manifest: &'a Manifest) -> HashSet<&'a str> {
+        let mut used: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+        for (name, root) in &manifest.roots {
+            let mut all = self.directories.iter().zip(trees);
+            let tree = all.find(|(directory, _)| directory.name == *name);
+            for (path, entry) in &root.files {
+                if entry.object.ends_with(pack::PACKED) {
+                    let found = tree.and_then(|(_, tree)| tree.files.get(path));
+                    let (len, is_here) = used.entry(&entry.object).or_insert((0, true));
+                    *len += pack::len_in_pack(name, path, entry.size);
+                    *is_here &= found.is_some_and(|found| found.stamp == entry.stamp());
+                }
+            }
+        }
+        let len = |object: &str| manifest.objects.get(object).copied().unwrap_or_default();
+        used.retain(|_, (_, is_here)| *is_here);
+        let little = used.keys().filter(|object| len(object) < LITTLE).count();
+        let is_worn = |(object, (used, _)): &(&str, (u64, bool))| {
+            let len = len(object);
+            // An archive has an end, which counts in a short one.
+            used * 2 + 4096 < len || (little > LITTLE_PACKS && len < LITTLE)
+        };
+        let worn = used.into_iter().filter(is_worn);
+        worn.map(|(object, _)| object).collect()
+    }
 }
 
 /// One directory, from all sides.
@@ -212,11 +241,27 @@ impl View<'_, '_> {
             .then_some(entry)
     }
 
-    /// Whether another changed a file that was not changed here: what it was.
-    fn is_outdated(&self, path: &str, found: Found) -> Option<&Entry> {
-        let seen = self.base.files.get(path)?;
-        let recorded = self.recorded(path)?;
-        (seen.stamp() == found.stamp && recorded.mtime > seen.mtime).then_some(seen)
+    /// What the latest generation has of a file, if it is to stay so: where but one of the two changed since the directory
+    /// was the same, that one counts, else the later one.
+    fn prevailing(&self, path: &str, found: Found) -> Option<&Entry> {
+        let theirs = self.recorded(path)?;
+        let base = self.base.files.get(path).map(Entry::stamp);
+        let prevails = if theirs.stamp() == found.stamp || base == Some(theirs.stamp()) {
+            false
+        } else {
+            base == Some(found.stamp) || theirs.mtime > found.stamp.mtime
+        };
+        prevails.then_some(theirs)
+    }
+
+    /// Whether a file of another cannot be where this one's are: one has a folder where the other has a file.
+    fn is_in_the_way(&self, path: &str) -> bool {
+        let files = &self.tree.files;
+        let mut folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let below = format!("{path}/");
+        let next = files.range(below.clone()..).next();
+        folders.any(|folder| files.contains_key(folder))
+            || next.is_some_and(|(file, _)| file.starts_with(&below))
     }
 
     /// Whether what is not there, but was known, was deleted.
@@ -247,9 +292,12 @@ impl<'a> Plan<'a> {
     ) {
         let name = view.directory.name.as_str();
         let recorded = view.recorded(path);
-        if let Some((seen, theirs)) = view.is_outdated(path, found).zip(recorded) {
+        if let Some(theirs) = view.prevailing(path, found) {
             self.keep(view.current, name, path, theirs.clone());
-            self.hold(name, path, seen.clone());
+            let seen = view.base.files.get(path);
+            if let Some(seen) = seen.filter(|seen| seen.stamp() == found.stamp) {
+                self.hold(name, path, seen.clone());
+            }
             return;
         }
         match written {
@@ -300,6 +348,7 @@ impl<'a> Plan<'a> {
                 self.synced.removed += 1;
             } else if let Some(entry) = view.recorded(path)
                 && !tree.links.contains_key(path)
+                && !view.is_in_the_way(path)
             {
                 self.keep(view.current, name, path, entry.clone());
             }
@@ -341,28 +390,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Packs that are to be packed anew: of which less than half is in use, or of which there are too many.
-fn worn(manifest: &Manifest) -> HashSet<&str> {
-    let mut used: BTreeMap<&str, u64> = BTreeMap::new();
-    for (directory, root) in &manifest.roots {
-        for (path, entry) in &root.files {
-            if entry.object.ends_with(pack::PACKED) {
-                let len = pack::len_in_pack(directory, path, entry.size);
-                *used.entry(&entry.object).or_default() += len;
-            }
-        }
-    }
-    let len = |object: &str| manifest.objects.get(object).copied().unwrap_or_default();
-    let little = used.keys().filter(|object| len(object) < LITTLE).count();
-    let is_worn = |(object, used): &(&str, u64)| {
-        let len = len(object);
-        // An archive has an end, which counts in a short one.
-        used * 2 + 4096 < len || (little > LITTLE_PACKS && len < LITTLE)
-    };
-    let worn = used.into_iter().filter(is_worn);
-    worn.map(|(object, _)| object).collect()
-}
-
 /// The objects of this sync; removed again where no generation came of it.
 struct Batch<'a> {
     store: &'a Store,
@@ -372,11 +399,14 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn name(&mut self) -> Result<String, CacheError> {
-        if self.name.is_none() {
-            self.name = Some(self.store.new_batch()?);
+    /// Its name. Before the first is written there is made room: on a full volume nothing else would ever do it.
+    fn name(&mut self, current: &Manifest) -> Result<String, CacheError> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
         }
-        Ok(self.name.clone().unwrap_or_default())
+        let name = self.name.insert(self.store.new_batch()?).clone();
+        self.store.sweep(current, &self.store.object(&name));
+        Ok(name)
     }
 }
 
