@@ -441,34 +441,7 @@ fn remove_all(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::FileTimes;
-
     use super::*;
-
-    #[test]
-    fn a_sync_that_others_overtook_by_far_is_told_so() {
-        let volume = tempfile::tempdir().unwrap();
-        let store = Store::open(volume.path(), "test").unwrap();
-        let manifest = Manifest::default();
-        let publish = |latest| {
-            let new = store.propose(None, &manifest).unwrap();
-            store.publish(&new, latest).unwrap()
-        };
-        assert_eq!(publish(None), Some(1));
-        for latest in 1..=6 {
-            assert_eq!(publish(Some(latest)), Some(latest + 1));
-            // As if hours passed, so that its number is free again.
-            let old = File::open(store.manifest(latest)).unwrap();
-            let then = SystemTime::now() - ABANDONED * 2;
-            let then = FileTimes::new().set_modified(then);
-            old.set_times(then).unwrap();
-            store.sweep(&manifest, &store.manifest(latest + 1));
-        }
-        assert_eq!(store.generations().unwrap(), [7, 6, 5, 4]);
-        assert_eq!(publish(Some(1)), None);
-        assert_eq!(publish(None), None);
-        assert_eq!(store.generations().unwrap(), [7, 6, 5, 4]);
-    }
 
     #[test]
     fn what_cannot_be_asked_for_is_not_taken_for_gone() {

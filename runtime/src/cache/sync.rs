@@ -23,6 +23,9 @@ type Key<'a> = (&'a str, &'a str);
 /// What was written, and how long its object is; or nothing, where the file did not hold still.
 type Written<'a> = BTreeMap<Key<'a>, Option<(Entry, u64)>>;
 
+/// What was done, and what the directories hold of the cache; `None` if that came too late.
+type Done = Option<(Synced, BTreeMap<String, Root>)>;
+
 /// What a sync goes by.
 pub(super) struct Sync<'a> {
     pub(super) store: &'a Store,
@@ -40,45 +43,68 @@ impl Sync<'_> {
     /// Writes what is new; what was done, and what the directories hold of the cache.
     pub(super) fn run(&self) -> Result<(Synced, BTreeMap<String, Root>), CacheError> {
         let trees: Vec<Tree> = self.directories.iter().map(Directory::walk).collect();
-        let mut batch = Batch {
-            store: self.store,
-            name: None,
-            objects: 0,
-            published: false,
-        };
+        let mut batch = Batch::of(self.store);
         let mut written = Written::new();
         for _ in 0..TRIES {
-            if self.stop.is_cancelled() {
-                return Err(CacheError::Stopped);
+            if let Some(prepared) = self.prepare(&trees, &mut written, &mut batch)?
+                && let Some(done) = self.finish(prepared, &mut batch)?
+            {
+                return Ok(done);
             }
-            let Some((latest, current, is_whole)) = self.latest()? else {
-                continue;
-            };
-            let is_there = self.objects_there(&current)?;
-            let mut plan = self.plan(&trees, &current, &is_there, &written);
-            if !plan.missing.is_empty() {
-                let missing = std::mem::take(&mut plan.missing);
-                let name = batch.name(&current)?;
-                written.extend(self.write(missing, &name, &mut batch.objects)?);
-                plan = self.plan(&trees, &current, &is_there, &written);
-            }
-            let mut synced = plan.synced;
-            let (next, held) = (plan.next, plan.held);
-            if next == current && is_whole {
-                synced.generation = latest;
-                return Ok((synced, held));
-            }
+        }
+        Err(CacheError::Busy { tries: TRIES })
+    }
+
+    /// Writes what is not written yet, and knows what the next generation is; `None` if others sync meanwhile.
+    fn prepare<'a>(
+        &'a self,
+        trees: &'a [Tree],
+        written: &mut Written<'a>,
+        batch: &mut Batch<'_>,
+    ) -> Result<Option<Prepared<'a>>, CacheError> {
+        if self.stop.is_cancelled() {
+            return Err(CacheError::Stopped);
+        }
+        let Some((latest, current, is_whole)) = self.latest()? else {
+            return Ok(None);
+        };
+        let is_there = self.objects_there(&current)?;
+        let mut plan = self.plan(trees, &current, &is_there, written);
+        if !plan.missing.is_empty() {
+            let missing = std::mem::take(&mut plan.missing);
+            let name = batch.name(&current)?;
+            written.extend(self.write(missing, &name, &mut batch.objects)?);
+            plan = self.plan(trees, &current, &is_there, written);
+        }
+        let is_new = plan.next != current || !is_whole;
+        Ok(Some(Prepared {
+            latest,
+            is_new,
+            plan,
+        }))
+    }
+
+    /// Publishes it, if anything is new; `None` if others were faster.
+    fn finish(&self, prepared: Prepared<'_>, batch: &mut Batch<'_>) -> Result<Done, CacheError> {
+        let Plan {
+            next,
+            held,
+            mut synced,
+            ..
+        } = prepared.plan;
+        synced.generation = prepared.latest;
+        if prepared.is_new {
             let new = self.store.propose(batch.name.as_deref(), &next)?;
             // Whoever does not hear how that went may have succeeded.
             batch.published = true;
-            if let Some(generation) = self.store.publish(&new, latest)? {
-                synced.generation = Some(generation);
-                self.store.sweep(&next, &self.store.manifest(generation));
-                return Ok((synced, held));
-            }
-            batch.published = false;
+            let Some(generation) = self.store.publish(&new, prepared.latest)? else {
+                batch.published = false;
+                return Ok(None);
+            };
+            synced.generation = Some(generation);
+            self.store.sweep(&next, &self.store.manifest(generation));
         }
-        Err(CacheError::Busy { tries: TRIES })
+        Ok(Some((synced, held)))
     }
 
     /// The number of the latest generation, the latest that can be read, and whether that is the same; `None` if there
@@ -270,6 +296,14 @@ impl View<'_, '_> {
     }
 }
 
+/// What is about to be published.
+struct Prepared<'a> {
+    /// After this one.
+    latest: Option<u64>,
+    is_new: bool,
+    plan: Plan<'a>,
+}
+
 #[derive(Default)]
 struct Plan<'a> {
     next: Manifest,
@@ -398,7 +432,16 @@ struct Batch<'a> {
     published: bool,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn of(store: &'a Store) -> Self {
+        Self {
+            store,
+            name: None,
+            objects: 0,
+            published: false,
+        }
+    }
+
     /// Its name. Before the first is written there is made room: on a full volume nothing else would ever do it.
     fn name(&mut self, current: &Manifest) -> Result<String, CacheError> {
         if let Some(name) = &self.name {
@@ -414,6 +457,68 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if let (Some(name), false) = (&self.name, self.published) {
             self.store.discard(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, FileTimes};
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_sync_that_others_overtake_by_far_goes_round_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let cached = ["slow", "fast"].map(|name| folder.path().join(name));
+        for path in &cached {
+            fs::create_dir(path).unwrap();
+        }
+        let volume = folder.path().join("volume");
+        fs::create_dir(&volume).unwrap();
+        let store = Store::open(&volume, "test").unwrap();
+        let (damaged, stop) = (HashSet::new(), CancellationToken::new());
+        let directory =
+            |path: &PathBuf| Directory::all(std::slice::from_ref(path), &volume).unwrap();
+        let directories = cached.each_ref().map(directory);
+        let [slow, fast] = directories.each_ref().map(|directories| Sync {
+            store: &store,
+            directories,
+            small_below: 1000,
+            threads: 1,
+            base: None,
+            damaged: &damaged,
+            stop: &stop,
+        });
+        fs::write(cached[1].join("file"), "0").unwrap();
+        fast.run().unwrap();
+
+        fs::write(cached[0].join("file"), "of the slow one").unwrap();
+        let trees: Vec<_> = slow.directories.iter().map(Directory::walk).collect();
+        let (mut written, mut batch) = (Written::new(), Batch::of(&store));
+        let prepare = slow.prepare(&trees, &mut written, &mut batch);
+        let prepared = prepare.unwrap().unwrap();
+        for round in 1..=6 {
+            // As if hours passed, so that its number is free again.
+            let then = SystemTime::now() - Duration::from_hours(2);
+            let latest = File::open(store.manifest(round)).unwrap();
+            latest
+                .set_times(FileTimes::new().set_modified(then))
+                .unwrap();
+            fs::write(cached[1].join("file"), round.to_string()).unwrap();
+            assert_eq!(fast.run().unwrap().0.generation, Some(round + 1));
+        }
+        assert!(slow.finish(prepared, &mut batch).unwrap().is_none());
+        let prepare = slow.prepare(&trees, &mut written, &mut batch);
+        let prepared = prepare.unwrap().unwrap();
+        let (synced, _) = slow.finish(prepared, &mut batch).unwrap().unwrap();
+        assert_eq!((synced.files, synced.generation), (1, Some(8)));
+        let latest = store.read(8).unwrap().unwrap();
+        assert_eq!(latest.roots.len(), 2);
+        for (object, len) in &latest.objects {
+            assert!(store.has(object, *len).unwrap(), "{object}");
         }
     }
 }
