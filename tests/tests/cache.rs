@@ -247,19 +247,23 @@ async fn without_a_volume_or_a_name_nothing_is_done() {
     let unnamed = VolumeCache::new([place.cached()]).volume(place.volume());
     let problem = unnamed.sync().await.problem;
     assert!(matches!(problem, Some(CacheError::NoName)), "{problem:?}");
-    for name in ["..", "a/b", ".hidden", "a\0b"] {
+    for name in ["", "..", "a/b", ".hidden", "a\0b"] {
         let problem = unnamed.clone().name(name).sync().await.problem;
         assert!(
             matches!(problem, Some(CacheError::Name { .. })),
             "{name}: {problem:?}"
         );
     }
-    let inside = VolumeCache::new([place.volume().join("x")]).volume(place.volume());
-    let problem = inside.name("x").sync().await.problem;
-    assert!(
-        matches!(problem, Some(CacheError::Directory { .. })),
-        "{problem:?}"
-    );
+    let link = place.folder.path().join("link");
+    symlink(place.volume(), &link).unwrap();
+    for inside in [place.volume(), link] {
+        let inside = VolumeCache::new([inside.join("not/there")]).volume(place.volume());
+        let problem = inside.name("x").sync().await.problem;
+        assert!(
+            matches!(problem, Some(CacheError::Directory { .. })),
+            "{problem:?}"
+        );
+    }
     assert_eq!(fs::read_dir(place.volume()).unwrap().count(), 0);
 }
 
@@ -295,36 +299,50 @@ async fn only_what_is_older_is_replaced() {
     assert_eq!(place.sync().await.files, 1);
 }
 
-/// Two workers with a directory of the same name: a link that leads to the one or the other.
-#[tokio::test]
-async fn what_several_workers_bring_is_added_up() {
-    let place = Place::new();
-    let link = place.folder.path().join("link");
-    let cache = || {
-        VolumeCache::new([&link])
-            .volume(place.volume())
-            .name("test")
-    };
-    let (one, other) = (cache(), cache());
-    let become_of = |name: &str| {
-        let folder = place.folder.path().join(name);
+/// Workers with a directory of the same name: a link that leads to the one's or the other's.
+struct Shared {
+    place: Place,
+    link: PathBuf,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let place = Place::new();
+        let link = place.folder.path().join("link");
+        Self { place, link }
+    }
+
+    fn cache(&self) -> VolumeCache {
+        let cache = VolumeCache::new([&self.link]).volume(self.place.volume());
+        cache.name("test")
+    }
+
+    /// The folder of the worker of this name, which the link leads to from now on.
+    fn become_of(&self, name: &str) -> PathBuf {
+        let folder = self.place.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         // It is not there the first time.
-        let _ = fs::remove_file(&link);
-        symlink(&folder, &link).unwrap();
+        let _ = fs::remove_file(&self.link);
+        symlink(&folder, &self.link).unwrap();
         folder
-    };
-    let first = become_of("one");
+    }
+}
+
+#[tokio::test]
+async fn what_several_workers_bring_is_added_up() {
+    let shared = Shared::new();
+    let (one, other) = (shared.cache(), shared.cache());
+    let first = shared.become_of("one");
     fs::write(first.join("shared"), "1").unwrap();
     fs::write(first.join("unwanted"), "1").unwrap();
     one.sync().await;
-    become_of("other");
+    shared.become_of("other");
     assert_eq!(other.hydrate().await.files, 2);
 
     // Each brings something; neither takes away what it never had.
-    fs::write(become_of("one").join("by-one"), "1").unwrap();
+    fs::write(shared.become_of("one").join("by-one"), "1").unwrap();
     one.sync().await;
-    let second = become_of("other");
+    let second = shared.become_of("other");
     fs::write(second.join("by-other"), "2").unwrap();
     assert_eq!(other.sync().await.files, 1);
     // A file goes where it was seen and deleted.
@@ -334,15 +352,128 @@ async fn what_several_workers_bring_is_added_up() {
     fs::write(second.join("shared"), "later").unwrap();
     other.sync().await;
     fs::remove_file(first.join("unwanted")).unwrap();
-    become_of("one");
+    shared.become_of("one");
     assert_eq!(one.sync().await.files, 0);
 
-    let third = become_of("third");
-    assert_eq!(cache().hydrate().await.files, 3);
+    let third = shared.become_of("third");
+    assert_eq!(shared.cache().hydrate().await.files, 3);
     let names: Vec<_> = contents(&third).into_keys().collect();
     let expected = ["by-one", "by-other", "shared"].map(|name| third.join(name));
     assert_eq!(names, expected);
     assert_eq!(fs::read(third.join("shared")).unwrap(), b"later");
+}
+
+#[tokio::test]
+async fn of_two_changes_the_later_one_is_kept() {
+    let shared = Shared::new();
+    let (one, other) = (shared.cache(), shared.cache());
+    let file = shared.become_of("one").join("file");
+    fs::write(&file, "at first").unwrap();
+    one.sync().await;
+    let its = shared.become_of("other").join("file");
+    assert_eq!(other.hydrate().await.files, 1);
+
+    // Both change it.
+    fs::write(&its, "the later change").unwrap();
+    other.sync().await;
+    shared.become_of("one");
+    fs::write(&file, "the earlier change").unwrap();
+    age(&file, Duration::from_mins(1));
+    assert_eq!(one.sync().await.files, 0);
+    let third = shared.become_of("third").join("file");
+    shared.cache().hydrate().await;
+    assert_eq!(fs::read(&third).unwrap(), b"the later change");
+
+    // One changes it, though to something older.
+    shared.become_of("other");
+    fs::write(&its, "restored").unwrap();
+    age(&its, Duration::from_hours(1));
+    assert_eq!(other.sync().await.files, 1);
+    // And one that has it from before leaves it so.
+    let cache = shared.cache();
+    shared.become_of("fourth");
+    cache.hydrate().await;
+    shared.become_of("other");
+    fs::write(&its, "restored again").unwrap();
+    age(&its, Duration::from_hours(2));
+    assert_eq!(other.sync().await.files, 1);
+    shared.become_of("fourth");
+    assert_eq!(cache.sync().await.files, 0);
+    let fifth = shared.become_of("fifth").join("file");
+    shared.cache().hydrate().await;
+    assert_eq!(fs::read(fifth).unwrap(), b"restored again");
+}
+
+#[tokio::test]
+async fn a_file_where_another_has_a_folder_is_in_nobodys_way() {
+    let shared = Shared::new();
+    let first = shared.become_of("one");
+    fs::write(first.join("a"), "a file").unwrap();
+    fs::create_dir(first.join("b")).unwrap();
+    fs::write(first.join("b/file"), "in a folder").unwrap();
+    shared.cache().sync().await;
+    let second = shared.become_of("other");
+    fs::create_dir(second.join("a")).unwrap();
+    for file in ["a/file", "b", "c"] {
+        fs::write(second.join(file), "of the other").unwrap();
+    }
+    let synced = shared.cache().sync().await;
+    assert_eq!(synced.files, 3, "{synced:?}");
+    let third = shared.become_of("third");
+    let hydrated = shared.cache().hydrate().await;
+    assert!(hydrated.problem.is_none(), "{hydrated:?}");
+    assert_eq!((hydrated.files, hydrated.kept), (3, 0));
+    let names: Vec<_> = contents(&third).into_keys().collect();
+    assert_eq!(names, ["a/file", "b", "c"].map(|name| third.join(name)));
+
+    // Even if both are written down.
+    let place = Place::new();
+    for file in ["a", "b", "c"] {
+        place.write(file, file);
+    }
+    place.sync().await;
+    let mut body = latest(&place);
+    let files = &mut body["roots"][place.cached().to_str().unwrap()]["files"];
+    files["a/file"] = files["b"].take();
+    files.as_object_mut().unwrap().remove("b");
+    forge(&place.object(".json"), &body);
+    let hydrated = place.fresh().await;
+    assert!(hydrated.problem.is_none(), "{hydrated:?}");
+    assert_eq!((hydrated.files, hydrated.kept, hydrated.bytes), (2, 1, 2));
+    assert_eq!((place.read("a"), place.read("c")), ("a".into(), "c".into()));
+}
+
+#[tokio::test]
+async fn what_could_not_be_brought_is_not_taken_for_deleted() {
+    let place = Place::new();
+    for file in ["hub/a", "hub/b", "file", "inside/c", "whole"] {
+        place.write(file, "from the volume");
+    }
+    symlink("whole", place.cached().join("link")).unwrap();
+    assert_eq!(place.sync().await.files, 5);
+    // A new image has links, a folder, and a file where these were.
+    place.empty();
+    let (cached, outside) = (place.cached(), place.folder.path().join("outside"));
+    fs::create_dir_all(&outside).unwrap();
+    fs::create_dir_all(cached.join("file")).unwrap();
+    fs::create_dir_all(cached.join("link")).unwrap();
+    symlink(&outside, cached.join("hub")).unwrap();
+    symlink("file", cached.join("inside")).unwrap();
+    let cache = place.cache();
+    let hydrated = cache.hydrate().await;
+    assert_eq!((hydrated.files, hydrated.kept), (1, 4), "{hydrated:?}");
+    let synced = cache.sync().await;
+    assert_eq!(synced.removed, 0, "{synced:?}");
+    // What it did bring goes when it is deleted.
+    fs::remove_file(cached.join("whole")).unwrap();
+    assert_eq!(cache.sync().await.removed, 1);
+    let hydrated = place.fresh().await;
+    assert!(hydrated.problem.is_none(), "{hydrated:?}");
+    for file in ["hub/a", "hub/b", "file", "inside/c"] {
+        assert_eq!(place.read(file), "from the volume");
+    }
+    let link = fs::read_link(place.cached().join("link")).unwrap();
+    assert_eq!(link, Path::new("whole"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,14 +542,30 @@ async fn packs_stay_few() {
     for number in 0..60 {
         place.write(&format!("{number}"), random(number + 100, 5000));
     }
-    cache.sync().await;
+    let generation = cache.sync().await.generation.unwrap();
     assert_eq!(place.fresh().await.files, 60);
+    // A sync that began at any of them comes too late, and would not if their numbers were free again.
     let manifests = fs::read_dir(place.store().join("manifests")).unwrap();
-    assert_eq!(
-        manifests.count(),
-        4,
-        "generations are kept for those who read"
-    );
+    assert_eq!(manifests.count() as u64, generation);
+}
+
+#[tokio::test]
+async fn packs_that_others_use_are_not_packed_again_and_again() {
+    let place = Place::new();
+    // Of workers that are no more.
+    for number in 0..20 {
+        let folder = place.folder.path().join(format!("old-{number}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("file"), "old").unwrap();
+        let cache = VolumeCache::new([folder]).volume(place.volume());
+        assert_eq!(cache.name("test").sync().await.files, 1);
+    }
+    let cache = place.cache();
+    place.write("file", "new");
+    assert_eq!(cache.sync().await.files, 1);
+    assert_eq!(cache.sync().await.files, 0);
+    place.write("more", "new");
+    assert_eq!(cache.sync().await.files, 1);
 }
 
 /// The latest manifest.
@@ -460,6 +607,8 @@ async fn what_is_out_of_use_goes_in_time() {
                 age(&batch.path(), Duration::from_hours(2));
             }
         }
+        let generation = format!("manifests/{:020}.json", round + 1);
+        age(&store.join(generation), Duration::from_hours(2));
     }
     let batches: Vec<_> = fs::read_dir(store.join("objects"))
         .unwrap()
@@ -528,17 +677,19 @@ async fn links_pipes_and_locks_stay_out() {
     fs::write(&secret, "secret").unwrap();
     place.write("a", "a");
     place.write("a.lock", "");
+    place.write(".lock", "");
     let cached = place.cached();
     symlink(&secret, cached.join("absolute")).unwrap();
     symlink("../secret", cached.join("up")).unwrap();
     symlink("..", cached.join("folder")).unwrap();
     symlink("a", cached.join("inside")).unwrap();
+    symlink("./a", cached.join("too")).unwrap();
     let pipe = Command::new("mkfifo").arg(cached.join("pipe")).status();
     assert!(pipe.unwrap().success());
     assert_eq!(place.sync().await.files, 1);
     place.fresh().await;
     let names: Vec<_> = contents(&cached).into_keys().collect();
-    assert_eq!(names, [cached.join("a"), cached.join("inside")]);
+    assert_eq!(names, ["a", "inside", "too"].map(|name| cached.join(name)));
 }
 
 #[tokio::test]
@@ -681,14 +832,62 @@ async fn a_damaged_generation_gives_way_to_the_one_before() {
     assert!(contents(&place.cached()) == first);
 }
 
+#[tokio::test]
+async fn what_cannot_be_read_is_neither_dropped_nor_in_the_way() {
+    let place = Place::new();
+    place.write("file", "file");
+    place.sync().await;
+    // No volume takes such a name, so that even asking for it fails.
+    let mut body = latest(&place);
+    let object = format!("{}/1", "a".repeat(300));
+    body["objects"][&object] = json!(4);
+    let mut entry = body["roots"][place.cached().to_str().unwrap()]["files"]["file"].clone();
+    (entry["object"], entry["at"]) = (json!(object), json!(0));
+    body["roots"][place.cached().to_str().unwrap()]["files"]["other"] = entry;
+    let second = place.store().join(format!("manifests/{:020}.json", 2));
+    forge(&second, &body);
+    let before = place.on_volume();
+
+    let hydrated = place.fresh().await;
+    assert_eq!((hydrated.files, hydrated.generation), (1, Some(1)));
+    let problem = hydrated.problem;
+    assert!(
+        matches!(problem, Some(CacheError::File { .. })),
+        "{problem:?}"
+    );
+    place.write("new", "new");
+    let problem = place.sync().await.problem;
+    assert!(
+        matches!(problem, Some(CacheError::File { .. })),
+        "{problem:?}"
+    );
+    assert_eq!(place.on_volume(), before);
+}
+
+#[tokio::test]
+async fn files_that_are_called_like_manifests_are_none() {
+    let place = Place::new();
+    place.write("file", "file");
+    place.sync().await;
+    for name in ["99", "+99", "18446744073709551614", "18446744073709551615"] {
+        let path = place.store().join(format!("manifests/{name}.json"));
+        fs::write(path, "{}").unwrap();
+    }
+    place.write("more", "more");
+    assert_eq!(place.sync().await.generation, Some(2));
+    let hydrated = place.fresh().await;
+    assert!(hydrated.problem.is_none(), "{hydrated:?}");
+    assert_eq!((hydrated.files, hydrated.generation), (2, Some(2)));
+}
+
 /// A manifest of such a text, as its writer would have it.
-fn forge(place: &Place, body: &Value) {
+fn forge(manifest: &Path, body: &Value) {
     let body = body.to_string();
     let sum = digest(&SHA256, body.as_bytes());
     let digits = sum.as_ref().iter();
     let sum = digits.fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"));
     let header = json!({"podwork-cache": 1, "sha256": sum});
-    fs::write(place.object(".json"), format!("{header}\n{body}\n")).unwrap();
+    fs::write(manifest, format!("{header}\n{body}\n")).unwrap();
 }
 
 #[tokio::test]
@@ -724,7 +923,7 @@ async fn nothing_comes_from_a_manifest_that_leads_elsewhere() {
         past_the_end,
     ];
     for body in bodies {
-        forge(&place, &body);
+        forge(&place.object(".json"), &body);
         let hydrated = place.fresh().await;
         assert!(
             matches!(hydrated.problem, Some(CacheError::Damaged { .. })),
@@ -737,10 +936,10 @@ async fn nothing_comes_from_a_manifest_that_leads_elsewhere() {
     let mut elsewhere = good.clone();
     let root = elsewhere["roots"][&directory].clone();
     elsewhere["roots"] = json!({place.folder.path().join("outside").to_str().unwrap(): root});
-    forge(&place, &elsewhere);
+    forge(&place.object(".json"), &elsewhere);
     assert_eq!(place.fresh().await.files, 0);
     assert!(!place.folder.path().join("outside").exists());
-    forge(&place, &good);
+    forge(&place.object(".json"), &good);
     assert_eq!(place.fresh().await.files, 1);
 }
 

@@ -360,6 +360,32 @@ fn a_full_volume_keeps_what_it_has() {
 }
 
 #[test]
+fn on_a_full_volume_what_killed_syncs_left_makes_room() {
+    let mut world = World::new();
+    let objects = world
+        .folder
+        .path()
+        .join("volume/.podwork-cache/crashes/objects");
+    for (batch, hours) in [("dead", 2), ("alive", 0)] {
+        let folder = objects.join(batch);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("1"), "half a fi").unwrap();
+        let then = SystemTime::now() - Duration::from_hours(hours);
+        for path in [folder.join("1"), folder] {
+            let times = fs::FileTimes::new().set_modified(then);
+            fs::File::open(path).unwrap().set_times(times).unwrap();
+        }
+    }
+    let container = world.container();
+    (0..FILES).for_each(|file| write(&container.join("cached"), file, 4));
+    let said = run_in_little_space(&world, &container, "sync-once", 100);
+    assert!(said.contains("File too large"), "{said}");
+    let left = fs::read_dir(objects).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["alive"]);
+}
+
+#[test]
 fn a_full_local_disk_gets_nothing() {
     let mut world = World::new();
     let container = world.container();

@@ -1,5 +1,6 @@
 //! A worker that is slow at its first start, and warm at every later one: what it computes then is kept on a network volume.
-//! Run it with `cargo run -p sieve`, and with a folder for the volume: `VOLUME=/tmp cargo run -p sieve`.
+//! Run it with `cargo run -p sieve`, and with a folder for the volume: `VOLUME=/var/tmp cargo run -p sieve`. Then remove
+//! `/tmp/sieve-cache`, as if in a new container, and run it again: it comes back from the volume.
 
 use std::fs;
 use std::io;
@@ -61,6 +62,7 @@ fn cache(folder: &Path) -> VolumeCache {
 }
 
 fn main() -> ExitCode {
+    // Not on the volume: that is what is kept there.
     let folder: PathBuf = std::env::temp_dir().join("sieve-cache");
     Worker::new::<prime>()
         .cache(cache(&folder))

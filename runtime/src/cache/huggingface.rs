@@ -10,6 +10,8 @@ use crate::config::given;
 const HUB: &str = "/runpod-volume/huggingface-cache/hub";
 /// What the hub's own library goes by: the folder itself, …
 const HF_HUB_CACHE: &str = "HF_HUB_CACHE";
+/// … by its name of before, …
+const HUGGINGFACE_HUB_CACHE: &str = "HUGGINGFACE_HUB_CACHE";
 /// … or the folder above.
 const HF_HOME: &str = "HF_HOME";
 
@@ -66,8 +68,10 @@ pub enum SnapshotError {
 /// an endpoint names, or by the hub's own tools. The revision is a branch, a tag or a commit's hash; `main` unless it is
 /// given.
 ///
-/// It is looked for in `HF_HUB_CACHE`, else in `hub` in `HF_HOME`, as the hub's own library does; if neither is set, in
-/// `/runpod-volume/huggingface-cache/hub`, where the platform keeps cached models.
+/// It is looked for in `HF_HUB_CACHE`, else in `HUGGINGFACE_HUB_CACHE`, else in `hub` in `HF_HOME`, as the hub's own library
+/// does; if none is set, in `/runpod-volume/huggingface-cache/hub`, where the platform keeps cached models. A folder whose
+/// name differs in upper and lower case alone will do, if there is but one. Where no revision is given, nor known which is
+/// `main`, the only one that is there is taken: a download by a commit's hash leaves no branch.
 ///
 /// # Errors
 /// It is not there, or not in this revision; or these are no names.
@@ -94,7 +98,8 @@ pub fn huggingface_snapshot_in(
     revision: Option<&str>,
 ) -> Result<PathBuf, SnapshotError> {
     let hub = hub.into();
-    let revision = revision.unwrap_or("main");
+    let given = revision;
+    let revision = given.unwrap_or("main");
     let parts: Vec<&str> = repository.split('/').collect();
     if parts.len() > 2 || !parts.iter().all(|part| is_plain(part)) {
         return Err(SnapshotError::Name {
@@ -110,7 +115,7 @@ pub fn huggingface_snapshot_in(
             example: "`main`, `v1.0` or a commit's hash",
         });
     }
-    let model = hub.join(format!("models--{}", parts.join("--")));
+    let model = folder_of(&hub, &format!("models--{}", parts.join("--")));
     let snapshots = model.join("snapshots");
     let there = match fs::read_dir(&snapshots) {
         Ok(entries) => entries
@@ -135,7 +140,10 @@ pub fn huggingface_snapshot_in(
                 ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory
             ) =>
         {
-            revision.to_owned()
+            match (given, &there[..]) {
+                (None, [only]) => only.clone(),
+                _ => revision.to_owned(),
+            }
         }
         Err(error) => return Err(failed(&reference, error)),
     };
@@ -150,6 +158,20 @@ pub fn huggingface_snapshot_in(
     })
 }
 
+/// The folder of this name, or the only one that differs in case alone.
+fn folder_of(hub: &Path, name: &str) -> PathBuf {
+    let exact = hub.join(name);
+    if exact.exists() {
+        return exact;
+    }
+    let entries = fs::read_dir(hub).into_iter().flatten().flatten();
+    let mut alike = entries.filter(|entry| entry.file_name().eq_ignore_ascii_case(name));
+    match (alike.next(), alike.next()) {
+        (Some(only), None) => only.path(),
+        _ => exact,
+    }
+}
+
 fn failed(path: &Path, source: io::Error) -> SnapshotError {
     SnapshotError::File {
         path: path.to_owned(),
@@ -159,10 +181,17 @@ fn failed(path: &Path, source: io::Error) -> SnapshotError {
 
 /// Where repositories are.
 fn hub(lookup: impl Fn(&str) -> Option<String>) -> PathBuf {
-    let given = |name| given(&lookup, name);
+    let given = |name| {
+        let path = given(&lookup, name)?;
+        let home = path.strip_prefix("~/").zip(lookup("HOME"));
+        Some(home.map_or_else(
+            || path.clone().into(),
+            |(rest, home)| Path::new(&home).join(rest),
+        ))
+    };
     given(HF_HUB_CACHE)
-        .map(PathBuf::from)
-        .or_else(|| given(HF_HOME).map(|home| Path::new(&home).join("hub")))
+        .or_else(|| given(HUGGINGFACE_HUB_CACHE))
+        .or_else(|| Some(given(HF_HOME)?.join("hub")))
         .unwrap_or_else(|| HUB.into())
 }
 
@@ -185,6 +214,12 @@ mod tests {
         assert_eq!(hub_of(&[(HF_HOME, "/h")]), Path::new("/h/hub"));
         let both = [(HF_HOME, "/h"), (HF_HUB_CACHE, "/c")];
         assert_eq!(hub_of(&both), Path::new("/c"));
+        let older = [(HF_HOME, "/h"), (HUGGINGFACE_HUB_CACHE, "/o")];
+        assert_eq!(hub_of(&older), Path::new("/o"));
+        let names = [(HUGGINGFACE_HUB_CACHE, "/o"), (HF_HUB_CACHE, "/c")];
+        assert_eq!(hub_of(&names), Path::new("/c"));
+        let home = [("HOME", "/me"), (HF_HOME, "~/h")];
+        assert_eq!(hub_of(&home), Path::new("/me/h/hub"));
         assert_eq!(hub_of(&[(HF_HUB_CACHE, " ")]), Path::new(HUB));
     }
 
@@ -216,6 +251,35 @@ mod tests {
             };
             assert_eq!(there, &["abc123"], "{revision}");
         }
+    }
+
+    #[test]
+    fn a_download_by_hash_needs_no_branch() {
+        let hub = tempfile::tempdir().unwrap();
+        let snapshots = hub.path().join("models--a--b/snapshots");
+        fs::create_dir_all(snapshots.join("abc")).unwrap();
+        let find = |revision| huggingface_snapshot_in(hub.path(), "a/b", revision);
+        assert_eq!(find(None).unwrap(), snapshots.join("abc"));
+        find(Some("main")).unwrap_err();
+        fs::create_dir(snapshots.join("def")).unwrap();
+        find(None).unwrap_err();
+    }
+
+    #[test]
+    fn a_name_in_another_case_is_found_if_it_is_the_only_one() {
+        let hub = tempfile::tempdir().unwrap();
+        let make = |name| {
+            let snapshot = hub.path().join(name).join("snapshots/abc");
+            fs::create_dir_all(&snapshot).unwrap();
+            snapshot
+        };
+        let find = || huggingface_snapshot_in(hub.path(), "Gensyn/Qwen2.5", None);
+        let lower = make("models--gensyn--qwen2.5");
+        assert_eq!(find().unwrap(), lower);
+        make("models--GENSYN--qwen2.5");
+        find().unwrap_err();
+        let exact = make("models--Gensyn--Qwen2.5");
+        assert_eq!(find().unwrap(), exact);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! From the volume to the local directories: a generation as a whole, or nothing of it.
+//! From the volume to the local directories: nothing before all of a generation has been read and checked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -36,6 +36,9 @@ struct Wanted<'a> {
     entry: &'a Entry,
 }
 
+/// Files and links that are not in their place, by directory and path.
+type Others<'a> = Vec<(&'a Directory, &'a str)>;
+
 /// Files that lie together in one object, and are read at once.
 struct Span<'a> {
     object: &'a str,
@@ -44,25 +47,28 @@ struct Span<'a> {
     files: Vec<Wanted<'a>>,
 }
 
-/// Brings what is missing. Objects that are found to be damaged are noted.
+/// What the directories hold of a generation.
+type Held = BTreeMap<String, Root>;
+
+/// Brings what is missing; what was done, and what is there now. Objects that are found to be damaged are noted.
 pub(super) fn hydrate(
     store: &Store,
     directories: &[Directory],
     threads: usize,
     damaged: &mut HashSet<String>,
     stop: &CancellationToken,
-) -> Result<(Hydrated, Option<Manifest>), CacheError> {
+) -> Result<(Hydrated, Option<Held>), CacheError> {
     let mut tries = 0;
     let mut generations = store.generations()?;
     'anew: loop {
         let mut problem = None;
         for &generation in &generations {
             let trouble = match store.read(generation) {
-                Ok(Some(manifest)) => match bring(store, &manifest, directories, threads, stop) {
-                    Ok(mut hydrated) => {
+                Ok(Some(manifest)) => match bring(store, manifest, directories, threads, stop) {
+                    Ok((mut hydrated, held)) => {
                         hydrated.generation = Some(generation);
                         hydrated.problem = problem;
-                        return Ok((hydrated, Some(manifest)));
+                        return Ok((hydrated, Some(held)));
                     }
                     Err(trouble) => trouble,
                 },
@@ -79,7 +85,7 @@ pub(super) fn hydrate(
             }
             let error = match trouble {
                 Trouble::Swept => continue,
-                Trouble::Lost(objects) => note(store, objects, damaged)?,
+                Trouble::Lost(objects) => note(store, objects, damaged),
                 Trouble::Other(error @ CacheError::Damaged { .. }) => error,
                 Trouble::Other(error) => return Err(error),
             };
@@ -121,40 +127,44 @@ impl From<CacheError> for Trouble {
 }
 
 /// Notes what is damaged; the error to tell.
-fn note(
-    store: &Store,
-    objects: Vec<(String, Lost)>,
-    damaged: &mut HashSet<String>,
-) -> Result<CacheError, CacheError> {
+fn note(store: &Store, objects: Vec<(String, Lost)>, damaged: &mut HashSet<String>) -> CacheError {
     let mut first = None;
     for (object, lost) in objects {
         let path = store.object(&object);
-        let problem = match lost {
-            Lost::Gone => "it is not there".to_owned(),
-            Lost::Damaged(problem) => problem,
-            Lost::Failed(error) => return Err(CacheError::at(&path)(error)),
+        let error = match lost {
+            // It may go well another time.
+            Lost::Failed(error) => CacheError::at(&path)(error),
+            Lost::Gone | Lost::Damaged(_) => {
+                damaged.insert(object);
+                let problem = match lost {
+                    Lost::Damaged(problem) => problem,
+                    _ => "it is not there".to_owned(),
+                };
+                CacheError::Damaged { path, problem }
+            }
         };
-        damaged.insert(object);
-        first.get_or_insert(CacheError::Damaged { path, problem });
+        first.get_or_insert(error);
     }
-    Ok(first.expect("there is one at least"))
+    first.expect("there is one at least")
 }
 
 /// Brings a generation's files: all are read and checked before the first is put in its place.
 fn bring(
     store: &Store,
-    manifest: &Manifest,
+    mut manifest: Manifest,
     directories: &[Directory],
     threads: usize,
     stop: &CancellationToken,
-) -> Result<Hydrated, Trouble> {
+) -> Result<(Hydrated, Held), Trouble> {
     let mut hydrated = Hydrated::default();
+    // Files and links that are others here, or cannot be.
+    let mut others = Vec::new();
     let mut missing = Vec::new();
     for directory in directories {
         let Some(root) = manifest.roots.get(&directory.name) else {
             continue;
         };
-        let files = missing_files(directory, root, &mut hydrated)?;
+        let files = missing_files(directory, root, &mut hydrated, &mut others)?;
         let staging = directory.staging(!files.is_empty())?;
         missing.push((directory, root, staging, files));
     }
@@ -169,8 +179,6 @@ fn bring(
             entry,
         }));
     }
-    hydrated.files = wanted.len() as u64;
-    hydrated.bytes = wanted.iter().map(|file| file.entry.size).sum();
     let spans = spans(wanted);
     let read = each(threads, stop, &spans, |buffer, span| {
         let len = manifest.objects[span.object];
@@ -180,48 +188,72 @@ fn bring(
         };
         Ok(staged.err().map(|lost| (span.object.to_owned(), lost)))
     })?;
-    let lost: Vec<_> = read.into_iter().flatten().collect();
+    let mut lost: Vec<_> = read.into_iter().flatten().collect();
+    // Where others can be read, it is not the volume that fails.
+    if lost.len() < spans.len() {
+        for (_, lost) in &mut lost {
+            lost.blame_object();
+        }
+    }
     if !lost.is_empty() {
         return Err(Trouble::Lost(lost));
     }
     // From here on each file is whole, wherever this ends.
     for (directory, root, staging, files) in &missing {
-        place(directory, staging, files)?;
-        hydrated.files += place_links(directory, root)?;
+        place(directory, staging, files, &mut hydrated, &mut others)?;
+        hydrated.files += place_links(directory, root, &mut others)?;
     }
-    Ok(hydrated)
+    let others = others.into_iter();
+    let others: Vec<_> = others
+        .map(|(directory, path)| (directory.name.clone(), path.to_owned()))
+        .collect();
+    for (directory, path) in others {
+        if let Some(root) = manifest.roots.get_mut(&directory) {
+            root.files.remove(&path);
+            root.links.remove(&path);
+        }
+    }
+    Ok((hydrated, manifest.roots))
 }
 
 /// The files that are to be brought. What is there is left if it is the same, or newer, or no file.
 fn missing_files<'a>(
-    directory: &Directory,
+    directory: &'a Directory,
     root: &'a Root,
     hydrated: &mut Hydrated,
+    others: &mut Others<'a>,
 ) -> Result<Vec<(&'a str, &'a Entry)>, CacheError> {
     let mut folders = Folders::below(&directory.path);
     let is_new = !directory.path.exists();
     let mut missing = Vec::new();
     for (path, entry) in &root.files {
         let there = directory.path.join(path);
-        let is_kept = if is_new {
-            false
-        } else if !folders.allow(path).map_err(CacheError::at(&there))? {
-            true
-        } else {
+        if is_new {
+            missing.push((path.as_str(), entry));
+            continue;
+        }
+        let mut is_same = false;
+        let is_kept = if folders.allow(path).map_err(CacheError::at(&there))? {
             match fs::symlink_metadata(&there) {
                 Ok(found) if found.is_file() => {
                     let found = Found::of(&found).stamp;
-                    found == entry.stamp() || found.mtime > entry.mtime
+                    is_same = found == entry.stamp();
+                    is_same || found.mtime > entry.mtime
                 }
                 Ok(_) => true,
                 Err(error) if error.kind() == ErrorKind::NotFound => false,
                 Err(error) => return Err(CacheError::at(&there)(error)),
             }
-        };
-        if is_kept {
-            hydrated.kept += 1;
         } else {
+            true
+        };
+        if !is_kept {
             missing.push((path.as_str(), entry));
+            continue;
+        }
+        hydrated.kept += 1;
+        if !is_same {
+            others.push((directory, path));
         }
     }
     Ok(missing)
@@ -342,40 +374,53 @@ fn changed(file: &Wanted<'_>) -> Lost {
     Lost::Damaged(format!("the checksum of {directory}/{path} is another"))
 }
 
-/// Puts files in their places.
-fn place(
-    directory: &Directory,
+/// Puts files in their places. One whose folder is a file here, or in the same generation, has none.
+fn place<'a>(
+    directory: &'a Directory,
     staging: &Staging,
-    files: &[(&str, &Entry)],
+    files: &[(&'a str, &Entry)],
+    hydrated: &mut Hydrated,
+    others: &mut Others<'a>,
 ) -> Result<(), CacheError> {
     let mut folders = Folders::below(&directory.path);
-    for (number, (path, _)) in files.iter().enumerate() {
+    for (number, (path, entry)) in files.iter().enumerate() {
         let there = directory.path.join(path);
-        folders
-            .make(path)
-            .and_then(|_| fs::rename(staging.file(number), &there))
-            .map_err(CacheError::at(&there))?;
+        if !folders.make(path).map_err(CacheError::at(&there))? {
+            hydrated.kept += 1;
+            others.push((directory, path));
+            continue;
+        }
+        fs::rename(staging.file(number), &there).map_err(CacheError::at(&there))?;
+        hydrated.files += 1;
+        hydrated.bytes += entry.size;
     }
     Ok(())
 }
 
 /// Makes the links that are not there; how many that were.
-fn place_links(directory: &Directory, root: &Root) -> Result<u64, CacheError> {
+fn place_links<'a>(
+    directory: &'a Directory,
+    root: &'a Root,
+    others: &mut Others<'a>,
+) -> Result<u64, CacheError> {
     let mut folders = Folders::below(&directory.path);
     let mut made = 0;
     for (path, target) in &root.links {
         let there = directory.path.join(path);
-        let link = || -> std::io::Result<u64> {
+        let mut link = || -> std::io::Result<bool> {
             if !folders.make(path)? {
-                return Ok(0);
+                return Ok(false);
             }
             match std::os::unix::fs::symlink(target, &there) {
-                Ok(()) => Ok(1),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(0),
-                Err(error) => Err(error),
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+                done => Ok(done.is_ok()),
             }
         };
-        made += { link }().map_err(CacheError::at(&there))?;
+        if link().map_err(CacheError::at(&there))? {
+            made += 1;
+        } else if !fs::read_link(&there).is_ok_and(|to| to == Path::new(target)) {
+            others.push((directory, path));
+        }
     }
     Ok(made)
 }

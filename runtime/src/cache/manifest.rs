@@ -167,6 +167,7 @@ pub(super) fn stays_inside(path: &str, target: &str) -> bool {
         match component {
             Component::ParentDir if downs == 0 => ups += 1,
             Component::Normal(_) => downs += 1,
+            Component::CurDir => {}
             _ => return false,
         }
     }
@@ -250,6 +251,7 @@ mod tests {
             ("link up", |m| link(m, "a", "../b")),
             ("link up and down", |m| link(m, "a/b", "c/../d")),
             ("link to itself", |m| link(m, "a", "..")),
+            ("link to here", |m| link(m, "a", "./")),
             ("link over a file", |m| link(m, "deep/file", "b")),
         ];
         for (what, change) in changes {
@@ -266,7 +268,9 @@ mod tests {
             entry(&mut bad, change);
             assert!(bad.check().is_err());
         }
-        assert_eq!(manifest().check(), Ok(()));
+        let mut good = manifest();
+        link(&mut good, "a/b", "./c");
+        assert_eq!(good.check(), Ok(()));
     }
 
     fn rename(manifest: &mut Manifest, name: &str) {

@@ -178,7 +178,9 @@ fn read_settled<'b>(source: Source<'_>, buffer: &'b mut Vec<u8>) -> Option<(Foun
 
 fn read<'b>(source: Source<'_>, buffer: &'b mut Vec<u8>) -> io::Result<Option<(Found, &'b [u8])>> {
     let mut file = open(source)?;
-    let Some(found) = look(&file)? else {
+    // What has grown since may be too long for this.
+    let found = look(&file)?.filter(|found| found.stamp.size <= source.size());
+    let Some(found) = found else {
         return Ok(None);
     };
     let len = usize::try_from(found.stamp.size).map_err(io::Error::other)?;
@@ -288,5 +290,35 @@ impl<W: Write> Write for Counted<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_file_that_has_grown_is_not_held_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let directory = Directory {
+            name: "/x".to_owned(),
+            path: folder.path().to_owned(),
+        };
+        let is_read = |seen: &str, now: &str| {
+            std::fs::write(&file, seen).unwrap();
+            let found = directory.walk().files["file"];
+            std::fs::write(&file, now).unwrap();
+            let unsettled = Found::of(&file.metadata().unwrap()).unsettled_for();
+            std::thread::sleep(unsettled);
+            let source = Source {
+                directory: &directory,
+                path: "file",
+                found,
+            };
+            read(source, &mut Vec::new()).unwrap().is_some()
+        };
+        assert!(is_read("seen", "less"));
+        assert!(!is_read("seen", "longer"));
     }
 }

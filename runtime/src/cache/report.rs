@@ -23,7 +23,8 @@ pub struct Hydrated {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Files that were there already, the same or changed since, and were left as they are.
+    /// Files that were there already, the same or changed since, and were left as they are; and those in whose way
+    /// something else was, such as a link.
     pub kept: u64,
     /// Which generation of the cache this is; `None` where nothing was ever synced, or can be used.
     pub generation: Option<u64>,
@@ -48,7 +49,7 @@ pub struct Synced {
     pub unsettled: u64,
     /// Which generation of the cache holds these files.
     pub generation: Option<u64>,
-    /// What went wrong. Then the volume is as it was.
+    /// What went wrong. What was in the cache before is not lost by it.
     pub problem: Option<CacheError>,
 }
 

@@ -49,6 +49,17 @@ pub(super) enum Lost {
     Failed(io::Error),
 }
 
+impl Lost {
+    /// It is this object that cannot be read, and will not be another time.
+    pub(super) fn blame_object(&mut self) {
+        if let Self::Failed(error) = self
+            && error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        {
+            *self = Self::Damaged(error.to_string());
+        }
+    }
+}
+
 impl Store {
     /// The cache of this name. Nothing is made yet.
     pub(super) fn open(volume: &Path, name: &str) -> Result<Self, CacheError> {
@@ -98,8 +109,8 @@ impl Store {
         self.folder.join("objects")
     }
 
-    fn manifest(&self, generation: u64) -> PathBuf {
-        self.manifests().join(format!("{generation:020}.json"))
+    pub(super) fn manifest(&self, generation: u64) -> PathBuf {
+        self.manifests().join(file_of(generation))
     }
 
     pub(super) fn object(&self, name: &str) -> PathBuf {
@@ -111,13 +122,13 @@ impl Store {
         let folder = self.manifests();
         let number = |entry: DirEntry| {
             let name = entry.file_name();
-            let number = name.to_str()?.strip_suffix(".json")?;
-            number.parse().ok().filter(|number| *number < u64::MAX)
+            let number: u64 = name.to_str()?.strip_suffix(".json")?.parse().ok()?;
+            // Others' files may be called nearly so, or leave no number for the next.
+            let is_ours = name == *file_of(number) && number < u64::MAX / 2;
+            is_ours.then_some(number)
         };
-        let mut numbers: Vec<u64> = list(&folder)
-            .map_err(CacheError::at(&folder))?
-            .filter_map(number)
-            .collect();
+        let entries = list(&folder).map_err(CacheError::at(&folder))?;
+        let mut numbers: Vec<u64> = entries.into_iter().filter_map(number).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         Ok(numbers)
     }
@@ -181,11 +192,18 @@ impl Store {
     }
 
     /// Whether an object is there, by its length.
-    pub(super) fn has(&self, name: &str, len: u64) -> bool {
+    pub(super) fn has(&self, name: &str, len: u64) -> Result<bool, CacheError> {
         let path = self.object(name);
-        let is_folder = |batch: &Path| fs::symlink_metadata(batch).is_ok_and(|it| it.is_dir());
-        path.parent().is_some_and(is_folder)
-            && fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == len)
+        let look = |path: &Path| match fs::symlink_metadata(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(CacheError::at(path)(error)),
+        };
+        let batch = look(path.parent().unwrap_or(&path))?;
+        if !batch.is_some_and(|batch| batch.is_dir()) {
+            return Ok(false);
+        }
+        Ok(look(&path)?.is_some_and(|found| found.is_file() && found.len() == len))
     }
 
     /// A new folder for objects, and its name.
@@ -201,13 +219,12 @@ impl Store {
         remove_all(&self.object(batch));
     }
 
-    /// Gives the manifest this number, unless another has it; whether it has it now.
-    pub(super) fn publish(
+    /// Writes a manifest that is yet to be published.
+    pub(super) fn propose(
         &self,
-        generation: u64,
         batch: Option<&str>,
         manifest: &Manifest,
-    ) -> Result<bool, CacheError> {
+    ) -> Result<PathBuf, CacheError> {
         let folder = self.manifests();
         fs::create_dir_all(&folder).map_err(CacheError::at(&folder))?;
         if let Some(batch) = batch {
@@ -216,43 +233,69 @@ impl Store {
             }
         }
         let new = folder.join(format!("{NEW}{}", Uuid::new_v4().simple()));
-        let published = write_new(&new, &manifest.to_bytes())
-            .and_then(|()| link(&new, &self.manifest(generation)))
-            .and_then(|published| sync_folder(&folder).map(|()| published));
-        remove(&new);
-        published.map_err(CacheError::at(&folder))
+        write_new(&new, &manifest.to_bytes()).map_err(|error| {
+            remove(&new);
+            CacheError::at(&new)(error)
+        })?;
+        Ok(new)
+    }
+
+    /// Gives what was proposed the number after `latest`; `None` if there are later ones by now. It may have its number
+    /// though there is an error.
+    pub(super) fn publish(
+        &self,
+        new: &Path,
+        latest: Option<u64>,
+    ) -> Result<Option<u64>, CacheError> {
+        let published = self.give_number(new, latest);
+        remove(new);
+        published
+    }
+
+    fn give_number(&self, new: &Path, latest: Option<u64>) -> Result<Option<u64>, CacheError> {
+        // The number may have been another's, and be free again.
+        if self.generations()?.first().copied() != latest {
+            return Ok(None);
+        }
+        let generation = latest.unwrap_or(0) + 1;
+        let folder = self.manifests();
+        let published = link(new, &self.manifest(generation))
+            .and_then(|published| sync_folder(&folder).map(|()| published))
+            .map_err(CacheError::at(&folder))?;
+        Ok(published.then_some(generation))
     }
 
     /// Removes what is no longer of use: generations beyond those that are kept, and what none of the others refers to.
-    /// That anything stays is no trouble.
-    pub(super) fn sweep(&self, latest: &Manifest) {
-        if let Err(error) = self.try_sweep(latest) {
+    /// What was made just now tells the present time by the volume's clock. That anything stays is no trouble.
+    pub(super) fn sweep(&self, latest: &Manifest, just_made: &Path) {
+        if let Err(error) = self.try_sweep(latest, just_made) {
             debug!("what is out of use stays on the volume: {error}");
         }
     }
 
-    fn try_sweep(&self, latest: &Manifest) -> Result<(), CacheError> {
+    fn try_sweep(&self, latest: &Manifest, just_made: &Path) -> Result<(), CacheError> {
+        let made = fs::symlink_metadata(just_made).and_then(|made| made.modified());
+        let now = made.map_err(CacheError::at(just_made))?;
         let generations = self.generations()?;
         let (kept, out) = generations.split_at(generations.len().min(KEPT));
         let objects = self.objects();
         // Not through links, which could lead anywhere.
         let is_folder = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let batches = list(&objects).map_err(CacheError::at(&objects))?;
-        let batches: Vec<_> = batches.filter(is_folder).collect();
+        let mut batches = list(&objects).map_err(CacheError::at(&objects))?;
+        batches.retain(is_folder);
         let is_referred = |used: &BTreeSet<String>, batch: &DirEntry, file: &DirEntry| {
             let (batch, file) = (batch.file_name(), file.file_name());
             used.contains(&format!("{}/{}", batch.display(), file.display()))
         };
         let mut used: BTreeSet<String> = latest.objects.keys().cloned().collect();
         let mut all_known = false;
-        let now = self.now(kept);
         for batch in batches {
             let path = batch.path();
-            let files: Vec<_> = list(&path).into_iter().flatten().collect();
-            if !files.is_empty() && files.iter().all(|file| is_referred(&used, &batch, file)) {
-                continue;
-            }
-            if !all_known {
+            // What cannot be listed now may be in use.
+            let Ok(files) = list(&path) else { continue };
+            let is_used =
+                |used: &BTreeSet<String>| files.iter().all(|file| is_referred(used, &batch, file));
+            if !is_used(&used) && !all_known {
                 used.extend(self.referred(kept)?);
                 all_known = true;
             }
@@ -275,13 +318,14 @@ impl Store {
                 }
             }
         }
-        for generation in out {
-            remove(&self.manifest(*generation));
-        }
+        let out: BTreeSet<String> = out.iter().copied().map(file_of).collect();
         let manifests = self.manifests();
         for entry in list(&manifests).map_err(CacheError::at(&manifests))? {
-            let is_new = entry.file_name().to_string_lossy().starts_with(NEW);
-            if is_new && is_old(&entry, now) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // A sync that began long ago is not to find its number free.
+            let is_out = name.starts_with(NEW) || out.contains(&*name);
+            if is_out && is_old(&entry, now) {
                 remove(&entry.path());
             }
         }
@@ -301,30 +345,29 @@ impl Store {
         }
         Ok(used)
     }
+}
 
-    /// The present time by the volume's clock: a generation was just published.
-    fn now(&self, kept: &[u64]) -> Option<SystemTime> {
-        let latest = self.manifest(*kept.first()?);
-        fs::symlink_metadata(latest).ok()?.modified().ok()
+/// What the manifest of this number is called.
+fn file_of(generation: u64) -> String {
+    format!("{generation:020}.json")
+}
+
+fn is_old(entry: &DirEntry, now: SystemTime) -> bool {
+    let modified = entry.metadata().and_then(|found| found.modified());
+    modified.is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > ABANDONED))
+}
+
+/// All that is in a folder; nothing, if it is not there.
+fn list(folder: &Path) -> io::Result<Vec<DirEntry>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
-fn is_old(entry: &DirEntry, now: Option<SystemTime>) -> bool {
-    let age = |now: SystemTime| {
-        let modified = entry.metadata().ok()?.modified().ok()?;
-        now.duration_since(modified).ok()
-    };
-    now.and_then(age).is_some_and(|age| age > ABANDONED)
-}
-
-/// What is in a folder; nothing, if it is not there.
-fn list(folder: &Path) -> io::Result<impl Iterator<Item = DirEntry>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => Some(entries),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    Ok(entries.into_iter().flatten().filter_map(Result::ok))
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// Opens to read what must be no link, and waits for no pipe's other end.
@@ -393,5 +436,21 @@ fn remove_all(path: &Path) {
         && error.kind() != ErrorKind::NotFound
     {
         debug!("{} stays: {error}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_asked_for_is_not_taken_for_gone() {
+        let volume = tempfile::tempdir().unwrap();
+        let store = Store::open(volume.path(), "test").unwrap();
+        assert!(!store.has("a/1", 0).unwrap());
+        fs::create_dir_all(store.objects()).unwrap();
+        fs::write(store.object("a"), "").unwrap();
+        assert!(!store.has("a/1", 0).unwrap());
+        store.has(&format!("{}/1", "a".repeat(300)), 0).unwrap_err();
     }
 }

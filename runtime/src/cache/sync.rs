@@ -23,6 +23,9 @@ type Key<'a> = (&'a str, &'a str);
 /// What was written, and how long its object is; or nothing, where the file did not hold still.
 type Written<'a> = BTreeMap<Key<'a>, Option<(Entry, u64)>>;
 
+/// What was done, and what the directories hold of the cache; `None` if that came too late.
+type Done = Option<(Synced, BTreeMap<String, Root>)>;
+
 /// What a sync goes by.
 pub(super) struct Sync<'a> {
     pub(super) store: &'a Store,
@@ -40,44 +43,68 @@ impl Sync<'_> {
     /// Writes what is new; what was done, and what the directories hold of the cache.
     pub(super) fn run(&self) -> Result<(Synced, BTreeMap<String, Root>), CacheError> {
         let trees: Vec<Tree> = self.directories.iter().map(Directory::walk).collect();
-        let mut batch = Batch {
-            store: self.store,
-            name: None,
-            objects: 0,
-            published: false,
-        };
+        let mut batch = Batch::of(self.store);
         let mut written = Written::new();
         for _ in 0..TRIES {
-            if self.stop.is_cancelled() {
-                return Err(CacheError::Stopped);
-            }
-            let Some((latest, current, is_whole)) = self.latest()? else {
-                continue;
-            };
-            let is_there = self.objects_there(&current)?;
-            let mut plan = self.plan(&trees, &current, &is_there, &written);
-            if !plan.missing.is_empty() {
-                written.extend(self.write(std::mem::take(&mut plan.missing), &mut batch)?);
-                plan = self.plan(&trees, &current, &is_there, &written);
-            }
-            let mut synced = plan.synced;
-            let (next, held) = (plan.next, plan.held);
-            if next == current && is_whole {
-                synced.generation = latest;
-                return Ok((synced, held));
-            }
-            let generation = latest.unwrap_or(0) + 1;
-            if self
-                .store
-                .publish(generation, batch.name.as_deref(), &next)?
+            if let Some(prepared) = self.prepare(&trees, &mut written, &mut batch)?
+                && let Some(done) = self.finish(prepared, &mut batch)?
             {
-                batch.published = true;
-                synced.generation = Some(generation);
-                self.store.sweep(&next);
-                return Ok((synced, held));
+                return Ok(done);
             }
         }
         Err(CacheError::Busy { tries: TRIES })
+    }
+
+    /// Writes what is not written yet, and knows what the next generation is; `None` if others sync meanwhile.
+    fn prepare<'a>(
+        &'a self,
+        trees: &'a [Tree],
+        written: &mut Written<'a>,
+        batch: &mut Batch<'_>,
+    ) -> Result<Option<Prepared<'a>>, CacheError> {
+        if self.stop.is_cancelled() {
+            return Err(CacheError::Stopped);
+        }
+        let Some((latest, current, is_whole)) = self.latest()? else {
+            return Ok(None);
+        };
+        let is_there = self.objects_there(&current)?;
+        let mut plan = self.plan(trees, &current, &is_there, written);
+        if !plan.missing.is_empty() {
+            let missing = std::mem::take(&mut plan.missing);
+            let name = batch.name(&current)?;
+            written.extend(self.write(missing, &name, &mut batch.objects)?);
+            plan = self.plan(trees, &current, &is_there, written);
+        }
+        let is_new = plan.next != current || !is_whole;
+        Ok(Some(Prepared {
+            latest,
+            is_new,
+            plan,
+        }))
+    }
+
+    /// Publishes it, if anything is new; `None` if others were faster.
+    fn finish(&self, prepared: Prepared<'_>, batch: &mut Batch<'_>) -> Result<Done, CacheError> {
+        let Plan {
+            next,
+            held,
+            mut synced,
+            ..
+        } = prepared.plan;
+        synced.generation = prepared.latest;
+        if prepared.is_new {
+            let new = self.store.propose(batch.name.as_deref(), &next)?;
+            // Whoever does not hear how that went may have succeeded.
+            batch.published = true;
+            let Some(generation) = self.store.publish(&new, prepared.latest)? else {
+                batch.published = false;
+                return Ok(None);
+            };
+            synced.generation = Some(generation);
+            self.store.sweep(&next, &self.store.manifest(generation));
+        }
+        Ok(Some((synced, held)))
     }
 
     /// The number of the latest generation, the latest that can be read, and whether that is the same; `None` if there
@@ -105,7 +132,7 @@ impl Sync<'_> {
     fn objects_there<'a>(&self, manifest: &'a Manifest) -> Result<HashSet<&'a str>, CacheError> {
         let objects: Vec<_> = manifest.objects.iter().collect();
         let there = each(self.threads, self.stop, &objects, |_, (name, len)| {
-            let is_there = !self.damaged.contains(*name) && self.store.has(name, **len);
+            let is_there = !self.damaged.contains(*name) && self.store.has(name, **len)?;
             Ok(is_there.then_some(name.as_str()))
         })?;
         Ok(there.into_iter().flatten().collect())
@@ -115,9 +142,9 @@ impl Sync<'_> {
     fn write<'a>(
         &self,
         files: Vec<Source<'a>>,
-        batch: &mut Batch<'_>,
+        batch: &str,
+        objects: &mut usize,
     ) -> Result<Written<'a>, CacheError> {
-        let name = batch.name()?;
         // What changes a file again within a tick of its clock would not show.
         if let Some(youngest) = files.iter().map(|file| file.found.unsettled_for()).max() {
             std::thread::sleep(youngest);
@@ -126,10 +153,10 @@ impl Sync<'_> {
         let tasks: Vec<_> = tasks
             .into_iter()
             .map(|task| {
-                batch.objects += 1;
+                *objects += 1;
                 let is_pack = matches!(task, pack::Task::Pack(_));
                 let end = if is_pack { pack::PACKED } else { "" };
-                (format!("{name}/{}{end}", batch.objects), task)
+                (format!("{batch}/{objects}{end}"), task)
             })
             .collect();
         let packed = each(self.threads, self.stop, &tasks, |buffer, (object, task)| {
@@ -150,7 +177,7 @@ impl Sync<'_> {
         is_there: &HashSet<&str>,
         written: &Written<'a>,
     ) -> Plan<'a> {
-        let worn = worn(current);
+        let worn = self.worn(trees, current);
         let mut plan = Plan::default();
         let none = Root::default();
         for (directory, tree) in self.directories.iter().zip(trees) {
@@ -187,6 +214,34 @@ impl Sync<'_> {
         }
         plan
     }
+
+    /// Packs that are to be packed anew: of which less than half is in use, or of which there are too many. Only those
+    /// that this empties: all that is used of them is here.
+    fn worn<'a>(&self, trees: &[Tree], manifest: &'a Manifest) -> HashSet<&'a str> {
+        let mut used: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+        for (name, root) in &manifest.roots {
+            let mut all = self.directories.iter().zip(trees);
+            let tree = all.find(|(directory, _)| directory.name == *name);
+            for (path, entry) in &root.files {
+                if entry.object.ends_with(pack::PACKED) {
+                    let found = tree.and_then(|(_, tree)| tree.files.get(path));
+                    let (len, is_here) = used.entry(&entry.object).or_insert((0, true));
+                    *len += pack::len_in_pack(name, path, entry.size);
+                    *is_here &= found.is_some_and(|found| found.stamp == entry.stamp());
+                }
+            }
+        }
+        let len = |object: &str| manifest.objects.get(object).copied().unwrap_or_default();
+        used.retain(|_, (_, is_here)| *is_here);
+        let little = used.keys().filter(|object| len(object) < LITTLE).count();
+        let is_worn = |(object, (used, _)): &(&str, (u64, bool))| {
+            let len = len(object);
+            // An archive has an end, which counts in a short one.
+            used * 2 + 4096 < len || (little > LITTLE_PACKS && len < LITTLE)
+        };
+        let worn = used.into_iter().filter(is_worn);
+        worn.map(|(object, _)| object).collect()
+    }
 }
 
 /// One directory, from all sides.
@@ -212,17 +267,41 @@ impl View<'_, '_> {
             .then_some(entry)
     }
 
-    /// Whether another changed a file that was not changed here: what it was.
-    fn is_outdated(&self, path: &str, found: Found) -> Option<&Entry> {
-        let seen = self.base.files.get(path)?;
-        let recorded = self.recorded(path)?;
-        (seen.stamp() == found.stamp && recorded.mtime > seen.mtime).then_some(seen)
+    /// What the latest generation has of a file, if it is to stay so: where but one of the two changed since the directory
+    /// was the same, that one counts, else the later one.
+    fn prevailing(&self, path: &str, found: Found) -> Option<&Entry> {
+        let theirs = self.recorded(path)?;
+        let base = self.base.files.get(path).map(Entry::stamp);
+        let prevails = if theirs.stamp() == found.stamp || base == Some(theirs.stamp()) {
+            false
+        } else {
+            base == Some(found.stamp) || theirs.mtime > found.stamp.mtime
+        };
+        prevails.then_some(theirs)
+    }
+
+    /// Whether a file of another cannot be where this one's are: one has a folder where the other has a file.
+    fn is_in_the_way(&self, path: &str) -> bool {
+        let files = &self.tree.files;
+        let mut folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let below = format!("{path}/");
+        let next = files.range(below.clone()..).next();
+        folders.any(|folder| files.contains_key(folder))
+            || next.is_some_and(|(file, _)| file.starts_with(&below))
     }
 
     /// Whether what is not there, but was known, was deleted.
     fn is_deleted(&self, was_known: bool) -> bool {
         was_known && !self.tree.is_partial
     }
+}
+
+/// What is about to be published.
+struct Prepared<'a> {
+    /// After this one.
+    latest: Option<u64>,
+    is_new: bool,
+    plan: Plan<'a>,
 }
 
 #[derive(Default)]
@@ -247,9 +326,12 @@ impl<'a> Plan<'a> {
     ) {
         let name = view.directory.name.as_str();
         let recorded = view.recorded(path);
-        if let Some((seen, theirs)) = view.is_outdated(path, found).zip(recorded) {
+        if let Some(theirs) = view.prevailing(path, found) {
             self.keep(view.current, name, path, theirs.clone());
-            self.hold(name, path, seen.clone());
+            let seen = view.base.files.get(path);
+            if let Some(seen) = seen.filter(|seen| seen.stamp() == found.stamp) {
+                self.hold(name, path, seen.clone());
+            }
             return;
         }
         match written {
@@ -300,6 +382,7 @@ impl<'a> Plan<'a> {
                 self.synced.removed += 1;
             } else if let Some(entry) = view.recorded(path)
                 && !tree.links.contains_key(path)
+                && !view.is_in_the_way(path)
             {
                 self.keep(view.current, name, path, entry.clone());
             }
@@ -341,28 +424,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Packs that are to be packed anew: of which less than half is in use, or of which there are too many.
-fn worn(manifest: &Manifest) -> HashSet<&str> {
-    let mut used: BTreeMap<&str, u64> = BTreeMap::new();
-    for (directory, root) in &manifest.roots {
-        for (path, entry) in &root.files {
-            if entry.object.ends_with(pack::PACKED) {
-                let len = pack::len_in_pack(directory, path, entry.size);
-                *used.entry(&entry.object).or_default() += len;
-            }
-        }
-    }
-    let len = |object: &str| manifest.objects.get(object).copied().unwrap_or_default();
-    let little = used.keys().filter(|object| len(object) < LITTLE).count();
-    let is_worn = |(object, used): &(&str, u64)| {
-        let len = len(object);
-        // An archive has an end, which counts in a short one.
-        used * 2 + 4096 < len || (little > LITTLE_PACKS && len < LITTLE)
-    };
-    let worn = used.into_iter().filter(is_worn);
-    worn.map(|(object, _)| object).collect()
-}
-
 /// The objects of this sync; removed again where no generation came of it.
 struct Batch<'a> {
     store: &'a Store,
@@ -371,12 +432,24 @@ struct Batch<'a> {
     published: bool,
 }
 
-impl Batch<'_> {
-    fn name(&mut self) -> Result<String, CacheError> {
-        if self.name.is_none() {
-            self.name = Some(self.store.new_batch()?);
+impl<'a> Batch<'a> {
+    fn of(store: &'a Store) -> Self {
+        Self {
+            store,
+            name: None,
+            objects: 0,
+            published: false,
         }
-        Ok(self.name.clone().unwrap_or_default())
+    }
+
+    /// Its name. Before the first is written there is made room: on a full volume nothing else would ever do it.
+    fn name(&mut self, current: &Manifest) -> Result<String, CacheError> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let name = self.name.insert(self.store.new_batch()?).clone();
+        self.store.sweep(current, &self.store.object(&name));
+        Ok(name)
     }
 }
 
@@ -384,6 +457,68 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if let (Some(name), false) = (&self.name, self.published) {
             self.store.discard(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, FileTimes};
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_sync_that_others_overtake_by_far_goes_round_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let cached = ["slow", "fast"].map(|name| folder.path().join(name));
+        for path in &cached {
+            fs::create_dir(path).unwrap();
+        }
+        let volume = folder.path().join("volume");
+        fs::create_dir(&volume).unwrap();
+        let store = Store::open(&volume, "test").unwrap();
+        let (damaged, stop) = (HashSet::new(), CancellationToken::new());
+        let directory =
+            |path: &PathBuf| Directory::all(std::slice::from_ref(path), &volume).unwrap();
+        let directories = cached.each_ref().map(directory);
+        let [slow, fast] = directories.each_ref().map(|directories| Sync {
+            store: &store,
+            directories,
+            small_below: 1000,
+            threads: 1,
+            base: None,
+            damaged: &damaged,
+            stop: &stop,
+        });
+        fs::write(cached[1].join("file"), "0").unwrap();
+        fast.run().unwrap();
+
+        fs::write(cached[0].join("file"), "of the slow one").unwrap();
+        let trees: Vec<_> = slow.directories.iter().map(Directory::walk).collect();
+        let (mut written, mut batch) = (Written::new(), Batch::of(&store));
+        let prepare = slow.prepare(&trees, &mut written, &mut batch);
+        let prepared = prepare.unwrap().unwrap();
+        for round in 1..=6 {
+            // As if hours passed, so that its number is free again.
+            let then = SystemTime::now() - Duration::from_hours(2);
+            let latest = File::open(store.manifest(round)).unwrap();
+            latest
+                .set_times(FileTimes::new().set_modified(then))
+                .unwrap();
+            fs::write(cached[1].join("file"), round.to_string()).unwrap();
+            assert_eq!(fast.run().unwrap().0.generation, Some(round + 1));
+        }
+        assert!(slow.finish(prepared, &mut batch).unwrap().is_none());
+        let prepare = slow.prepare(&trees, &mut written, &mut batch);
+        let prepared = prepare.unwrap().unwrap();
+        let (synced, _) = slow.finish(prepared, &mut batch).unwrap().unwrap();
+        assert_eq!((synced.files, synced.generation), (1, Some(8)));
+        let latest = store.read(8).unwrap().unwrap();
+        assert_eq!(latest.roots.len(), 2);
+        for (object, len) in &latest.objects {
+            assert!(store.has(object, *len).unwrap(), "{object}");
         }
     }
 }

@@ -86,16 +86,12 @@ impl Directory {
                 problem,
             };
             let absolute = std::path::absolute(directory).map_err(CacheError::at(directory))?;
-            let path = match fs::canonicalize(&absolute) {
-                Ok(path) => path,
-                Err(error) if error.kind() == ErrorKind::NotFound => absolute.clone(),
-                Err(error) => return Err(CacheError::at(directory)(error)),
-            };
-            if path.starts_with(&volume) || volume.starts_with(&path) {
-                return Err(refused("it is on the volume, or the volume is in it"));
-            }
             if absolute.components().any(|part| part.as_os_str() == "..") {
                 return Err(refused("its path has `..` in it"));
+            }
+            let path = resolve(&absolute).map_err(CacheError::at(directory))?;
+            if path.starts_with(&volume) || volume.starts_with(&path) {
+                return Err(refused("it is on the volume, or the volume is in it"));
             }
             let name = absolute.to_str();
             let name = name.ok_or_else(|| refused("its path is not UTF-8"))?;
@@ -114,10 +110,9 @@ impl Directory {
         let mut tree = Tree::default();
         let wanted = |entry: &DirEntry| {
             let name = entry.file_name().to_string_lossy();
-            let is_lock = entry.file_type().is_file()
-                && Path::new(&*name)
-                    .extension()
-                    .is_some_and(|end| end == "lock");
+            let end = Path::new(&*name).extension();
+            let is_lock = name == ".lock" || end.is_some_and(|end| end == "lock");
+            let is_lock = is_lock && entry.file_type().is_file();
             entry.depth() == 0 || !(is_lock || name.starts_with(STAGING))
         };
         let walk = WalkDir::new(&self.path).min_depth(1);
@@ -219,6 +214,16 @@ impl Staging {
     pub(super) fn file(&self, number: usize) -> PathBuf {
         let (folder, _) = self.0.as_ref().expect("it is there where files wait");
         folder.path().join(number.to_string())
+    }
+}
+
+/// Links resolved, as far down as it is there.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match (fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == ErrorKind::NotFound => {
+            Ok(resolve(parent)?.join(name))
+        }
+        (resolved, ..) => resolved,
     }
 }
 

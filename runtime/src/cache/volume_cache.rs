@@ -61,19 +61,21 @@ const INTERVAL: Duration = Duration::from_mins(5);
 ///
 /// # What is kept
 ///
-/// Files with their permissions and their time of change to the nanosecond, and symbolic links that stay inside their
-/// directory. Not: files called `*.lock`, links that lead elsewhere, pipes and devices, empty folders, names that are not
+/// Files with their permissions and their time of change to the nanosecond, and relative symbolic links that stay inside
+/// their directory. Not: files called `*.lock`, links that lead elsewhere, pipes and devices, empty folders, names that are not
 /// UTF-8. A file that changes while it is read waits for the next sync.
 ///
 /// A file that is there is only replaced by a later one. A file goes from the cache when it is deleted by a worker that
-/// had it from there, or brought it; what other workers bring meanwhile is added to.
+/// had it from there, or brought it; what other workers bring meanwhile is added to. When several change the same file, the
+/// one with the latest time is kept; where one has a file and another a folder, the one that syncs last.
 ///
 /// # What it withstands
 ///
 /// Each sync with anything new makes a generation, which never changes: first its bytes, then a manifest with a checksum of
-/// each file. A worker uses one whole generation or none of it: all files are read and checked before the first is put
-/// into its place. So nothing that was torn is used, wherever a worker was killed, and however many sync at once. A
-/// damaged generation gives way to the one before, and is mended by the next sync. The last four are kept.
+/// each file. A worker uses none of a generation before all of it has been read and checked, and only whole files; if it is
+/// killed while it puts them in place, the next hydrate brings the rest. So nothing that was torn is used, wherever a
+/// worker was killed, and however many sync at once. A damaged generation gives way to the one before, and is mended by
+/// the next sync. The last four are kept.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is brought before `hydrate`, and nothing kept before `sync`"]
 pub struct VolumeCache {
@@ -263,7 +265,6 @@ impl Settings {
     fn open(&self) -> Result<(Store, Vec<Directory>), CacheError> {
         let from_environment = || given(|name| std::env::var(name).ok(), env::ENDPOINT_ID);
         let name = self.name.clone().or_else(from_environment);
-        let name = name.filter(|name| !name.is_empty());
         let store = Store::open(&self.volume, &name.ok_or(CacheError::NoName)?)?;
         let directories = Directory::all(&self.directories, &self.volume)?;
         Ok((store, directories))
@@ -272,9 +273,8 @@ impl Settings {
     fn hydrate(&self, known: &mut Known, stop: &CancellationToken) -> Result<Hydrated, CacheError> {
         let (store, directories) = self.open()?;
         let damaged = &mut known.damaged;
-        let (hydrated, manifest) =
-            hydrate::hydrate(&store, &directories, self.threads, damaged, stop)?;
-        known.base = manifest.map(|manifest| manifest.roots);
+        let (hydrated, held) = hydrate::hydrate(&store, &directories, self.threads, damaged, stop)?;
+        known.base = held;
         Ok(hydrated)
     }
 
