@@ -70,10 +70,9 @@ async fn collect(State(got): State<Arc<Got>>, headers: HeaderMap, body: Bytes) -
     got.exports.send_modify(|exports| exports.push(export));
     let tries = got.exports.borrow().len();
     match got.manner {
-        Manner::Takes => StatusCode::OK,
         Manner::Fails => StatusCode::INTERNAL_SERVER_ERROR,
         Manner::IsBusy if tries == 1 => StatusCode::SERVICE_UNAVAILABLE,
-        Manner::IsBusy => StatusCode::OK,
+        Manner::Takes | Manner::IsBusy => StatusCode::OK,
         Manner::Holds => std::future::pending().await,
     }
 }
