@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 
 /// A worker that runs beside the tool.
 #[derive(Debug)]
@@ -103,14 +104,14 @@ impl Worker {
     }
 }
 
-/// What a program prints, if it ends well and in time; what it says on standard error is left out. It is not told of a
+/// What a program prints, if it ends well, and in time; what it says on standard error is left out. It is not told of a
 /// platform, so that one which does more than it is asked for takes no jobs.
 pub(crate) async fn ask(
     program: &Path,
     args: &[String],
     folder: &Path,
     patience: Duration,
-) -> Option<Vec<u8>> {
+) -> Result<Option<Vec<u8>>, Elapsed> {
     let mut command = Command::new(program);
     command
         .args(args)
@@ -126,14 +127,14 @@ pub(crate) async fn ask(
     }
     #[cfg(unix)]
     command.process_group(0);
-    let mut child = command.spawn().ok()?;
-    let mut out = child.stdout.take()?.take(MOST_SAID);
     let answer = async {
+        let mut child = command.spawn().ok()?;
         let mut said = Vec::new();
-        out.read_to_end(&mut said).await.ok()?;
+        let out = child.stdout.take()?;
+        out.take(MOST_SAID).read_to_end(&mut said).await.ok()?;
         child.wait().await.ok()?.success().then_some(said)
     };
-    tokio::time::timeout(patience, answer).await.ok()?
+    tokio::time::timeout(patience, answer).await
 }
 
 /// Passes on what a worker says, line by line, its log in the readable form.
@@ -225,12 +226,10 @@ mod tests {
         };
         let long = Duration::from_mins(1);
         let said = ask("echo noise >&2; echo '{}'", long).await;
-        assert_eq!(said.unwrap(), b"{}\n");
-        assert_eq!(ask("echo '{}'; exit 1", long).await, None);
-        assert_eq!(
-            ask("read line </dev/zero", Duration::from_millis(50)).await,
-            None
-        );
+        assert_eq!(said.unwrap().unwrap(), b"{}\n");
+        assert_eq!(ask("echo '{}'; exit 1", long).await, Ok(None));
+        let late = ask("read line </dev/zero", Duration::from_millis(50)).await;
+        assert!(late.is_err());
     }
 
     #[test]

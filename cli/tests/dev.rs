@@ -176,9 +176,22 @@ fn main() -> podwork::ExitCode {
     see(&mut terminal, "dev-2 runs this build");
     assert_eq!(described(&url)["type"], "string");
 
+    // What else is printed is no schema.
+    edit(
+        &source,
+        "    podwork::run",
+        "    println!(\"hi\");\n    podwork::run",
+    );
+    see(
+        &mut terminal,
+        "Does its `fn main` print before podwork runs",
+    );
+    see(&mut terminal, "dev-3 runs this build");
+    assert_eq!(described(&url), Value::Null);
+
     // One that tells nothing is a worker as any other.
     edit(&source, "(schema)", "");
-    see(&mut terminal, "dev-3 runs this build");
+    see(&mut terminal, "dev-4 runs this build");
     assert_eq!(described(&url), Value::Null);
     assert_eq!(
         object(&job(&folder, &url, &json!("a")).wait_with_output().unwrap())["output"],

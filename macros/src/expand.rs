@@ -133,6 +133,11 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
     let max_wait = max_wait.as_ref().map(
         |value| quote_spanned!(at(value.span())=> const MAX_WAIT: ::core::time::Duration = #value;),
     );
+    let check_weight = weighing.as_ref().map(|Weighing { max, .. }| {
+        quote_spanned! {at(max.span())=>
+            const _: () = ::core::assert!(#max > 0, "`max_weight` is 0, and is to be above that");
+        }
+    });
     let weighing = weighing.as_ref().map(|Weighing { weight, max }| {
         quote_spanned! {at(weight.span())=>
             const WEIGHING: ::core::option::Option<::podwork::__private::Weighing<Self::Item>> =
@@ -143,6 +148,7 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
     let (shape, call) = (plain_shape(), call_batch(handler));
     quote_spanned! {Span::mixed_site()=>
         #check
+        #check_weight
 
         #[automatically_derived]
         impl ::podwork::BatchHandler for #name {

@@ -1,5 +1,7 @@
 //! What the user wrote, as plain data; and what is wrong with it.
 
+use std::collections::HashSet;
+
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream, Parser as _};
@@ -125,7 +127,14 @@ fn not_a_function(item: &TokenStream) -> Option<Error> {
 fn options(arguments: TokenStream) -> syn::Result<Options> {
     let arguments = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(arguments)?;
     let mut options = Options::default();
+    let mut said = HashSet::new();
     for argument in &arguments {
+        if !said.insert(argument.path().get_ident()) {
+            return Err(Error::new_spanned(
+                argument,
+                "this is said twice: keep one of the two",
+            ));
+        }
         let mode = match argument {
             Meta::Path(path) if path.is_ident("join") => {
                 options.join = Some(path.clone());

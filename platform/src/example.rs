@@ -1,5 +1,6 @@
 //! An example of what a JSON Schema describes, for forms to begin with.
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 /// How deep it goes; types may hold themselves.
@@ -62,7 +63,8 @@ impl<'a> Maker<'a> {
 
     /// What a reference within the schema leads to.
     fn find(&self, to: &Value) -> Option<&'a Value> {
-        self.root.pointer(to.as_str()?.strip_prefix('#')?)
+        let fragment = percent_decode_str(to.as_str()?.strip_prefix('#')?);
+        self.root.pointer(&fragment.decode_utf8().ok()?)
     }
 
     fn by_type(&mut self, schema: &'a Value, depth: usize) -> Value {
@@ -262,6 +264,18 @@ mod tests {
             &schema,
             &json!({"prompt": "textte", "steps": 20, "size": {"width": 8}}),
         );
+    }
+
+    #[test]
+    fn references_may_be_percent_encoded() {
+        let schema = json!({
+            "allOf": [{"$ref": "#/$defs/Gr%C3%B6%C3%9Fe"}, {"$ref": "#/$defs/a~1b%20c"}],
+            "$defs": {
+                "Größe": {"required": ["w"], "properties": {"w": {"type": "integer"}}},
+                "a/b c": {"required": ["x"], "properties": {"x": {"type": "boolean"}}},
+            },
+        });
+        check(&schema, &json!({"w": 0, "x": false}));
     }
 
     #[test]

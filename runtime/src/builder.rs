@@ -262,7 +262,7 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// Serves metrics on this port of all addresses, for Prometheus, at `/metrics`, as the `OpenMetrics` text;
+    /// Serves metrics on this port of all IPv4 addresses, for Prometheus, at `/metrics`, as the `OpenMetrics` text;
     /// `PODWORK_METRICS_PORT` has the last word. The worker listens there before it does anything else, and does not
     /// start if it cannot. The guide's chapter on observability lists them.
     #[cfg(feature = "metrics")]

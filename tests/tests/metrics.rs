@@ -230,6 +230,11 @@ async fn so_are_takes_retries_and_refusals() {
         ("podwork_handler_duration_seconds_bucket{le=\"0.064\"}", 2.0),
         ("podwork_handler_duration_seconds_bucket{le=\"+Inf\"}", 3.0),
         ("podwork_delivery_duration_seconds_count", 2.0),
+        // It may be tried for 15 minutes.
+        (
+            "podwork_delivery_duration_seconds_bucket{le=\"1048.576\"}",
+            2.0,
+        ),
     ]);
     worker.stop().await.unwrap();
 }

@@ -37,6 +37,8 @@ use certificate::certified;
 enum Manner {
     Takes,
     Fails,
+    /// Once, and in a way that says: again.
+    IsBusy,
     Holds,
 }
 
@@ -66,9 +68,11 @@ async fn collect(State(got): State<Arc<Got>>, headers: HeaderMap, body: Bytes) -
     got.key.send_replace(key);
     let export = ExportTraceServiceRequest::decode(body).unwrap();
     got.exports.send_modify(|exports| exports.push(export));
+    let tries = got.exports.borrow().len();
     match got.manner {
-        Manner::Takes => StatusCode::OK,
         Manner::Fails => StatusCode::INTERNAL_SERVER_ERROR,
+        Manner::IsBusy if tries == 1 => StatusCode::SERVICE_UNAVAILABLE,
+        Manner::Takes | Manner::IsBusy => StatusCode::OK,
         Manner::Holds => std::future::pending().await,
     }
 }
@@ -208,12 +212,16 @@ fn submit(platform: &Platform, input: &Value) -> String {
 
 async fn ended(platform: &Platform, id: &str) -> StatusResponse {
     let mut events = std::pin::pin!(platform.follow(id));
-    while let Some(event) = events.next().await {
-        if let JobEvent::Finished(last) = event {
-            return last;
+    let ending = async {
+        while let Some(event) = events.next().await {
+            if let JobEvent::Finished(last) = event {
+                return last;
+            }
         }
-    }
-    panic!("job {id} never ended");
+        panic!("job {id} never ended");
+    };
+    let ended = tokio::time::timeout(Duration::from_mins(1), ending);
+    ended.await.expect("it ends")
 }
 
 fn binary(args: &[&str], url: &str, variables: &[(&'static str, &str)]) -> Binary {
@@ -479,6 +487,25 @@ async fn a_batch_is_a_trace_of_its_own_that_links_its_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_batch_links_all_its_jobs() {
+    const JOBS: usize = 150;
+    let collector = Collector::start(Manner::Takes).await;
+    let platform = Platform::builder().start().await.unwrap();
+    let ids: Vec<_> = (0..JOBS).map(|_| submit(&platform, &json!("a"))).collect();
+    let worker = worker(
+        &platform,
+        &["batch", "30000", &JOBS.to_string()],
+        &collector.url,
+    );
+    for id in &ids {
+        ended(&platform, id).await;
+    }
+    stop(worker).await;
+    let spans = collector.spans();
+    assert_eq!(spans.named("batch")[0].links.len(), JOBS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_subscriber_of_the_programs_own_jobs_are_traced_and_its_spans_by_the_layer() {
     for (own, inside) in [("layer", vec!["model"]), ("log", vec![])] {
         let collector = Collector::start(Manner::Takes).await;
@@ -516,6 +543,23 @@ async fn a_collector_that_fails_costs_nothing_but_one_warning() {
     }
     assert_eq!(warnings, 1);
     assert_eq!(worker.code().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_collector_takes_when_it_is_asked_again_is_not_lost() {
+    let collector = Collector::start(Manner::IsBusy).await;
+    let platform = Platform::builder().start().await.unwrap();
+    let mut worker = worker(&platform, &[], &collector.url);
+    let id = submit(&platform, &json!({"do": "echo", "value": 1}));
+    ended(&platform, &id).await;
+    worker.signal("-TERM").await;
+    while let Some(line) = worker.next_line().await {
+        assert!(!line.contains("exported"), "{line}");
+    }
+    assert_eq!(worker.code().await, Some(0));
+    let tries: Vec<_> = collector.got.exports.borrow().clone();
+    assert_eq!(tries.len(), 2);
+    assert_eq!(tries[0], tries[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -609,6 +653,22 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
         "error: OTEL_EXPORTER_OTLP_PROTOCOL is `grpc`: traces are exported by another protocol here; set it to \
          http/protobuf, and the endpoint to a collector's port for that (4318)\n"
     );
+    let gzip = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+    let said = binary(&[], "http://localhost:4318", &gzip)
+        .complaint()
+        .await;
+    assert_eq!(
+        said,
+        "error: OTEL_EXPORTER_OTLP_COMPRESSION is `gzip`: traces are exported as they are here; set it to none\n"
+    );
+    let sampler = [("OTEL_TRACES_SAMPLER", "always_of")];
+    let said = binary(&[], "http://localhost:4318", &sampler)
+        .complaint()
+        .await;
+    assert!(
+        said.contains("`always_of`: no such sampler here; set it to always_on, always_off,"),
+        "{said}"
+    );
     let said = binary(&[], "not a url", &[]).complaint().await;
     assert!(
         said.starts_with("error: traces cannot be exported: "),
@@ -622,4 +682,43 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
         &off,
     );
     assert_eq!(output.output().await.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_traces_alone_has_the_last_word() {
+    let collector = Collector::start(Manner::Takes).await;
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none"),
+    ];
+    let platform = Platform::builder().start().await.unwrap();
+    let worker = binary(&[], &collector.url, &variables)
+        .env(platform.worker_env("w"))
+        .start();
+    let id = submit(&platform, &json!({"do": "echo", "value": 1}));
+    ended(&platform, &id).await;
+    stop(worker).await;
+    assert_eq!(collector.spans().named("job").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_async_main_learns_what_cannot_be_exported_to() {
+    let nowhere = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| (name, "/nowhere"));
+    let platform = Platform::builder().start().await.unwrap();
+    for args in [&["serve"][..], &["serve", "layer"]] {
+        let worker = |url, variables| binary(args, url, variables).env(platform.worker_env("w"));
+        let said = worker("collector:4318", &[]).complaint().await;
+        assert!(
+            said.starts_with("error: traces cannot be exported: ")
+                && said.contains("OTEL_EXPORTER_OTLP_ENDPOINT"),
+            "{said}"
+        );
+        let said = worker("https://collector:4318", &nowhere).complaint().await;
+        assert!(
+            said.starts_with("error: the HTTP client cannot be set up: "),
+            "{said}"
+        );
+    }
 }

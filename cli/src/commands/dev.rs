@@ -166,7 +166,21 @@ impl Loop {
         let mut args = self.args.worker_args.clone();
         args.push("--schema".to_owned());
         let asked = ask(&build.path, &args, &self.project.folder, PATIENCE).await;
-        serde_json::from_slice(&asked?).ok()
+        let Ok(told) = asked else {
+            say(&format!(
+                "Of types nothing is known: the worker had not answered --schema after {PATIENCE:?}. Is its `fn main` at \
+                 work before podwork is?"
+            ));
+            return None;
+        };
+        let schema = serde_json::from_slice(&told?);
+        if schema.is_err() {
+            say(
+                "Of types nothing is known: the worker's answer to --schema is none. Does its `fn main` print before \
+                 podwork runs?",
+            );
+        }
+        schema.ok()
     }
 
     /// Waits for a change of the sources, and says so when the worker ends by itself meanwhile.

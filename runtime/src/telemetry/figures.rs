@@ -21,7 +21,7 @@ use crate::error::Error;
 use super::on::Outcome;
 use super::{About, Answer, Kind, Load, Posted, Reason};
 
-/// Where figures are served, on all addresses.
+/// Where figures are served, on all IPv4 addresses.
 pub(crate) const PORT: &str = "PODWORK_METRICS_PORT";
 /// All names begin with it.
 const PREFIX: &str = "podwork";
@@ -159,13 +159,13 @@ pub(super) struct Figures {
     batch: Histogram,
 }
 
-/// From 1 ms to 17 min: what a handler takes.
-fn of_handlers() -> Histogram {
+/// From 1 ms: what a handler takes, and a delivery, which may be tried for a quarter of an hour.
+fn to_17_minutes() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 21))
 }
 
-/// From 1 ms to 131 s: what a call of the platform takes, which may hold it open.
-fn of_calls() -> Histogram {
+/// From 1 ms: what a call of the platform takes, which may hold it open.
+fn to_131_seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 18))
 }
 
@@ -174,9 +174,9 @@ impl Figures {
         let figures = Self {
             jobs: Family::default(),
             takes: Family::default(),
-            take: Family::new_with_constructor(of_calls),
-            handler: of_handlers(),
-            delivery: of_calls(),
+            take: Family::new_with_constructor(to_131_seconds),
+            handler: to_17_minutes(),
+            delivery: to_17_minutes(),
             posts: Family::default(),
             retries: Family::default(),
             batches: Family::default(),

@@ -1,6 +1,7 @@
 //! Figures on a port: `GET /metrics`.
 
 use std::convert::Infallible;
+use std::mem;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ impl Serving {
 
 async fn accept(listener: TcpListener, registry: Arc<Registry>) {
     let mut connections = JoinSet::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             Some(_) = connections.join_next() => continue,
@@ -64,11 +66,15 @@ async fn accept(listener: TcpListener, registry: Arc<Registry>) {
         };
         match accepted {
             Ok((stream, _)) => {
+                failing = false;
                 let conversing = converse(stream, Arc::clone(&registry));
                 connections.spawn(tokio::time::timeout(LONGEST, conversing));
             }
             Err(error) => {
-                warn!("a connection for metrics cannot be accepted: {error}");
+                // Once: it may last, and this comes back soon.
+                if !mem::replace(&mut failing, true) {
+                    warn!("connections for metrics cannot be accepted: {error}");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

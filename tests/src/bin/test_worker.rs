@@ -1,8 +1,9 @@
 //! A worker for tests, with odd handlers: what a job does is in its input's `do`.
 //!
 //! `podwork-test-worker` serves one result a job; `podwork-test-worker stream` serves streams; `podwork-test-worker batch`
-//! the lengths of texts, in batches, for which they wait so many milliseconds; `podwork-test-worker upload` what it uploaded.
-//! With `layer` it has a `tracing` subscriber of its own that exports spans, with `log` one that does not.
+//! the lengths of texts, in batches, for which they wait so many milliseconds, of so many; `podwork-test-worker upload` what
+//! it uploaded. With `layer` it has a `tracing` subscriber of its own that exports spans, with `log` one that does not; with
+//! `serve` an async main, which asks for that layer if `layer` follows.
 
 use std::time::Duration;
 
@@ -118,18 +119,36 @@ fn subscribe(exports: bool) {
     tracing::subscriber::set_global_default(subscriber).expect("there is none yet");
 }
 
+#[cfg(feature = "otel")]
+#[tokio::main(flavor = "current_thread")]
+async fn serve(layer: bool) -> Result<(), podwork::Error> {
+    if layer {
+        drop(podwork::otel::layer::<tracing_subscriber::Registry>()?);
+    }
+    Worker::new::<work>().serve(std::future::pending()).await
+}
+
 fn main() -> ExitCode {
-    let wait = std::env::args().nth(2).and_then(|wait| wait.parse().ok());
+    let number = |nth| std::env::args().nth(nth).and_then(|text| text.parse().ok());
     match std::env::args().nth(1).as_deref() {
         Some("stream") => Worker::new::<stream>().aggregate_stream(true).run(),
         Some("batch") => Worker::new::<lengths>()
-            .max_wait(Duration::from_millis(wait.unwrap_or(5)))
+            .max_wait(Duration::from_millis(number(2).unwrap_or(5)))
+            .max_batch(number(3).map_or(16, |jobs| usize::try_from(jobs).expect("few")))
             .run(),
         #[cfg(feature = "otel")]
         Some(own @ ("layer" | "log")) => {
             subscribe(own == "layer");
             podwork::run::<work>()
         }
+        #[cfg(feature = "otel")]
+        Some("serve") => match serve(std::env::args().nth(2).as_deref() == Some("layer")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
         #[cfg(feature = "upload")]
         Some("upload") => podwork::run::<save>(),
         _ => Worker::new::<work>().concurrency(2).run(),

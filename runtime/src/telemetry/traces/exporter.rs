@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,12 @@ use futures::future::BoxFuture;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{
+    Protocol, SpanExporter as OtlpExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use podwork_protocol::template::UrlTemplate;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
@@ -27,6 +31,18 @@ const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
 const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
+const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
+const LINK_LIMIT: &str = "OTEL_SPAN_LINK_COUNT_LIMIT";
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
 /// Switches that the specification has for all of it, and for traces.
@@ -42,6 +58,25 @@ fn get(name: &str) -> Option<String> {
     given(|name| env::var(name).ok(), name)
 }
 
+/// The first of these that is set must be one of `heeded`: the library takes what else there is for nothing, in silence.
+fn check(
+    variables: &[&'static str],
+    heeded: &[&str],
+    problem: &str,
+    expected: &'static str,
+) -> Result<(), Error> {
+    let set = variables.iter().find_map(|name| Some((*name, get(name)?)));
+    match set.filter(|(_, value)| !heeded.contains(&value.as_str())) {
+        None => Ok(()),
+        Some((variable, value)) => Err(Error::MalformedVariable {
+            variable,
+            value,
+            problem: problem.to_owned(),
+            expected,
+        }),
+    }
+}
+
 /// What makes spans and exports them, in batches, from a bounded queue and a thread of its own; `None` where no collector
 /// is named.
 pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
@@ -53,27 +88,32 @@ pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     if disabled || none {
         return Ok(None);
     }
-    for variable in [TRACES_PROTOCOL, PROTOCOL] {
-        if let Some(value) = get(variable).filter(|value| value.trim() != "http/protobuf") {
-            return Err(Error::MalformedVariable {
-                variable,
-                value,
-                problem: "traces are exported by another protocol here".to_owned(),
-                expected: "http/protobuf, and the endpoint to a collector's port for that (4318)",
-            });
-        }
+    check(
+        &[TRACES_PROTOCOL, PROTOCOL],
+        &["http/protobuf"],
+        "traces are exported by another protocol here",
+        "http/protobuf, and the endpoint to a collector's port for that (4318)",
+    )?;
+    check(
+        &[TRACES_COMPRESSION, COMPRESSION],
+        &["none"],
+        "traces are exported as they are here",
+        "none",
+    )?;
+    check(
+        &[SAMPLER],
+        &SAMPLERS,
+        "no such sampler here",
+        "always_on, always_off, traceidratio, or one of them after parentbased_",
+    )?;
+    let mut provider = SdkTracerProvider::builder()
+        .with_batch_exporter(Exporter::new(&endpoint)?)
+        .with_resource(resource());
+    if get(LINK_LIMIT).is_none() {
+        // A batch's span links all its jobs.
+        provider = provider.with_max_links_per_span(u32::MAX);
     }
-    let exporter = SpanExporter::builder()
-        .with_http()
-        .with_protocol(Protocol::HttpBinary)
-        .with_http_client(Client::new(&endpoint)?)
-        .build()
-        .map_err(|error| Error::Traces(error.to_string()))?;
-    let provider = SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(resource())
-        .build();
-    Ok(Some(provider))
+    Ok(Some(provider.build()))
 }
 
 /// What the environment says of this program; its name, where that says none.
@@ -90,13 +130,78 @@ fn resource() -> Resource {
     .build()
 }
 
+/// Says once that exports fail, and once that they do no more: they may fail for days. A try that is followed by another is
+/// no such failure.
+#[derive(Debug)]
+struct Exporter {
+    otlp: OtlpExporter,
+    trouble: Trouble,
+    failing: AtomicBool,
+}
+
+/// Why the last try failed, if it did; the library tells less of it.
+#[derive(Debug, Clone, Default)]
+struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Exporter {
+    fn new(endpoint: &str) -> Result<Self, Error> {
+        let trouble = Trouble::default();
+        let otlp = OtlpExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_http_client(Client::new(endpoint, trouble.clone())?)
+            .build()
+            .map_err(|error| Error::Traces(error.to_string()))?;
+        Ok(Self {
+            otlp,
+            trouble,
+            failing: AtomicBool::new(false),
+        })
+    }
+}
+
+impl SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let exported = self.otlp.export(batch).await;
+        let trouble = self.trouble.last().take();
+        let failed = self.failing.swap(exported.is_err(), Ordering::Relaxed);
+        match &exported {
+            Err(error) if !failed => {
+                let why = trouble.unwrap_or_else(|| error.to_string());
+                warn!("traces cannot be exported, and are lost until they can be: {why}");
+            }
+            Ok(()) if failed => info!("Traces are exported again."),
+            _ => {}
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.otlp.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.otlp.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.otlp.set_resource(resource);
+    }
+}
+
 /// The exporter's way to the collector, used on the exporter's own thread alone.
 struct Client {
     http: Http,
-    runtime: Runtime,
+    /// Made there: a runtime may not be dropped where others run, as this may be if the exporter cannot be built.
+    runtime: OnceLock<Runtime>,
     timeout: Duration,
-    /// The last export failed, and that was said.
-    failing: AtomicBool,
+    trouble: Trouble,
 }
 
 impl fmt::Debug for Client {
@@ -106,22 +211,27 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    fn new(endpoint: &str) -> Result<Self, Error> {
+    fn new(endpoint: &str, trouble: Trouble) -> Result<Self, Error> {
         let mut timeout = None;
         for variable in [TIMEOUT, TRACES_TIMEOUT] {
             let millis = whole_number(variable, get(variable), "milliseconds, such as 10000")?;
             timeout = millis.map(Duration::from_millis).or(timeout);
         }
-        let runtime = Builder::new_current_thread().enable_all().build();
         Ok(Self {
             http: Http::new(HeaderMap::new(), endpoint.starts_with("https"))?,
-            runtime: runtime.map_err(|source| Error::System {
-                what: "starting the exporter of traces",
-                source,
-            })?,
+            runtime: OnceLock::new(),
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
-            failing: AtomicBool::new(false),
+            trouble,
         })
+    }
+
+    fn runtime(&self) -> Result<&Runtime, String> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        Ok(self.runtime.get_or_init(|| runtime))
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
@@ -134,28 +244,11 @@ impl Client {
             timeout: self.timeout,
             limit: MAX_ANSWER,
         };
-        let answer = self.runtime.block_on(self.http.call(call))?;
+        let answer = self.runtime()?.block_on(self.http.call(call))?;
         let mut response = Response::new(answer.body);
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
         Ok(response)
-    }
-
-    /// Says once that exports fail, and once that they do no more: they may fail for days.
-    fn say(&self, sent: &Result<Response<Bytes>, String>) {
-        let trouble = match sent {
-            Ok(response) if response.status().is_success() => None,
-            Ok(response) => Some(response.status().to_string()),
-            Err(why) => Some(why.clone()),
-        };
-        let failed = self.failing.swap(trouble.is_some(), Ordering::Relaxed);
-        match trouble {
-            Some(why) if !failed => {
-                warn!("traces cannot be exported, and are lost until they can be: {why}");
-            }
-            None if failed => info!("Traces are exported again."),
-            _ => {}
-        }
     }
 }
 
@@ -171,7 +264,11 @@ impl HttpClient for Client {
         // It is awaited on a thread that does nothing else.
         Box::pin(async {
             let sent = self.send(request);
-            self.say(&sent);
+            *self.trouble.last() = match &sent {
+                Ok(response) if response.status().is_success() => None,
+                Ok(response) => Some(response.status().to_string()),
+                Err(why) => Some(why.clone()),
+            };
             sent.map_err(Into::into)
         })
     }
