@@ -15,10 +15,10 @@ use crate::failure::Identity;
 #[cfg(any(feature = "download", feature = "upload"))]
 mod files;
 
+#[cfg(feature = "download")]
+pub(crate) use files::DownloadLimits;
 #[cfg(feature = "upload")]
 pub(crate) use files::UploadSettings;
-#[cfg(feature = "download")]
-pub(crate) use files::{DownloadLimits, without_secrets};
 
 /// What the environment says of this worker.
 #[derive(Debug, Clone)]
@@ -135,6 +135,18 @@ impl Fitness {
 /// A variable, unless it is blank.
 pub(crate) fn given(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     lookup(name).filter(|value| !value.trim().is_empty())
+}
+
+/// A URL that cannot be used, but for what in it may be secret: what stands before its host, and its query.
+#[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
+pub(crate) fn without_secrets(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    match url.rfind('@') {
+        None => url[..end].to_owned(),
+        Some(at) if at < end => format!("…{}", &url[at..end]),
+        // Of a query, or behind a password with a `?` in it.
+        Some(_) => "…".to_owned(),
+    }
 }
 
 impl Realtime {

@@ -669,7 +669,16 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
         said.contains("`always_of`: no such sampler here; set it to always_on, always_off,"),
         "{said}"
     );
-    let said = binary(&[], "not a url", &[]).complaint().await;
+    let traces = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318")];
+    let said = binary(&[], "http://localhost:4318", &traces)
+        .complaint()
+        .await;
+    assert_eq!(
+        said,
+        "error: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is `collector:4318`: there is no http:// or https:// before it; set it \
+         to a collector's URL, such as http://localhost:4318\n"
+    );
+    let said = binary(&[], "http://not a host", &[]).complaint().await;
     assert!(
         said.starts_with("error: traces cannot be exported: "),
         "{said}"
@@ -709,7 +718,7 @@ async fn an_async_main_learns_what_cannot_be_exported_to() {
     let platform = Platform::builder().start().await.unwrap();
     for args in [&["serve"][..], &["serve", "layer"]] {
         let worker = |url, variables| binary(args, url, variables).env(platform.worker_env("w"));
-        let said = worker("collector:4318", &[]).complaint().await;
+        let said = worker("http://not a host", &[]).complaint().await;
         assert!(
             said.starts_with("error: traces cannot be exported: ")
                 && said.contains("OTEL_EXPORTER_OTLP_ENDPOINT"),

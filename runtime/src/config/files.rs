@@ -9,6 +9,8 @@ use crate::error::Error;
 use super::given;
 #[cfg(feature = "download")]
 use super::whole_number;
+#[cfg(feature = "upload")]
+use super::without_secrets;
 
 /// What a job may download.
 #[cfg(feature = "download")]
@@ -158,17 +160,6 @@ fn read_region(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, 
         });
     }
     Ok(None)
-}
-
-/// A URL that cannot be used, but for what in it may be secret: what stands before its host, and its query.
-pub(crate) fn without_secrets(url: &str) -> String {
-    let end = url.find(['?', '#']).unwrap_or(url.len());
-    match url.rfind('@') {
-        None => url[..end].to_owned(),
-        Some(at) if at < end => format!("…{}", &url[at..end]),
-        // Of a query, or behind a password with a `?` in it.
-        Some(_) => "…".to_owned(),
-    }
 }
 
 /// Whether jobs may have the worker connect to addresses that are not public; in the official worker's words for it.

@@ -21,7 +21,7 @@ use podwork_protocol::template::UrlTemplate;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
-use crate::config::{given, whole_number};
+use crate::config::{given, whole_number, without_secrets};
 use crate::error::Error;
 use crate::http::{Body, Call, Http};
 
@@ -58,6 +58,11 @@ fn get(name: &str) -> Option<String> {
     given(|name| env::var(name).ok(), name)
 }
 
+/// The first of these that is set.
+fn first(variables: &[&'static str]) -> Option<(&'static str, String)> {
+    variables.iter().find_map(|name| Some((*name, get(name)?)))
+}
+
 /// The first of these that is set must be one of `heeded`: the library takes what else there is for nothing, in silence.
 fn check(
     variables: &[&'static str],
@@ -65,8 +70,7 @@ fn check(
     problem: &str,
     expected: &'static str,
 ) -> Result<(), Error> {
-    let set = variables.iter().find_map(|name| Some((*name, get(name)?)));
-    match set.filter(|(_, value)| !heeded.contains(&value.as_str())) {
+    match first(variables).filter(|(_, value)| !heeded.contains(&value.as_str())) {
         None => Ok(()),
         Some((variable, value)) => Err(Error::MalformedVariable {
             variable,
@@ -82,11 +86,20 @@ fn check(
 pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     let disabled = get(DISABLED).is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
     let none = get(TRACES_EXPORTER).is_some_and(|text| text.trim() == "none");
-    let Some(endpoint) = get(TRACES_ENDPOINT).or_else(|| get(ENDPOINT)) else {
+    let Some((variable, endpoint)) = first(&[TRACES_ENDPOINT, ENDPOINT]) else {
         return Ok(None);
     };
     if disabled || none {
         return Ok(None);
+    }
+    // Or the library takes a host and port for a URL, to fail at each export.
+    if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        return Err(Error::MalformedVariable {
+            variable,
+            value: without_secrets(&endpoint),
+            problem: "there is no http:// or https:// before it".to_owned(),
+            expected: "a collector's URL, such as http://localhost:4318",
+        });
     }
     check(
         &[TRACES_PROTOCOL, PROTOCOL],
