@@ -137,6 +137,17 @@ pub(crate) fn given(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Opti
     lookup(name).filter(|value| !value.trim().is_empty())
 }
 
+/// The first of these variables that is set, and its value.
+#[cfg(any(feature = "upload", feature = "otel"))]
+pub(crate) fn first_given(
+    lookup: impl Fn(&str) -> Option<String>,
+    names: &[&'static str],
+) -> Option<(&'static str, String)> {
+    names
+        .iter()
+        .find_map(|name| Some((*name, given(&lookup, name)?)))
+}
+
 /// A URL that cannot be used, but for what in it may be secret: what stands before its host, and its query.
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) fn without_secrets(url: &str) -> String {

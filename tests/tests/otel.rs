@@ -644,40 +644,34 @@ async fn a_collector_that_never_answers_holds_up_no_job_and_the_end_for_4_s_at_m
 
 #[tokio::test]
 async fn what_cannot_be_exported_to_is_said_at_the_start() {
-    let grpc = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
-    let said = binary(&[], "http://localhost:4317", &grpc)
-        .complaint()
-        .await;
-    assert_eq!(
-        said,
-        "error: OTEL_EXPORTER_OTLP_PROTOCOL is `grpc`: traces are exported by another protocol here; set it to \
-         http/protobuf, and the endpoint to a collector's port for that (4318)\n"
-    );
-    let gzip = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
-    let said = binary(&[], "http://localhost:4318", &gzip)
-        .complaint()
-        .await;
-    assert_eq!(
-        said,
-        "error: OTEL_EXPORTER_OTLP_COMPRESSION is `gzip`: traces are exported as they are here; set it to none\n"
-    );
-    let sampler = [("OTEL_TRACES_SAMPLER", "always_of")];
-    let said = binary(&[], "http://localhost:4318", &sampler)
-        .complaint()
-        .await;
-    assert!(
-        said.contains("`always_of`: no such sampler here; set it to always_on, always_off,"),
-        "{said}"
-    );
-    let traces = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318")];
-    let said = binary(&[], "http://localhost:4318", &traces)
-        .complaint()
-        .await;
-    assert_eq!(
-        said,
-        "error: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is `collector:4318`: there is no http:// or https:// before it; set it \
-         to a collector's URL, such as http://localhost:4318\n"
-    );
+    for (name, value, says) in [
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "grpc",
+            "`grpc`: traces are exported by another protocol here; set it to http/protobuf, and the endpoint to a \
+             collector's port for that (4318)\n",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_COMPRESSION",
+            "gzip",
+            "`gzip`: traces are exported as they are here; set it to none\n",
+        ),
+        (
+            "OTEL_TRACES_SAMPLER",
+            "always_of",
+            "`always_of`: no such sampler here; set it to always_on, always_off, traceidratio, or one of them after \
+             parentbased_\n",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "collector:4318",
+            "`collector:4318`: there is no http:// or https:// before it; set it to a collector's URL, such as \
+             http://localhost:4318\n",
+        ),
+    ] {
+        let said = binary(&[], "http://localhost:4318", &[(name, value)]);
+        assert_eq!(said.complaint().await, format!("error: {name} is {says}"));
+    }
     let said = binary(&[], "http://not a host", &[]).complaint().await;
     assert!(
         said.starts_with("error: traces cannot be exported: "),

@@ -37,7 +37,7 @@ struct Wanted<'a> {
 }
 
 /// Files and links that are not in their place, by directory and path.
-type Others<'a> = Vec<(&'a Directory, &'a str)>;
+type Others = Vec<(String, String)>;
 
 /// Files that lie together in one object, and are read at once.
 struct Span<'a> {
@@ -203,10 +203,6 @@ fn bring(
         place(directory, staging, files, &mut hydrated, &mut others)?;
         hydrated.files += place_links(directory, root, &mut others)?;
     }
-    let others = others.into_iter();
-    let others: Vec<_> = others
-        .map(|(directory, path)| (directory.name.clone(), path.to_owned()))
-        .collect();
     for (directory, path) in others {
         if let Some(root) = manifest.roots.get_mut(&directory) {
             root.files.remove(&path);
@@ -218,10 +214,10 @@ fn bring(
 
 /// The files that are to be brought. What is there is left if it is the same, or newer, or no file.
 fn missing_files<'a>(
-    directory: &'a Directory,
+    directory: &Directory,
     root: &'a Root,
     hydrated: &mut Hydrated,
-    others: &mut Others<'a>,
+    others: &mut Others,
 ) -> Result<Vec<(&'a str, &'a Entry)>, CacheError> {
     let mut folders = Folders::below(&directory.path);
     let is_new = !directory.path.exists();
@@ -253,7 +249,7 @@ fn missing_files<'a>(
         }
         hydrated.kept += 1;
         if !is_same {
-            others.push((directory, path));
+            others.push((directory.name.clone(), path.clone()));
         }
     }
     Ok(missing)
@@ -375,19 +371,19 @@ fn changed(file: &Wanted<'_>) -> Lost {
 }
 
 /// Puts files in their places. One whose folder is a file here, or in the same generation, has none.
-fn place<'a>(
-    directory: &'a Directory,
+fn place(
+    directory: &Directory,
     staging: &Staging,
-    files: &[(&'a str, &Entry)],
+    files: &[(&str, &Entry)],
     hydrated: &mut Hydrated,
-    others: &mut Others<'a>,
+    others: &mut Others,
 ) -> Result<(), CacheError> {
     let mut folders = Folders::below(&directory.path);
     for (number, (path, entry)) in files.iter().enumerate() {
         let there = directory.path.join(path);
         if !folders.make(path).map_err(CacheError::at(&there))? {
             hydrated.kept += 1;
-            others.push((directory, path));
+            others.push((directory.name.clone(), (*path).to_owned()));
             continue;
         }
         fs::rename(staging.file(number), &there).map_err(CacheError::at(&there))?;
@@ -398,11 +394,7 @@ fn place<'a>(
 }
 
 /// Makes the links that are not there; how many that were.
-fn place_links<'a>(
-    directory: &'a Directory,
-    root: &'a Root,
-    others: &mut Others<'a>,
-) -> Result<u64, CacheError> {
+fn place_links(directory: &Directory, root: &Root, others: &mut Others) -> Result<u64, CacheError> {
     let mut folders = Folders::below(&directory.path);
     let mut made = 0;
     for (path, target) in &root.links {
@@ -419,7 +411,7 @@ fn place_links<'a>(
         if link().map_err(CacheError::at(&there))? {
             made += 1;
         } else if !fs::read_link(&there).is_ok_and(|to| to == Path::new(target)) {
-            others.push((directory, path));
+            others.push((directory.name.clone(), path.clone()));
         }
     }
     Ok(made)

@@ -36,6 +36,7 @@ mod hydrate;
 mod manifest;
 mod pack;
 mod parallel;
+mod plan;
 mod report;
 mod store;
 mod sync;

@@ -10,7 +10,7 @@ use super::given;
 #[cfg(feature = "download")]
 use super::whole_number;
 #[cfg(feature = "upload")]
-use super::without_secrets;
+use super::{first_given, without_secrets};
 
 /// What a job may download.
 #[cfg(feature = "download")]
@@ -146,20 +146,20 @@ impl UploadSettings {
 
 #[cfg(feature = "upload")]
 fn read_region(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, Error> {
-    for variable in [env::AWS_REGION, env::AWS_DEFAULT_REGION] {
-        let Some(value) = get(variable) else { continue };
-        let region = value.trim();
-        if is_plain(region) {
-            return Ok(Some(region.to_owned()));
-        }
-        return Err(Error::MalformedVariable {
-            variable,
-            problem: "it holds characters that no region has".to_owned(),
-            expected: "a region, such as eu-central-1",
-            value,
-        });
+    let variables = [env::AWS_REGION, env::AWS_DEFAULT_REGION];
+    let Some((variable, value)) = first_given(get, &variables) else {
+        return Ok(None);
+    };
+    let region = value.trim();
+    if is_plain(region) {
+        return Ok(Some(region.to_owned()));
     }
-    Ok(None)
+    Err(Error::MalformedVariable {
+        variable,
+        problem: "it holds characters that no region has".to_owned(),
+        expected: "a region, such as eu-central-1",
+        value,
+    })
 }
 
 /// Whether jobs may have the worker connect to addresses that are not public; in the official worker's words for it.

@@ -44,7 +44,8 @@ const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// In the bucket it is called `<job's id>/<name>`; with a number, if the job has uploaded one of that name already.
 ///
 /// What is over 16 MiB goes in parts of that size, 4 at once, so an upload holds 80 MiB at most; over 160 GB parts grow,
-/// as there are 10,000 at most. What breaks is tried again, part by part, 5 times within 10 minutes. An upload that fails, or whose job is stopped, leaves nothing behind.
+/// as there are 10,000 at most. What breaks is tried again, part by part, 5 times within 10 minutes. An upload that fails,
+/// or whose job is stopped, leaves nothing behind.
 ///
 /// ```no_run
 /// use podwork::files::{Upload, Uploaded};

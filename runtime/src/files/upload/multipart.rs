@@ -78,10 +78,10 @@ impl Drop for Multipart {
         };
         let key = std::mem::take(&mut self.key);
         self.cx.tidy(&self.runtime, async move {
-            let aborted = upload.abort().await;
-            let gone = matches!(aborted, Err(object_store::Error::NotFound { .. }));
-            if aborted.is_err() && !gone {
-                warn!("what was uploaded of {key} could not be removed; a rule of the bucket should remove what is incomplete");
+            match upload.abort().await {
+                // What is not there need not be removed.
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(_) => warn!("what was uploaded of {key} could not be removed; a rule of the bucket should remove what is incomplete"),
             }
         });
     }

@@ -9,11 +9,10 @@ use super::error::UploadError;
 
 /// The job's bucket: the one that it names, or else its worker's.
 pub(super) fn bucket_of(cx: &Context) -> Result<Option<Bucket>, UploadError> {
+    let settings = cx.upload_settings();
     match cx.extra().get("s3Config") {
-        None | Some(Value::Null) => Ok(cx.upload_settings().bucket.clone()),
-        Some(Value::Object(config)) => {
-            bucket_in(config, cx.upload_settings().region.as_deref()).map(Some)
-        }
+        None | Some(Value::Null) => Ok(settings.bucket.clone()),
+        Some(Value::Object(config)) => bucket_in(config, settings.region.as_deref()).map(Some),
         Some(_) => Err(UploadError::Config {
             setting: "s3Config",
             problem: "it is no object".to_owned(),

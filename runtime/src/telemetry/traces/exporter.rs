@@ -21,7 +21,7 @@ use podwork_protocol::template::UrlTemplate;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
-use crate::config::{given, whole_number, without_secrets};
+use crate::config::{first_given, given, whole_number, without_secrets};
 use crate::error::Error;
 use crate::http::{Body, Call, Http};
 
@@ -60,7 +60,7 @@ fn get(name: &str) -> Option<String> {
 
 /// The first of these that is set.
 fn first(variables: &[&'static str]) -> Option<(&'static str, String)> {
-    variables.iter().find_map(|name| Some((*name, get(name)?)))
+    first_given(|name| env::var(name).ok(), variables)
 }
 
 /// The first of these that is set must be one of `heeded`: the library takes what else there is for nothing, in silence.
