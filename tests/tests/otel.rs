@@ -403,6 +403,25 @@ async fn a_delivery_tells_its_retries_and_that_it_was_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_called_as_its_attributes_say_or_as_its_program() {
+    for (said, name) in [
+        ("service.name = captions", "captions"),
+        ("k8s.service.name=other", "podwork-test-worker"),
+    ] {
+        let collector = Collector::start(Manner::Takes).await;
+        let platform = Platform::builder().start().await.unwrap();
+        let variables = [("OTEL_RESOURCE_ATTRIBUTES", said)];
+        let worker = binary(&[], &collector.url, &variables)
+            .env(platform.worker_env("w"))
+            .start();
+        let id = submit(&platform, &json!({"do": "echo", "value": 1}));
+        ended(&platform, &id).await;
+        stop(worker).await;
+        assert_eq!(collector.resource()["service.name"], name, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_logs_level_is_not_that_of_traces() {
     for level in ["NOTSET", "ERROR", "TRACE"] {
         let collector = Collector::start(Manner::Takes).await;
@@ -492,11 +511,12 @@ async fn a_large_batch_links_all_its_jobs() {
     let collector = Collector::start(Manner::Takes).await;
     let platform = Platform::builder().start().await.unwrap();
     let ids: Vec<_> = (0..JOBS).map(|_| submit(&platform, &json!("a"))).collect();
-    let worker = worker(
-        &platform,
-        &["batch", "30000", &JOBS.to_string()],
-        &collector.url,
-    );
+    // What is no number counts as not set.
+    let variables = [("OTEL_SPAN_LINK_COUNT_LIMIT", "many")];
+    let jobs = JOBS.to_string();
+    let worker = binary(&["batch", "30000", &jobs], &collector.url, &variables)
+        .env(platform.worker_env("w"))
+        .start();
     for id in &ids {
         ended(&platform, id).await;
     }
@@ -507,7 +527,11 @@ async fn a_large_batch_links_all_its_jobs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_subscriber_of_the_programs_own_jobs_are_traced_and_its_spans_by_the_layer() {
-    for (own, inside) in [("layer", vec!["model"]), ("log", vec![])] {
+    for (own, inside) in [
+        ("layer", vec!["model"]),
+        ("filtered", vec![]),
+        ("log", vec![]),
+    ] {
         let collector = Collector::start(Manner::Takes).await;
         let platform = Platform::builder().start().await.unwrap();
         let worker = worker(&platform, &[own], &collector.url);
@@ -668,15 +692,21 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
             "`collector:4318`: there is no http:// or https:// before it; set it to a collector's URL, such as \
              http://localhost:4318\n",
         ),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "https://me:hush@my host/v1/traces?key=hush",
+            "`…@my host/v1/traces`: invalid uri character; set it to a collector's URL, such as \
+             http://localhost:4318\n",
+        ),
+        (
+            "OTEL_BSP_SCHEDULE_DELAY",
+            "0",
+            "`0`: no whole number above 0 that fits; set it to milliseconds, such as 5000\n",
+        ),
     ] {
         let said = binary(&[], "http://localhost:4318", &[(name, value)]);
         assert_eq!(said.complaint().await, format!("error: {name} is {says}"));
     }
-    let said = binary(&[], "http://not a host", &[]).complaint().await;
-    assert!(
-        said.starts_with("error: traces cannot be exported: "),
-        "{said}"
-    );
     // Off by the specification's own switch.
     let off = [("OTEL_SDK_DISABLED", "true")];
     let output = binary(
@@ -714,8 +744,7 @@ async fn an_async_main_learns_what_cannot_be_exported_to() {
         let worker = |url, variables| binary(args, url, variables).env(platform.worker_env("w"));
         let said = worker("http://not a host", &[]).complaint().await;
         assert!(
-            said.starts_with("error: traces cannot be exported: ")
-                && said.contains("OTEL_EXPORTER_OTLP_ENDPOINT"),
+            said.starts_with("error: OTEL_EXPORTER_OTLP_ENDPOINT is `http://not a host`: "),
             "{said}"
         );
         let said = worker("https://collector:4318", &nowhere).complaint().await;

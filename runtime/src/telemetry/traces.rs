@@ -79,7 +79,8 @@ impl Export {
 /// Exports the spans that handlers make, as parts of their jobs' traces, for a program with a `tracing` subscriber of its
 /// own. Without such a subscriber the worker does this by itself.
 ///
-/// It is `None` where the environment names no collector, and then does nothing.
+/// It is `None` where the environment names no collector, and then does nothing. Filters must let spans of the target
+/// `podwork` pass, from `INFO` on, or handlers' spans are traces of their own and not parts of their jobs'.
 ///
 /// ```
 /// use tracing_subscriber::layer::SubscriberExt as _;
@@ -215,9 +216,10 @@ impl Trace {
     /// The run begins; the span for it, given the one that marks the job's log.
     pub(super) fn run(&self, log: &Span) -> Span {
         let span = info_span!(parent: log, "run");
-        // An error means that the program's subscriber does not export spans: then only the run itself is told.
-        let (span, run) = if span.set_parent(self.job.clone()).is_ok() {
-            let run = span.context();
+        // Where the program's own subscriber exports no spans, or none of these, only the run itself is told.
+        let set = span.set_parent(self.job.clone());
+        let run = span.context();
+        let (span, run) = if set.is_ok() && run.span().span_context().is_valid() {
             (span, run)
         } else {
             let run = self.tracer.span_builder("run");

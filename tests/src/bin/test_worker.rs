@@ -2,8 +2,9 @@
 //!
 //! `podwork-test-worker` serves one result a job; `podwork-test-worker stream` serves streams; `podwork-test-worker batch`
 //! the lengths of texts, in batches, for which they wait so many milliseconds, of so many; `podwork-test-worker upload` what
-//! it uploaded. With `layer` it has a `tracing` subscriber of its own that exports spans, with `log` one that does not; with
-//! `serve` an async main, which asks for that layer if `layer` follows.
+//! it uploaded. With `layer` it has a `tracing` subscriber of its own that exports spans, with `filtered` one that exports
+//! those of its own code alone, with `log` one that does not; with `serve` an async main, which asks for that layer if
+//! `layer` follows.
 
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::{Instrument as _, debug_span, info_span};
 #[cfg(feature = "otel")]
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{
+    filter::filter_fn,
+    layer::{Identity, Layer as _, SubscriberExt as _},
+};
 
 /// What a job is to do.
 #[derive(Deserialize)]
@@ -113,9 +117,14 @@ async fn save(input: Save, cx: Context) -> Result<podwork::files::Uploaded> {
 
 /// Sets up a subscriber of the program's own.
 #[cfg(feature = "otel")]
-fn subscribe(exports: bool) {
-    let traces = exports.then(|| podwork::otel::layer().expect("the variables are right"));
-    let subscriber = tracing_subscriber::registry().with(traces.flatten());
+fn subscribe(own: &str) {
+    let layer = || podwork::otel::layer().expect("the variables are right");
+    let traces = (own != "log").then(layer).flatten();
+    let filtered = own == "filtered";
+    let passes = filter_fn(move |of| !filtered || of.target().starts_with(module_path!()));
+    // What sees all, as a log would.
+    let subscriber = tracing_subscriber::registry().with(Identity::new());
+    let subscriber = subscriber.with(traces.with_filter(passes));
     tracing::subscriber::set_global_default(subscriber).expect("there is none yet");
 }
 
@@ -137,8 +146,8 @@ fn main() -> ExitCode {
             .max_batch(number(3).map_or(16, |jobs| usize::try_from(jobs).expect("few")))
             .run(),
         #[cfg(feature = "otel")]
-        Some(own @ ("layer" | "log")) => {
-            subscribe(own == "layer");
+        Some(own @ ("layer" | "filtered" | "log")) => {
+            subscribe(own);
             podwork::run::<work>()
         }
         #[cfg(feature = "otel")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use hyper::header::HeaderMap;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Uri};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{
     Protocol, SpanExporter as OtlpExporter, WithExportConfig as _, WithHttpConfig as _,
@@ -43,6 +43,15 @@ const SAMPLERS: [&str; 6] = [
     "parentbased_traceidratio",
 ];
 const LINK_LIMIT: &str = "OTEL_SPAN_LINK_COUNT_LIMIT";
+/// Numbers with which the library makes no sense of 0.
+const ABOVE_0: [(&str, &str); 3] = [
+    ("OTEL_BSP_SCHEDULE_DELAY", "milliseconds, such as 5000"),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "a number of spans, such as 2048"),
+    (
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "a number of spans, such as 512",
+    ),
+];
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
 /// Switches that the specification has for all of it, and for traces.
@@ -92,12 +101,11 @@ pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     if disabled || none {
         return Ok(None);
     }
-    // Or the library takes a host and port for a URL, to fail at each export.
-    if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+    if let Some(problem) = no_url(&endpoint) {
         return Err(Error::MalformedVariable {
             variable,
             value: without_secrets(&endpoint),
-            problem: "there is no http:// or https:// before it".to_owned(),
+            problem,
             expected: "a collector's URL, such as http://localhost:4318",
         });
     }
@@ -119,20 +127,40 @@ pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
         "no such sampler here",
         "always_on, always_off, traceidratio, or one of them after parentbased_",
     )?;
+    for (variable, expected) in ABOVE_0 {
+        whole_number::<u64>(variable, get(variable), expected)?;
+    }
     let mut provider = SdkTracerProvider::builder()
         .with_batch_exporter(Exporter::new(&endpoint)?)
         .with_resource(resource());
-    if get(LINK_LIMIT).is_none() {
+    if get(LINK_LIMIT).is_none_or(|limit| limit.parse::<u32>().is_err()) {
         // A batch's span links all its jobs.
         provider = provider.with_max_links_per_span(u32::MAX);
     }
     Ok(Some(provider.build()))
 }
 
+/// What is wrong with a collector's URL.
+fn no_url(endpoint: &str) -> Option<String> {
+    // Or the library takes a host and port for a URL, to fail at each export.
+    if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        return Some("there is no http:// or https:// before it".to_owned());
+    }
+    // The library says so too, and shows all of it.
+    let error = endpoint.parse::<Uri>().err()?;
+    Some(error.to_string())
+}
+
 /// What the environment says of this program; its name, where that says none.
 fn resource() -> Resource {
-    let named = get(SERVICE_NAME).is_some()
-        || get(RESOURCE).is_some_and(|attributes| attributes.contains("service.name="));
+    let names = |attributes: String| {
+        let keys = attributes
+            .split(',')
+            .filter_map(|pair| pair.split_once('='));
+        keys.into_iter()
+            .any(|(key, _)| key.trim() == "service.name")
+    };
+    let named = get(SERVICE_NAME).is_some() || get(RESOURCE).is_some_and(names);
     let resource = Resource::builder();
     let program = env::current_exe().ok();
     let name = program.as_ref().and_then(|program| program.file_stem());
