@@ -429,11 +429,13 @@ async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
         let job = |number: u64| json!({ "id": number.to_string(), "input": n(number) });
         Answer::Json(200, json!([job(from), job(from + 1)]))
     };
+    // So that none of the second batch ends before the first is known to be stuck.
+    let (stuck, is_stuck) = watch::channel(false);
     let platform = Scripted::start(move |request: &Recorded, before| {
         match (request.call(), before) {
             ("job-take-batch", 0) => jobs(1),
             // Those of the batch that is to be ready when the handler is done with the first.
-            ("job-take-batch", 1) => jobs(3),
+            ("job-take-batch", 1) => Answer::When(is_stuck.clone(), Box::new(jobs(3))),
             ("job-take-batch", 2) => jobs(5),
             ("job-take" | "job-take-batch" | "job-stop", _) => Answer::Hold,
             _ => Answer::Status(200),
@@ -443,8 +445,10 @@ async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
     let bench = Bench::letting(0);
     let worker = Worker::new::<stubborn>()
         .state(Arc::clone(&bench))
-        .timeout(Duration::from_millis(200));
+        .timeout(Duration::from_millis(500));
     let worker = start(worker, platform.env("w"));
+    platform.until_count("job-done", 2).await;
+    stuck.send_replace(true);
     let posts = platform.until("job-done", |posts| posts.len() == 4).await;
     assert!(posts.iter().all(|post| post.body.contains("timeout")));
     let none = |ping: &Recorded| ping.param("job_id").is_none();
