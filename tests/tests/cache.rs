@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -254,6 +255,14 @@ async fn without_a_volume_or_a_name_nothing_is_done() {
             "{name}: {problem:?}"
         );
     }
+    // It may be there, but out of reach.
+    let endless = place.folder.path().join("endless");
+    symlink("endless", &endless).unwrap();
+    let problem = place.cache().volume(endless).sync().await.problem;
+    assert!(
+        matches!(problem, Some(CacheError::File { .. })),
+        "{problem:?}"
+    );
     let link = place.folder.path().join("link");
     symlink(place.volume(), &link).unwrap();
     for inside in [place.volume(), link] {
@@ -361,6 +370,34 @@ async fn what_several_workers_bring_is_added_up() {
     let expected = ["by-one", "by-other", "shared"].map(|name| third.join(name));
     assert_eq!(names, expected);
     assert_eq!(fs::read(third.join("shared")).unwrap(), b"later");
+}
+
+#[tokio::test]
+async fn what_another_changed_is_not_deleted_by_who_had_it_before() {
+    let shared = Shared::new();
+    let (one, other) = (shared.cache(), shared.cache());
+    let first = shared.become_of("one");
+    fs::write(first.join("file"), "at first").unwrap();
+    symlink("file", first.join("to")).unwrap();
+    one.sync().await;
+    let second = shared.become_of("other");
+    assert_eq!(other.hydrate().await.files, 2);
+    fs::write(second.join("file"), "another's since").unwrap();
+    fs::remove_file(second.join("to")).unwrap();
+    symlink("nowhere", second.join("to")).unwrap();
+    assert_eq!(other.sync().await.files, 1);
+
+    shared.become_of("one");
+    fs::remove_file(first.join("file")).unwrap();
+    fs::remove_file(first.join("to")).unwrap();
+    assert_eq!(one.sync().await.removed, 0);
+    let third = shared.become_of("third");
+    assert_eq!(shared.cache().hydrate().await.files, 2);
+    assert_eq!(fs::read(third.join("file")).unwrap(), b"another's since");
+    assert_eq!(
+        fs::read_link(third.join("to")).unwrap(),
+        Path::new("nowhere")
+    );
 }
 
 #[tokio::test]
@@ -833,6 +870,25 @@ async fn a_damaged_generation_gives_way_to_the_one_before() {
 }
 
 #[tokio::test]
+async fn what_is_no_manifest_gives_way_to_the_one_before() {
+    let place = Place::new();
+    place.write("file", "file");
+    place.sync().await;
+    let second = place.store().join(format!("manifests/{:020}.json", 2));
+    let _socket = UnixListener::bind(second).unwrap();
+    let hydrated = place.fresh().await;
+    assert_eq!((hydrated.files, hydrated.generation), (1, Some(1)));
+    assert!(
+        matches!(hydrated.problem, Some(CacheError::Damaged { .. })),
+        "{hydrated:?}"
+    );
+    place.write("new", "new");
+    let synced = place.sync().await;
+    assert_eq!((synced.files, synced.generation), (1, Some(3)));
+    assert_eq!(place.fresh().await.files, 2);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_neither_dropped_nor_in_the_way() {
     let place = Place::new();
     place.write("file", "file");
@@ -976,6 +1032,24 @@ async fn many_syncs_in_the_background_are_few() {
     // The one that waits begins first.
     tokio::task::yield_now().await;
     let synced = cache.sync().await;
+    assert_eq!((synced.files, synced.generation), (0, Some(1)));
+}
+
+#[test]
+fn a_sync_in_the_background_that_its_runtime_gave_up_is_in_no_others_way() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().build();
+    let place = Place::new();
+    place.write("a", "a");
+    let cache = place.cache();
+    let first = runtime().unwrap();
+    first.block_on(async { cache.sync_in_background() });
+    drop(first);
+    let synced = runtime().unwrap().block_on(async {
+        cache.sync_in_background();
+        // The one that waits begins first.
+        tokio::task::yield_now().await;
+        cache.sync().await
+    });
     assert_eq!((synced.files, synced.generation), (0, Some(1)));
 }
 

@@ -386,6 +386,39 @@ fn on_a_full_volume_what_killed_syncs_left_makes_room() {
 }
 
 #[test]
+fn where_not_even_a_folder_can_be_made_what_killed_syncs_left_makes_room() {
+    let mut world = World::new();
+    let container = world.container();
+    (0..FILES).for_each(|file| write(&container.join("cached"), file, 4));
+    // A volume of its own, with as many files as it can have; the listing is what is left of the dead batch.
+    let script = "mount -t tmpfs -o nr_inodes=40 tmpfs \"$CACHE_VOLUME\" || exit 0
+        objects=$CACHE_VOLUME/.podwork-cache/crashes/objects
+        mkdir -p $objects/dead && touch $objects/dead/{1..20}
+        touch -d '2 hours ago' $objects/dead/* $objects/dead
+        number=0; while mkdir $CACHE_VOLUME/$((number += 1)) 2> /dev/null; do :; done
+        \"$0\" \"$@\"
+        echo \"CHILD $(ls -d $objects/dead 2>&1)\"";
+    let mut shell = Command::new("bash");
+    shell
+        .args([
+            "-c",
+            "unshare -Urm bash -c \"$SCRIPT\" \"$0\" \"$@\" || exit 0",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .env("SCRIPT", script);
+    world.command(&mut shell, &container, "sync-once", 0);
+    let said = said(shell.spawn().unwrap());
+    match &said[..] {
+        [synced, left] => {
+            assert_eq!(synced, "None");
+            assert!(left.contains("No such file"), "{left}");
+        }
+        // Not everybody may mount.
+        _ => println!("NOT CHECKED: {said:?}"),
+    }
+}
+
+#[test]
 fn a_full_local_disk_gets_nothing() {
     let mut world = World::new();
     let container = world.container();

@@ -1,6 +1,6 @@
 //! From the volume to the local directories: nothing before all of a generation has been read and checked.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -15,7 +15,7 @@ use crate::sum::Sum;
 use super::manifest::{Entry, Manifest, Root};
 use super::parallel::{each, first};
 use super::report::{CacheError, Hydrated};
-use super::store::{Lost, Store};
+use super::store::{Bad, Lost, Store, is_broken};
 use super::tree::{Directory, Folders, Found, Staging, dress};
 
 /// Bytes that are read at once.
@@ -55,7 +55,7 @@ pub(super) fn hydrate(
     store: &Store,
     directories: &[Directory],
     threads: usize,
-    damaged: &mut HashSet<String>,
+    bad: &mut Bad,
     stop: &CancellationToken,
 ) -> Result<(Hydrated, Option<Held>), CacheError> {
     let mut tries = 0;
@@ -73,7 +73,8 @@ pub(super) fn hydrate(
                     Err(trouble) => trouble,
                 },
                 Ok(None) => Trouble::Swept,
-                Err(error) => Trouble::Other(error),
+                Err(error @ CacheError::Newer { .. }) => return Err(error),
+                Err(error) => Trouble::Unread(error),
             };
             if trouble.is_swept() {
                 let now = store.generations()?;
@@ -85,8 +86,8 @@ pub(super) fn hydrate(
             }
             let error = match trouble {
                 Trouble::Swept => continue,
-                Trouble::Lost(objects) => note(store, objects, damaged),
-                Trouble::Other(error @ CacheError::Damaged { .. }) => error,
+                Trouble::Lost(lost) => note(store, lost, bad),
+                Trouble::Unread(error) => error,
                 Trouble::Other(error) => return Err(error),
             };
             warn!("generation {generation} of the cache cannot be used: {error}");
@@ -102,11 +103,19 @@ pub(super) fn hydrate(
 }
 
 enum Trouble {
-    /// The manifest is not there any more.
+    /// The manifest is not there any more, …
     Swept,
-    /// These objects cannot be read.
-    Lost(Vec<(String, Lost)>),
+    /// … or cannot be read.
+    Unread(CacheError),
+    Lost(LostObjects),
     Other(CacheError),
+}
+
+/// Objects that cannot be read.
+struct LostObjects {
+    objects: Vec<(String, Lost)>,
+    /// Others can: it is not the volume that fails.
+    others_read: bool,
 }
 
 impl Trouble {
@@ -114,8 +123,11 @@ impl Trouble {
     fn is_swept(&self) -> bool {
         match self {
             Self::Swept => true,
-            Self::Lost(objects) => objects.iter().any(|(_, lost)| matches!(lost, Lost::Gone)),
-            Self::Other(_) => false,
+            Self::Lost(lost) => {
+                let mut objects = lost.objects.iter();
+                objects.any(|(_, why)| matches!(why, Lost::Gone))
+            }
+            Self::Unread(_) | Self::Other(_) => false,
         }
     }
 }
@@ -126,17 +138,21 @@ impl From<CacheError> for Trouble {
     }
 }
 
-/// Notes what is damaged; the error to tell.
-fn note(store: &Store, objects: Vec<(String, Lost)>, damaged: &mut HashSet<String>) -> CacheError {
+/// Notes what cannot be used; the error to tell.
+fn note(store: &Store, lost: LostObjects, bad: &mut Bad) -> CacheError {
     let mut first = None;
-    for (object, lost) in objects {
+    for (object, why) in lost.objects {
         let path = store.object(&object);
-        let error = match lost {
-            // It may go well another time.
-            Lost::Failed(error) => CacheError::at(&path)(error),
+        let error = match why {
+            Lost::Failed(error) => {
+                if lost.others_read && is_broken(&error) {
+                    bad.unread.insert(object);
+                }
+                CacheError::at(&path)(error)
+            }
             Lost::Gone | Lost::Damaged(_) => {
-                damaged.insert(object);
-                let problem = match lost {
+                bad.damaged.insert(object);
+                let problem = match why {
                     Lost::Damaged(problem) => problem,
                     _ => "it is not there".to_owned(),
                 };
@@ -188,15 +204,13 @@ fn bring(
         };
         Ok(staged.err().map(|lost| (span.object.to_owned(), lost)))
     })?;
-    let mut lost: Vec<_> = read.into_iter().flatten().collect();
-    // Where others can be read, it is not the volume that fails.
-    if lost.len() < spans.len() {
-        for (_, lost) in &mut lost {
-            lost.blame_object();
-        }
-    }
-    if !lost.is_empty() {
-        return Err(Trouble::Lost(lost));
+    let objects: Vec<_> = read.into_iter().flatten().collect();
+    if !objects.is_empty() {
+        let others_read = objects.len() < spans.len();
+        return Err(Trouble::Lost(LostObjects {
+            objects,
+            others_read,
+        }));
     }
     // From here on each file is whole, wherever this ends.
     for (directory, root, staging, files) in &missing {
@@ -265,7 +279,7 @@ fn spans(mut wanted: Vec<Wanted<'_>>) -> Vec<Span<'_>> {
             Some(span)
                 if span.object == file.entry.object
                     && at <= span.end.saturating_add(GAP)
-                    && end.saturating_sub(span.at) <= SPAN =>
+                    && end.max(span.end).saturating_sub(span.at) <= SPAN =>
             {
                 span.end = span.end.max(end);
                 span.files.push(file);
@@ -419,4 +433,39 @@ fn place_links(directory: &Directory, root: &Root, others: &mut Others) -> Resul
 
 fn length(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a span fits into memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_at_once_is_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory {
+            name: "/x".to_owned(),
+            path: folder.path().to_owned(),
+        };
+        let staging = directory.staging(false).unwrap();
+        let entries = [(0, 1 << 40), (0, 0), (10, 10)].map(|(at, size)| Entry {
+            size,
+            mtime: 0,
+            mode: 0,
+            sha256: Sum::of(b""),
+            object: "a/1".to_owned(),
+            at,
+        });
+        // As a manifest may say that nobody here wrote.
+        let wanted = entries.iter().enumerate().map(|(number, entry)| Wanted {
+            directory: &directory,
+            staging: &staging,
+            number,
+            path: "file",
+            entry,
+        });
+        for span in spans(wanted.collect()) {
+            let len = span.end - span.at;
+            assert!(span.files.len() == 1 || len <= SPAN, "{len}");
+        }
+    }
 }

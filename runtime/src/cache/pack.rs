@@ -20,6 +20,12 @@ use super::tree::{Directory, Found};
 const PACK: u64 = 64 * 1024 * 1024;
 /// … and the fewest for which there is another, so that it can be written beside.
 const SHARE: u64 = 4 * 1024 * 1024;
+/// A pack of fewer bytes is a little one …
+pub(super) const LITTLE: u64 = 16 * 1024 * 1024;
+/// … and once there are more than so many, they are packed together.
+pub(super) const LITTLE_PACKS: usize = 16;
+/// Packs that are written at once, but for full ones: far fewer than would be packed together again.
+const SHARES: usize = LITTLE_PACKS / 2;
 /// Bytes that are copied at once: so few that they stay in a core's cache until they are written.
 const CHUNK: usize = 256 * 1024;
 /// The unit of a tar archive.
@@ -57,8 +63,8 @@ pub(super) struct Packed<'a> {
     pub(super) written: Option<(Entry, u64)>,
 }
 
-/// Which objects become of these.
-pub(super) fn tasks(files: Vec<Source<'_>>, small_below: u64, threads: usize) -> Vec<Task<'_>> {
+/// Which objects become of these, where so many cores are at work.
+pub(super) fn tasks(files: Vec<Source<'_>>, small_below: u64, cores: usize) -> Vec<Task<'_>> {
     let (small, mut large): (Vec<_>, Vec<_>) = files
         .into_iter()
         .partition(|file| file.size() < small_below);
@@ -66,8 +72,7 @@ pub(super) fn tasks(files: Vec<Source<'_>>, small_below: u64, threads: usize) ->
     large.sort_by_key(|file| std::cmp::Reverse(file.size()));
     let mut tasks = Vec::new();
     let total: u64 = small.iter().map(|file| file.size() + BLOCK).sum();
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
-    let shares = (total / SHARE).clamp(1, at_once.min(threads).max(1) as u64);
+    let shares = (total / SHARE).clamp(1, cores.clamp(1, SHARES) as u64);
     let most = (total / shares + 1).min(PACK);
     let (mut pack, mut bytes) = (Vec::new(), 0);
     for file in small {
@@ -296,6 +301,31 @@ impl<W: Write> Write for Counted<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_many_cores_pack_is_not_to_be_packed_together_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("file")).unwrap();
+        file.set_len(20 * 1024).unwrap();
+        let directory = Directory {
+            name: "/x".to_owned(),
+            path: folder.path().to_owned(),
+        };
+        let source = Source {
+            directory: &directory,
+            path: "file",
+            found: directory.walk().files["file"],
+        };
+        for files in (1000..20_000).step_by(500) {
+            let tasks = tasks(vec![source; files], 256 * 1024, 64);
+            let len = |task: &Task<'_>| match task {
+                Task::Pack(sources) => sources.iter().map(Source::size).sum(),
+                Task::Large(source) => source.size(),
+            };
+            let little = tasks.iter().filter(|task| len(task) < LITTLE).count();
+            assert!(little <= LITTLE_PACKS, "{little} of {files} files");
+        }
+    }
 
     #[test]
     fn a_small_file_that_has_grown_is_not_held_in_memory() {

@@ -1,6 +1,7 @@
 //! Work that waits for disks, on several threads.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::Builder;
 
 use tokio_util::sync::CancellationToken;
 
@@ -43,14 +44,13 @@ pub(super) fn each<T: Sync, R: Send>(
         }
         Ok(done)
     };
-    let threads = threads.min(tasks.len());
-    if threads <= 1 {
-        return worker();
-    }
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let mut all = Vec::with_capacity(tasks.len());
-        for worker in workers {
+        // Where no more threads can be had, those that there are do it.
+        let more = (1..threads.min(tasks.len()))
+            .map_while(|_| Builder::new().spawn_scoped(scope, worker).ok());
+        let more: Vec<_> = more.collect();
+        let mut all = worker()?;
+        for worker in more {
             match worker.join() {
                 Ok(done) => all.extend(done?),
                 Err(panic) => std::panic::resume_unwind(panic),

@@ -58,9 +58,9 @@ impl View<'_, '_> {
             || next.is_some_and(|(file, _)| file.starts_with(&below))
     }
 
-    /// Whether what is not there, but was known, was deleted.
-    fn is_deleted(&self, was_known: bool) -> bool {
-        was_known && !self.tree.is_partial
+    /// Whether what is not there, and was the `same` when the directory was, was deleted.
+    fn is_deleted(&self, same: bool) -> bool {
+        same && !self.tree.is_partial
     }
 }
 
@@ -135,11 +135,12 @@ impl<'a> Plan<'a> {
     /// Files that are not here.
     pub(super) fn add_those_of_others(&mut self, view: &View<'_, '_>) {
         let (name, tree) = (view.directory.name.as_str(), view.tree);
-        for path in view.root.files.keys() {
+        for (path, theirs) in &view.root.files {
             if tree.files.contains_key(path) {
                 continue;
             }
-            if view.is_deleted(view.base.files.contains_key(path)) {
+            let seen = view.base.files.get(path);
+            if view.is_deleted(seen.is_some_and(|seen| seen.stamp() == theirs.stamp())) {
                 self.synced.removed += 1;
             } else if let Some(entry) = view.recorded(path)
                 && !tree.links.contains_key(path)
@@ -154,7 +155,7 @@ impl<'a> Plan<'a> {
         let (name, tree) = (view.directory.name.as_str(), view.tree);
         let mut links = tree.links.clone();
         for (path, target) in &view.root.links {
-            let is_deleted = view.is_deleted(view.base.links.contains_key(path));
+            let is_deleted = view.is_deleted(view.base.links.get(path) == Some(target));
             if !tree.files.contains_key(path) && !is_deleted {
                 links.entry(path.clone()).or_insert_with(|| target.clone());
             }

@@ -9,14 +9,15 @@
 //! No locks: they may not work on a network volume. A batch is written by one worker under a name of its own. A manifest
 //! gets its number by a hard link, which of several workers only one can make.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
+use rustix::io::Errno;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ use super::report::CacheError;
 const KEPT: usize = 4;
 /// How old is what nobody refers to before it goes: it may be of a worker that has not finished.
 const ABANDONED: Duration = Duration::from_hours(1);
+/// … and a generation beyond those that are kept: whoever is about to give its number is not to find that free.
+const OUTDATED: Duration = Duration::from_mins(5);
 /// The longest manifest that is read: about two million files.
 const LONGEST: u64 = 512 * 1024 * 1024;
 /// What begins the name of a manifest that is yet to be given its number.
@@ -49,15 +52,13 @@ pub(super) enum Lost {
     Failed(io::Error),
 }
 
-impl Lost {
-    /// It is this object that cannot be read, and will not be another time.
-    pub(super) fn blame_object(&mut self) {
-        if let Self::Failed(error) = self
-            && error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-        {
-            *self = Self::Damaged(error.to_string());
-        }
-    }
+/// Objects that cannot be used.
+#[derive(Debug, Default)]
+pub(super) struct Bad {
+    /// They are not what was written.
+    pub(super) damaged: HashSet<String>,
+    /// They could not be read, where others could; it may go well another time.
+    pub(super) unread: HashSet<String>,
 }
 
 impl Store {
@@ -69,7 +70,12 @@ impl Store {
                 name: name.to_owned(),
             });
         }
-        if !volume.is_dir() {
+        let is_absent = match fs::metadata(volume) {
+            Ok(found) => !found.is_dir(),
+            Err(error) if is_absent(&error) => true,
+            Err(error) => return Err(CacheError::at(volume)(error)),
+        };
+        if is_absent {
             return Err(CacheError::NoVolume {
                 volume: volume.to_owned(),
             });
@@ -144,20 +150,15 @@ impl Store {
             path: path.clone(),
             problem: problem.to_owned(),
         };
-        let file = match open(&path) {
-            Ok(file) => file,
-            Err(error) if is_link(&error) => return Err(damaged("it is a link")),
+        // Before it is opened: a socket, say, cannot be.
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() && found.len() <= LONGEST => {}
+            Ok(_) => return Err(damaged("it is no manifest")),
             Err(error) => return failed(error),
-        };
-        let found = match file.metadata() {
-            Ok(found) => found,
-            Err(error) => return failed(error),
-        };
-        if !found.is_file() || found.len() > LONGEST {
-            return Err(damaged("it is no manifest"));
         }
         let mut bytes = Vec::new();
-        if let Err(error) = file.take(LONGEST).read_to_end(&mut bytes) {
+        let read = open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+        if let Err(error) = read {
             return failed(error);
         }
         match Manifest::from_bytes(&bytes) {
@@ -204,6 +205,22 @@ impl Store {
             return Ok(false);
         }
         Ok(look(&path)?.is_some_and(|found| found.is_file() && found.len() == len))
+    }
+
+    /// Whether an object can be read by now; all of it is.
+    pub(super) fn is_readable(&self, name: &str, len: u64) -> Result<bool, CacheError> {
+        let opened = self.open_object(name, len);
+        let read = opened.and_then(|mut object| {
+            io::copy(&mut object, &mut io::sink()).map_err(Lost::Failed)?;
+            Ok(())
+        });
+        match read {
+            Ok(()) => Ok(true),
+            Err(Lost::Failed(error)) if !is_broken(&error) => {
+                Err(CacheError::at(&self.object(name))(error))
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// A new folder for objects, and its name.
@@ -266,19 +283,20 @@ impl Store {
     }
 
     /// Removes what is no longer of use: generations beyond those that are kept, and what none of the others refers to.
-    /// What was made just now tells the present time by the volume's clock. That anything stays is no trouble.
-    pub(super) fn sweep(&self, latest: &Manifest, just_made: &Path) {
-        if let Err(error) = self.try_sweep(latest, just_made) {
+    /// That anything stays is no trouble.
+    pub(super) fn sweep(&self, latest: &Manifest) {
+        if let Err(error) = self.try_sweep(latest) {
             debug!("what is out of use stays on the volume: {error}");
         }
     }
 
-    fn try_sweep(&self, latest: &Manifest, just_made: &Path) -> Result<(), CacheError> {
-        let made = fs::symlink_metadata(just_made).and_then(|made| made.modified());
-        let now = made.map_err(CacheError::at(just_made))?;
+    fn try_sweep(&self, latest: &Manifest) -> Result<(), CacheError> {
+        let objects = self.objects();
+        let Some(now) = touch(&objects).map_err(CacheError::at(&objects))? else {
+            return Ok(());
+        };
         let generations = self.generations()?;
         let (kept, out) = generations.split_at(generations.len().min(KEPT));
-        let objects = self.objects();
         // Not through links, which could lead anywhere.
         let is_folder = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
         let mut batches = list(&objects).map_err(CacheError::at(&objects))?;
@@ -307,7 +325,7 @@ impl Store {
                 if rest
                     .into_iter()
                     .chain([&batch])
-                    .all(|part| is_old(part, now))
+                    .all(|part| is_old(part, now, ABANDONED))
                 {
                     remove_all(&path);
                 }
@@ -323,9 +341,9 @@ impl Store {
         for entry in list(&manifests).map_err(CacheError::at(&manifests))? {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            // A sync that began long ago is not to find its number free.
-            let is_out = name.starts_with(NEW) || out.contains(&*name);
-            if is_out && is_old(&entry, now) {
+            let is_out = name.starts_with(NEW) && is_old(&entry, now, ABANDONED)
+                || out.contains(&*name) && is_old(&entry, now, OUTDATED);
+            if is_out {
                 remove(&entry.path());
             }
         }
@@ -352,9 +370,26 @@ fn file_of(generation: u64) -> String {
     format!("{generation:020}.json")
 }
 
-fn is_old(entry: &DirEntry, now: SystemTime) -> bool {
+fn is_old(entry: &DirEntry, now: SystemTime, limit: Duration) -> bool {
     let modified = entry.metadata().and_then(|found| found.modified());
-    modified.is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > ABANDONED))
+    modified.is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > limit))
+}
+
+/// The present time by the clock of the volume that a folder is on, which need not have any room; `None` if it is not there.
+fn touch(folder: &Path) -> io::Result<Option<SystemTime>> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    match utimensat(CWD, folder, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(()) => fs::symlink_metadata(folder)?.modified().map(Some),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// All that is in a folder; nothing, if it is not there.
@@ -379,8 +414,13 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// It is what is read that fails.
+pub(super) fn is_broken(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
 fn is_link(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+    error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {

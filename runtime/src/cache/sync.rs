@@ -5,19 +5,15 @@ use std::collections::{BTreeMap, HashSet};
 use tokio_util::sync::CancellationToken;
 
 use super::manifest::{Manifest, Root};
-use super::pack::{self, Packed, Source};
+use super::pack::{self, LITTLE, LITTLE_PACKS, Packed, Source};
 use super::parallel::each;
 use super::plan::{Plan, View, Written};
 use super::report::{CacheError, Synced};
-use super::store::Store;
+use super::store::{Bad, Store};
 use super::tree::{Directory, Tree};
 
 /// How often it begins anew because another worker was faster.
 const TRIES: usize = 10;
-/// A pack of fewer bytes is a little one …
-const LITTLE: u64 = 16 * 1024 * 1024;
-/// … and once there are more than so many, they are packed together.
-const LITTLE_PACKS: usize = 16;
 
 /// What was done, and what the directories hold of the cache; `None` if that came too late.
 type Done = Option<(Synced, BTreeMap<String, Root>)>;
@@ -30,8 +26,7 @@ pub(super) struct Sync<'a> {
     pub(super) threads: usize,
     /// What was in the directories when they were last the same as the cache, if they were.
     pub(super) base: Option<&'a BTreeMap<String, Root>>,
-    /// Objects that cannot be used.
-    pub(super) damaged: &'a HashSet<String>,
+    pub(super) bad: &'a Bad,
     pub(super) stop: &'a CancellationToken,
 }
 
@@ -90,7 +85,9 @@ impl Sync<'_> {
         } = prepared.plan;
         synced.generation = prepared.latest;
         if prepared.is_new {
-            let new = self.store.propose(batch.name.as_deref(), &next)?;
+            let new = self.store.propose(batch.name.as_deref(), &next);
+            // Where nothing was to be written before, no room was made yet.
+            let new = new.inspect_err(|_| self.store.sweep(&next))?;
             // Whoever does not hear how that went may have succeeded.
             batch.published = true;
             let Some(generation) = self.store.publish(&new, prepared.latest)? else {
@@ -98,7 +95,11 @@ impl Sync<'_> {
                 return Ok(None);
             };
             synced.generation = Some(generation);
-            self.store.sweep(&next, &self.store.manifest(generation));
+            self.store.sweep(&next);
+        } else if let Some(name) = &batch.name {
+            // It was published, though the answer said that others were faster.
+            let is_of_it = |object: &String| object.split('/').next() == Some(name);
+            batch.published |= next.objects.keys().any(is_of_it);
         }
         Ok(Some((synced, held)))
     }
@@ -128,7 +129,9 @@ impl Sync<'_> {
     fn objects_there<'a>(&self, manifest: &'a Manifest) -> Result<HashSet<&'a str>, CacheError> {
         let objects: Vec<_> = manifest.objects.iter().collect();
         let there = each(self.threads, self.stop, &objects, |_, (name, len)| {
-            let is_there = !self.damaged.contains(*name) && self.store.has(name, **len)?;
+            let is_there = !self.bad.damaged.contains(*name)
+                && self.store.has(name, **len)?
+                && (!self.bad.unread.contains(*name) || self.store.is_readable(name, **len)?);
             Ok(is_there.then_some(name.as_str()))
         })?;
         Ok(there.into_iter().flatten().collect())
@@ -145,7 +148,8 @@ impl Sync<'_> {
         if let Some(youngest) = files.iter().map(|file| file.found.unsettled_for()).max() {
             std::thread::sleep(youngest);
         }
-        let tasks = pack::tasks(files, self.small_below, self.threads);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let tasks = pack::tasks(files, self.small_below, cores.min(self.threads));
         let tasks: Vec<_> = tasks
             .into_iter()
             .map(|task| {
@@ -271,9 +275,8 @@ impl<'a> Batch<'a> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }
-        let name = self.name.insert(self.store.new_batch()?).clone();
-        self.store.sweep(current, &self.store.object(&name));
-        Ok(name)
+        self.store.sweep(current);
+        Ok(self.name.insert(self.store.new_batch()?).clone())
     }
 }
 
@@ -288,40 +291,107 @@ impl Drop for Batch<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File, FileTimes};
-    use std::path::PathBuf;
     use std::time::{Duration, SystemTime};
 
     use super::*;
 
+    /// Directories of several workers, and the store that they share.
+    struct Place<const N: usize> {
+        _folder: tempfile::TempDir,
+        store: Store,
+        directories: [Vec<Directory>; N],
+        bad: Bad,
+        stop: CancellationToken,
+    }
+
+    impl<const N: usize> Place<N> {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let volume = folder.path().join("volume");
+            fs::create_dir(&volume).unwrap();
+            let directories = std::array::from_fn(|number| {
+                let path = folder.path().join(number.to_string());
+                fs::create_dir(&path).unwrap();
+                Directory::all(&[path], &volume).unwrap()
+            });
+            Self {
+                store: Store::open(&volume, "test").unwrap(),
+                _folder: folder,
+                directories,
+                bad: Bad::default(),
+                stop: CancellationToken::new(),
+            }
+        }
+
+        fn syncs(&self) -> [Sync<'_>; N] {
+            self.directories.each_ref().map(|directories| Sync {
+                store: &self.store,
+                directories,
+                small_below: 1000,
+                threads: 1,
+                base: None,
+                bad: &self.bad,
+                stop: &self.stop,
+            })
+        }
+
+        fn write(&self, of: usize, text: &str) {
+            let directory = &self.directories[of][0];
+            fs::write(directory.path.join("file"), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_again_is_not_written_anew() {
+        let mut place = Place::<1>::new();
+        place.write(0, "0");
+        place.syncs()[0].run().unwrap();
+        let objects = place.store.read(1).unwrap().unwrap().objects;
+        let objects: HashSet<String> = objects.into_keys().collect();
+        place.bad.unread.clone_from(&objects);
+        let (synced, _) = place.syncs()[0].run().unwrap();
+        assert_eq!((synced.files, synced.unchanged), (0, 1));
+        place.bad.damaged = objects;
+        let (synced, _) = place.syncs()[0].run().unwrap();
+        assert_eq!((synced.files, synced.unchanged), (1, 0));
+    }
+
+    #[test]
+    fn what_was_published_though_nobody_said_so_stays() {
+        let place = Place::<1>::new();
+        place.write(0, "0");
+        let [sync] = place.syncs();
+        let trees: Vec<_> = sync.directories.iter().map(Directory::walk).collect();
+        let (mut written, mut batch) = (Written::new(), Batch::of(&place.store));
+        let prepare = sync.prepare(&trees, &mut written, &mut batch);
+        let prepared = prepare.unwrap().unwrap();
+        // As a volume does that has linked, and tells of a name that is there already when it is asked again.
+        let next = &prepared.plan.next;
+        let new = place.store.propose(batch.name.as_deref(), next).unwrap();
+        fs::rename(new, place.store.manifest(1)).unwrap();
+        assert!(sync.finish(prepared, &mut batch).unwrap().is_none());
+        let prepare = sync.prepare(&trees, &mut written, &mut batch);
+        let prepared = prepare.unwrap().unwrap();
+        let (synced, _) = sync.finish(prepared, &mut batch).unwrap().unwrap();
+        assert_eq!(synced.generation, Some(1));
+        drop(batch);
+        let latest = place.store.read(1).unwrap().unwrap();
+        for (object, len) in &latest.objects {
+            assert!(place.store.has(object, *len).unwrap(), "{object}");
+        }
+    }
+
     #[test]
     fn a_sync_that_others_overtake_by_far_goes_round_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let cached = ["slow", "fast"].map(|name| folder.path().join(name));
-        for path in &cached {
-            fs::create_dir(path).unwrap();
-        }
-        let volume = folder.path().join("volume");
-        fs::create_dir(&volume).unwrap();
-        let store = Store::open(&volume, "test").unwrap();
-        let (damaged, stop) = (HashSet::new(), CancellationToken::new());
-        let directory =
-            |path: &PathBuf| Directory::all(std::slice::from_ref(path), &volume).unwrap();
-        let directories = cached.each_ref().map(directory);
-        let [slow, fast] = directories.each_ref().map(|directories| Sync {
-            store: &store,
-            directories,
-            small_below: 1000,
-            threads: 1,
-            base: None,
-            damaged: &damaged,
-            stop: &stop,
-        });
-        fs::write(cached[1].join("file"), "0").unwrap();
+        let place = Place::<2>::new();
+        let [slow, fast] = place.syncs();
+        let store = &place.store;
+        place.write(1, "0");
         fast.run().unwrap();
 
-        fs::write(cached[0].join("file"), "of the slow one").unwrap();
+        place.write(0, "of the slow one");
         let trees: Vec<_> = slow.directories.iter().map(Directory::walk).collect();
-        let (mut written, mut batch) = (Written::new(), Batch::of(&store));
+        let (mut written, mut batch) = (Written::new(), Batch::of(store));
         let prepare = slow.prepare(&trees, &mut written, &mut batch);
         let prepared = prepare.unwrap().unwrap();
         for round in 1..=6 {
@@ -331,7 +401,7 @@ mod tests {
             latest
                 .set_times(FileTimes::new().set_modified(then))
                 .unwrap();
-            fs::write(cached[1].join("file"), round.to_string()).unwrap();
+            place.write(1, &round.to_string());
             assert_eq!(fast.run().unwrap().0.generation, Some(round + 1));
         }
         assert!(slow.finish(prepared, &mut batch).unwrap().is_none());

@@ -1,6 +1,6 @@
 //! The face of the cache.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::config::given;
 use super::hydrate;
 use super::manifest::Root;
 use super::report::{CacheError, Hydrated, Synced};
-use super::store::Store;
+use super::store::{Bad, Store};
 use super::sync::Sync;
 use super::tree::Directory;
 
@@ -66,8 +66,9 @@ const INTERVAL: Duration = Duration::from_mins(5);
 /// UTF-8. A file that changes while it is read waits for the next sync.
 ///
 /// A file that is there is only replaced by a later one. A file goes from the cache when it is deleted by a worker that
-/// had it from there, or brought it; what other workers bring meanwhile is added to. When several change the same file, the
-/// one with the latest time is kept; where one has a file and another a folder, the one that syncs last.
+/// had it from there, or brought it, unless another has changed it since, or has it still and syncs; what other workers bring
+/// meanwhile is added to. When several change the same file, the one with the latest time is kept; where one has a file and
+/// another a folder, the one that syncs last.
 ///
 /// # What it withstands
 ///
@@ -75,7 +76,7 @@ const INTERVAL: Duration = Duration::from_mins(5);
 /// each file. A worker uses none of a generation before all of it has been read and checked, and only whole files; if it is
 /// killed while it puts them in place, the next hydrate brings the rest. So nothing that was torn is used, wherever a
 /// worker was killed, and however many sync at once. A damaged generation gives way to the one before, and is mended by
-/// the next sync. The last four are kept.
+/// the next sync. The last four are kept, and those of the last five minutes.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is brought before `hydrate`, and nothing kept before `sync`"]
 pub struct VolumeCache {
@@ -103,13 +104,21 @@ struct Shared {
     told: AtomicBool,
 }
 
+/// A sync that is yet to begin: not any more, once this is dropped.
+struct Queued(Arc<Shared>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.store(false, Ordering::Release);
+    }
+}
+
 /// What is known of the volume from before.
 #[derive(Debug, Default)]
 struct Known {
     /// What the directories held of the cache.
     base: Option<BTreeMap<String, Root>>,
-    /// Objects that are not what was written.
-    damaged: HashSet<String>,
+    bad: Bad,
 }
 
 impl VolumeCache {
@@ -221,11 +230,8 @@ impl VolumeCache {
         if self.shared.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        let cache = self.clone();
-        tokio::spawn(async move {
-            let on_start = || cache.shared.queued.store(false, Ordering::Release);
-            cache.sync_after(on_start).await
-        });
+        let (cache, queued) = (self.clone(), Queued(Arc::clone(&self.shared)));
+        tokio::spawn(async move { cache.sync_after(|| drop(queued)).await });
     }
 
     /// Warns of a problem, if there is one; of an absence it tells once.
@@ -272,8 +278,8 @@ impl Settings {
 
     fn hydrate(&self, known: &mut Known, stop: &CancellationToken) -> Result<Hydrated, CacheError> {
         let (store, directories) = self.open()?;
-        let damaged = &mut known.damaged;
-        let (hydrated, held) = hydrate::hydrate(&store, &directories, self.threads, damaged, stop)?;
+        let bad = &mut known.bad;
+        let (hydrated, held) = hydrate::hydrate(&store, &directories, self.threads, bad, stop)?;
         known.base = held;
         Ok(hydrated)
     }
@@ -286,12 +292,12 @@ impl Settings {
             small_below: self.small_below,
             threads: self.threads,
             base: known.base.as_ref(),
-            damaged: &known.damaged,
+            bad: &known.bad,
             stop,
         };
         let (synced, held) = sync.run()?;
         // No later generation refers to them.
-        known.damaged.clear();
+        known.bad = Bad::default();
         known.base = Some(held);
         Ok(synced)
     }
