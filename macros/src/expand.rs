@@ -135,7 +135,10 @@ fn batch_handler(handler: &Handler, batch: &Batching) -> TokenStream {
     );
     let check_weight = weighing.as_ref().map(|Weighing { max, .. }| {
         quote_spanned! {at(max.span())=>
-            const _: () = ::core::assert!(#max > 0, "`max_weight` is 0, and is to be above that");
+            const _: () = {
+                let max: ::core::primitive::usize = #max;
+                ::core::assert!(max > 0, "`max_weight` is 0, and is to be above that");
+            };
         }
     });
     let weighing = weighing.as_ref().map(|Weighing { weight, max }| {

@@ -49,6 +49,8 @@ struct Queue<T> {
     /// In the order in which they came.
     waiting: VecDeque<Waiting<T>>,
     running: usize,
+    /// Of those that run, the ones whose jobs have all left.
+    stuck: usize,
     limit: usize,
 }
 
@@ -136,6 +138,7 @@ impl<S, T> Batches<S, T> {
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 running: 0,
+                stuck: 0,
                 limit: 1,
             }),
             changed: Notify::new(),
@@ -207,6 +210,17 @@ impl<S, T> Batches<S, T> {
             answered,
             over: false,
         }
+    }
+
+    /// A batch of this size has no jobs any more, and the handler still has it. Also how many jobs are not to be taken
+    /// for as long, beside those of the batch, which keep their slots: the rest of its share; and those that would be
+    /// ready for the next free place, if there is none left.
+    fn get_stuck(&self, size: usize) -> (Stuck<'_, S, T>, usize) {
+        let mut queue = self.queue();
+        queue.stuck += 1;
+        let most = self.batching.max_batch;
+        let next = if queue.stuck < queue.limit { 0 } else { most };
+        (Stuck(self), (most - size).saturating_add(next))
     }
 
     /// Takes out a job that has left.
@@ -298,6 +312,15 @@ impl<S, T> Drop for Share<S, T> {
     }
 }
 
+/// A batch with the handler that has no jobs any more, until this is dropped.
+struct Stuck<'a, S, T>(&'a Batches<S, T>);
+
+impl<S, T> Drop for Stuck<'_, S, T> {
+    fn drop(&mut self) {
+        self.0.queue().stuck -= 1;
+    }
+}
+
 /// A batch's place with the handler, until it is dropped.
 struct Place<S, T>(Arc<Batches<S, T>>);
 
@@ -366,10 +389,11 @@ impl<S: Send + Sync + 'static, T: Send + 'static> Together<S, T> {
         let (outcomes, thread) = work.end(outcomes);
         if let Some(thread) = thread {
             warn!(
-                "All its jobs have ended, and its handler has yet to see that; no others are taken in their place until then."
+                "All its jobs have ended, and its handler has yet to see that; no others are asked for in their place until then."
             );
             // Those would wait for as long.
-            let _held_back = slots.hold_back(batches.max_batch());
+            let (_stuck, fewer) = batches.get_stuck(size);
+            let _held_back = slots.hold_back(fewer);
             over.run_until_cancelled(thread).await;
         }
         drop(held);

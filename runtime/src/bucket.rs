@@ -91,8 +91,8 @@ pub(crate) enum Misplaced {
 }
 
 impl Bucket {
-    /// The bucket at `endpoint`, by the name that it says or else `name`. `region` is believed where the host's own
-    /// name does not tell it for certain.
+    /// The bucket at `endpoint`, by the name that it says or else `name`. `region`, the worker's own, is believed where
+    /// the host's name does not tell it for certain; for a job's bucket, where it does not tell it at all.
     pub(crate) fn at(
         endpoint: &str,
         name: Option<&str>,
@@ -137,8 +137,12 @@ impl Bucket {
         if !is_plain(&keys.id) {
             return Err(Misplaced::Keys);
         }
-        let region = service.region.or_else(|| region.map(str::to_owned));
-        let region = region.or(service.likely_region);
+        let (likely, own) = (service.likely_region, region.map(str::to_owned));
+        let guess = match origin {
+            Origin::Environment => own.or(likely),
+            Origin::Job => likely.or(own),
+        };
+        let region = service.region.or(guess);
         // A certificate for `*.s3.…` is good for one label, and so for no bucket with a dot in its name.
         let moves = service.virtual_too && in_path.is_none() && is_label(&name);
         let virtual_hosted = service.bucket.is_some() || moves;
@@ -297,7 +301,7 @@ impl Service {
         Self {
             bucket: (at > 0).then(|| labels[..at].join(".")),
             region: region.map(str::to_owned),
-            likely_region: None,
+            likely_region: (labels[at] == "s3").then(|| DEFAULT_REGION.to_owned()),
             virtual_too: true,
         }
     }
@@ -388,6 +392,15 @@ mod tests {
         assert_eq!(region("https://minio.example.com"), "mars-1");
         assert_eq!(region("https://s3.gra.io.cloud.ovh.net"), "mars-1");
         assert_eq!(region("https://b.s3-accelerate.amazonaws.com"), "mars-1");
+        assert_eq!(region("https://s3.us-east-2.amazonaws.com"), "us-east-2");
+        // Whose bucket a job names knows nothing of the worker's.
+        let region = |url| {
+            let bucket = Bucket::at(url, Some("b"), Some("mars-1"), keys(), Origin::Job);
+            bucket.unwrap().region
+        };
+        assert_eq!(region("https://minio.example.com"), "mars-1");
+        assert_eq!(region("https://s3.gra.io.cloud.ovh.net"), "gra");
+        assert_eq!(region("https://s3.amazonaws.com"), "us-east-1");
         assert_eq!(region("https://s3.us-east-2.amazonaws.com"), "us-east-2");
     }
 

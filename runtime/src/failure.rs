@@ -50,6 +50,8 @@ pub struct HandlerError {
     kind: String,
     message: String,
     causes: Vec<String>,
+    /// It says that memory ran out.
+    memory: bool,
     /// Another job of its batch has the same, and tells the breaker.
     repeated: bool,
 }
@@ -57,9 +59,11 @@ pub struct HandlerError {
 impl HandlerError {
     /// An error of a given kind, for what the runtime itself has to say of a job.
     pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
+        let message = message.into();
         Self {
             kind: kind.to_owned(),
-            message: short(message.into(), LONGEST_MESSAGE),
+            memory: tells_of_memory(&message),
+            message: short(message, LONGEST_MESSAGE),
             causes: Vec::new(),
             repeated: false,
         }
@@ -100,6 +104,7 @@ impl HandlerError {
         Self {
             message,
             causes: why.causes,
+            memory: why.memory,
             ..Self::too_large("output", size, limit)
         }
     }
@@ -126,12 +131,7 @@ impl HandlerError {
         if self.repeated {
             return None;
         }
-        let says = |text: &str| {
-            let text = text.to_ascii_lowercase();
-            OUT_OF_MEMORY.iter().any(|sign| text.contains(sign))
-        };
-        let memory = says(&self.message) || self.causes.iter().any(|cause| says(cause));
-        Some(memory || self.kind == "panic")
+        Some(self.memory || self.kind == "panic")
     }
 
     /// What happened, in one sentence.
@@ -176,16 +176,15 @@ impl HandlerError {
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
     fn from(error: E) -> Self {
         let error = error.into();
-        let mut causes = Vec::new();
+        let mut failure = Self::new(type_name::<E>(), error.to_string());
         let mut cause = error.source();
-        while let Some(deeper) = cause.filter(|_| causes.len() < MOST_CAUSES) {
-            causes.push(short(deeper.to_string(), LONGEST_MESSAGE));
+        while let Some(deeper) = cause.filter(|_| failure.causes.len() < MOST_CAUSES) {
+            let text = deeper.to_string();
+            failure.memory |= tells_of_memory(&text);
+            failure.causes.push(short(text, LONGEST_MESSAGE));
             cause = deeper.source();
         }
-        Self {
-            causes,
-            ..Self::new(type_name::<E>(), error.to_string())
-        }
+        failure
     }
 }
 
@@ -199,6 +198,11 @@ impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.trace())
     }
+}
+
+fn tells_of_memory(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    OUT_OF_MEMORY.iter().any(|sign| text.contains(sign))
 }
 
 /// A text that is over `most` bytes without its middle: what an error says stands at the beginning and at the end.
@@ -272,6 +276,12 @@ mod tests {
         let message = error.message();
         assert!(message.len() < LONGEST_MESSAGE + 16, "{}", message.len());
         assert!(message.starts_with("begin ä") && message.ends_with("ä end"));
+        assert_eq!(error.is_breakdown(), Some(false));
+        // What it said of the machine is known all the same.
+        let half = "x".repeat(LONGEST_MESSAGE);
+        let error = HandlerError::from(format!("{half} CUDA out of memory {half}"));
+        assert!(!error.message().contains("CUDA"));
+        assert_eq!(error.is_breakdown(), Some(true));
     }
 
     #[test]

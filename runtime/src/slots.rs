@@ -38,7 +38,8 @@ impl State {
             return 0;
         }
         let undelivered = self.limit.max(MIN_UNDELIVERED);
-        let slots = self.limit.saturating_sub(self.running + self.held_back);
+        let taken = self.running.saturating_add(self.held_back);
+        let slots = self.limit.saturating_sub(taken);
         slots.min(undelivered.saturating_sub(self.delivering))
     }
 }
@@ -94,7 +95,13 @@ impl Slots {
 
     /// Gives so many fewer, until what this returns is dropped.
     pub(crate) fn hold_back(self: &Arc<Self>, count: usize) -> HeldBack {
-        self.state().held_back += count;
+        let count = {
+            let mut state = self.state();
+            // The limit may be as high as there are numbers.
+            let count = count.min(usize::MAX - state.held_back);
+            state.held_back += count;
+            count
+        };
         HeldBack {
             slots: Arc::clone(self),
             count,

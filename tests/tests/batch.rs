@@ -468,6 +468,43 @@ async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nor_are_those_that_would_fill_its_batch() {
+    for most in [4, usize::MAX] {
+        let (stuck, is_stuck) = watch::channel(false);
+        let platform =
+            Scripted::start(
+                move |request: &Recorded, before| match (request.call(), before) {
+                    ("job-take-batch", 0) => {
+                        Answer::Json(200, json!([{ "id": "1", "input": n(1) }]))
+                    }
+                    ("job-take-batch", 1) => {
+                        Answer::When(is_stuck.clone(), Box::new(Answer::Status(204)))
+                    }
+                    ("job-take" | "job-take-batch" | "job-stop", _) => Answer::Hold,
+                    _ => Answer::Status(200),
+                },
+            )
+            .await;
+        let bench = Bench::letting(0);
+        let worker = Worker::new::<stubborn>()
+            .state(Arc::clone(&bench))
+            .max_batch(most)
+            .timeout(Duration::from_millis(500));
+        let worker = start(worker, platform.env("w"));
+        platform.until_count("job-done", 1).await;
+        stuck.send_replace(true);
+        // It would have asked by then.
+        let pings = platform.of("ping").len();
+        platform.until_count("ping", pings + 2).await;
+        let takes = |call: &str| platform.of(call).len();
+        assert_eq!((takes("job-take-batch"), takes("job-take")), (2, 0));
+        bench.gate.add_permits(1);
+        platform.until_count("job-take-batch", 3).await;
+        worker.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_counts_the_wait_for_others() {
     let bench = Bench::open();
     let place =

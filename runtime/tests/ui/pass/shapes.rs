@@ -153,6 +153,11 @@ fn weighed_batch(inputs: Batch<String>) -> Vec<usize> {
     inputs.iter().map(String::len).collect()
 }
 
+#[handler(weight = String::len, max_weight = 4 * 1024 * 1024 * 1024)]
+fn batch_of_much(inputs: Batch<String>) -> Vec<usize> {
+    inputs.iter().map(String::len).collect()
+}
+
 #[handler(weight = |input: &Request| input.text.len(), max_weight = 1)]
 fn batch_weighed_by_closure(inputs: Batch<Request>) -> Vec<usize> {
     vec![0; inputs.len()]
