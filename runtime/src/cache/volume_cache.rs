@@ -76,7 +76,7 @@ const INTERVAL: Duration = Duration::from_mins(5);
 /// each file. A worker uses none of a generation before all of it has been read and checked, and only whole files; if it is
 /// killed while it puts them in place, the next hydrate brings the rest. So nothing that was torn is used, wherever a
 /// worker was killed, and however many sync at once. A damaged generation gives way to the one before, and is mended by
-/// the next sync. The last four are kept, and those of the last five minutes.
+/// the next sync. The last four are kept.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is brought before `hydrate`, and nothing kept before `sync`"]
 pub struct VolumeCache {
