@@ -154,11 +154,10 @@ fn no_url(endpoint: &str) -> Option<String> {
 /// What the environment says of this program; its name, where that says none.
 fn resource() -> Resource {
     let say_it = |attributes: String| {
-        let keys = attributes
+        let mut pairs = attributes
             .split(',')
             .filter_map(|pair| pair.split_once('='));
-        keys.into_iter()
-            .any(|(key, _)| key.trim() == "service.name")
+        pairs.any(|(key, _)| key.trim() == "service.name")
     };
     let named = get(SERVICE_NAME).is_some() || get(RESOURCE).is_some_and(say_it);
     let resource = Resource::builder();
