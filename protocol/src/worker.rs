@@ -226,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_the_same_once_it_is_read() {
+        let error = "[3.333333333323333e+38]";
+        let post = format!(r#"{{"output":null,"error":{error}}}"#);
+        let post: Post = serde_json::from_str(&post).unwrap();
+        let written = serde_json::to_string(&post).unwrap();
+        assert!(written.contains(error), "{written}");
+    }
+
+    #[test]
     fn one_bad_job_does_not_spoil_a_batch() {
         let body = br#" [{"id":"a","input":null},{"id":"b"},{"input":1},7] "#;
         let taken = TakenJobs::parse(body).unwrap().0;

@@ -51,6 +51,20 @@ mod one_output {
     use super::*;
 
     #[handler]
+    async fn same(numbers: Vec<f64>) -> Vec<f64> {
+        numbers
+    }
+
+    #[tokio::test]
+    async fn numbers_are_read_as_they_were_written() {
+        let numbers: Vec<f64> = (1..10_000_u32)
+            .map(|n| f64::from(n).powi(77) / 7.0)
+            .collect();
+        let output = run::<same>(json!(numbers)).await.result.unwrap();
+        assert!(output == json!(numbers));
+    }
+
+    #[handler]
     async fn count(input: Words) -> Count {
         Count {
             words: input.text.split_whitespace().count(),
