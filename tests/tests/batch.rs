@@ -382,13 +382,19 @@ async fn a_stopped_job_is_taken_out_of_the_batch_that_forms() {
     );
 }
 
+/// A platform that answers the first takes of several jobs so, and holds all others.
+async fn answering<const N: usize>(takes: [Answer; N]) -> Scripted {
+    let script = move |request: &Recorded, before: usize| match request.call() {
+        "job-take-batch" => takes.get(before).cloned().unwrap_or(Answer::Hold),
+        "job-take" | "job-stop" => Answer::Hold,
+        _ => Answer::Status(200),
+    };
+    Scripted::start(script).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_take_asks_for_as_many_jobs_as_fill_the_batches() {
-    let platform = Scripted::start(|request: &Recorded, _| match request.call() {
-        "job-take" | "job-take-batch" | "job-stop" => Answer::Hold,
-        _ => Answer::Status(200),
-    })
-    .await;
+    let platform = answering([]).await;
     let bench = Bench::open();
     let worker = Worker::new::<double>().concurrency(4).max_batch(5);
     let worker = start(worker.state(bench), platform.env("w"));
@@ -423,30 +429,28 @@ fn stubborn(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>
     work(&inputs)
 }
 
+/// A worker with such a handler.
+fn start_stubborn(bench: &Arc<Bench>, most: usize, platform: &Scripted) -> Running {
+    let worker = Worker::new::<stubborn>()
+        .state(Arc::clone(bench))
+        .max_batch(most)
+        .timeout(Duration::from_millis(500));
+    start(worker, platform.env("w"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
     let jobs = |from: u64| {
         let job = |number: u64| json!({ "id": number.to_string(), "input": n(number) });
         Answer::Json(200, json!([job(from), job(from + 1)]))
     };
-    // So that none of the second batch ends before the first is known to be stuck.
+    // So that none of the second batch ends before the first is known to be stuck. Those of the second are to be ready
+    // when the handler is done with the first.
     let (stuck, is_stuck) = watch::channel(false);
-    let platform = Scripted::start(move |request: &Recorded, before| {
-        match (request.call(), before) {
-            ("job-take-batch", 0) => jobs(1),
-            // Those of the batch that is to be ready when the handler is done with the first.
-            ("job-take-batch", 1) => Answer::When(is_stuck.clone(), Box::new(jobs(3))),
-            ("job-take-batch", 2) => jobs(5),
-            ("job-take" | "job-take-batch" | "job-stop", _) => Answer::Hold,
-            _ => Answer::Status(200),
-        }
-    })
-    .await;
+    let second = Answer::When(is_stuck, Box::new(jobs(3)));
+    let platform = answering([jobs(1), second, jobs(5)]).await;
     let bench = Bench::letting(0);
-    let worker = Worker::new::<stubborn>()
-        .state(Arc::clone(&bench))
-        .timeout(Duration::from_millis(500));
-    let worker = start(worker, platform.env("w"));
+    let worker = start_stubborn(&bench, 2, &platform);
     platform.until_count("job-done", 2).await;
     stuck.send_replace(true);
     let posts = platform.until("job-done", |posts| posts.len() == 4).await;
@@ -471,26 +475,11 @@ async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
 async fn nor_are_those_that_would_fill_its_batch() {
     for most in [4, usize::MAX] {
         let (stuck, is_stuck) = watch::channel(false);
-        let platform =
-            Scripted::start(
-                move |request: &Recorded, before| match (request.call(), before) {
-                    ("job-take-batch", 0) => {
-                        Answer::Json(200, json!([{ "id": "1", "input": n(1) }]))
-                    }
-                    ("job-take-batch", 1) => {
-                        Answer::When(is_stuck.clone(), Box::new(Answer::Status(204)))
-                    }
-                    ("job-take" | "job-take-batch" | "job-stop", _) => Answer::Hold,
-                    _ => Answer::Status(200),
-                },
-            )
-            .await;
+        let first = Answer::Json(200, json!([{ "id": "1", "input": n(1) }]));
+        let second = Answer::When(is_stuck, Box::new(Answer::Status(204)));
+        let platform = answering([first, second]).await;
         let bench = Bench::letting(0);
-        let worker = Worker::new::<stubborn>()
-            .state(Arc::clone(&bench))
-            .max_batch(most)
-            .timeout(Duration::from_millis(500));
-        let worker = start(worker, platform.env("w"));
+        let worker = start_stubborn(&bench, most, &platform);
         platform.until_count("job-done", 1).await;
         stuck.send_replace(true);
         // It would have asked by then.

@@ -244,6 +244,19 @@ async fn stop(worker: Started) {
     assert_eq!(worker.code().await, Some(0));
 }
 
+/// A collector that has what a worker with these variables tells of one job.
+async fn traced(variables: &[(&'static str, &str)]) -> Collector {
+    let collector = Collector::start(Manner::Takes).await;
+    let platform = Platform::builder().start().await.unwrap();
+    let worker = binary(&[], &collector.url, variables)
+        .env(platform.worker_env("w"))
+        .start();
+    let id = submit(&platform, &json!({"do": "echo", "value": 1}));
+    ended(&platform, &id).await;
+    stop(worker).await;
+    collector
+}
+
 /// The job's four spans are there, in this order and within it.
 fn check_times(spans: &Spans, job: &Span) {
     let take = spans.child(job, "take");
@@ -408,15 +421,7 @@ async fn a_worker_is_called_as_its_attributes_say_or_as_its_program() {
         ("service.name = captions", "captions"),
         ("k8s.service.name=other", "podwork-test-worker"),
     ] {
-        let collector = Collector::start(Manner::Takes).await;
-        let platform = Platform::builder().start().await.unwrap();
-        let variables = [("OTEL_RESOURCE_ATTRIBUTES", said)];
-        let worker = binary(&[], &collector.url, &variables)
-            .env(platform.worker_env("w"))
-            .start();
-        let id = submit(&platform, &json!({"do": "echo", "value": 1}));
-        ended(&platform, &id).await;
-        stop(worker).await;
+        let collector = traced(&[("OTEL_RESOURCE_ATTRIBUTES", said)]).await;
         assert_eq!(collector.resource()["service.name"], name, "{said}");
     }
 }
@@ -719,20 +724,13 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_of_traces_alone_has_the_last_word() {
-    let collector = Collector::start(Manner::Takes).await;
     let variables = [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none"),
     ];
-    let platform = Platform::builder().start().await.unwrap();
-    let worker = binary(&[], &collector.url, &variables)
-        .env(platform.worker_env("w"))
-        .start();
-    let id = submit(&platform, &json!({"do": "echo", "value": 1}));
-    ended(&platform, &id).await;
-    stop(worker).await;
+    let collector = traced(&variables).await;
     assert_eq!(collector.spans().named("job").len(), 1);
 }
 

@@ -39,6 +39,7 @@ mod parallel;
 mod plan;
 mod report;
 mod store;
+mod sweep;
 mod sync;
 mod tree;
 mod volume_cache;
