@@ -82,60 +82,82 @@
 //! A handler that panics fails its own job and no other. With `panic = "abort"` in the profile nothing can be caught,
 //! and a panic ends the worker with all its jobs: leave it at `unwind`.
 
+// The rooms follow the way of a job, from the start of the worker down to the network. Each imports only from those
+// below it; `tests/tests/house.rs` checks that.
+
+// Runs handlers and whole workers inside a test.
+pub mod testing;
+
+// What the output of the macros calls.
 #[doc(hidden)]
-#[path = "private.rs"]
-pub mod __private;
-mod api;
-mod args;
-mod backoff;
-mod batch;
-mod batches;
-#[cfg(feature = "upload")]
-mod bucket;
-mod builder;
-#[cfg(all(feature = "cache", unix))]
-pub mod cache;
-mod config;
-mod context;
-mod deliver;
-mod error;
-mod failure;
-#[cfg(any(feature = "download", feature = "upload"))]
-pub mod files;
-#[cfg(feature = "folder")]
-mod folder;
-mod handler;
-mod http;
-mod in_flight;
-mod job;
-mod join;
+pub mod macro_support;
+
+// The builder, the command line, and the ways to start.
+mod launch;
+
+// The platform inside the worker: `--test_input` and `--rp_serve_api`.
 #[cfg(feature = "local")]
 mod local;
-mod logging;
-mod outbox;
-#[cfg(feature = "schema")]
-mod schema;
-mod slots;
-mod strict;
-#[cfg(any(feature = "download", all(feature = "cache", unix)))]
-mod sum;
-mod telemetry;
-pub mod testing;
-#[cfg(feature = "validate")]
-mod validate;
-mod work;
+
+// Start-up, the loops of a running worker, and its orderly end.
 mod worker;
+
+// The poll loop, the concurrency, and the channel of cancellations.
+mod take;
+
+// One job from its arrival to its result, alone or in a batch.
+mod run;
+
+// Fitness checks, the health check, the breaker, and the heartbeat.
+pub mod health;
+
+// Downloads, archives and uploads.
+#[cfg(any(feature = "download", feature = "upload"))]
+pub mod files;
+
+// The handler's contract: its inputs, its context, its state, and how it is executed.
+mod handler;
+
+// The jobs in flight.
+mod jobs;
+
+// One ordered outbox a job, and the loop that posts it.
+mod delivery;
+
+// The calls of the wire.
+mod platform_client;
+
+// Logs, metrics and traces.
+mod telemetry;
+
+// Directories that a network volume keeps warm.
+#[cfg(all(feature = "cache", unix))]
+pub mod cache;
+
+// The environment, read once.
+mod config;
+
+// HTTP, TLS, the guard of addresses, backoff and checksums.
+mod net;
+
+// Why a worker ended, and why a job failed.
+mod error;
+
+// The version, as the worker reports it.
+mod version;
+
+#[doc(hidden)]
+pub use macro_support as __private;
 
 pub use std::process::ExitCode;
 
 pub use async_stream::{stream, try_stream};
-pub use batch::Batch;
-pub use builder::{Worker, run};
-pub use context::Context;
-pub use error::Error;
-pub use failure::{HandlerError, Result};
+pub use error::{Error, HandlerError, Result};
 pub use futures::Stream;
-pub use handler::{BatchHandler, Handler, Input, Output};
+pub use handler::{Batch, BatchHandler, Context, Handler, Input, Output};
+#[cfg(feature = "schema")]
+pub use handler::{DescribedHandler, schema};
+pub use launch::{Worker, run};
 /// Makes a function a handler: what a worker calls for each job.
 ///
 /// The function stays as it stands, so tests can call it. Beside it the macro puts a hidden type of the same name, and
@@ -243,8 +265,7 @@ pub use handler::{BatchHandler, Handler, Input, Output};
 pub use podwork_macros::handler;
 #[cfg(feature = "schema")]
 pub use podwork_protocol::HandlerSchema;
-#[cfg(feature = "schema")]
-pub use schema::{DescribedHandler, schema};
+pub use version::VERSION;
 
 /// Has a function check the machine before the worker takes its first job: that a file is there, a licence answers, a
 /// GPU computes.
@@ -271,16 +292,7 @@ pub use schema::{DescribedHandler, schema};
 /// ```
 pub use podwork_macros::fitness_check;
 
-/// How a worker comes by its state: the traits behind [`Worker::state`] and [`Worker::setup`], for code that is generic
-/// over workers.
-pub mod state {
-    pub use crate::worker::{Async, Fallible, Given, NoState, Plain, Setup, StateSource};
-}
-
-/// What can be a check: the traits behind [`Worker::health`] and [`Worker::fitness_check`].
-pub mod health {
-    pub use crate::worker::{Awaited, Blocking, Check, MachineCheck};
-}
+pub use handler::state;
 
 /// Metrics of your own: what [`Worker::own_metrics`] registers, re-exported from [`prometheus_client`].
 #[cfg(feature = "metrics")]
@@ -294,6 +306,3 @@ pub mod metrics {
 pub mod otel {
     pub use crate::telemetry::traces::layer;
 }
-
-/// This crate's version, as the worker reports it to the platform.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -10,7 +10,7 @@ use ring::digest::{Context as Hash, SHA256};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::sum::Sum;
+use crate::net::sha256::Sum;
 
 use super::manifest::{Entry, Manifest, Root};
 use super::parallel::{each, first};

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sum::Sum;
+use crate::net::sha256::Sum;
 
 /// The format's number. Another one is for what this code would misread.
 pub(super) const FORMAT: u32 = 1;

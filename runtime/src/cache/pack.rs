@@ -8,7 +8,7 @@ use ring::digest::{Context as Hash, SHA256};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::sum::Sum;
+use crate::net::sha256::Sum;
 
 use super::manifest::Entry;
 use super::parallel::first;

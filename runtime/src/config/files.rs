@@ -3,7 +3,7 @@
 use podwork_protocol::env;
 
 #[cfg(feature = "upload")]
-use crate::bucket::{Bucket, Keys, Misplaced, Origin, is_plain};
+use crate::config::bucket::{Bucket, Keys, Misplaced, Origin, is_plain};
 use crate::error::Error;
 
 use super::given;

@@ -33,12 +33,9 @@
 //! # });
 //! ```
 
-mod address;
 #[cfg(feature = "download")]
 mod download;
-mod guard;
 mod numbered;
-mod tls;
 mod transferred;
 #[cfg(feature = "upload")]
 mod upload;

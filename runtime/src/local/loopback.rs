@@ -8,7 +8,8 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::worker::{Settings, Shutdown, StateSource, work};
+use crate::handler::state::StateSource;
+use crate::worker::{Settings, Shutdown, work};
 
 /// Id of the one worker.
 const WORKER_ID: &str = "local";

@@ -6,30 +6,45 @@ mod realtime;
 mod serve;
 mod test_input;
 
+pub(crate) use serve::Serve;
+pub(crate) use test_input::TestInput;
+
 use podwork_platform::{Builder, Platform};
 use tokio::runtime::Handle;
 
-use crate::args::Args;
 use crate::config::Realtime;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::worker::{Settings, Shutdown, StateSource};
+use crate::handler::state::StateSource;
+use crate::worker::{Settings, Shutdown};
 
-/// Does what the command line or the environment asks for: serves the API or realtime calls, or runs the test input.
+/// What a worker does where no platform calls for it.
+#[derive(Debug)]
+pub(crate) enum Mode {
+    /// Runs one job and shows what becomes of it.
+    TestInput(TestInput),
+    /// Serves the platform's API.
+    Serve(Serve),
+    /// Serves realtime calls.
+    Realtime(Realtime),
+}
+
+/// Runs the worker on a platform of its own.
 pub(crate) async fn run<H: Handler>(
+    mode: Mode,
     settings: Settings,
     source: impl StateSource<H::State>,
-    args: Args,
-    realtime: Option<Realtime>,
     handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    if args.serve_api {
-        serve::run::<H>(settings, source, args, handlers, shutdown).await
-    } else if let Some(realtime) = realtime {
-        realtime::run::<H>(settings, source, &realtime, handlers, shutdown).await
-    } else {
-        test_input::run::<H>(settings, source, args, handlers, shutdown).await
+    match mode {
+        Mode::TestInput(test) => {
+            test_input::run::<H>(test, settings, source, handlers, shutdown).await
+        }
+        Mode::Serve(serve) => serve::run::<H>(serve, settings, source, handlers, shutdown).await,
+        Mode::Realtime(realtime) => {
+            realtime::run::<H>(settings, source, &realtime, handlers, shutdown).await
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use tracing::info;
 use crate::config::Realtime;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::worker::{Settings, Shutdown, StateSource};
+use crate::handler::state::StateSource;
+use crate::worker::{Settings, Shutdown};
 
 use super::loopback::work_for;
 

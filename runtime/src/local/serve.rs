@@ -4,10 +4,10 @@ use std::io::{self, Write as _};
 
 use tokio::runtime::Handle;
 
-use crate::args::Args;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::worker::{Settings, Shutdown, StateSource};
+use crate::handler::state::StateSource;
+use crate::worker::{Settings, Shutdown};
 
 use super::loopback::work_for;
 use super::{platform, test_input};
@@ -15,16 +15,25 @@ use super::{platform, test_input};
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 8000;
 
+/// Where the API is served; what is `None` has its default.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    /// Maximum jobs at once, in place of the builder's.
+    pub(crate) concurrency: Option<usize>,
+}
+
 pub(super) async fn run<H: Handler>(
+    serve: Serve,
     mut settings: Settings,
     source: impl StateSource<H::State>,
-    args: Args,
     handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    let host = args.api_host.as_deref().unwrap_or(DEFAULT_HOST);
-    let port = args.api_port.unwrap_or(DEFAULT_PORT);
-    if let Some(jobs) = args.api_concurrency {
+    let host = serve.host.as_deref().unwrap_or(DEFAULT_HOST);
+    let port = serve.port.unwrap_or(DEFAULT_PORT);
+    if let Some(jobs) = serve.concurrency {
         settings.fix_concurrency(jobs);
     }
     let mut builder = platform::<H>().bind(host, port);

@@ -10,10 +10,10 @@ use podwork_protocol::{JobStatus, RawValue};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
-use crate::args::Args;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::worker::{Settings, Shutdown, StateSource};
+use crate::handler::state::StateSource;
+use crate::worker::{Settings, Shutdown};
 
 use super::loopback::work_for;
 use super::platform;
@@ -21,18 +21,24 @@ use super::platform;
 const FILE: &str = "test_input.json";
 const FORM: &str = r#"write {"input": …}, with what the handler takes in place of the dots"#;
 
+/// The job to run, as the command line has it.
+#[derive(Debug)]
+pub(crate) struct TestInput {
+    /// The request's JSON. `None`: the one in `test_input.json`.
+    pub(crate) request: Option<String>,
+    /// The result's JSON that is expected, if it is to be compared.
+    pub(crate) expected: Option<String>,
+}
+
 pub(super) async fn run<H: Handler>(
+    test: TestInput,
     settings: Settings,
     source: impl StateSource<H::State>,
-    args: Args,
     handlers: Handle,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    let request = read_request(args.test_input)?;
-    let expected = args
-        .test_output
-        .map(|text| read_expected(&text))
-        .transpose()?;
+    let request = read_request(test.request)?;
+    let expected = test.expected.map(|text| read_expected(&text)).transpose()?;
 
     let platform = platform::<H>().bind("127.0.0.1", 0).start().await?;
     let job_id = platform.submit(request)?;

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::config::{given, whole_number};
 use crate::error::Error;
 
-use super::on::Outcome;
+use super::outcome::Outcome;
 use super::{About, Answer, Kind, Load, Posted, Reason};
 
 /// Where figures are served, on all IPv4 addresses.
@@ -183,7 +183,7 @@ impl Figures {
             batch: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
         };
         let info = Info::new([
-            ("version", crate::VERSION.to_owned()),
+            ("version", crate::version::VERSION.to_owned()),
             ("handler", about.handler.to_owned()),
         ]);
         registry.register("build", "What this worker was built of", info);

@@ -7,10 +7,13 @@ use std::fmt;
 
 #[cfg(feature = "metrics")]
 pub(crate) mod figures;
+pub(crate) mod log;
 #[cfg(not(any(feature = "metrics", feature = "otel")))]
 mod off;
 #[cfg(any(feature = "metrics", feature = "otel"))]
 mod on;
+#[cfg(any(feature = "metrics", feature = "otel"))]
+mod outcome;
 #[cfg(feature = "metrics")]
 mod serve;
 #[cfg(feature = "otel")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::Span;
 
 use crate::error::Error;
-use crate::failure::HandlerError;
+use crate::error::HandlerError;
 
 use super::{About, Answer, Kind, Load, Posted, Reason};
 

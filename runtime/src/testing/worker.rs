@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::builder::Worker;
 use crate::error::Error;
-use crate::failure::HandlerError;
+use crate::error::HandlerError;
 use crate::handler::Handler;
-use crate::worker::StateSource;
+use crate::handler::state::StateSource;
+use crate::launch::Worker;
 
 use super::{Tested, parse, raw};
 

@@ -11,30 +11,30 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument as _, error, info, warn};
 
-use crate::api::{Api, Failing};
-use crate::batches::{Batches, Limits, Together};
 #[cfg(all(feature = "cache", unix))]
 use crate::cache::VolumeCache;
 use crate::config::{Config, Remote};
-use crate::deliver::Delivery;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::post::Delivery;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::in_flight::{InFlight, Reins};
-use crate::job::{self, Ended, Options};
-use crate::outbox::Outbox;
-use crate::slots::Slots;
+use crate::jobs::in_flight::{InFlight, Reins};
+use crate::jobs::slots::Slots;
+use crate::platform_client::{Api, Failing};
+use crate::run::batches::{Batches, Limits, Together};
+use crate::run::job::{self, Ended, Options};
 use crate::telemetry::{About, Plan, Serving, Telemetry, Took};
 
-use super::concurrency::InBatches;
-use super::fitness::{self, FitnessCheck};
-use super::health::{Health, HealthCheck};
-use super::heartbeat::Heartbeat;
-use super::pull::{Concurrency, Source, pull};
-use super::setup::StateSource;
-use super::shutdown::Shutdown;
-use super::stop;
+use crate::handler::state::StateSource;
+use crate::health::check::{Health, HealthCheck};
+use crate::health::fitness::{self, FitnessCheck};
+use crate::health::heartbeat::Heartbeat;
+use crate::take::cancel;
+use crate::take::concurrency::InBatches;
+use crate::take::poll::{Concurrency, Source, pull};
 #[cfg(all(feature = "cache", unix))]
-use super::upkeep::{Hydrating, Upkeep};
+use crate::worker::cache_upkeep::{Hydrating, Upkeep};
+use crate::worker::shutdown::Shutdown;
 
 /// How long the last posts may take once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// This many jobs at once, whatever the builder was told.
     pub(crate) fn fix_concurrency(&mut self, jobs: usize) {
-        self.concurrency = Box::new(super::concurrency::Fixed(jobs));
+        self.concurrency = Box::new(crate::take::concurrency::Fixed(jobs));
     }
 }
 
@@ -142,7 +142,7 @@ pub(crate) async fn work<H: Handler>(
     info!(
         "Worker {worker_id} is ready: handler `{}`, podwork {}.",
         H::NAME,
-        crate::VERSION
+        crate::version::VERSION
     );
 
     let work = async {
@@ -174,7 +174,7 @@ pub(crate) async fn work<H: Handler>(
     tokio::select! {
         ended = work => ended,
         () = shutdown.abort.cancelled() => unfinished(in_flight.len()),
-        never = stop::listen(api.clone(), Arc::clone(&in_flight)) => match never {},
+        never = cancel::listen(api.clone(), Arc::clone(&in_flight)) => match never {},
     }
 }
 

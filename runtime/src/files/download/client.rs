@@ -14,12 +14,12 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 use url::Url;
 
-use crate::files::guard::{Guard, private};
-use crate::files::tls::tls;
-use crate::http::{chain, no_tls};
+use crate::net::http::{chain, no_tls};
+use crate::net::public_only::{Guard, private};
+use crate::net::tls::tls;
 
+use super::address::{checked, shown};
 use super::error::DownloadError;
-use super::remote_file::{checked, shown};
 
 /// Most times that one download is sent elsewhere.
 const MAX_REDIRECTS: usize = 5;
@@ -146,7 +146,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::files::guard::only_one;
+    use crate::net::public_only::only_one;
 
     /// Answers each request with a redirect to `to`, in which `PORT` is its own.
     async fn redirecting(to: &'static str) -> Url {

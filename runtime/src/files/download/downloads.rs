@@ -20,17 +20,18 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 use url::Url;
 
-use crate::backoff::Backoff;
-use crate::context::Context;
-use crate::files::guard::Guard;
 use crate::files::transferred::Transferred;
-use crate::http::{chain, retry_after};
+use crate::handler::Context;
+use crate::net::backoff::Backoff;
+use crate::net::http::{chain, retry_after};
+use crate::net::public_only::Guard;
 
+use super::address::Place;
 use super::client::{Client, Trouble};
 use super::error::DownloadError;
 use super::name;
 use super::partial::Partial;
-use super::remote_file::{Place, RemoteFile};
+use super::remote_file::RemoteFile;
 use super::tally::Tally;
 
 /// How often one download is tried.
@@ -195,6 +196,43 @@ impl<'a> Downloads<'a> {
     /// It is called in async code.
     pub fn fetch_all_blocking(&self, files: &[RemoteFile]) -> Result<Vec<PathBuf>, DownloadError> {
         self.cx.wait(self.fetch_all(files), DownloadError::Stopped)
+    }
+}
+
+impl RemoteFile {
+    /// Downloads it into the job's folder, and says where it is. [`Downloads`] has more to choose from.
+    ///
+    /// # Errors
+    /// See [`DownloadError`]. Then nothing of it is left.
+    pub async fn download(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
+        Downloads::new(cx).fetch(self).await
+    }
+
+    /// The same for a handler that is a plain `fn`: it waits for the file, unless the job is told to stop.
+    ///
+    /// ```
+    /// # use podwork::files::RemoteFile;
+    /// # use podwork::testing::TestJob;
+    /// # use podwork::{Context, Result, handler};
+    /// # use serde_json::json;
+    /// #[handler]
+    /// fn shout(file: RemoteFile, cx: Context) -> Result<String> {
+    ///     let path = file.download_blocking(&cx)?;
+    ///     Ok(std::fs::read_to_string(path)?.to_uppercase())
+    /// }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let job = TestJob::new(json!("data:,hey")).run::<shout>().await;
+    /// # assert_eq!(job.result.unwrap(), json!("HEY"));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`download`](Self::download); or the job is told to stop.
+    ///
+    /// # Panics
+    /// It is called in async code.
+    pub fn download_blocking(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
+        Downloads::new(cx).fetch_blocking(self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! From URLs in a job's input to its folder, and out of archives there.
 
+mod address;
 mod client;
 mod downloads;
 mod error;

@@ -9,8 +9,8 @@ use ring::digest::{Context as Hash, SHA256};
 use tempfile::TempPath;
 use tokio_util::task::TaskTracker;
 
-use crate::context::Context;
-use crate::sum::Sum;
+use crate::handler::Context;
+use crate::net::sha256::Sum;
 
 use super::name;
 

@@ -1,22 +1,14 @@
 //! A file in a job's input.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use data_url::DataUrl;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use url::Url;
 
-use crate::config::without_secrets;
-use crate::context::Context;
-use crate::sum::Sum;
+use crate::net::sha256::Sum;
 
-use super::downloads::Downloads;
+use super::address::{Place, shortened, shown, shown_data};
 use super::error::DownloadError;
-
-/// Most letters of a URL that an error or the log shows.
-const LONGEST_SHOWN: usize = 200;
 
 /// A file that a job's input names: by its URL, by a data URL that holds it, or by an object
 /// `{"url": …, "sha256": …, "name": …}`, of which `url` alone is needed.
@@ -50,14 +42,6 @@ pub struct RemoteFile {
     pub(super) place: Place,
     pub(super) sha256: Option<Sum>,
     pub(super) name: Option<String>,
-}
-
-/// Where a file is.
-#[derive(Clone)]
-pub(super) enum Place {
-    At(Url),
-    /// In this data URL.
-    Here(String),
 }
 
 impl RemoteFile {
@@ -108,41 +92,6 @@ impl RemoteFile {
         }
     }
 
-    /// Downloads it into the job's folder, and says where it is. [`Downloads`] has more to choose from.
-    ///
-    /// # Errors
-    /// See [`DownloadError`]. Then nothing of it is left.
-    pub async fn download(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
-        Downloads::new(cx).fetch(self).await
-    }
-
-    /// The same for a handler that is a plain `fn`: it waits for the file, unless the job is told to stop.
-    ///
-    /// ```
-    /// # use podwork::files::RemoteFile;
-    /// # use podwork::testing::TestJob;
-    /// # use podwork::{Context, Result, handler};
-    /// # use serde_json::json;
-    /// #[handler]
-    /// fn shout(file: RemoteFile, cx: Context) -> Result<String> {
-    ///     let path = file.download_blocking(&cx)?;
-    ///     Ok(std::fs::read_to_string(path)?.to_uppercase())
-    /// }
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// # let job = TestJob::new(json!("data:,hey")).run::<shout>().await;
-    /// # assert_eq!(job.result.unwrap(), json!("HEY"));
-    /// # });
-    /// ```
-    ///
-    /// # Errors
-    /// As [`download`](Self::download); or the job is told to stop.
-    ///
-    /// # Panics
-    /// It is called in async code.
-    pub fn download_blocking(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
-        Downloads::new(cx).fetch_blocking(self)
-    }
-
     /// The URL as errors show it.
     pub(super) fn shown(&self) -> String {
         match &self.place {
@@ -150,75 +99,6 @@ impl RemoteFile {
             Place::Here(url) => shown_data(url),
         }
     }
-}
-
-impl Place {
-    fn parse(text: &str) -> Result<Self, DownloadError> {
-        let is_data = text
-            .get(..5)
-            .is_some_and(|start| start.eq_ignore_ascii_case("data:"));
-        if is_data {
-            return match DataUrl::process(text) {
-                Ok(_) => Ok(Self::Here(text.to_owned())),
-                Err(error) => Err(DownloadError::Url {
-                    url: shown_data(text),
-                    problem: error.to_string(),
-                }),
-            };
-        }
-        let url = Url::parse(text).map_err(|error| DownloadError::Url {
-            url: format!("`{}`", shortened(&without_secrets(text))),
-            problem: error.to_string(),
-        })?;
-        checked(url).map(Self::At)
-    }
-}
-
-/// A URL, if it is one to download from.
-pub(super) fn checked(mut url: Url) -> Result<Url, DownloadError> {
-    let refuse = |problem: String| {
-        Err(DownloadError::Url {
-            url: shown(&url),
-            problem,
-        })
-    };
-    match url.scheme() {
-        "http" | "https" => {}
-        scheme => return refuse(format!("`{scheme}` is not http, https or data")),
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return refuse("it holds a user name or a password".to_owned());
-    }
-    url.set_fragment(None);
-    Ok(url)
-}
-
-/// Without query, fragment and credentials, which may be secrets.
-pub(super) fn shown(url: &Url) -> String {
-    let text = match url.host_str() {
-        Some(host) => {
-            let port = url.port().map(|port| format!(":{port}"));
-            let (scheme, port) = (url.scheme(), port.unwrap_or_default());
-            format!("{scheme}://{host}{port}{}", url.path())
-        }
-        // `me:secret@host` has a scheme, too.
-        None => without_secrets(&format!("{}:{}", url.scheme(), url.path())),
-    };
-    shortened(&text)
-}
-
-/// Without the data, which may be all of it if there is no comma before them.
-fn shown_data(url: &str) -> String {
-    match url.split_once(',') {
-        Some((kind, _)) => format!("{},…", shortened(kind)),
-        None => "data:…".to_owned(),
-    }
-}
-
-fn shortened(text: &str) -> String {
-    let end = text.floor_char_boundary(LONGEST_SHOWN);
-    let more = if end < text.len() { "…" } else { "" };
-    format!("{}{more}", &text[..end])
 }
 
 impl fmt::Debug for RemoteFile {

@@ -11,7 +11,7 @@ use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config, ZipFile};
 use zip::result::ZipError;
 
-use crate::context::Context;
+use crate::handler::Context;
 
 use super::name;
 use super::zip64::claimed_entries;

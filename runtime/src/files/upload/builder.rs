@@ -15,11 +15,11 @@ use tokio::io::AsyncRead;
 use tokio::sync::OnceCell;
 use tracing::debug;
 
-use crate::bucket::{Bucket, Origin};
-use crate::context::Context;
-use crate::files::guard::Guard;
+use crate::config::bucket::{Bucket, Origin};
 use crate::files::transferred::Transferred;
-use crate::strict::to_raw_value;
+use crate::handler::Context;
+use crate::handler::json::to_raw_value;
+use crate::net::public_only::Guard;
 
 use super::error::UploadError;
 use super::folder::save;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::bucket::Bucket;
+use crate::config::bucket::Bucket;
 
 use super::store::Trouble;
 

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tracing::warn;
 use url::Url;
 
-use crate::bucket::Origin;
+use crate::config::bucket::Origin;
 
 use super::error::UploadError;
 use super::source::Source;

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use crate::context::Context;
+use crate::handler::Context;
 
 use super::store::Store;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::bucket::{Bucket, Keys, Misplaced, Origin};
-use crate::context::Context;
+use crate::config::bucket::{Bucket, Keys, Misplaced, Origin};
+use crate::handler::Context;
 
 use super::error::UploadError;
 

@@ -24,10 +24,10 @@ use object_store::signer::Signer as _;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::bucket::Bucket;
-use crate::files::guard::{Guard, private};
-use crate::files::tls::tls;
-use crate::http::{chain, no_tls};
+use crate::config::bucket::Bucket;
+use crate::net::http::{chain, no_tls};
+use crate::net::public_only::{Guard, private};
+use crate::net::tls::tls;
 
 /// How often a request is tried again.
 const RETRIES: usize = 5;

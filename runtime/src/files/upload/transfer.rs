@@ -11,9 +11,9 @@ use object_store::{
     Attribute, Attributes, ObjectStore as _, ObjectStoreExt as _, PutMultipartOptions, PutOptions,
 };
 
-use crate::bucket::Bucket;
-use crate::context::Context;
+use crate::config::bucket::Bucket;
 use crate::files::transferred::Transferred;
+use crate::handler::Context;
 
 use super::error::UploadError;
 use super::multipart::Multipart;

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::config::{first_given, given, whole_number, without_secrets};
 use crate::error::Error;
-use crate::http::{Body, Call, Http};
+use crate::net::http::{Body, Call, Http};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";

@@ -1,0 +1,76 @@
+//! A handler at work.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tracing::Span;
+
+use crate::error::HandlerError;
+use crate::handler::Reply;
+
+/// A thread on which a handler may block.
+type Thread<T> = JoinHandle<Result<T, HandlerError>>;
+
+/// A call under way.
+pub(crate) enum Work<T> {
+    Async(BoxFuture<'static, Result<T, HandlerError>>),
+    Blocking(Thread<T>),
+    /// It panicked before it had begun.
+    Failed(HandlerError),
+}
+
+impl<T: Send + 'static> Work<T> {
+    pub(crate) fn begin(call: impl FnOnce() -> Reply<T>) -> Self {
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Reply::Async(future)) => Self::Async(future),
+            Ok(Reply::Blocking(work)) => {
+                let span = Span::current();
+                let guarded = move || {
+                    catch_unwind(AssertUnwindSafe(work))
+                        .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
+                };
+                Self::Blocking(tokio::task::spawn_blocking(move || span.in_scope(guarded)))
+            }
+            Err(payload) => Self::Failed(HandlerError::panic(&*payload)),
+        }
+    }
+
+    /// Waits for the end. Not to be asked again after it.
+    pub(crate) async fn outcome(&mut self) -> Result<T, HandlerError> {
+        match self {
+            Self::Async(future) => AssertUnwindSafe(future)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))),
+            // Panics are caught on the thread, so an error here means that the runtime is ending.
+            Self::Blocking(thread) => thread.await.unwrap_or_else(|_| Err(ended_with_worker())),
+            Self::Failed(failure) => Err(failure.clone()),
+        }
+    }
+
+    /// Ends it where it stands: drops a future; hands back a thread that is still at work, since it cannot be ended
+    /// from outside.
+    pub(crate) fn end(
+        self,
+        outcome: Result<T, HandlerError>,
+    ) -> (Result<T, HandlerError>, Option<Thread<T>>) {
+        match self {
+            Self::Async(future) => {
+                // What the handler holds may panic in its destructor; that too is this job's affair alone.
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+                let dropped = dropped.map_err(|payload| HandlerError::panic(&*payload));
+                (outcome.and_then(|output| dropped.map(|()| output)), None)
+            }
+            Self::Blocking(thread) => {
+                (outcome, Some(thread).filter(|thread| !thread.is_finished()))
+            }
+            Self::Failed(_) => (outcome, None),
+        }
+    }
+}
+
+pub(crate) fn ended_with_worker() -> HandlerError {
+    HandlerError::new("shutdown", "the worker had to end before the job did")
+}

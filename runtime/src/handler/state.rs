@@ -1,0 +1,138 @@
+//! How a worker comes by its state.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use crate::error::HandlerError;
+
+/// Where a worker's state of type `S` comes from. Implemented by what `Worker::state` and `Worker::setup` leave in
+/// the builder.
+#[diagnostic::on_unimplemented(
+    message = "the worker has no state, and its handler takes `&{S}`",
+    label = "the state is missing",
+    note = "add `.setup(..)` with a function that makes a `{S}`, or `.state(..)` with one that is there"
+)]
+pub trait StateSource<S>: Send + 'static {
+    /// Makes the state, once.
+    #[doc(hidden)]
+    fn make(self) -> BoxFuture<'static, Result<S, HandlerError>>;
+}
+
+/// No state was given; enough for a handler that takes none.
+#[derive(Debug)]
+pub struct NoState;
+
+impl StateSource<()> for NoState {
+    fn make(self) -> BoxFuture<'static, Result<(), HandlerError>> {
+        futures::future::ready(Ok(())).boxed()
+    }
+}
+
+/// The state is there, or will be made by a function.
+pub struct Given<S>(Box<dyn FnOnce() -> BoxFuture<'static, Result<S, HandlerError>> + Send>);
+
+impl<S> std::fmt::Debug for Given<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Given")
+    }
+}
+
+impl<S: Send + 'static> Given<S> {
+    pub(crate) fn ready(state: S) -> Self {
+        Self(Box::new(|| futures::future::ready(Ok(state)).boxed()))
+    }
+
+    pub(crate) fn setup<M>(setup: impl Setup<S, M>) -> Self {
+        Self(Box::new(|| {
+            AssertUnwindSafe(setup.run())
+                .catch_unwind()
+                .map(|made| made.unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))))
+                .boxed()
+        }))
+    }
+}
+
+impl<S: Send + 'static> StateSource<S> for Given<S> {
+    fn make(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+        (self.0)()
+    }
+}
+
+/// A function that makes a worker's state: `fn() -> S`, `fn() -> Result<S, E>`, or an `async` one of either kind.
+/// `M` only tells the kinds apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "this cannot set up a state of type `{S}`",
+    note = "a set-up function takes nothing and returns `{S}` or `Result<{S}, E>`, async or not"
+)]
+pub trait Setup<S, M>: Send + 'static {
+    /// Runs the function.
+    #[doc(hidden)]
+    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>>;
+}
+
+/// Marks a [`Setup`] that returns the state.
+#[derive(Debug)]
+pub struct Plain;
+/// Marks a [`Setup`] that returns a `Result`.
+#[derive(Debug)]
+pub struct Fallible;
+/// Marks an asynchronous [`Setup`].
+#[derive(Debug)]
+pub struct Async<M>(M);
+
+impl<S: Send + 'static, F: FnOnce() -> S + Send + 'static> Setup<S, Plain> for F {
+    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+        blocking(|| Ok(self()))
+    }
+}
+
+impl<S, E, F> Setup<S, Fallible> for F
+where
+    S: Send + 'static,
+    E: Into<HandlerError>,
+    F: FnOnce() -> Result<S, E> + Send + 'static,
+{
+    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+        blocking(|| self().map_err(Into::into))
+    }
+}
+
+impl<S, Fut, F> Setup<S, Async<Plain>> for F
+where
+    S: Send + 'static,
+    Fut: Future<Output = S> + Send + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+{
+    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+        async { Ok(self().await) }.boxed()
+    }
+}
+
+impl<S, E, Fut, F> Setup<S, Async<Fallible>> for F
+where
+    S: Send + 'static,
+    E: Into<HandlerError>,
+    Fut: Future<Output = Result<S, E>> + Send + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+{
+    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+        async { self().await.map_err(Into::into) }.boxed()
+    }
+}
+
+/// Loading a model blocks for long, so it does so on a thread that may.
+fn blocking<S: Send + 'static>(
+    make: impl FnOnce() -> Result<S, HandlerError> + Send + 'static,
+) -> BoxFuture<'static, Result<S, HandlerError>> {
+    async {
+        let guarded = || {
+            catch_unwind(AssertUnwindSafe(make))
+                .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
+        };
+        tokio::task::spawn_blocking(guarded).await?
+    }
+    .boxed()
+}

@@ -1,0 +1,222 @@
+//! Whether the worker is fit to take jobs: what the user's check says, and how its last jobs ended.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::error::HandlerError;
+use crate::net::backoff::Backoff;
+use crate::platform_client::Failing;
+
+/// The name under which the breaker reports.
+const BREAKER: &str = "breaker";
+/// … and the user's check.
+const CHECK: &str = "health";
+/// Between two asks of a check that fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the worker knows of its own health; the heartbeat tells it.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    // Never held across an await.
+    state: Mutex<State>,
+    /// How many breakdowns in a row end the worker; `None`: however many.
+    breaker: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failing: Option<Failing>,
+    breakdowns: usize,
+}
+
+impl Health {
+    pub(crate) fn new(breaker: Option<usize>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            breaker,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wrong, while something is.
+    pub(crate) fn failing(&self) -> Option<Failing> {
+        self.state().failing.clone()
+    }
+
+    /// What the breaker says, once it has tripped.
+    pub(crate) fn tripped(&self) -> Option<Failing> {
+        self.failing().filter(|failing| failing.check == BREAKER)
+    }
+
+    /// Notes how a job ended; whether that was one breakdown too many.
+    pub(crate) fn note(&self, breakdown: bool) -> bool {
+        let Some(limit) = self.breaker else {
+            return false;
+        };
+        let mut state = self.state();
+        state.breakdowns = if breakdown { state.breakdowns + 1 } else { 0 };
+        if state.breakdowns < limit {
+            return false;
+        }
+        let reason = format!("{limit} jobs in a row panicked or ran out of memory");
+        error!("{reason}: taking no more jobs.");
+        state.failing = Some(Failing {
+            check: BREAKER.to_owned(),
+            reason,
+        });
+        true
+    }
+
+    fn set(&self, failing: Option<Failing>) {
+        self.state().failing = failing;
+    }
+}
+
+type Ask = dyn Fn(&AnyState, CancellationToken) -> Result<(), HandlerError> + Send + Sync;
+type AnyState = dyn Any + Send + Sync;
+
+/// The user's check.
+#[derive(Clone)]
+pub(crate) struct HealthCheck {
+    ask: Arc<Ask>,
+}
+
+impl HealthCheck {
+    /// The check of a worker whose state is an `S`.
+    pub(crate) fn new<S: 'static, M>(check: impl Check<S, M>) -> Self {
+        let ask = move |state: &AnyState, given_up| {
+            let state = state.downcast_ref();
+            let state = state.expect("the builder ties the check to the worker's state");
+            check.ask(state, given_up)
+        };
+        Self { ask: Arc::new(ask) }
+    }
+
+    /// Waits until the check is content; an error once it has failed, or not answered, for `limit`.
+    pub(crate) async fn pass(
+        &self,
+        state: Arc<AnyState>,
+        handlers: &Handle,
+        health: &Health,
+        limit: Duration,
+    ) -> Result<(), Failing> {
+        let deadline = Instant::now() + limit;
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        loop {
+            let (ask, state) = (Arc::clone(&self.ask), Arc::clone(&state));
+            let given_up = CancellationToken::new();
+            let _given_up = given_up.clone().drop_guard();
+            // On a thread that it may block; what it may await runs there, too.
+            let asking = handlers.spawn_blocking(move || {
+                catch_unwind(AssertUnwindSafe(|| ask(&*state, given_up)))
+                    .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
+            });
+            let reason = match timeout_at(deadline, asking).await {
+                Ok(Ok(Ok(()))) => {
+                    if health.failing().is_some() {
+                        info!("The health check is content again: taking jobs.");
+                        health.set(None);
+                    }
+                    return Ok(());
+                }
+                Ok(Ok(Err(failure))) => failure.trace(),
+                Ok(Err(_)) => "the runtime is ending".to_owned(),
+                Err(_) => "it does not answer".to_owned(),
+            };
+            let failing = Failing {
+                check: CHECK.to_owned(),
+                reason,
+            };
+            health.set(Some(failing.clone()));
+            let pause = pauses.next(None);
+            if Instant::now() + pause >= deadline {
+                error!(
+                    "the health check has failed for {limit:?}: {}",
+                    failing.reason
+                );
+                return Err(failing);
+            }
+            warn!(
+                "the health check fails, no job is taken: {}",
+                failing.reason
+            );
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for HealthCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HealthCheck").finish_non_exhaustive()
+    }
+}
+
+/// A health check: `fn(&S) -> Result<(), E>`, or an `async` one. `M` only tells the kinds apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "this is no health check of a worker with the state `{S}`",
+    note = "a health check takes `&{S}` and returns `Result<(), E>`, async or not; a closure says its parameter's type"
+)]
+pub trait Check<S, M>: Send + Sync + 'static {
+    /// Asks once, on a thread for blocking work.
+    #[doc(hidden)]
+    fn ask(&self, state: &S, given_up: CancellationToken) -> Result<(), HandlerError>;
+}
+
+/// Marks a [`Check`] that is not async.
+#[derive(Debug)]
+pub struct Blocking;
+/// Marks an async [`Check`].
+#[derive(Debug)]
+pub struct Awaited;
+
+impl<S, E, F> Check<S, Blocking> for F
+where
+    E: Into<HandlerError>,
+    F: Fn(&S) -> Result<(), E> + Send + Sync + 'static,
+{
+    fn ask(&self, state: &S, _: CancellationToken) -> Result<(), HandlerError> {
+        self(state).map_err(Into::into)
+    }
+}
+
+impl<S, E, F> Check<S, Awaited> for F
+where
+    E: Into<HandlerError>,
+    F: AsyncFn(&S) -> Result<(), E> + Send + Sync + 'static,
+{
+    fn ask(&self, state: &S, given_up: CancellationToken) -> Result<(), HandlerError> {
+        let answer = given_up.run_until_cancelled(self(state));
+        match Handle::current().block_on(answer) {
+            Some(answer) => answer.map_err(Into::into),
+            // Nobody hears this.
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn breakdowns_in_a_row_trip_the_breaker() {
+        let health = Health::new(Some(3));
+        let ends = [true, true, false, true, true, true];
+        let tripped: Vec<bool> = ends.into_iter().map(|end| health.note(end)).collect();
+        assert_eq!(tripped, [false, false, false, false, false, true]);
+        assert_eq!(health.failing().unwrap().check, BREAKER);
+        let unset = Health::new(None);
+        assert!((0..100).all(|_| !unset.note(true)));
+    }
+}

@@ -1,0 +1,130 @@
+//! Fitness checks: what has to be so on the machine before the worker takes its first job.
+
+mod gpu;
+mod system;
+
+use std::borrow::Cow;
+
+use futures::future::BoxFuture;
+use podwork_protocol::env;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info};
+
+use crate::config::Fitness;
+use crate::error::HandlerError;
+use crate::platform_client::Failing;
+
+use crate::handler::state::{Given, Setup, StateSource as _};
+
+type Outcome = Result<(), HandlerError>;
+type Run = Box<dyn FnOnce() -> BoxFuture<'static, Outcome> + Send>;
+
+/// One check, to be run once.
+pub(crate) struct FitnessCheck {
+    name: Cow<'static, str>,
+    run: Run,
+}
+
+/// A fitness check: `fn()` or `fn() -> Result<(), E>`, or an `async` one of either kind. `M` only tells the kinds apart
+/// and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "this cannot be a fitness check",
+    note = "a fitness check takes nothing and returns `()` or `Result<(), E>`, async or not"
+)]
+pub trait MachineCheck<M>: Setup<(), M> {}
+
+#[diagnostic::do_not_recommend]
+impl<M, F: Setup<(), M>> MachineCheck<M> for F {}
+
+impl FitnessCheck {
+    pub(crate) fn new<M>(name: impl Into<Cow<'static, str>>, check: impl MachineCheck<M>) -> Self {
+        let check = Given::setup(check);
+        Self {
+            name: name.into(),
+            run: Box::new(move || check.make()),
+        }
+    }
+}
+
+impl std::fmt::Debug for FitnessCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FitnessCheck").field(&self.name).finish()
+    }
+}
+
+/// A function under `#[fitness_check]`.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Registered {
+    name: &'static str,
+    /// Its file and line: checks run in this order.
+    place: (&'static str, u32),
+    run: fn() -> BoxFuture<'static, Outcome>,
+}
+
+impl Registered {
+    /// The function's name and place, and how it is run.
+    pub const fn new(
+        name: &'static str,
+        place: (&'static str, u32),
+        run: fn() -> BoxFuture<'static, Outcome>,
+    ) -> Self {
+        Self { name, place, run }
+    }
+}
+
+inventory::collect!(Registered);
+
+fn registered() -> Vec<FitnessCheck> {
+    let mut all: Vec<&Registered> = inventory::iter::<Registered>.into_iter().collect();
+    all.sort_by_key(|check| check.place);
+    all.into_iter()
+        .map(|check| FitnessCheck {
+            name: check.name.into(),
+            run: Box::new(check.run),
+        })
+        .collect()
+}
+
+fn built_in(limits: Fitness) -> Vec<FitnessCheck> {
+    let mut checks = Vec::new();
+    if limits.skip_system {
+        debug!(
+            "{} is set: memory and disk are not checked.",
+            env::SKIP_AUTO_SYSTEM_CHECKS
+        );
+    } else {
+        let memory = move || system::memory(limits.min_memory_gb);
+        checks.push(FitnessCheck::new("memory", memory));
+        let disk = move || system::disk(limits.min_disk_percent);
+        checks.push(FitnessCheck::new("disk", disk));
+    }
+    if !limits.skip_gpu {
+        checks.push(FitnessCheck::new("gpu", move || gpu::check(limits.gpus)));
+    }
+    checks
+}
+
+/// Runs all checks, in order: the built-in ones, the functions under `#[fitness_check]`, and those of the builder. The
+/// first that fails is the last.
+pub(crate) async fn pass(
+    limits: Fitness,
+    own: Vec<FitnessCheck>,
+    handlers: &Handle,
+) -> Result<(), (Failing, HandlerError)> {
+    for FitnessCheck { name, run } in built_in(limits).into_iter().chain(registered()).chain(own) {
+        let ended = AbortOnDropHandle::new(handlers.spawn(async move { run().await })).await;
+        match ended.unwrap_or_else(|error| Err(error.into())) {
+            Ok(()) => info!("Fitness check `{name}` passed."),
+            Err(failure) => {
+                let failing = Failing {
+                    check: name.into_owned(),
+                    reason: failure.message().to_owned(),
+                };
+                return Err((failing, failure));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Memory and disk.
+
+use std::fs;
+
+use tracing::{info, warn};
+
+use crate::error::HandlerError;
+
+const GIB: f64 = (1024 * 1024 * 1024) as f64;
+
+/// Enough memory is available, for this container and on its machine.
+pub(crate) fn memory(min_gb: f64) -> Result<(), HandlerError> {
+    let read = |path| fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").as_deref().and_then(available);
+    let container = cgroup_v2(read).or_else(|| cgroup_v1(read));
+    let Some(bytes) = machine.into_iter().chain(container).min() else {
+        warn!("how much memory is available cannot be told here: not checked");
+        return Ok(());
+    };
+    let gb = gib(bytes);
+    if gb < min_gb {
+        return Err(HandlerError::new(
+            "memory",
+            format!(
+                "{gb:.2} GiB of memory are available, and RUNPOD_MIN_MEMORY_GB asks for {min_gb}"
+            ),
+        ));
+    }
+    info!("{gb:.2} GiB of memory are available.");
+    Ok(())
+}
+
+/// Enough of the root file system, which is the container's, is free.
+#[cfg(unix)]
+pub(crate) fn disk(min_percent: f64) -> Result<(), HandlerError> {
+    let disk = rustix::fs::statvfs("/")?;
+    // Shares need no more digits than an `f64` has.
+    #[allow(clippy::cast_precision_loss)]
+    let percent = 100.0 * disk.f_bavail as f64 / disk.f_blocks.max(1) as f64;
+    let free = gib(disk.f_bavail.saturating_mul(disk.f_frsize));
+    if percent < min_percent {
+        return Err(HandlerError::new(
+            "disk",
+            format!(
+                "{free:.2} GiB of disk are free, {percent:.1}%, and RUNPOD_MIN_DISK_PERCENT asks for {min_percent}%"
+            ),
+        ));
+    }
+    info!("{free:.2} GiB of disk are free, {percent:.1}%.");
+    Ok(())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn disk(_: f64) -> Result<(), HandlerError> {
+    warn!("how much disk is free cannot be told here: not checked");
+    Ok(())
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in bytes.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// What the container's limit leaves, in bytes; `None` without a limit.
+fn cgroup_v2(read: impl Fn(&'static str) -> Option<String>) -> Option<u64> {
+    left(
+        &read("/sys/fs/cgroup/memory.max")?,
+        &read("/sys/fs/cgroup/memory.current")?,
+        &read("/sys/fs/cgroup/memory.stat").unwrap_or_default(),
+        "inactive_file ",
+    )
+}
+
+fn cgroup_v1(read: impl Fn(&'static str) -> Option<String>) -> Option<u64> {
+    left(
+        &read("/sys/fs/cgroup/memory/memory.limit_in_bytes")?,
+        &read("/sys/fs/cgroup/memory/memory.usage_in_bytes")?,
+        &read("/sys/fs/cgroup/memory/memory.stat").unwrap_or_default(),
+        "total_inactive_file ",
+    )
+}
+
+/// The limit less what is in use; pages of files that the kernel can drop at once are not in use.
+fn left(limit: &str, used: &str, stat: &str, droppable: &str) -> Option<u64> {
+    // Without a limit version 2 says `max`; version 1 says a number that is more than any machine has.
+    let limit: u64 = limit.trim().parse().ok()?;
+    let used: u64 = used.trim().parse().ok()?;
+    let droppable = stat.lines().find_map(|line| line.strip_prefix(droppable));
+    let droppable: u64 = droppable
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(droppable)))
+}
+
+/// For showing and comparing; no digit that matters is lost.
+#[allow(clippy::cast_precision_loss)]
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / GIB
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read() {
+        let meminfo = "MemTotal:       24570020 kB\nMemAvailable:    2097152 kB\n";
+        assert_eq!(available(meminfo), Some(2 * 1024 * 1024 * 1024));
+        assert_eq!(available("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn a_containers_limit_counts() {
+        let stat = "anon 50\ninactive_file 30\nactive_file 7\n";
+        assert_eq!(left("100\n", "60\n", stat, "inactive_file "), Some(70));
+        assert_eq!(left("max\n", "60\n", stat, "inactive_file "), None);
+        assert_eq!(left("10", "60", "", "inactive_file "), Some(0));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_the_variable_that_asks_for_it() {
+        memory(0.0).unwrap();
+        disk(0.0).unwrap();
+        let error = memory(1e9).unwrap_err().to_string();
+        assert!(
+            error.ends_with("and RUNPOD_MIN_MEMORY_GB asks for 1000000000"),
+            "{error}"
+        );
+        let error = disk(101.0).unwrap_err().to_string();
+        assert!(
+            error.ends_with("and RUNPOD_MIN_DISK_PERCENT asks for 101%"),
+            "{error}"
+        );
+    }
+}

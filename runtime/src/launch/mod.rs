@@ -1,0 +1,7 @@
+//! Starting a worker: the builder, the command line, and the choice of where jobs come from. The only room that knows
+//! every way to run.
+
+mod args;
+mod builder;
+
+pub use builder::{Worker, run};

@@ -1,0 +1,374 @@
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use podwork_protocol::RawValue;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::*;
+use crate::delivery::outbox::{Chunks, Outbox};
+use crate::error::HandlerError;
+
+const MAX_BATCH: usize = 3;
+const MAX_WAIT: Duration = Duration::from_millis(100);
+
+/// What the handler is called with; it answers as the gate lets it, each job with its input.
+struct Seen {
+    batches: Mutex<Vec<Vec<u32>>>,
+    gate: Semaphore,
+}
+
+impl Seen {
+    fn batches(&self) -> Vec<Vec<u32>> {
+        self.batches.lock().unwrap().clone()
+    }
+}
+
+/// Input on which the handler panics.
+const POISON: u32 = 666;
+
+fn handle(inputs: Batch<u32>, seen: Arc<Seen>) -> Reply<Vec<Outcome>> {
+    seen.batches.lock().unwrap().push(inputs.to_vec());
+    Reply::Async(Box::pin(async move {
+        seen.gate.acquire().await.unwrap().forget();
+        assert!(!inputs.contains(&POISON), "poisoned");
+        Ok(inputs.iter().map(|input| Ok(raw(*input))).collect())
+    }))
+}
+
+fn raw(input: u32) -> Box<RawValue> {
+    serde_json::value::to_raw_value(&json!(input)).unwrap()
+}
+
+fn batching(max_wait: Duration) -> Batching<Seen, u32> {
+    Batching {
+        max_batch: MAX_BATCH,
+        max_wait,
+        weighing: None,
+        input: Call::input,
+        call: handle,
+    }
+}
+
+/// A worker's batches, and its handler. It stands open unless it is `busy`.
+struct Bench {
+    batches: Arc<Batches<Seen, u32>>,
+    seen: Arc<Seen>,
+    drain: CancellationToken,
+    _releasing: AbortOnDropHandle<()>,
+}
+
+impl Bench {
+    fn new(busy: bool) -> Self {
+        Self::waiting(busy, MAX_WAIT)
+    }
+
+    fn waiting(busy: bool, max_wait: Duration) -> Self {
+        Self::of(busy, batching(max_wait))
+    }
+
+    fn of(busy: bool, batching: Batching<Seen, u32>) -> Self {
+        let seen = Arc::new(Seen {
+            batches: Mutex::default(),
+            gate: Semaphore::new(if busy { 0 } else { 1000 }),
+        });
+        let batches = Batches::new(batching, Limits::default(), Arc::clone(&seen));
+        let drain = CancellationToken::new();
+        let releasing = {
+            let (batches, drain) = (Arc::clone(&batches), drain.clone());
+            let start = |batch: Together<_, _>| {
+                let over = CancellationToken::new();
+                tokio::spawn(batch.run(over, Telemetry::default(), Slots::new(1)));
+            };
+            tokio::spawn(async move { batches.release(&drain, start).await })
+        };
+        Self {
+            batches,
+            seen,
+            drain,
+            _releasing: AbortOnDropHandle::new(releasing),
+        }
+    }
+
+    fn call(&self, input: u32) -> Reply {
+        let outbox = Arc::new(Outbox::default());
+        let call = Call::new(
+            Context::detached(input.to_string()),
+            raw(input),
+            Arc::clone(&self.seen),
+            Chunks::new(outbox, "test", false),
+        );
+        let (held, _) = oneshot::channel();
+        Arc::clone(&self.batches).join(call, held)
+    }
+
+    /// A job that has joined, as far as it comes by itself.
+    fn join(&self, input: u32) -> BoxFuture<'static, Outcome> {
+        let Reply::Async(mut share) = self.call(input) else {
+            unreachable!("a share is awaited");
+        };
+        assert!(share.as_mut().now_or_never().is_none());
+        share
+    }
+
+    fn join_all<const N: usize>(&self, inputs: [u32; N]) -> [BoxFuture<'static, Outcome>; N] {
+        inputs.map(|input| self.join(input))
+    }
+}
+
+fn number(outcome: Outcome) -> u32 {
+    outcome.unwrap().get().parse().unwrap()
+}
+
+/// Lets all that can go on do so, without time passing.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_job_waits_no_longer_than_it_must() {
+    let bench = Bench::new(false);
+    let began = Instant::now();
+    assert_eq!(number(bench.join(1).await), 1);
+    assert_eq!(began.elapsed(), MAX_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_batch_goes_at_once_and_each_job_has_its_own_outcome() {
+    let bench = Bench::new(false);
+    let began = Instant::now();
+    let outcomes = join_all(bench.join_all([1, 2, 3])).await;
+    assert_eq!(
+        outcomes.into_iter().map(number).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(bench.seen.batches(), [[1, 2, 3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_later_does_not_make_the_first_wait_longer() {
+    let bench = Bench::new(false);
+    let began = Instant::now();
+    let first = bench.join(1);
+    tokio::time::advance(MAX_WAIT / 2).await;
+    let second = bench.join(2);
+    assert_eq!(number(first.await), 1);
+    assert_eq!(began.elapsed(), MAX_WAIT);
+    assert_eq!(number(second.await), 2);
+    assert_eq!(bench.seen.batches(), [[1, 2]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_handler_is_busy_batches_form() {
+    let bench = Bench::new(true);
+    let _first = bench.join(1);
+    tokio::time::advance(MAX_WAIT).await;
+    settle().await;
+    assert_eq!(bench.seen.batches(), [[1]]);
+    let _others = bench.join_all([2, 3, 4, 5]);
+    tokio::time::advance(MAX_WAIT).await;
+    settle().await;
+    assert_eq!(bench.seen.batches().len(), 1, "it has one batch at a time");
+    let began = Instant::now();
+    bench.seen.gate.add_permits(2);
+    settle().await;
+    assert_eq!(bench.seen.batches(), [vec![1], vec![2, 3, 4], vec![5]]);
+    assert_eq!(began.elapsed(), Duration::ZERO, "they have waited enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_batches_run_at_once_where_they_may() {
+    let bench = Bench::new(true);
+    let _jobs = bench.join_all([1, 2, 3, 4, 5, 6]);
+    settle().await;
+    assert_eq!(bench.seen.batches(), [[1, 2, 3]]);
+    bench.batches.set_limit(2);
+    settle().await;
+    assert_eq!(bench.seen.batches(), [[1, 2, 3], [4, 5, 6]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_no_more_jobs_are_taken_none_waits() {
+    let bench = Bench::new(false);
+    let began = Instant::now();
+    let jobs = bench.join_all([1, 2]);
+    settle().await;
+    bench.drain.cancel();
+    join_all(jobs).await;
+    number(bench.join(3).await);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(bench.seen.batches(), [vec![1, 2], vec![3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_leaves_is_taken_out_and_makes_room() {
+    let bench = Bench::new(false);
+    let began = Instant::now();
+    let [first, second] = bench.join_all([1, 2]);
+    settle().await;
+    tokio::time::advance(MAX_WAIT / 2).await;
+    drop(first);
+    let third = bench.join(3);
+    let outcomes = join_all([second, third]).await;
+    assert_eq!(outcomes.into_iter().map(number).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(began.elapsed(), MAX_WAIT, "the second had come as early");
+    assert_eq!(bench.seen.batches(), [[2, 3]]);
+
+    // All of them leave, and nothing is left to be called for.
+    drop(bench.join_all([4, 5]));
+    tokio::time::advance(MAX_WAIT * 2).await;
+    settle().await;
+    assert_eq!(bench.seen.batches().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_call_goes_on_for_those_that_are_left_and_ends_with_the_last() {
+    let bench = Bench::new(true);
+    let [first, second, third] = bench.join_all([1, 2, 3]);
+    settle().await;
+    assert_eq!(bench.seen.batches(), [[1, 2, 3]]);
+    drop((first, third));
+    bench.seen.gate.add_permits(1);
+    assert_eq!(number(second.await), 2);
+
+    // One that nobody waits for is dropped, and so makes way for the next.
+    drop({
+        let jobs = bench.join_all([4, 5, 6]);
+        settle().await;
+        jobs
+    });
+    settle().await;
+    assert_eq!(bench.seen.gate.available_permits(), 0);
+    let next = bench.join(7);
+    bench.seen.gate.add_permits(1);
+    assert_eq!(number(next.await), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_a_batch_fails_each_of_its_jobs_and_is_one_breakdown() {
+    let bench = Bench::new(true);
+    let [first, second, third] = bench.join_all([1, POISON, 3]);
+    settle().await;
+    drop(first);
+    bench.seen.gate.add_permits(1);
+    let failures: Vec<HandlerError> = join_all([second, third])
+        .await
+        .into_iter()
+        .map(Result::unwrap_err)
+        .collect();
+    for failure in &failures {
+        assert_eq!(failure.kind(), "panic");
+        let message = failure.message();
+        assert!(
+            message.ends_with("poisoned (in a batch of 3 jobs)"),
+            "{message}"
+        );
+    }
+    let breakdowns: Vec<_> = failures.iter().map(HandlerError::is_breakdown).collect();
+    assert_eq!(breakdowns, [Some(true), None]);
+    bench.seen.gate.add_permits(1);
+    assert_eq!(number(bench.join(4).await), 4, "the next is not concerned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_without_end_is_one() {
+    let bench = Bench::waiting(false, Duration::MAX);
+    let mut jobs = bench.join_all([1, 2]);
+    settle().await;
+    tokio::time::advance(Duration::from_hours(1000)).await;
+    assert!(jobs[0].as_mut().now_or_never().is_none());
+    let outcomes = join_all(jobs.into_iter().chain([bench.join(3)])).await;
+    assert_eq!(
+        outcomes.into_iter().map(number).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+}
+
+/// Each input weighs what it says.
+fn weighed(max: usize) -> Batching<Seen, u32> {
+    let weight = |input: &u32| usize::try_from(*input).unwrap();
+    Batching {
+        weighing: Some(Weighing::new(weight, max)),
+        ..batching(MAX_WAIT)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_weighs_no_more_than_it_may() {
+    let bench = Bench::of(false, weighed(10));
+    let began = Instant::now();
+    // The third is too heavy beside the first two, and heavy enough alone; the last waits for others.
+    let [first, second, third, last] = bench.join_all([4, 5, 10, 1]);
+    join_all([first, second, third]).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(bench.seen.batches(), [vec![4, 5], vec![10]]);
+    assert_eq!(number(last.await), 1);
+    assert_eq!(began.elapsed(), MAX_WAIT);
+
+    // It is still a number of jobs at most.
+    join_all(bench.join_all([1, 1, 1])).await;
+    assert_eq!(began.elapsed(), MAX_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_heavy_for_any_batch_goes_alone() {
+    let bench = Bench::of(false, weighed(10));
+    let began = Instant::now();
+    join_all(bench.join_all([11, u32::MAX, 9, 2, 8])).await;
+    let batches = [vec![11], vec![u32::MAX], vec![9], vec![2, 8]];
+    assert_eq!(bench.seen.batches(), batches);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_job_that_leaves_makes_room() {
+    let bench = Bench::of(true, weighed(10));
+    let _busy = bench.join(10);
+    settle().await;
+    let [light, heavy, other] = bench.join_all([3, 9, 3]);
+    drop(heavy);
+    settle().await;
+    bench.seen.gate.add_permits(2);
+    join_all([light, other]).await;
+    assert_eq!(bench.seen.batches(), [vec![10], vec![3, 3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weight_that_panics_fails_its_own_job() {
+    let weight = |input: &u32| {
+        assert_ne!(*input, POISON, "weightless");
+        1
+    };
+    let bench = Bench::of(
+        false,
+        Batching {
+            weighing: Some(Weighing::new(weight, 10)),
+            ..batching(MAX_WAIT)
+        },
+    );
+    let good = bench.join(1);
+    let bad = bench.call(POISON);
+    let failure = Work::begin(|| bad).outcome().await.unwrap_err();
+    assert_eq!(failure.kind(), "panic");
+    assert_eq!(number(good.await), 1);
+}
+
+#[test]
+fn the_builder_has_the_last_word() {
+    let limits = Limits {
+        jobs: Some(0),
+        wait: Some(Duration::ZERO),
+        weight: Some(7),
+    };
+    let seen = Arc::new(Seen {
+        batches: Mutex::default(),
+        gate: Semaphore::new(0),
+    });
+    let batches = Batches::new(weighed(10), limits, seen);
+    assert_eq!(batches.max_batch(), 1);
+    assert_eq!(batches.batching.max_wait, Duration::ZERO);
+    assert_eq!(batches.batching.weighing.as_ref().unwrap().max, 7);
+}

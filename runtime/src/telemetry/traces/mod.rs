@@ -1,0 +1,282 @@
+//! A trace of each job, and of what its handler traces: the job, and in it its take, its run and its delivery.
+//!
+//! The take is over before there is a job, and the delivery ends when the job does: both are told afterwards, with their
+//! own times. The run is a span of `tracing` too, so that the spans of the handler's are in it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _,
+    TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use tracing::level_filters::LevelFilter;
+use tracing::{Span, Subscriber, info_span, warn};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::error::Error;
+use crate::error::HandlerError;
+use crate::telemetry::log::{JOB_SPAN, is_quiet};
+
+use super::outcome::Outcome;
+use super::{About, Took};
+
+mod exporter;
+
+/// Longest that a worker which ends waits for its last traces; below the library's own 5 s, which are up without a word.
+const LONGEST_FLUSH: Duration = Duration::from_secs(4);
+
+/// What exports this process's traces; made once, when it is first asked for.
+static EXPORT: Mutex<Option<Export>> = Mutex::new(None);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Export {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+}
+
+impl Export {
+    /// `None`: the environment names no collector.
+    pub(crate) fn of_process() -> Result<Option<Self>, Error> {
+        let mut export = EXPORT.lock().unwrap_or_else(PoisonError::into_inner);
+        if export.is_none()
+            && let Some(provider) = exporter::provider()?
+        {
+            let tracer = provider.tracer("podwork");
+            *export = Some(Self { provider, tracer });
+        }
+        Ok(export.clone())
+    }
+
+    /// Exports the spans of a `tracing` subscriber: those of handlers, from `INFO` on, and the runs that they are in.
+    fn layer<S>(self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        // The span that marks the log's lines is none of them: the job's own begins with its take.
+        let filter = filter_fn(|metadata| {
+            let name = metadata.target().split("::").next().unwrap_or_default();
+            let marks = metadata.is_span() && name == "podwork" && metadata.name() == JOB_SPAN;
+            *metadata.level() <= LevelFilter::INFO && !is_quiet(name) && !marks
+        });
+        tracing_opentelemetry::layer()
+            .with_tracer(self.tracer)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            // Whether a run failed is known, and is not what its log says.
+            .with_error_events_to_status(false)
+            .with_filter(filter.with_max_level_hint(LevelFilter::INFO))
+    }
+}
+
+/// Exports the spans that handlers make, as parts of their jobs' traces, for a program with a `tracing` subscriber of its
+/// own. Without such a subscriber the worker does this by itself.
+///
+/// It is `None` where the environment names no collector, and then does nothing. Filters must let spans of the target
+/// `podwork` pass, from `INFO` on, or handlers' spans are traces of their own and not parts of their jobs'.
+///
+/// ```
+/// use tracing_subscriber::layer::SubscriberExt as _;
+///
+/// # fn main() -> Result<(), podwork::Error> {
+/// let subscriber = tracing_subscriber::registry().with(podwork::otel::layer()?); // and a layer that writes a log
+/// # drop(subscriber);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// What the environment says of the collector cannot be used.
+pub fn layer<S>() -> Result<Option<impl Layer<S> + Send + Sync + use<S>>, Error>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    Ok(Export::of_process()?.map(Export::layer))
+}
+
+/// The traces of one worker.
+#[derive(Debug)]
+pub(super) struct Traces {
+    export: Export,
+    /// On each job.
+    about: Vec<KeyValue>,
+}
+
+impl Traces {
+    /// `None`: there is nowhere to export them to.
+    pub(super) fn start(about: About, endpoint_id: Option<String>) -> Result<Option<Self>, Error> {
+        let Some(export) = Export::of_process()? else {
+            return Ok(None);
+        };
+        let mut attributes = vec![
+            KeyValue::new("podwork.handler", about.handler),
+            KeyValue::new("podwork.worker.id", about.worker_id),
+        ];
+        let endpoint = endpoint_id.map(|id| KeyValue::new("podwork.endpoint.id", id));
+        attributes.extend(endpoint);
+        Ok(Some(Self {
+            export,
+            about: attributes,
+        }))
+    }
+
+    pub(super) fn job(&self, id: &str, took: Took) -> Trace {
+        let tracer = self.export.tracer.clone();
+        let mut attributes = vec![KeyValue::new("podwork.job.id", id.to_owned())];
+        attributes.extend_from_slice(&self.about);
+        let job = tracer
+            .span_builder("job")
+            .with_kind(SpanKind::Consumer)
+            .with_start_time(took.began)
+            .with_attributes(attributes)
+            .start_with_context(&tracer, &Context::new());
+        let job = Context::new().with_span(job);
+        let trace = Trace {
+            tracer,
+            job,
+            run: Mutex::default(),
+            ran: OnceLock::new(),
+            posts: AtomicI64::new(0),
+            retries: AtomicI64::new(0),
+        };
+        let take = trace.call("take", took.began);
+        trace.tell(take, took.ended, Status::Unset);
+        trace
+    }
+
+    pub(super) async fn flush(&self, limit: Duration) {
+        let provider = self.export.provider.clone();
+        let limit = limit.min(LONGEST_FLUSH);
+        // That it fails was said by the exporter.
+        let flushing = tokio::task::spawn_blocking(move || provider.force_flush());
+        if tokio::time::timeout(limit, flushing).await.is_err() {
+            warn!("the last traces were not exported within {limit:?}, and may be lost");
+        }
+    }
+}
+
+/// Notes how many jobs share the call of the handler that this job's run is part of.
+pub(super) fn batched(run: &Span, jobs: usize) {
+    let jobs = i64::try_from(jobs).unwrap_or(i64::MAX);
+    run.set_attribute("podwork.batch.jobs", jobs);
+}
+
+/// The trace of one job, which ends when this is dropped.
+pub(super) struct Trace {
+    tracer: SdkTracer,
+    /// With the job's span.
+    job: Context,
+    /// With the run's span, while it runs.
+    run: Mutex<Option<Context>>,
+    /// When the run ended.
+    ran: OnceLock<SystemTime>,
+    posts: AtomicI64,
+    retries: AtomicI64,
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Trace").field(&self.job).finish()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.job.span().end();
+    }
+}
+
+impl Trace {
+    fn current_run(&self) -> MutexGuard<'_, Option<Context>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call of the platform's, as a part of the job.
+    fn call(&self, name: &'static str, began: SystemTime) -> SpanBuilder {
+        self.tracer
+            .span_builder(name)
+            .with_kind(SpanKind::Client)
+            .with_start_time(began)
+    }
+
+    /// Tells of what is over already.
+    fn tell(&self, part: SpanBuilder, ended: SystemTime, status: Status) {
+        let mut part = part.start_with_context(&self.tracer, &self.job);
+        part.set_status(status);
+        part.end_with_timestamp(ended);
+    }
+
+    /// The run begins; the span for it, given the one that marks the job's log.
+    pub(super) fn run(&self, log: &Span) -> Span {
+        let span = info_span!(parent: log, "run");
+        // Where the program's own subscriber exports no spans, or none of these, only the run itself is told.
+        let set = span.set_parent(self.job.clone());
+        let run = span.context();
+        let (span, run) = if set.is_ok() && run.span().span_context().is_valid() {
+            (span, run)
+        } else {
+            let run = self.tracer.span_builder("run");
+            let run = run.start_with_context(&self.tracer, &self.job);
+            (log.clone(), self.job.with_span(run))
+        };
+        *self.current_run() = Some(run);
+        span
+    }
+
+    /// The run has ended.
+    pub(super) fn ran(&self, failure: Option<&HandlerError>) {
+        let now = SystemTime::now();
+        let _ = self.ran.set(now);
+        let Some(run) = self.current_run().take() else {
+            return;
+        };
+        let span = run.span();
+        if let Some(failure) = failure {
+            span.set_attribute(KeyValue::new("error.type", failure.kind().to_owned()));
+            span.set_status(Status::error(failure.message().to_owned()));
+        }
+        span.end_with_timestamp(now);
+    }
+
+    pub(super) fn posted(&self) {
+        self.posts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn retried(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Nothing more is posted; `delivering`: the final was to be.
+    pub(super) fn settled(&self, outcome: Outcome, delivering: bool) {
+        let label = outcome.label();
+        let status = match outcome {
+            Outcome::Completed | Outcome::Stopped => Status::Unset,
+            _ => Status::error(label),
+        };
+        if let Some(&ran) = self.ran.get().filter(|_| delivering) {
+            let refused = matches!(outcome, Outcome::Refused);
+            let status = if refused {
+                status.clone()
+            } else {
+                Status::Unset
+            };
+            let count = |count: &AtomicI64| count.load(Ordering::Relaxed);
+            // Chunks and progress of the run are among them.
+            let deliver = self.call("deliver", ran).with_attributes([
+                KeyValue::new("podwork.posts", count(&self.posts)),
+                KeyValue::new("podwork.retries", count(&self.retries)),
+            ]);
+            self.tell(deliver, SystemTime::now(), status);
+        }
+        let job = self.job.span();
+        job.set_attribute(KeyValue::new("podwork.outcome", label));
+        job.set_status(status);
+    }
+}

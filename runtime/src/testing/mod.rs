@@ -1,0 +1,201 @@
+//! Running a handler as a job in a test: by itself, without a network ([`TestJob`]), or in its worker, on a platform
+//! ([`TestWorker`]).
+
+#[cfg(feature = "local")]
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(feature = "local")]
+pub use podwork_platform::{Builder as PlatformBuilder, Faults, Platform, Rules};
+#[cfg(feature = "local")]
+pub use worker::TestWorker;
+
+use podwork_protocol::RawValue;
+use podwork_protocol::worker::Job;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::outbox::{Message, Outbox};
+use crate::error::handler_error::{HandlerError, note_panics};
+use crate::handler::Handler;
+use crate::jobs::in_flight::Reins;
+use crate::run::job::{self, Options};
+use crate::telemetry::JobNotes;
+
+/// A job for a test. It takes the same path through the runtime as one from the platform, but for the network. A
+/// handler that takes a [`Batch`](crate::Batch) is given one of this job alone.
+///
+/// ```
+/// use podwork::testing::TestJob;
+/// use podwork::{Context, handler};
+/// use serde_json::json;
+///
+/// #[handler]
+/// async fn greet(name: String, cx: Context) -> String {
+///     cx.progress(50);
+///     format!("Hello, {name}!")
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let job = TestJob::new(json!("Ada")).run::<greet>().await;
+/// assert_eq!(job.result.unwrap(), json!("Hello, Ada!"));
+/// assert_eq!(job.progress, [json!(50)]);
+/// # });
+/// ```
+#[derive(Debug)]
+#[must_use = "a job does nothing until it is run"]
+pub struct TestJob<S = ()> {
+    job: Job,
+    state: S,
+    options: Options,
+}
+
+/// What a test's job came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Tested {
+    /// The chunks that a streaming handler yielded, in order.
+    pub outputs: Vec<Value>,
+    /// All progress updates, in order. (On the platform a newer one replaces one that still waits.)
+    pub progress: Vec<Value>,
+    /// The output, or the error. Of a streaming handler the output is an empty list, or all chunks if it aggregates.
+    pub result: Result<Value, HandlerError>,
+    /// Whether the worker would be replaced.
+    pub refresh: bool,
+}
+
+impl TestJob {
+    /// A job with this input, for a handler without state.
+    pub fn new(input: Value) -> Self {
+        Self {
+            job: Job {
+                id: "test".to_owned(),
+                input: raw(&input),
+                extra: Map::new(),
+            },
+            state: (),
+            options: Options::default(),
+        }
+    }
+
+    /// Gives the handler its state.
+    pub fn state<S>(self, state: S) -> TestJob<S> {
+        TestJob {
+            job: self.job,
+            state,
+            options: self.options,
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> TestJob<S> {
+    /// Adds a member that the platform would send beside `id` and `input`.
+    pub fn extra(mut self, name: &str, value: Value) -> Self {
+        self.job.extra.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Whether the output of a streaming handler repeats all its chunks.
+    pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
+        self.options.aggregate = aggregate;
+        self
+    }
+
+    /// How long the job may run, as [`Worker::timeout`](crate::Worker::timeout) says it.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets variables as if they stood in its worker's environment: those that say what a job may download, and where
+    /// its uploads go.
+    ///
+    /// ```
+    /// # use podwork::testing::TestJob;
+    /// # use serde_json::json;
+    /// // The test's own server is on loopback.
+    /// let job = TestJob::new(json!("http://127.0.0.1:8080/cat.png"))
+    ///     .env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")]);
+    /// # drop(job);
+    /// ```
+    ///
+    /// # Panics
+    /// A variable is malformed.
+    #[cfg(any(feature = "download", feature = "upload"))]
+    pub fn env<K: AsRef<str>, V: Into<String>>(
+        mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let variables: Vec<_> = variables
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        let lookup = |wanted: &str| {
+            let found = variables.iter().find(|(name, _)| name.as_ref() == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        #[cfg(feature = "download")]
+        {
+            let limits = crate::config::DownloadLimits::read(lookup);
+            self.options.download_limits = limits.unwrap_or_else(|error| panic!("{error}"));
+        }
+        #[cfg(feature = "upload")]
+        {
+            let uploads = crate::config::UploadSettings::read(lookup);
+            self.options.uploads = uploads.unwrap_or_else(|error| panic!("{error}")).into();
+        }
+        self
+    }
+
+    /// Whether an output that is too large is uploaded, as
+    /// [`Worker::upload_large_results`](crate::Worker::upload_large_results) says it.
+    #[cfg(feature = "upload")]
+    pub fn upload_large_results(mut self, upload: bool) -> Self {
+        self.options.upload_large_results = upload;
+        self
+    }
+
+    /// Runs the job to its end.
+    pub async fn run<H: Handler<State = S>>(self) -> Tested {
+        note_panics();
+        let outbox = Arc::new(Outbox::keeping_all());
+        let span = job::span(&self.job.id);
+        let running = job::run::<H>(
+            self.job,
+            Arc::new(self.state),
+            None,
+            self.options,
+            Arc::clone(&outbox),
+            Reins::new(CancellationToken::new()),
+            JobNotes::none(span),
+        );
+        let collecting = async {
+            let (mut outputs, mut progress) = (Vec::new(), Vec::new());
+            loop {
+                match outbox.next().await {
+                    Message::Chunk(chunk) => outputs.push(parse(&chunk)),
+                    Message::Progress(update) => progress.push(parse(&update)),
+                    Message::Final(last) => {
+                        return Tested {
+                            outputs,
+                            progress,
+                            result: last.outcome.map(|output| parse(&output)),
+                            refresh: last.refresh,
+                        };
+                    }
+                }
+            }
+        };
+        futures::future::join(running, collecting).await.1
+    }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("a Value is always JSON")
+}
+
+fn parse(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).expect("what the runtime encoded is JSON")
+}

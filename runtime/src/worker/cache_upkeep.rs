@@ -1,0 +1,84 @@
+//! The cache of a worker: hydrated before the set-up, synced while it works.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+use crate::cache::VolumeCache;
+use crate::error::HandlerError;
+
+use crate::handler::state::StateSource;
+
+/// Hydrates before the state is made.
+pub(crate) struct Hydrating<S>(pub(crate) Option<VolumeCache>, pub(crate) S);
+
+impl<S: Send + 'static, T: StateSource<S>> StateSource<S> for Hydrating<T> {
+    fn make(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+        let Self(cache, source) = self;
+        async move {
+            if let Some(cache) = cache {
+                cache.hydrate().await;
+            }
+            source.make().await
+        }
+        .boxed()
+    }
+}
+
+/// Syncs after the set-up, after jobs, and when the worker ends; dropped, it stops at once.
+pub(crate) struct Upkeep {
+    job_ended: Arc<Notify>,
+    closing: CancellationToken,
+    closed: CancellationToken,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Upkeep {
+    pub(crate) fn start(cache: VolumeCache) -> Self {
+        let job_ended = Arc::new(Notify::new());
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let run = run(cache, Arc::clone(&job_ended), closing.clone());
+        let guard = closed.clone().drop_guard();
+        let task = tokio::spawn(async {
+            let _closed = guard;
+            run.await;
+        });
+        Self {
+            job_ended,
+            closing,
+            closed,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// What is told that a job has ended.
+    pub(crate) fn job_ended(&self) -> Arc<Notify> {
+        Arc::clone(&self.job_ended)
+    }
+
+    /// Syncs for the last time, for so long at most.
+    pub(crate) async fn end(&self, left: Duration) {
+        self.closing.cancel();
+        if timeout(left, self.closed.cancelled()).await.is_err() {
+            warn!("the cache's last sync did not end within the grace period and is given up");
+        }
+    }
+}
+
+async fn run(cache: VolumeCache, job_ended: Arc<Notify>, closing: CancellationToken) {
+    loop {
+        cache.sync().await;
+        let due = async { tokio::join!(job_ended.notified(), sleep(cache.least_interval())) };
+        if closing.run_until_cancelled(due).await.is_none() {
+            break;
+        }
+    }
+    cache.sync().await;
+}
