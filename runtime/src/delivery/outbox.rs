@@ -41,7 +41,7 @@ pub(crate) struct Closed;
 impl From<Closed> for HandlerError {
     /// Nobody sees this one: the job is over already.
     fn from(Closed: Closed) -> Self {
-        Self::new("closed", "the job was stopped")
+        Self::cancelled()
     }
 }
 

@@ -12,11 +12,12 @@ use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::delivery::outbox::{Final, Message, Outbox};
-use crate::error::handler_error::{HandlerError, Identity};
+use crate::error::handler_error::Identity;
+use crate::error::{HandlerError, JobOutcome};
 use crate::net::backoff::Backoff;
 use crate::net::http::Body;
 use crate::platform_client::{Posts, Trouble};
-use crate::telemetry::{Kind, PostNotes, Posted};
+use crate::telemetry::{JobTelemetry, PostFate, PostKind};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -39,9 +40,13 @@ pub(crate) struct Delivery<P> {
 }
 
 impl<P: Posts> Delivery<P> {
-    /// Posts all that comes into the outbox, and returns when the final is settled; whether the job is completed: its
-    /// output was accepted.
-    pub(crate) async fn run(&self, job_id: &str, outbox: &Outbox, notes: &PostNotes) -> bool {
+    /// Posts all that comes into the outbox, and returns when the final is settled, with what the job came to.
+    pub(crate) async fn run(
+        &self,
+        job_id: &str,
+        outbox: &Outbox,
+        telemetry: &JobTelemetry,
+    ) -> JobOutcome {
         // Made for the first chunk: most jobs have none.
         let mut run = None;
         let mut chunks: u64 = 0;
@@ -50,24 +55,21 @@ impl<P: Posts> Delivery<P> {
         loop {
             match outbox.next().await {
                 Message::Progress(progress) => {
-                    self.progress(job_id, progress, outbox, notes).await;
+                    self.progress(job_id, progress, outbox, telemetry).await;
                 }
                 Message::Chunk(_) if refusal.is_some() => {}
                 Message::Chunk(chunk) => {
                     chunks += 1;
                     let key = format!("{}-{chunks}", run.get_or_insert_with(Uuid::new_v4));
-                    if let Err(failure) = self.chunk(job_id, &key, chunk, notes).await {
+                    if let Err(failure) = self.chunk(job_id, &key, chunk, telemetry).await {
                         outbox.close();
                         refusal = Some(failure);
                     }
                 }
                 Message::Final(last) => {
                     let outcome = refusal.map_or(last.outcome, Err);
-                    notes.delivering(outcome.as_ref().err());
                     let last = Final { outcome, ..last };
-                    let completed = self.result(job_id, last, notes).await;
-                    notes.settled();
-                    return completed;
+                    return self.result(job_id, last, telemetry).await;
                 }
             }
         }
@@ -79,7 +81,7 @@ impl<P: Posts> Delivery<P> {
         job_id: &str,
         progress: Box<RawValue>,
         outbox: &Outbox,
-        notes: &PostNotes,
+        telemetry: &JobTelemetry,
     ) {
         let body = encode(Post {
             status: Some(JobStatus::InProgress.to_string()),
@@ -88,7 +90,7 @@ impl<P: Posts> Delivery<P> {
         });
         let post = || self.api.post_result(job_id, false, body.clone());
         if let Err(why) = self
-            .persist(Kind::Progress, notes, post, || outbox.ready())
+            .persist(PostKind::Progress, telemetry, post, || outbox.ready())
             .await
         {
             debug!("a progress update was not accepted: {why}");
@@ -100,46 +102,37 @@ impl<P: Posts> Delivery<P> {
         job_id: &str,
         key: &str,
         chunk: Box<RawValue>,
-        notes: &PostNotes,
+        telemetry: &JobTelemetry,
     ) -> Result<(), HandlerError> {
         let body = encode(Post {
             output: Some(chunk),
             ..Post::default()
         });
         let post = || self.api.post_chunk(job_id, key, body.clone());
-        self.persist(Kind::Chunk, notes, post, pending)
+        self.persist(PostKind::Chunk, telemetry, post, pending)
             .await
-            .map_err(|why| {
-                HandlerError::new(
-                    "chunk_refused",
-                    format!("the platform did not accept a chunk: {why}"),
-                )
-            })
+            .map_err(|why| HandlerError::chunk_refused(&why))
     }
 
-    async fn result(&self, job_id: &str, last: Final, notes: &PostNotes) -> bool {
-        let failed = last.outcome.is_err();
+    async fn result(&self, job_id: &str, last: Final, telemetry: &JobTelemetry) -> JobOutcome {
+        let failure = last.outcome.as_ref().err();
+        let outcome = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
         let sent = self
-            .send_result(job_id, last.outcome, last.refresh, notes)
+            .send_result(job_id, last.outcome, last.refresh, telemetry)
             .await;
-        let Err(why) = sent else { return !failed };
+        let Err(why) = sent else { return outcome };
         error!("the result was not accepted: {why}");
-        notes.not_accepted();
-        if failed {
-            return false;
+        if outcome == JobOutcome::Completed {
+            // The job must not hang until it times out: a small result in place of the refused one.
+            let refusal = Err(HandlerError::result_refused(&why));
+            let sent = self
+                .send_result(job_id, refusal, last.refresh, telemetry)
+                .await;
+            if let Err(why) = sent {
+                error!("nor was the error that says so: {why}");
+            }
         }
-        // The job must not hang until it times out: a small result in place of the refused one.
-        let refusal = HandlerError::new(
-            "result_refused",
-            format!("the platform did not accept the job's result: {why}"),
-        );
-        let sent = self
-            .send_result(job_id, Err(refusal), last.refresh, notes)
-            .await;
-        if let Err(why) = sent {
-            error!("nor was the error that says so: {why}");
-        }
-        false
+        JobOutcome::Refused
     }
 
     async fn send_result(
@@ -147,7 +140,7 @@ impl<P: Posts> Delivery<P> {
         job_id: &str,
         outcome: Result<Box<RawValue>, HandlerError>,
         stop_pod: bool,
-        notes: &PostNotes,
+        telemetry: &JobTelemetry,
     ) -> Result<(), String> {
         let post = match outcome {
             Ok(output) => Post {
@@ -163,8 +156,8 @@ impl<P: Posts> Delivery<P> {
         };
         let body = encode(post);
         self.persist(
-            Kind::Result,
-            notes,
+            PostKind::Result,
+            telemetry,
             || self.api.post_result(job_id, self.streams, body.clone()),
             pending,
         )
@@ -182,8 +175,8 @@ impl<P: Posts> Delivery<P> {
     /// before another try is cut short by `moot`: a post on its way could still overtake what follows it.
     async fn persist<F, M>(
         &self,
-        kind: Kind,
-        notes: &PostNotes,
+        kind: PostKind,
+        telemetry: &JobTelemetry,
         mut call: impl FnMut() -> F,
         moot: impl Fn() -> M,
     ) -> Result<(), String>
@@ -196,17 +189,17 @@ impl<P: Posts> Delivery<P> {
         loop {
             match call().await {
                 Ok(()) => {
-                    notes.posted(kind, Posted::Accepted);
+                    telemetry.posted(kind, PostFate::Accepted);
                     return Ok(());
                 }
                 Err(Trouble::Refused { why, .. }) => {
-                    notes.posted(kind, Posted::Refused);
+                    telemetry.posted(kind, PostFate::Refused);
                     return Err(why);
                 }
                 Err(Trouble::Passing { why, after }) => {
                     let delay = backoff.next(after);
                     if started.elapsed() + delay > self.deadline {
-                        notes.posted(kind, Posted::GivenUp);
+                        telemetry.posted(kind, PostFate::GivenUp);
                         return Err(format!("{why}; given up after {:?}", self.deadline));
                     }
                     warn!(
@@ -214,10 +207,10 @@ impl<P: Posts> Delivery<P> {
                         delay.as_millis()
                     );
                     if tokio::time::timeout(delay, moot()).await.is_ok() {
-                        notes.posted(kind, Posted::Outdated);
+                        telemetry.posted(kind, PostFate::Outdated);
                         return Err(format!("{why}; there is news to tell instead"));
                     }
-                    notes.retried(kind);
+                    telemetry.retried(kind);
                 }
             }
         }

@@ -1,13 +1,17 @@
 //! Why a job failed, and how that is spelled on the wire.
 
 use std::any::{Any, type_name};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic;
 use std::sync::Once;
+use std::time::Duration;
 
 use podwork_protocol::worker::ErrorReport;
+
+use super::outcome::JobOutcome;
 
 /// What a handler returns: its output, or the error that fails the job.
 pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
@@ -27,46 +31,89 @@ const LONGEST_MESSAGE: usize = 16 * 1024;
 /// Most causes that are kept.
 const MOST_CAUSES: usize = 16;
 
-/// Why a handler failed its job.
+/// The error that fails a job.
 ///
-/// Any error converts into it, texts and boxed errors too, so `?` works on all of them. It is no [`std::error::Error`]
-/// itself; that is what lets it take in every type that is one.
+/// Any error converts into it, also texts and boxed errors, so `?` works on all of them. It does not implement
+/// [`std::error::Error`] itself; that is what allows the conversion from every type that does.
 ///
 /// ```
+/// use podwork::HandlerError;
+///
 /// # fn load() -> podwork::Result<u32> {
 /// let text = std::fs::read_to_string("/no/such/file")?; // any error
 /// let number = text.parse()?;
 /// if number == 0 {
-///     return Err("zero is no number of steps".into()); // a text
+///     return Err("the number of steps must not be zero".into()); // a text
+/// }
+/// if number > 1000 {
+///     return Err(HandlerError::new("too_many_steps", format!("{number} steps, and 1000 is the limit")));
 /// }
 /// # Ok(number)
 /// # }
 /// # assert!(load().is_err());
 /// ```
 ///
-/// Of a message over 16 KiB, beginning and end are kept.
+/// A message over 16 KiB loses its middle.
 #[derive(Clone)]
 pub struct HandlerError {
-    kind: String,
+    kind: Cow<'static, str>,
     message: String,
     causes: Vec<String>,
-    /// It says that memory ran out.
+    /// Never [`JobOutcome::Completed`].
+    outcome: JobOutcome,
+    /// The message or a cause says that memory ran out.
     memory: bool,
-    /// Another job of its batch has the same, and tells the breaker.
+    /// Another job of the same batch carries the same error and is counted by the breaker.
     repeated: bool,
 }
 
 impl HandlerError {
-    /// An error of a given kind, for what the runtime itself has to say of a job.
-    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
+    /// An error with a `kind` of your own: a short, stable name such as `out_of_credit`, which clients read as
+    /// `error_type`.
+    pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
-            kind: kind.to_owned(),
+            kind: kind.into(),
             memory: tells_of_memory(&message),
             message: short(message, LONGEST_MESSAGE),
             causes: Vec::new(),
+            outcome: JobOutcome::Failed,
             repeated: false,
         }
+    }
+
+    fn with_outcome(self, outcome: JobOutcome) -> Self {
+        Self { outcome, ..self }
+    }
+
+    /// The job ran longer than `limit`, the worker's own.
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        let message =
+            format!("the job did not end within {limit:?}, the most that its worker allows");
+        Self::new("timeout", message).with_outcome(JobOutcome::TimedOut)
+    }
+
+    /// The worker's time was over before the job's.
+    pub(crate) fn interrupted() -> Self {
+        Self::new("shutdown", "the worker had to end before the job did")
+            .with_outcome(JobOutcome::Interrupted)
+    }
+
+    /// The platform refused a chunk for good.
+    pub(crate) fn chunk_refused(why: &str) -> Self {
+        let message = format!("the platform did not accept a chunk: {why}");
+        Self::new("chunk_refused", message).with_outcome(JobOutcome::Refused)
+    }
+
+    /// The platform refused the result for good.
+    pub(crate) fn result_refused(why: &str) -> Self {
+        let message = format!("the platform did not accept the job's result: {why}");
+        Self::new("result_refused", message).with_outcome(JobOutcome::Refused)
+    }
+
+    /// The job was cancelled, so nobody sees this one.
+    pub(crate) fn cancelled() -> Self {
+        Self::new("closed", "the job was stopped").with_outcome(JobOutcome::Cancelled)
     }
 
     /// The panic that `payload` came from, with the place the hook of [`note_panics`] saw on this thread.
@@ -81,7 +128,7 @@ impl HandlerError {
             Some(place) => format!("panicked at {place}: {message}"),
             None => format!("panicked: {message}"),
         };
-        Self::new("panic", message)
+        Self::new("panic", message).with_outcome(JobOutcome::Panicked)
     }
 
     /// What is over a limit of the platform; both in bytes.
@@ -89,7 +136,7 @@ impl HandlerError {
         let kind = format!("{}_too_large", what.split(' ').next().unwrap_or(what));
         let advice = "upload it and return its URL instead";
         Self::new(
-            &kind,
+            kind,
             format!("the {what} is {size} bytes, and the platform takes {limit} at most; {advice}"),
         )
     }
@@ -131,10 +178,15 @@ impl HandlerError {
         if self.repeated {
             return None;
         }
-        Some(self.memory || self.kind == "panic")
+        Some(self.memory || self.outcome == JobOutcome::Panicked)
     }
 
-    /// What happened, in one sentence.
+    /// What this error makes of its job.
+    pub(crate) fn outcome(&self) -> JobOutcome {
+        self.outcome
+    }
+
+    /// The message: what happened, in one sentence.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -148,7 +200,7 @@ impl HandlerError {
     /// the message stay inside the worker: they may tell more than a client should know.
     pub(crate) fn report(&self, identity: &Identity, details: bool) -> ErrorReport {
         ErrorReport {
-            error_type: self.kind.clone(),
+            error_type: self.kind.clone().into_owned(),
             error_message: self.message.clone(),
             error_traceback: if details { self.trace() } else { String::new() },
             hostname: if details {
@@ -259,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn any_error_converts_with_its_type_and_causes() {
+    fn any_error_converts_with_its_causes() {
         let error = HandlerError::from(outer());
         assert!(error.kind().ends_with("Outer"), "{}", error.kind());
         assert_eq!(

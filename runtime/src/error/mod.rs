@@ -1,8 +1,10 @@
 //! Why a worker could not start, or had to end.
 
 pub(crate) mod handler_error;
+mod outcome;
 
 pub use handler_error::{HandlerError, Result};
+pub(crate) use outcome::JobOutcome;
 
 /// Why a worker could not start, or had to end. Errors of single jobs are [`HandlerError`]s.
 #[derive(Debug, thiserror::Error)]

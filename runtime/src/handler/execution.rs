@@ -1,4 +1,4 @@
-//! A handler at work.
+//! The execution of a handler: as a future, or on a thread of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,20 +8,21 @@ use tokio::task::JoinHandle;
 use tracing::Span;
 
 use crate::error::HandlerError;
-use crate::handler::Reply;
+
+use super::Reply;
 
 /// A thread on which a handler may block.
 type Thread<T> = JoinHandle<Result<T, HandlerError>>;
 
-/// A call under way.
-pub(crate) enum Work<T> {
+/// A handler that executes one call.
+pub(crate) enum Execution<T> {
     Async(BoxFuture<'static, Result<T, HandlerError>>),
     Blocking(Thread<T>),
     /// It panicked before it had begun.
     Failed(HandlerError),
 }
 
-impl<T: Send + 'static> Work<T> {
+impl<T: Send + 'static> Execution<T> {
     pub(crate) fn begin(call: impl FnOnce() -> Reply<T>) -> Self {
         match catch_unwind(AssertUnwindSafe(call)) {
             Ok(Reply::Async(future)) => Self::Async(future),
@@ -45,7 +46,9 @@ impl<T: Send + 'static> Work<T> {
                 .await
                 .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))),
             // Panics are caught on the thread, so an error here means that the runtime is ending.
-            Self::Blocking(thread) => thread.await.unwrap_or_else(|_| Err(ended_with_worker())),
+            Self::Blocking(thread) => thread
+                .await
+                .unwrap_or_else(|_| Err(HandlerError::interrupted())),
             Self::Failed(failure) => Err(failure.clone()),
         }
     }
@@ -69,8 +72,4 @@ impl<T: Send + 'static> Work<T> {
             Self::Failed(_) => (outcome, None),
         }
     }
-}
-
-pub(crate) fn ended_with_worker() -> HandlerError {
-    HandlerError::new("shutdown", "the worker had to end before the job did")
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::error::HandlerError;
+use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::Failing;
 
@@ -22,64 +23,38 @@ const CHECK: &str = "health";
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What the worker knows of its own health; the heartbeat tells it.
-#[derive(Debug, Default)]
+/// The worker's health, as heartbeats report it: the health check's last answer, and the breaker.
+#[derive(Debug)]
 pub(crate) struct Health {
+    jobs: Arc<Jobs>,
     // Never held across an await.
-    state: Mutex<State>,
-    /// How many breakdowns in a row end the worker; `None`: however many.
-    breaker: Option<usize>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    failing: Option<Failing>,
-    breakdowns: usize,
+    check: Mutex<Option<Failing>>,
 }
 
 impl Health {
-    pub(crate) fn new(breaker: Option<usize>) -> Arc<Self> {
+    pub(crate) fn new(jobs: Arc<Jobs>) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::default(),
-            breaker,
+            jobs,
+            check: Mutex::default(),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is wrong, while something is.
+    /// Returns what is wrong, while something is.
     pub(crate) fn failing(&self) -> Option<Failing> {
-        self.state().failing.clone()
+        self.tripped().or_else(|| self.check().clone())
     }
 
-    /// What the breaker says, once it has tripped.
+    /// Returns what the breaker reports, once it has tripped.
     pub(crate) fn tripped(&self) -> Option<Failing> {
-        self.failing().filter(|failing| failing.check == BREAKER)
-    }
-
-    /// Notes how a job ended; whether that was one breakdown too many.
-    pub(crate) fn note(&self, breakdown: bool) -> bool {
-        let Some(limit) = self.breaker else {
-            return false;
-        };
-        let mut state = self.state();
-        state.breakdowns = if breakdown { state.breakdowns + 1 } else { 0 };
-        if state.breakdowns < limit {
-            return false;
-        }
-        let reason = format!("{limit} jobs in a row panicked or ran out of memory");
-        error!("{reason}: taking no more jobs.");
-        state.failing = Some(Failing {
+        let jobs = self.jobs.tripped()?;
+        Some(Failing {
             check: BREAKER.to_owned(),
-            reason,
-        });
-        true
+            reason: format!("{jobs} jobs in a row panicked or ran out of memory"),
+        })
     }
 
-    fn set(&self, failing: Option<Failing>) {
-        self.state().failing = failing;
+    fn check(&self) -> MutexGuard<'_, Option<Failing>> {
+        self.check.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,9 +99,8 @@ impl HealthCheck {
             });
             let reason = match timeout_at(deadline, asking).await {
                 Ok(Ok(Ok(()))) => {
-                    if health.failing().is_some() {
+                    if health.check().take().is_some() {
                         info!("The health check is content again: taking jobs.");
-                        health.set(None);
                     }
                     return Ok(());
                 }
@@ -138,7 +112,7 @@ impl HealthCheck {
                 check: CHECK.to_owned(),
                 reason,
             };
-            health.set(Some(failing.clone()));
+            *health.check() = Some(failing.clone());
             let pause = pauses.next(None);
             if Instant::now() + pause >= deadline {
                 error!(
@@ -202,21 +176,5 @@ where
             // Nobody hears this.
             None => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn breakdowns_in_a_row_trip_the_breaker() {
-        let health = Health::new(Some(3));
-        let ends = [true, true, false, true, true, true];
-        let tripped: Vec<bool> = ends.into_iter().map(|end| health.note(end)).collect();
-        assert_eq!(tripped, [false, false, false, false, false, true]);
-        assert_eq!(health.failing().unwrap().check, BREAKER);
-        let unset = Health::new(None);
-        assert!((0..100).all(|_| !unset.note(true)));
     }
 }

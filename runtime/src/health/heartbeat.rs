@@ -9,11 +9,11 @@ use tracing::{debug, warn};
 
 use crate::config::Remote;
 use crate::error::Error;
-use crate::jobs::in_flight::InFlight;
+use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::{Api, Trouble};
 
-use crate::health::check::Health;
+use super::check::Health;
 
 /// Beats until it is dropped.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     pub(crate) fn start(
         remote: Remote,
-        in_flight: Arc<InFlight>,
+        jobs: Arc<Jobs>,
         health: Arc<Health>,
     ) -> Result<Self, Error> {
         let system = |source| Error::System {
@@ -43,7 +43,7 @@ impl Heartbeat {
         let thread = thread::Builder::new()
             .name("podwork-heartbeat".to_owned())
             .spawn(move || {
-                runtime.block_on(stopped.run_until_cancelled(beat(api, in_flight, health)));
+                runtime.block_on(stopped.run_until_cancelled(beat(api, jobs, health)));
             })
             .map_err(system)?;
         Ok(Self {
@@ -63,7 +63,7 @@ impl Drop for Heartbeat {
     }
 }
 
-async fn beat(api: Api, in_flight: Arc<InFlight>, health: Arc<Health>) {
+async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<Health>) {
     let every = api.remote().ping_interval;
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,7 +74,7 @@ async fn beat(api: Api, in_flight: Arc<InFlight>, health: Arc<Health>) {
         let mut backoff = Backoff::new(every / 20, every / 4);
         let tries = async {
             loop {
-                let (ids, failing) = (in_flight.ids(), health.failing());
+                let (ids, failing) = (jobs.ids(), health.failing());
                 match api.ping(&ids, failing.as_ref(), every * 2).await {
                     Ok(()) => return,
                     Err(Trouble::Passing { why, after }) => {

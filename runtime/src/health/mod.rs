@@ -1,9 +1,11 @@
 //! The worker's health: fitness checks before the first job, the health check and the breaker between jobs, and the
 //! heartbeat that reports both.
 
-pub(crate) mod check;
+mod check;
 pub(crate) mod fitness;
-pub(crate) mod heartbeat;
+mod heartbeat;
 
 pub use check::{Awaited, Blocking, Check};
+pub(crate) use check::{Health, HealthCheck};
 pub use fitness::MachineCheck;
+pub(crate) use heartbeat::Heartbeat;

@@ -1,4 +1,164 @@
-//! The jobs in flight.
+//! The jobs in flight: one table that holds each job, from the take until its last post is settled and its handler has
+//! returned.
+//!
+//! ```text
+//!            start            end              vacate
+//!   Taken ────────▶ Running ───────▶ Ended ─────────▶ Delivering
+//!     │                │                │                  │ settle
+//!     │ settle         │ settle         │ settle           ▼
+//!     └────────────────┴────────────────┴─▶ Abandoned ──▶ gone
+//!                                                  vacate
+//! ```
+//!
+//! Free slots, the ids in heartbeats, the refusal of duplicates, the breaker and the gauges are all derived from it.
 
-pub(crate) mod in_flight;
-pub(crate) mod slots;
+mod cancel_tokens;
+mod handles;
+#[cfg(test)]
+mod model;
+mod table;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::telemetry::{Load, TakeTiming, Telemetry};
+
+pub(crate) use cancel_tokens::CancelTokens;
+pub(crate) use handles::{BatchPermit, JobDelivery, JobRun};
+pub(crate) use table::JobRules;
+use table::Table;
+
+/// The jobs in flight of one worker.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    // Never held across an await.
+    table: Mutex<Table>,
+    /// A job may have become welcome.
+    room: Notify,
+    /// A batch may have become welcome.
+    batch_room: Notify,
+    /// Cancelled when no job may run any longer.
+    worker_ended: CancellationToken,
+}
+
+impl Jobs {
+    /// An empty table for at most one job, or batch, at a time.
+    pub(crate) fn new(rules: JobRules) -> Arc<Self> {
+        Arc::new(Self {
+            table: Mutex::new(Table::new(rules)),
+            room: Notify::new(),
+            batch_room: Notify::new(),
+            worker_ended: CancellationToken::new(),
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // No code panics while it holds the lock, so a poisoned table is still a good one.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of jobs, or of batches, that may run at once.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.table().concurrency()
+    }
+
+    /// Sets how many jobs, or batches, may run at once. A higher number holds at once, a lower one as jobs end.
+    pub(crate) fn set_concurrency(&self, concurrency: usize) {
+        if self.table().set_concurrency(concurrency) {
+            self.room.notify_one();
+            self.batch_room.notify_one();
+        }
+    }
+
+    /// Waits until at least one more job may run, and returns how many may. Meant for one waiter.
+    pub(crate) async fn free(&self) -> usize {
+        loop {
+            let changed = self.room.notified();
+            let free = self.table().free();
+            if free > 0 {
+                return free;
+            }
+            changed.await;
+        }
+    }
+
+    /// Notes that a poll begins: a job that was completed before may come again from now on.
+    pub(crate) fn polling(&self) {
+        self.table().polling();
+    }
+
+    /// Enters a job that was taken. `None`: it is in flight already, or was completed after the open poll had begun, so
+    /// the platform handed it out twice.
+    ///
+    /// The job has its slot even beyond the concurrency: what was taken must run.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        id: &str,
+        telemetry: &Telemetry,
+        timing: TakeTiming,
+    ) -> Option<(JobRun, JobDelivery)> {
+        let tokens = CancelTokens::new(&self.worker_ended);
+        let key = self.table().take(id, tokens.clone())?;
+        let telemetry = telemetry.job(id, timing);
+        let run = JobRun::new(Arc::clone(self), key, tokens.clone(), telemetry.clone());
+        let delivery = JobDelivery::new(Arc::clone(self), key, tokens.by_platform, telemetry);
+        Some((run, delivery))
+    }
+
+    /// Cancels a job for the platform. Returns whether it is in flight.
+    pub(crate) fn cancel(&self, id: &str) -> bool {
+        let tokens = self.table().tokens(id);
+        if let Some(tokens) = &tokens {
+            tokens.by_platform.cancel();
+        }
+        tokens.is_some()
+    }
+
+    /// The ids of the jobs in flight.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.table().ids()
+    }
+
+    /// The number of jobs in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.table().in_flight()
+    }
+
+    /// The jobs in flight, counted for metrics.
+    pub(crate) fn load(&self) -> Load {
+        self.table().load()
+    }
+
+    /// The number of jobs in a row that broke down, once the breaker has tripped.
+    pub(crate) fn tripped(&self) -> Option<usize> {
+        self.table().tripped()
+    }
+
+    /// Permits one more batch to go to the handler, if one may. Meant for one caller.
+    pub(crate) fn permit_batch(self: &Arc<Self>) -> Option<BatchPermit> {
+        let key = self.table().start_batch()?;
+        Some(BatchPermit::new(Arc::clone(self), key))
+    }
+
+    /// Waits until another batch may have become welcome. Meant for one waiter.
+    pub(crate) fn batch_room(&self) -> impl Future<Output = ()> {
+        self.batch_room.notified()
+    }
+
+    /// Ends all jobs at once: each fails, and handlers that cannot be ended are left behind.
+    pub(crate) fn end_all(&self) {
+        self.worker_ended.cancel();
+    }
+
+    /// Returns the token that is cancelled when no job may run any longer.
+    pub(crate) fn worker_ended(&self) -> CancellationToken {
+        self.worker_ended.clone()
+    }
+
+    /// Ends all jobs when the returned guard is dropped.
+    pub(crate) fn end_all_on_drop(&self) -> DropGuard {
+        self.worker_ended.clone().drop_guard()
+    }
+}

@@ -16,17 +16,18 @@ use crate::error::Error;
 use crate::error::handler_error::note_panics;
 use crate::handler::state::{Given, NoState, Setup, StateSource};
 use crate::handler::{BatchHandler, Handler};
-use crate::health::check::{Check, HealthCheck};
-use crate::health::fitness::{FitnessCheck, MachineCheck};
-use crate::launch::args::Args;
+use crate::health::fitness::FitnessCheck;
+use crate::health::{Check, HealthCheck, MachineCheck};
 #[cfg(feature = "local")]
 use crate::local::{Mode, Serve, TestInput};
-use crate::run::batches::Limits;
-use crate::run::job::Options;
-use crate::take::concurrency::{Asked, Fixed};
-use crate::telemetry::Plan;
+use crate::run::batches::BatchSettings;
+use crate::run::job::JobSettings;
+use crate::take::{Asked, Fixed};
+use crate::telemetry::TelemetrySettings;
 use crate::telemetry::log;
-use crate::worker::{Settings, Shutdown, work};
+use crate::worker::{Launch, Settings, Shutdown};
+
+use super::args::Args;
 
 /// How long one post is tried: longer than a platform's redeploy takes.
 const DEFAULT_DELIVERY_DEADLINE: Duration = Duration::from_mins(15);
@@ -81,16 +82,16 @@ impl Worker {
             source: NoState,
             settings: Settings {
                 concurrency: Box::new(Fixed(1)),
-                options: Options::default(),
-                batch: Limits::default(),
+                job: JobSettings::default(),
+                batch: BatchSettings::default(),
                 error_details: false,
                 grace: DEFAULT_GRACE,
                 delivery_deadline: DEFAULT_DELIVERY_DEADLINE,
                 fitness: Some(Vec::new()),
                 health: None,
                 health_limit: DEFAULT_HEALTH_LIMIT,
-                breaker: None,
-                telemetry: Plan::default(),
+                max_failures: None,
+                telemetry: TelemetrySettings::default(),
                 #[cfg(all(feature = "cache", unix))]
                 cache: None,
             },
@@ -172,7 +173,7 @@ impl<H: Handler, S> Worker<H, S> {
     /// Whether the final output of a streaming handler repeats all its chunks as a list, so that `/status` and
     /// `/runsync` show them; off unless it is set. The list is held in memory until the job ends.
     pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
-        self.settings.options.aggregate = aggregate;
+        self.settings.job.aggregate = aggregate;
         self
     }
 
@@ -183,14 +184,14 @@ impl<H: Handler, S> Worker<H, S> {
     /// If that fails, or there is no bucket, the job fails as it does without this. Chunks have a limit of their own.
     #[cfg(feature = "upload")]
     pub fn upload_large_results(mut self, upload: bool) -> Self {
-        self.settings.options.upload_large_results = upload;
+        self.settings.job.upload_large_results = upload;
         self
     }
 
     /// Whether the worker is replaced after every job, as if each had called
     /// [`refresh_worker`](crate::Context::refresh_worker).
     pub fn refresh_worker(mut self, refresh: bool) -> Self {
-        self.settings.options.refresh = refresh;
+        self.settings.job.refresh = refresh;
         self
     }
 
@@ -204,7 +205,7 @@ impl<H: Handler, S> Worker<H, S> {
     /// How long a job may run; as long as the platform lets it, unless this is set. One that takes longer is ended as
     /// if it had been cancelled, and fails with an error that says so.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.settings.options.timeout = Some(timeout);
+        self.settings.job.timeout = Some(timeout);
         self
     }
 
@@ -261,7 +262,7 @@ impl<H: Handler, S> Worker<H, S> {
     /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1. A
     /// [`Batch`](crate::Batch) that fails as a whole counts as one.
     pub fn breaker(mut self, jobs: usize) -> Self {
-        self.settings.breaker = Some(jobs.max(1));
+        self.settings.max_failures = Some(jobs.max(1));
         self
     }
 
@@ -362,12 +363,12 @@ impl<H: Handler, S> Worker<H, S> {
         #[cfg(feature = "download")]
         {
             let limits = crate::config::DownloadLimits::read(|name| self.lookup(name))?;
-            self.settings.options.download_limits = limits;
+            self.settings.job.download_limits = limits;
         }
         #[cfg(feature = "upload")]
         {
             let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
-            self.settings.options.uploads = uploads.into();
+            self.settings.job.uploads = uploads.into();
         }
         let mut telemetry = std::mem::take(&mut self.settings.telemetry);
         telemetry.read(|name| self.lookup(name))?;
@@ -378,6 +379,15 @@ impl<H: Handler, S> Worker<H, S> {
             self.settings.cache = Some(cache.or_name(name));
         }
         Config::read(|name| self.lookup(name), H::STREAMS)
+    }
+
+    fn launch(self, handlers: Handle, shutdown: Shutdown) -> Launch<S> {
+        Launch {
+            settings: self.settings,
+            source: self.source,
+            handlers,
+            shutdown,
+        }
     }
 
     fn lookup(&self, name: &str) -> Option<String> {
@@ -462,13 +472,13 @@ impl<H: Handler, S> Worker<H, S> {
             let config = self.configure()?;
             match config.remote.clone() {
                 Some(remote) if !wants_local && config.realtime.is_none() => {
-                    let (settings, source) = (self.settings, self.source);
-                    work::<H>(config, remote, settings, source, handlers, shutdown).await
+                    self.launch(handlers, shutdown)
+                        .serve::<H>(config, remote)
+                        .await
                 }
                 _ => {
-                    let (settings, source) = (self.settings, self.source);
-                    let realtime = config.realtime;
-                    run_locally::<H, S>(args, realtime, settings, source, handlers, shutdown).await
+                    let launch = self.launch(handlers, shutdown);
+                    run_locally::<H, S>(args, config.realtime, launch).await
                 }
             }
         };
@@ -505,15 +515,8 @@ impl<H: Handler, S> Worker<H, S> {
         let _abort = told.abort.clone().drop_guard();
         let caller = told.clone().on(shutdown);
         let control = Control::start()?;
-        let work = work::<H>(
-            config,
-            remote,
-            self.settings,
-            self.source,
-            Handle::current(),
-            told,
-        );
-        let main = control.run(work.boxed());
+        let launch = self.launch(Handle::current(), told);
+        let main = control.run(launch.serve::<H>(config, remote).boxed());
         tokio::pin!(main);
         tokio::select! {
             ended = &mut main => ended,
@@ -589,10 +592,7 @@ fn print_schema<H: Handler>() -> Result<(), Error> {
 async fn run_locally<H: Handler, S: StateSource<H::State>>(
     args: Args,
     realtime: Option<Realtime>,
-    settings: Settings,
-    source: S,
-    handlers: Handle,
-    shutdown: Shutdown,
+    launch: Launch<S>,
 ) -> Result<(), Error> {
     let mode = if args.serve_api {
         Mode::Serve(Serve {
@@ -608,17 +608,14 @@ async fn run_locally<H: Handler, S: StateSource<H::State>>(
             expected: args.test_output,
         })
     };
-    crate::local::run::<H>(mode, settings, source, handlers, shutdown).await
+    crate::local::run::<H, S>(mode, launch).await
 }
 
 #[cfg(not(feature = "local"))]
 fn run_locally<H: Handler, S: StateSource<H::State>>(
     _: Args,
     _: Option<Realtime>,
-    _: Settings,
-    _: S,
-    _: Handle,
-    _: Shutdown,
+    _: Launch<S>,
 ) -> impl Future<Output = Result<(), Error>> {
     futures::future::err(Error::MissingVariable {
         variable: env::GET_JOB,

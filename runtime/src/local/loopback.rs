@@ -3,24 +3,20 @@
 use std::collections::HashMap;
 
 use podwork_platform::Platform;
-use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
-use crate::worker::{Settings, Shutdown, work};
+use crate::worker::Launch;
 
 /// Id of the one worker.
 const WORKER_ID: &str = "local";
 
 /// Has the worker pull from `platform` until told to end.
-pub(super) async fn work_for<H: Handler>(
+pub(super) async fn work_for<H: Handler, S: StateSource<H::State>>(
     platform: &Platform,
-    settings: Settings,
-    source: impl StateSource<H::State>,
-    handlers: Handle,
-    shutdown: Shutdown,
+    launch: Launch<S>,
 ) -> Result<(), Error> {
     let env: HashMap<_, _> = platform.worker_env(WORKER_ID).into_iter().collect();
     let mut config = Config::read(|name| env.get(name).cloned(), H::STREAMS)?;
@@ -32,5 +28,5 @@ pub(super) async fn work_for<H: Handler>(
         });
     };
     config.fitness = None;
-    work::<H>(config, remote, settings, source, handlers, shutdown).await
+    launch.serve::<H>(config, remote).await
 }

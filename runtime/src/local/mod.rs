@@ -10,13 +10,12 @@ pub(crate) use serve::Serve;
 pub(crate) use test_input::TestInput;
 
 use podwork_platform::{Builder, Platform};
-use tokio::runtime::Handle;
 
 use crate::config::Realtime;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
-use crate::worker::{Settings, Shutdown};
+use crate::worker::Launch;
 
 /// What a worker does where no platform calls for it.
 #[derive(Debug)]
@@ -30,21 +29,14 @@ pub(crate) enum Mode {
 }
 
 /// Runs the worker on a platform of its own.
-pub(crate) async fn run<H: Handler>(
+pub(crate) async fn run<H: Handler, S: StateSource<H::State>>(
     mode: Mode,
-    settings: Settings,
-    source: impl StateSource<H::State>,
-    handlers: Handle,
-    shutdown: Shutdown,
+    launch: Launch<S>,
 ) -> Result<(), Error> {
     match mode {
-        Mode::TestInput(test) => {
-            test_input::run::<H>(test, settings, source, handlers, shutdown).await
-        }
-        Mode::Serve(serve) => serve::run::<H>(serve, settings, source, handlers, shutdown).await,
-        Mode::Realtime(realtime) => {
-            realtime::run::<H>(settings, source, &realtime, handlers, shutdown).await
-        }
+        Mode::TestInput(test) => test_input::run::<H, S>(test, launch).await,
+        Mode::Serve(serve) => serve::run::<H, S>(serve, launch).await,
+        Mode::Realtime(realtime) => realtime::run::<H, S>(&realtime, launch).await,
     }
 }
 

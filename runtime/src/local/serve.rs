@@ -2,12 +2,10 @@
 
 use std::io::{self, Write as _};
 
-use tokio::runtime::Handle;
-
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
-use crate::worker::{Settings, Shutdown};
+use crate::worker::Launch;
 
 use super::loopback::work_for;
 use super::{platform, test_input};
@@ -24,17 +22,14 @@ pub(crate) struct Serve {
     pub(crate) concurrency: Option<usize>,
 }
 
-pub(super) async fn run<H: Handler>(
+pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
     serve: Serve,
-    mut settings: Settings,
-    source: impl StateSource<H::State>,
-    handlers: Handle,
-    shutdown: Shutdown,
+    mut launch: Launch<S>,
 ) -> Result<(), Error> {
     let host = serve.host.as_deref().unwrap_or(DEFAULT_HOST);
     let port = serve.port.unwrap_or(DEFAULT_PORT);
     if let Some(jobs) = serve.concurrency {
-        settings.fix_concurrency(jobs);
+        launch.settings.fix_concurrency(jobs);
     }
     let mut builder = platform::<H>().bind(host, port);
     if let Some(example) = test_input::example() {
@@ -51,7 +46,7 @@ pub(super) async fn run<H: Handler>(
     if let Err(error) = io::stdout().write_all(directions.as_bytes()) {
         tracing::warn!(%url, "standard output takes nothing: {error}");
     }
-    let ended = work_for::<H>(&platform, settings, source, handlers, shutdown).await;
+    let ended = work_for::<H, S>(&platform, launch).await;
     platform.shutdown().await;
     ended
 }

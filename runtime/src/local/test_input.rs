@@ -8,12 +8,11 @@ use podwork_platform::JobEvent;
 use podwork_protocol::client::{RunRequest, StatusResponse};
 use podwork_protocol::{JobStatus, RawValue};
 use serde_json::{Map, Value, json};
-use tokio::runtime::Handle;
 
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
-use crate::worker::{Settings, Shutdown};
+use crate::worker::Launch;
 
 use super::loopback::work_for;
 use super::platform;
@@ -30,12 +29,9 @@ pub(crate) struct TestInput {
     pub(crate) expected: Option<String>,
 }
 
-pub(super) async fn run<H: Handler>(
+pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
     test: TestInput,
-    settings: Settings,
-    source: impl StateSource<H::State>,
-    handlers: Handle,
-    shutdown: Shutdown,
+    launch: Launch<S>,
 ) -> Result<(), Error> {
     let request = read_request(test.request)?;
     let expected = test.expected.map(|text| read_expected(&text)).transpose()?;
@@ -43,10 +39,8 @@ pub(super) async fn run<H: Handler>(
     let platform = platform::<H>().bind("127.0.0.1", 0).start().await?;
     let job_id = platform.submit(request)?;
     let watching = watch(platform.follow(&job_id), &job_id);
-    let drain = shutdown.drain.clone();
-    let mut working = pin!(work_for::<H>(
-        &platform, settings, source, handlers, shutdown
-    ));
+    let drain = launch.shutdown.drain.clone();
+    let mut working = pin!(work_for::<H, S>(&platform, launch));
     let (worked, last) = tokio::select! {
         last = watching => {
             // Nothing more is to be taken: the worker need not wait for its open poll.

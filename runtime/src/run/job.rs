@@ -1,146 +1,167 @@
-//! One job, from its arrival to its last word in the outbox.
+//! One job, from its arrival to its result in the outbox.
 
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use podwork_protocol::worker::Job;
 use podwork_protocol::{RawValue, limits};
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span, debug, error, info, info_span, warn};
 
-use crate::delivery::outbox::{Chunks, Closed, Final, Outbox};
+use crate::delivery::outbox::{Chunks, Final, Outbox};
 use crate::error::HandlerError;
-use crate::handler::Context;
-use crate::handler::execution::{Work, ended_with_worker};
-use crate::handler::{Call, Handler, Outcome};
-use crate::jobs::in_flight::Reins;
+use crate::handler::execution::Execution;
+use crate::handler::{Call, Context, Handler, Outcome};
+use crate::jobs::{CancelTokens, JobRun};
 use crate::run::batches::Batches;
-use crate::telemetry::JobNotes;
 use crate::telemetry::log::JOB_SPAN;
 
-/// How jobs are run; the same for all jobs of a worker.
+/// The settings that all jobs of a worker share.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
-    /// The final of a stream repeats all its chunks.
+pub(crate) struct JobSettings {
+    /// The final result of a stream repeats all its chunks.
     pub(crate) aggregate: bool,
-    /// Every job ends with the worker's replacement.
+    /// The worker is replaced after every job.
     pub(crate) refresh: bool,
-    /// How long a job may run.
+    /// How long a job may run. `None`: as long as the platform lets it.
     pub(crate) timeout: Option<Duration>,
-    /// What a job may download.
     #[cfg(feature = "download")]
     pub(crate) download_limits: crate::config::DownloadLimits,
-    /// Where its uploads go.
     #[cfg(feature = "upload")]
     pub(crate) uploads: Arc<crate::config::UploadSettings>,
-    /// An output that is too large is uploaded, too.
+    /// An output over the limit is uploaded.
     #[cfg(feature = "upload")]
     pub(crate) upload_large_results: bool,
 }
 
-/// How a job came to its end.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// Its final is in the outbox.
-    Finished {
-        /// The worker is to be replaced.
-        refresh: bool,
-        /// Whether it failed in a way that may be the worker's own fault; `None` where another job of its batch says
-        /// that.
-        breakdown: Option<bool>,
-    },
-    /// It was told to stop: nothing of it is to be posted any more.
-    Stopped,
+/// What a job's end means for its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    GoOn,
+    /// A job asked for the worker's replacement.
+    Refresh,
+    /// Too many jobs in a row broke down.
+    Broken,
 }
 
-/// The span that all lines of a job's log are in.
+/// Returns the span of a job's log lines.
 pub(crate) fn span(id: &str) -> Span {
     info_span!(JOB_SPAN, job_id = id)
 }
 
-/// Runs the handler on a job, and puts all it says into the outbox, the final last. Returns when the handler has ended
-/// indeed, and its folder is removed: a blocking one may go on for a while after its job was failed or stopped. With
-/// `batches` the job is handed over by them, together with others.
-pub(crate) async fn run<H: Handler>(
-    job: Job,
-    state: Arc<H::State>,
-    batches: Option<Arc<Batches<H::State, H::Item>>>,
-    options: Options,
-    outbox: Arc<Outbox>,
-    reins: Reins,
-    notes: JobNotes,
-) -> Ended {
-    let limit = limits::result_payload(&job.id);
-    let chunks = Chunks::new(Arc::clone(&outbox), &job.id, options.aggregate);
-    let Job { id, input, extra } = job;
-    let halt = reins.halt.clone();
-    let span = notes.span().clone();
-    let context = Context::new(id, extra, Arc::clone(&outbox), halt, span.clone());
-    #[cfg(feature = "download")]
-    let context = context.with_download_limits(options.download_limits);
-    #[cfg(feature = "upload")]
-    let context = context.with_uploads(options.uploads);
-    let work = async {
-        if reins.stop.is_cancelled() {
+/// Runs jobs with one handler.
+pub(crate) struct Runner<H: Handler> {
+    pub(crate) state: Arc<H::State>,
+    /// Where jobs wait for others, if the handler takes batches.
+    pub(crate) batches: Option<Arc<Batches<H::State, H::Item>>>,
+    pub(crate) settings: JobSettings,
+}
+
+impl<H: Handler> Runner<H> {
+    /// Runs one job, and puts all that it produces into the outbox, the result last. Returns when the handler has
+    /// returned and the job's folder is removed: a blocking handler may go on for a while after its job was failed or
+    /// cancelled.
+    ///
+    /// A panic anywhere in here fails the job, so that every job has a result. `log` is the span of its log lines.
+    pub(crate) async fn run(
+        &self,
+        job: Job,
+        slot: &JobRun,
+        outbox: &Arc<Outbox>,
+        log: Span,
+    ) -> Verdict {
+        let span = slot.telemetry().run_span(log);
+        let running = AssertUnwindSafe(self.run_job(job, slot, outbox, &span)).catch_unwind();
+        let ended = running.instrument(span.clone()).await;
+        ended.unwrap_or_else(|payload| {
+            let failure = HandlerError::panic(&*payload);
+            span.in_scope(|| conclude(Err(failure), slot, outbox, self.settings.refresh))
+        })
+    }
+
+    async fn run_job(&self, job: Job, slot: &JobRun, outbox: &Arc<Outbox>, span: &Span) -> Verdict {
+        let limit = limits::result_payload(&job.id);
+        let chunks = Chunks::new(Arc::clone(outbox), &job.id, self.settings.aggregate);
+        let Job { id, input, extra } = job;
+        let tokens = slot.tokens();
+        let context = Context::new(
+            id,
+            extra,
+            Arc::clone(outbox),
+            tokens.handler.clone(),
+            span.clone(),
+        );
+        #[cfg(feature = "download")]
+        let context = context.with_download_limits(self.settings.download_limits);
+        #[cfg(feature = "upload")]
+        let context = context.with_uploads(Arc::clone(&self.settings.uploads));
+        if tokens.by_platform.is_cancelled() {
             info!("Stopped before it started.");
-            return Ended::Stopped;
+            return Verdict::GoOn;
         }
         info!("Started.");
-        notes.started();
-        let call = Call::new(context.clone(), input, state, chunks);
-        let (held, released) = oneshot::channel();
-        let mut work = Work::begin(|| match batches {
-            Some(batches) => batches.join(call, held),
+        slot.started();
+        let call = Call::new(context.clone(), input, Arc::clone(&self.state), chunks);
+        let (release, released) = oneshot::channel();
+        let mut execution = Execution::begin(|| match &self.batches {
+            Some(batches) => Arc::clone(batches).join(call, release),
             None => H::call(call),
         });
-        let outcome = work.outcome();
+        let outcome = execution.outcome();
         #[cfg(feature = "upload")]
-        let outcome = made_small(outcome, options.upload_large_results, limit, &context);
+        let outcome = uploaded_if_large(outcome, &self.settings, limit, &context);
         let outcome = tokio::select! {
             biased;
             outcome = outcome => outcome,
-            failure = halted(&reins, options.timeout) => Err(failure),
+            failure = ended_early(tokens, self.settings.timeout) => Err(failure),
         };
-        let (outcome, thread) = work.end(outcome);
-        let ended = if reins.stop.is_cancelled() {
-            outbox.close();
-            notes.ended(None);
-            info!("Stopped.");
-            Ended::Stopped
-        } else {
-            let outcome = outcome.and_then(|output| fitting(output, limit));
-            match &outcome {
-                Ok(output) => debug!("Output: {}", output.get()),
-                Err(failure) => error!("Failed: {failure:?}"),
-            }
-            notes.ended(outcome.as_ref().err());
-            let breakdown = match &outcome {
-                Ok(_) => Some(false),
-                Err(failure) => failure.is_breakdown(),
-            };
-            let refresh = options.refresh || context.wants_refresh();
-            outbox.finish(Final { outcome, refresh });
-            info!("Finished.");
-            Ended::Finished { refresh, breakdown }
-        };
+        let (outcome, thread) = execution.end(outcome);
+        let outcome = outcome.and_then(|output| within(limit, output));
+        let refresh = self.settings.refresh || context.wants_refresh();
+        let verdict = conclude(outcome, slot, outbox, refresh);
         if let Some(thread) = thread {
             warn!("Its handler has yet to see that it is to end, and keeps its slot until then.");
-            reins.over.run_until_cancelled(thread).await;
+            tokens.by_worker.run_until_cancelled(thread).await;
         }
-        // Its batch may be with the handler still, for the others.
-        reins.over.run_until_cancelled(released).await;
+        // The handler may still hold the job's batch, for the others.
+        tokens.by_worker.run_until_cancelled(released).await;
         #[cfg(feature = "upload")]
         context.tidied().await;
         #[cfg(feature = "folder")]
         context.remove_folder().await;
-        ended
-    };
-    work.instrument(span).await
+        verdict
+    }
 }
 
-/// The output, unless the platform would refuse it for its size.
-fn fitting(output: Box<RawValue>, limit: usize) -> Outcome {
+/// Puts the result into the outbox, unless the job was cancelled.
+fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> Verdict {
+    if slot.tokens().by_platform.is_cancelled() {
+        outbox.close();
+        slot.cancelled();
+        info!("Stopped.");
+        return Verdict::GoOn;
+    }
+    match &outcome {
+        Ok(output) => debug!("Output: {}", output.get()),
+        Err(failure) => error!("Failed: {failure:?}"),
+    }
+    let tripped = slot.finished(outcome.as_ref().err());
+    outbox.finish(Final { outcome, refresh });
+    info!("Finished.");
+    if tripped {
+        Verdict::Broken
+    } else if refresh {
+        Verdict::Refresh
+    } else {
+        Verdict::GoOn
+    }
+}
+
+/// Returns the output, unless the platform would refuse it for its size.
+fn within(limit: usize, output: Box<RawValue>) -> Outcome {
     let size = output.get().len();
     if size > limit {
         return Err(HandlerError::too_large("output", size, limit));
@@ -148,31 +169,31 @@ fn fitting(output: Box<RawValue>, limit: usize) -> Outcome {
     Ok(output)
 }
 
-/// The outcome, with an output that is too large uploaded, if that is wished.
+/// Uploads an output over the limit, if the settings say so.
 #[cfg(feature = "upload")]
-async fn made_small(
+async fn uploaded_if_large(
     outcome: impl Future<Output = Outcome>,
-    wished: bool,
+    settings: &JobSettings,
     limit: usize,
     context: &Context,
 ) -> Outcome {
     let output = outcome.await?;
     let size = output.get().len();
-    if !wished || size <= limit {
+    if !settings.upload_large_results || size <= limit {
         return Ok(output);
     }
     let uploaded = crate::files::upload_output(context, output).await;
     uploaded.map_err(|error| HandlerError::too_large_still(size, limit, error.into()))
 }
 
-/// Waits until the handler is to end before its work is done, and tells it; why that is.
-async fn halted(reins: &Reins, timeout: Option<Duration>) -> HandlerError {
+/// Waits until the job has to end before its handler is done, and tells the handler. Returns why.
+async fn ended_early(tokens: &CancelTokens, timeout: Option<Duration>) -> HandlerError {
     let failure = tokio::select! {
-        () = reins.stop.cancelled() => Closed.into(),
-        () = reins.over.cancelled() => ended_with_worker(),
+        () = tokens.by_platform.cancelled() => HandlerError::cancelled(),
+        () = tokens.by_worker.cancelled() => HandlerError::interrupted(),
         failure = timed_out(timeout) => failure,
     };
-    reins.halt.cancel();
+    tokens.handler.cancel();
     failure
 }
 
@@ -181,8 +202,5 @@ async fn timed_out(timeout: Option<Duration>) -> HandlerError {
         return pending().await;
     };
     tokio::time::sleep(timeout).await;
-    HandlerError::new(
-        "timeout",
-        format!("the job did not end within {timeout:?}, the most that its worker allows"),
-    )
+    HandlerError::timed_out(timeout)
 }

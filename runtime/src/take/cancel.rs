@@ -10,22 +10,22 @@ use podwork_protocol::template::Url;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::jobs::in_flight::InFlight;
+use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::{Api, Trouble};
 
-use crate::take::poll::EmptyPolls;
+use super::poll::EmptyPolls;
 
 /// Listens for ever; without a stop channel, to nothing.
-pub(crate) async fn listen(api: Api, in_flight: Arc<InFlight>) -> Infallible {
+pub(crate) async fn listen(api: Api, jobs: Arc<Jobs>) -> Infallible {
     let Some(url) = api.remote().take.stop() else {
         info!("The job-take URL has no stop channel beside it; a cancelled job runs to its end.");
         return pending().await;
     };
-    listen_at(&api, &in_flight, &url).await
+    listen_at(&api, &jobs, &url).await
 }
 
-async fn listen_at(api: &Api, in_flight: &InFlight, url: &Url) -> Infallible {
+async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
     let mut errors = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     // A platform without this route is asked ever more rarely: it may be updated one day.
     let mut absent = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
@@ -38,7 +38,7 @@ async fn listen_at(api: &Api, in_flight: &InFlight, url: &Url) -> Infallible {
                 absent.reset();
                 let mut stopped = false;
                 for id in &signals.jobs_to_stop {
-                    if in_flight.stop(id) {
+                    if jobs.cancel(id) {
                         stopped = true;
                     } else {
                         debug!("told to stop job {id}, which is not here");

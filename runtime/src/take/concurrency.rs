@@ -1,16 +1,18 @@
-//! How many jobs run at once.
+//! The number of jobs that run at once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use tracing::warn;
 
 use crate::error::HandlerError;
-use crate::run::batches::Batches;
 
-use crate::take::poll::Concurrency;
+/// The number of jobs, or of batches, that run at once; asked before each take.
+pub(crate) trait Concurrency: Send {
+    /// Returns the number from now on, given the present one.
+    fn next(&mut self, current: usize) -> usize;
+}
 
-/// The same number always.
+/// A fixed number.
 pub(crate) struct Fixed(pub(crate) usize);
 
 impl Concurrency for Fixed {
@@ -19,7 +21,7 @@ impl Concurrency for Fixed {
     }
 }
 
-/// What a callback of the user's says.
+/// A callback of the user's.
 pub(crate) struct Asked<F>(pub(crate) F);
 
 impl<F: FnMut(usize) -> usize + Send> Concurrency for Asked<F> {
@@ -39,30 +41,9 @@ impl<F: FnMut(usize) -> usize + Send> Concurrency for Asked<F> {
     }
 }
 
-/// That number of batches: as many jobs as fill them, and one batch more, which forms while they run. Were it not there, a
-/// full batch would let none come, and those that come beside a smaller one would follow it as another small one.
-pub(crate) struct InBatches<S, T>(
-    pub(crate) Box<dyn Concurrency>,
-    pub(crate) Arc<Batches<S, T>>,
-);
-
-impl<S: Send + Sync, T: Send> Concurrency for InBatches<S, T> {
-    fn next(&mut self, jobs: usize) -> usize {
-        let Self(concurrency, batches) = self;
-        let current = (jobs / batches.max_batch()).saturating_sub(1).max(1);
-        let limit = concurrency.next(current);
-        batches.set_limit(limit);
-        limit.saturating_add(1).saturating_mul(batches.max_batch())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::handler::{Batching, Call};
-    use crate::run::batches::Limits;
 
     #[test]
     fn a_bad_answer_keeps_the_last_good_one() {
@@ -75,21 +56,5 @@ mod tests {
             limits.push(current);
         }
         assert_eq!(limits, [4, 4, 4, 2]);
-    }
-
-    #[test]
-    fn a_callback_of_batches_is_told_batches_and_one_more_is_taken() {
-        let batching = Batching::<(), ()> {
-            max_batch: 5,
-            max_wait: Duration::ZERO,
-            weighing: None,
-            input: Call::input,
-            call: |_, _| unreachable!("nothing is called"),
-        };
-        let batches = Batches::new(batching, Limits::default(), Arc::new(()));
-        let one_more = Asked(|batches| batches + 1);
-        let mut concurrency = InBatches(Box::new(one_more), batches);
-        assert_eq!(concurrency.next(1), 15, "2 of 5, and one that forms");
-        assert_eq!(concurrency.next(15), 20);
     }
 }

@@ -1,5 +1,9 @@
 //! Taking jobs from the platform: the poll loop, how many jobs may run at once, and the channel of cancellations.
 
-pub(crate) mod cancel;
-pub(crate) mod concurrency;
-pub(crate) mod poll;
+mod cancel;
+mod concurrency;
+mod poll;
+
+pub(crate) use cancel::listen;
+pub(crate) use concurrency::{Asked, Concurrency, Fixed};
+pub(crate) use poll::Poller;

@@ -1,6 +1,5 @@
-//! Taking jobs: one long-poll for as many as there are free slots.
+//! The poll loop: one long poll for as many jobs as there are free slots.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use podwork_protocol::worker::Job;
@@ -8,13 +7,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use crate::jobs::in_flight::InFlight;
-use crate::jobs::slots::Slots;
+use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::{Api, Failing, Taken, Trouble};
-use crate::telemetry::{Answer, Telemetry, Took};
+use crate::telemetry::{TakeResult, TakeTiming, Telemetry};
 
-/// How long the open poll may go on once the worker was told to end: it may be bringing a job.
+use super::concurrency::Concurrency;
+
+/// How long the open poll may go on once the worker drains: it may be bringing a job.
 const LAST_POLL: Duration = Duration::from_secs(2);
 
 /// The pause after polls that came back empty and at once: a platform without long-polling must not be hammered.
@@ -27,7 +27,7 @@ impl EmptyPolls {
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_secs(1);
 
-    /// The pause after a poll that began at `asked`.
+    /// Returns the pause after a poll that began at `asked`.
     pub(crate) fn pause(&mut self, asked: Instant, empty: bool) -> Duration {
         self.pause = if !empty || asked.elapsed() >= Self::LONGEST {
             Duration::ZERO
@@ -38,124 +38,131 @@ impl EmptyPolls {
     }
 }
 
-/// How many jobs to run at once, asked before each take.
-pub(crate) trait Concurrency: Send {
-    /// The limit from now on, given the present one.
-    fn next(&mut self, current: usize) -> usize;
-}
-
-/// Where jobs come from.
-pub(crate) struct Source<'a> {
+/// Takes jobs for one worker.
+pub(crate) struct Poller<'a> {
     pub(crate) api: &'a Api,
-    pub(crate) slots: &'a Slots,
-    pub(crate) in_flight: &'a Arc<InFlight>,
+    pub(crate) jobs: &'a Jobs,
     pub(crate) telemetry: &'a Telemetry,
+    /// Cancelled when no more jobs are to be taken.
+    pub(crate) drain: &'a CancellationToken,
 }
 
-/// Takes jobs and hands them to `start`, until told to end. Before each take it waits for `ready`, and its error ends
-/// the taking.
-pub(crate) async fn pull<R: Future<Output = Result<(), Failing>>>(
-    source: Source<'_>,
-    concurrency: &mut dyn Concurrency,
-    drain: &CancellationToken,
-    ready: impl Fn() -> R,
-    start: impl Fn(Job, Took),
-) -> Result<(), Failing> {
-    let Source {
-        api,
-        slots,
-        in_flight,
-        telemetry,
-    } = source;
-    let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
-    let mut empty = EmptyPolls::default();
-    while !drain.is_cancelled() {
-        slots.set_limit(concurrency.next(slots.limit()));
-        let Some(wanted) = drain.run_until_cancelled(slots.free()).await else {
-            break;
+impl Poller<'_> {
+    /// Takes jobs and hands them to `start`, until the worker drains. Before each take it waits for `ready`, whose error
+    /// ends the loop.
+    pub(crate) async fn run<R: Future<Output = Result<(), Failing>>>(
+        &self,
+        concurrency: &mut dyn Concurrency,
+        ready: impl Fn() -> R,
+        start: impl Fn(Job, TakeTiming),
+    ) -> Result<(), Failing> {
+        let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
+        let mut empty = EmptyPolls::default();
+        loop {
+            let next = concurrency.next(self.jobs.concurrency());
+            self.jobs.set_concurrency(next);
+            let Some(wanted) = self.until_wanted(&ready).await? else {
+                return Ok(());
+            };
+            self.jobs.polling();
+            let asked = Instant::now();
+            let timer = self.telemetry.take();
+            let take = self.api.take(wanted, self.jobs.in_flight() > 0);
+            let Some(answer) = poll(take, self.drain).await else {
+                return Ok(());
+            };
+            let timing = timer.answered(result_of(&answer));
+            let delay = match answer {
+                Ok(taken) => {
+                    errors.reset();
+                    let came = hand_over(taken, |job| start(job, timing));
+                    empty.pause(asked, !came)
+                }
+                // There is no next try, and whoever ends the worker may well have ended first.
+                Err(_) if self.drain.is_cancelled() => return Ok(()),
+                Err(trouble) => delay_after(trouble, &mut errors),
+            };
+            if !delay.is_zero() {
+                self.drain
+                    .run_until_cancelled(tokio::time::sleep(delay))
+                    .await;
+            }
+        }
+    }
+
+    /// Waits until jobs may be taken, and returns how many; `None`: the worker drains.
+    async fn until_wanted<R: Future<Output = Result<(), Failing>>>(
+        &self,
+        ready: impl Fn() -> R,
+    ) -> Result<Option<usize>, Failing> {
+        let drain = self.drain;
+        let Some(wanted) = drain.run_until_cancelled(self.jobs.free()).await else {
+            return Ok(None);
         };
         let Some(ready) = drain.run_until_cancelled(ready()).await else {
-            break;
+            return Ok(None);
         };
         ready?;
         // Both may be so at once: the job that freed the slot may be the one that has the worker replaced.
-        if drain.is_cancelled() {
-            break;
-        }
-        in_flight.polling();
-        let asked = Instant::now();
-        let take = telemetry.take();
-        let Some(answer) = poll(api.take(wanted, in_flight.len() > 0), drain).await else {
-            break;
-        };
-        let took = take.answered(answered(&answer));
-        let delay = match answer {
-            Ok(taken) => {
-                errors.reset();
-                let jobs = match taken {
-                    Taken::Jobs(jobs) => jobs.0,
-                    Taken::Nothing => Vec::new(),
-                };
-                let came = !jobs.is_empty();
-                for job in jobs {
-                    match job {
-                        Ok(job) => start(job, took),
-                        Err(why) => {
-                            error!("what the platform sent is no job and is not run: {why}");
-                        }
-                    }
-                }
-                empty.pause(asked, !came)
-            }
-            // There is no next try, and who tells the worker to end may well have ended first.
-            Err(_) if drain.is_cancelled() => break,
-            Err(Trouble::Passing { why, after }) => {
-                let delay = errors.next(after);
-                warn!(
-                    "no job could be taken, next try in {} ms: {why}",
-                    delay.as_millis()
-                );
-                delay
-            }
-            Err(Trouble::Refused { why, .. }) => {
-                let delay = errors.next(None);
-                error!(
-                    "the platform refuses this worker, next try in {} ms: {why}",
-                    delay.as_millis()
-                );
-                delay
-            }
-        };
-        if !delay.is_zero() {
-            drain.run_until_cancelled(tokio::time::sleep(delay)).await;
-        }
+        Ok((!drain.is_cancelled()).then_some(wanted))
     }
-    Ok(())
 }
 
-fn answered(answer: &Result<Taken, Trouble>) -> Answer {
+/// Hands over each job that was taken. Returns whether anything came.
+fn hand_over(taken: Taken, start: impl Fn(Job)) -> bool {
+    let jobs = match taken {
+        Taken::Jobs(jobs) => jobs.0,
+        Taken::Nothing => return false,
+    };
+    let came = !jobs.is_empty();
+    for job in jobs {
+        match job {
+            Ok(job) => start(job),
+            Err(why) => error!("what the platform sent is no job and is not run: {why}"),
+        }
+    }
+    came
+}
+
+/// Logs why no job could be taken, and returns the delay before the next try.
+fn delay_after(trouble: Trouble, errors: &mut Backoff) -> Duration {
+    match trouble {
+        Trouble::Passing { why, after } => {
+            let delay = errors.next(after);
+            let millis = delay.as_millis();
+            warn!("no job could be taken, next try in {millis} ms: {why}");
+            delay
+        }
+        Trouble::Refused { why, .. } => {
+            let delay = errors.next(None);
+            let millis = delay.as_millis();
+            error!("the platform refuses this worker, next try in {millis} ms: {why}");
+            delay
+        }
+    }
+}
+
+fn result_of(answer: &Result<Taken, Trouble>) -> TakeResult {
     match answer {
-        Ok(Taken::Jobs(jobs)) if !jobs.0.is_empty() => Answer::Jobs,
-        Ok(_) => Answer::Empty,
-        Err(_) => Answer::Error,
+        Ok(Taken::Jobs(jobs)) if !jobs.0.is_empty() => TakeResult::Jobs,
+        Ok(_) => TakeResult::Empty,
+        Err(_) => TakeResult::Error,
     }
 }
 
-/// Waits for the open poll; when told to end meanwhile, a little longer.
+/// Waits for the open poll; once the worker drains, only a little longer.
 async fn poll<T>(take: impl Future<Output = T>, drain: &CancellationToken) -> Option<T> {
     tokio::pin!(take);
     if let Some(answer) = drain.run_until_cancelled(&mut take).await {
         return Some(answer);
     }
     let last = tokio::time::timeout(LAST_POLL, take).await.ok();
-    debug!(
-        "the last poll {}",
-        if last.is_some() {
-            "ended"
-        } else {
-            "was given up"
-        }
-    );
+    let ended = if last.is_some() {
+        "ended"
+    } else {
+        "was given up"
+    };
+    debug!("the last poll {ended}");
     last
 }
 

@@ -16,10 +16,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::config::{given, whole_number};
-use crate::error::Error;
+use crate::error::{Error, JobOutcome};
 
-use super::outcome::Outcome;
-use super::{About, Answer, Kind, Load, Posted, Reason};
+use super::{About, BatchReason, Load, PostFate, PostKind, TakeResult};
 
 /// Where figures are served, on all IPv4 addresses.
 pub(crate) const PORT: &str = "PODWORK_METRICS_PORT";
@@ -28,7 +27,7 @@ const PREFIX: &str = "podwork";
 
 /// Whether and where figures are served.
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(crate) struct MetricsSettings {
     listen: Option<Listen>,
     /// The user's own are in it.
     registry: Registry,
@@ -40,13 +39,15 @@ enum Listen {
     On(TcpListener),
 }
 
-impl fmt::Debug for Plan {
+impl fmt::Debug for MetricsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Plan").field(&self.listen).finish()
+        f.debug_tuple("MetricsSettings")
+            .field(&self.listen)
+            .finish()
     }
 }
 
-impl Plan {
+impl MetricsSettings {
     pub(crate) fn port(&mut self, port: u16) {
         self.listen = Some(Listen::Port(port));
     }
@@ -90,7 +91,7 @@ impl Plan {
     }
 }
 
-impl Answer {
+impl TakeResult {
     const ALL: [Self; 3] = [Self::Jobs, Self::Empty, Self::Error];
 
     fn label(self) -> Label {
@@ -103,7 +104,7 @@ impl Answer {
     }
 }
 
-impl Kind {
+impl PostKind {
     const ALL: [Self; 3] = [Self::Result, Self::Chunk, Self::Progress];
 
     fn name(self) -> &'static str {
@@ -115,7 +116,7 @@ impl Kind {
     }
 }
 
-impl Reason {
+impl BatchReason {
     const ALL: [Self; 3] = [Self::Full, Self::Waited, Self::Draining];
 
     fn label(self) -> Label {
@@ -128,7 +129,7 @@ impl Reason {
     }
 }
 
-impl Posted {
+impl PostFate {
     const ALL: [Self; 4] = [Self::Accepted, Self::Refused, Self::GivenUp, Self::Outdated];
 
     fn name(self) -> &'static str {
@@ -235,33 +236,34 @@ impl Figures {
 
     /// A series that is there from the start shows its first event, too.
     fn begin_at_nought(&self) {
-        for outcome in Outcome::ALL {
+        for outcome in JobOutcome::ALL {
             drop(self.jobs.get_or_create(&[("outcome", outcome.label())]));
         }
-        for answer in Answer::ALL {
+        for answer in TakeResult::ALL {
             drop(self.takes.get_or_create(&answer.label()));
             drop(self.take.get_or_create(&answer.label()));
         }
-        for reason in Reason::ALL {
+        for reason in BatchReason::ALL {
             drop(self.batches.get_or_create(&reason.label()));
         }
-        for kind in Kind::ALL {
+        for kind in PostKind::ALL {
             drop(self.retries.get_or_create(&[("kind", kind.name())]));
             // Progress alone is ever outdated.
-            let can_be = |posted: &Posted| *posted != Posted::Outdated || kind == Kind::Progress;
-            for posted in Posted::ALL.into_iter().filter(can_be) {
+            let can_be =
+                |posted: &PostFate| *posted != PostFate::Outdated || kind == PostKind::Progress;
+            for posted in PostFate::ALL.into_iter().filter(can_be) {
                 drop(self.posts.get_or_create(&post(kind, posted)));
             }
         }
     }
 
-    pub(super) fn take(&self, answer: Answer, took: Duration) {
+    pub(super) fn take(&self, answer: TakeResult, took: Duration) {
         let label = answer.label();
         self.takes.get_or_create(&label).inc();
         self.take.get_or_create(&label).observe(took.as_secs_f64());
     }
 
-    pub(super) fn batch(&self, jobs: usize, reason: Reason) {
+    pub(super) fn batch(&self, jobs: usize, reason: BatchReason) {
         self.batches.get_or_create(&reason.label()).inc();
         self.batch.observe(to_f64(jobs));
     }
@@ -270,28 +272,28 @@ impl Figures {
         self.handler.observe(took.as_secs_f64());
     }
 
-    pub(super) fn retried(&self, kind: Kind) {
+    pub(super) fn retried(&self, kind: PostKind) {
         self.retries.get_or_create(&[("kind", kind.name())]).inc();
     }
 
-    pub(super) fn posted(&self, kind: Kind, posted: Posted) {
+    pub(super) fn posted(&self, kind: PostKind, posted: PostFate) {
         self.posts.get_or_create(&post(kind, posted)).inc();
     }
 
-    pub(super) fn settled(&self, outcome: Outcome, delivering: Option<Duration>) {
+    pub(super) fn settled(&self, outcome: JobOutcome, delivering: Option<Duration>) {
         self.jobs
             .get_or_create(&[("outcome", outcome.label())])
             .inc();
         // What was never accepted took no time that could be compared.
         if let Some(delivering) = delivering
-            && !matches!(outcome, Outcome::Refused | Outcome::Stopped)
+            && !matches!(outcome, JobOutcome::Refused | JobOutcome::Cancelled)
         {
             self.delivery.observe(delivering.as_secs_f64());
         }
     }
 }
 
-fn post(kind: Kind, posted: Posted) -> Labels<2> {
+fn post(kind: PostKind, posted: PostFate) -> Labels<2> {
     [("kind", kind.name()), ("result", posted.name())]
 }
 

@@ -1,7 +1,7 @@
-//! What the worker tells of itself while it works: figures (feature `metrics`) and traces (feature `otel`).
+//! The worker's log, its metrics (feature `metrics`) and its traces (feature `otel`).
 //!
-//! The code that takes, runs and delivers notes here what it does, in single calls without conditions. With neither
-//! feature they are empty, and what they are given is of no size.
+//! The code that takes, runs and delivers jobs calls here without conditions. With neither feature the calls are empty
+//! and their arguments have no size.
 
 use std::fmt;
 
@@ -12,68 +12,66 @@ pub(crate) mod log;
 mod off;
 #[cfg(any(feature = "metrics", feature = "otel"))]
 mod on;
-#[cfg(any(feature = "metrics", feature = "otel"))]
-mod outcome;
 #[cfg(feature = "metrics")]
 mod serve;
 #[cfg(feature = "otel")]
 pub(crate) mod traces;
 
 #[cfg(not(any(feature = "metrics", feature = "otel")))]
-pub(crate) use off::{JobNotes, Plan, PostNotes, Serving, Telemetry, Took};
+pub(crate) use off::{JobTelemetry, TakeTiming, Telemetry, TelemetrySettings};
 #[cfg(any(feature = "metrics", feature = "otel"))]
-pub(crate) use on::{JobNotes, Plan, PostNotes, Serving, Telemetry, Took};
+pub(crate) use on::{JobTelemetry, TakeTiming, Telemetry, TelemetrySettings};
 
-/// What a take brought.
+/// The result of a take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Answer {
+pub(crate) enum TakeResult {
     Jobs,
     Empty,
     Error,
 }
 
-/// What a post carries.
+/// The kind of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum PostKind {
     Result,
     Chunk,
     Progress,
 }
 
-/// What became of a post.
+/// The end of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Posted {
+pub(crate) enum PostFate {
     Accepted,
     /// For good.
     Refused,
-    /// Its time was over.
+    /// Not accepted before its deadline.
     GivenUp,
-    /// There was something newer to say.
+    /// Replaced by newer progress.
     Outdated,
 }
 
-/// Which worker it is.
+/// The worker that telemetry describes.
 #[cfg_attr(
     not(all(feature = "metrics", feature = "otel")),
-    allow(dead_code, reason = "told to both, whether they are there or not")
+    allow(dead_code, reason = "passed to both features")
 )]
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     pub(crate) handler: &'static str,
-    /// It is handed its jobs together.
+    /// Whether its handler takes batches.
     pub(crate) batches: bool,
     pub(crate) worker_id: String,
 }
 
-/// Why a batch goes.
+/// Why a batch goes to the handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Reason {
+pub(crate) enum BatchReason {
     Full,
     Waited,
     Draining,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for BatchReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "it is full",
@@ -83,18 +81,18 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How much the worker has in hand.
+/// The jobs in flight, counted.
 #[cfg_attr(
     not(feature = "metrics"),
-    allow(dead_code, reason = "asked only when figures are")
+    allow(dead_code, reason = "read by metrics only")
 )]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
-    /// Most jobs at once.
+    /// The maximum number of jobs that may run at once.
     pub(crate) limit: usize,
     pub(crate) running: usize,
-    /// Ended jobs whose last posts are yet to be accepted.
+    /// Jobs whose handler has ended and whose last posts have not been accepted yet.
     pub(crate) undelivered: usize,
-    /// Of theirs, as it was when each ended.
+    /// Bytes that waited in their outboxes when each handler ended.
     pub(crate) bytes: usize,
 }

@@ -1,18 +1,17 @@
-//! Nothing is noted.
+//! Telemetry without the features `metrics` and `otel`: nothing is recorded.
 
 use std::time::Duration;
 
 use tracing::Span;
 
-use crate::error::Error;
-use crate::error::HandlerError;
+use crate::error::{Error, HandlerError, JobOutcome};
 
-use super::{About, Answer, Kind, Load, Posted, Reason};
+use super::{About, BatchReason, Load, PostFate, PostKind, TakeResult};
 
 #[derive(Debug, Default)]
-pub(crate) struct Plan(());
+pub(crate) struct TelemetrySettings(());
 
-impl Plan {
+impl TelemetrySettings {
     #[expect(clippy::unused_self, clippy::unnecessary_wraps)]
     pub(crate) fn read(&mut self, _: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
         Ok(())
@@ -23,86 +22,59 @@ impl Plan {
         self,
         _: About,
         _: impl Fn() -> Load,
-    ) -> Result<(Telemetry, Serving), Error> {
-        Ok((Telemetry::default(), Serving))
+    ) -> Result<(Telemetry, TelemetryGuard), Error> {
+        Ok((Telemetry::default(), TelemetryGuard))
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Serving;
+pub(crate) struct TelemetryGuard;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Telemetry(());
 
 #[expect(clippy::unused_self)]
 impl Telemetry {
-    pub(crate) fn take(&self) -> Take {
-        Take
+    pub(crate) fn take(&self) -> TakeTimer {
+        TakeTimer
     }
 
-    pub(crate) fn job(&self, _: &str, _: Took, span: Span) -> JobNotes {
-        JobNotes(span)
+    pub(crate) fn job(&self, _: &str, _: TakeTiming) -> JobTelemetry {
+        JobTelemetry
     }
 
-    pub(crate) fn batch<'a>(&self, _: usize, _: Reason, _: impl Iterator<Item = &'a Span>) {}
+    pub(crate) fn batch<'a>(&self, _: usize, _: BatchReason, _: impl Iterator<Item = &'a Span>) {}
 
     pub(crate) async fn flush(&self, _: Duration) {}
 }
 
 #[derive(Debug)]
-pub(crate) struct Take;
+pub(crate) struct TakeTimer;
 
 #[expect(clippy::unused_self)]
-impl Take {
-    pub(crate) fn answered(self, _: Answer) -> Took {
-        Took
+impl TakeTimer {
+    pub(crate) fn answered(self, _: TakeResult) -> TakeTiming {
+        TakeTiming
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Took;
+pub(crate) struct TakeTiming;
 
-/// Only the job's span.
-#[derive(Debug, Clone)]
-pub(crate) struct JobNotes(Span);
-
-#[expect(clippy::unused_self)]
-impl JobNotes {
-    pub(crate) fn none(span: Span) -> Self {
-        Self(span)
-    }
-
-    pub(crate) fn running(self) -> Self {
-        self
-    }
-
-    pub(crate) fn span(&self) -> &Span {
-        &self.0
-    }
-
-    pub(crate) fn posts(&self) -> PostNotes {
-        PostNotes
-    }
-
-    pub(crate) fn started(&self) {}
-
-    pub(crate) fn ended(&self, _: Option<&HandlerError>) {}
-}
-
-#[derive(Debug)]
-pub(crate) struct PostNotes;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobTelemetry;
 
 #[expect(clippy::unused_self)]
-impl PostNotes {
-    pub(crate) fn delivering(&self, _: Option<&HandlerError>) {}
+impl JobTelemetry {
+    pub(crate) fn run_span(&self, log: Span) -> Span {
+        log
+    }
 
-    pub(crate) fn retried(&self, _: Kind) {}
+    pub(crate) fn ran(&self, _: Option<Duration>, _: Option<&HandlerError>) {}
 
-    pub(crate) fn posted(&self, _: Kind, _: Posted) {}
+    pub(crate) fn retried(&self, _: PostKind) {}
 
-    pub(crate) fn not_accepted(&self) {}
+    pub(crate) fn posted(&self, _: PostKind, _: PostFate) {}
 
-    pub(crate) fn settled(&self) {}
-
-    pub(crate) fn stopped(&self) {}
+    pub(crate) fn settled(&self, _: JobOutcome, _: Option<Duration>) {}
 }

@@ -1,43 +1,43 @@
-//! What is noted, and passed on to the figures and the traces that there are.
+//! Telemetry with at least one of the features `metrics` and `otel`: each fact goes to the figures and the traces that
+//! there are.
 #![cfg_attr(
     not(all(feature = "metrics", feature = "otel")),
     allow(
         dead_code,
         unused_mut,
         unused_variables,
+        clippy::unused_self,
         clippy::unnecessary_wraps,
-        reason = "some of it one feature alone asks for"
+        reason = "some of it only one feature needs"
     )
 )]
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Span;
 
-use crate::error::Error;
-use crate::error::HandlerError;
+use crate::error::{Error, HandlerError, JobOutcome};
 
 #[cfg(feature = "metrics")]
 use super::figures::{self, Figures};
-use super::outcome::Outcome;
 #[cfg(feature = "metrics")]
 use super::serve;
 #[cfg(feature = "otel")]
 use super::traces::{Trace, Traces};
-use super::{About, Answer, Kind, Load, Posted, Reason};
+use super::{About, BatchReason, Load, PostFate, PostKind, TakeResult};
 
-/// What is to be told, before the worker starts.
+/// The telemetry that the builder and the environment ask for.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct TelemetrySettings {
     #[cfg(feature = "metrics")]
-    pub(crate) metrics: figures::Plan,
+    pub(crate) metrics: figures::MetricsSettings,
     #[cfg(feature = "otel")]
     endpoint_id: Option<String>,
 }
 
-impl Plan {
-    /// What the environment says has the last word.
+impl TelemetrySettings {
+    /// Reads the environment, which wins over the builder.
     pub(crate) fn read(&mut self, lookup: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
         #[cfg(feature = "metrics")]
         self.metrics.read(&lookup)?;
@@ -48,17 +48,17 @@ impl Plan {
         Ok(())
     }
 
-    /// Begins. Figures are served until what comes with it is dropped; `load` is asked each time.
+    /// Starts telemetry. Metrics are served until the returned guard is dropped; `load` is called at each scrape.
     pub(crate) fn start(
         self,
         about: About,
         load: impl Fn() -> Load + Send + Sync + 'static,
-    ) -> Result<(Telemetry, Serving), Error> {
+    ) -> Result<(Telemetry, TelemetryGuard), Error> {
         #[cfg(feature = "metrics")]
-        let (figures, serving) = match self.metrics.start(&about, load)? {
+        let (figures, server) = match self.metrics.start(&about, load)? {
             Some((listener, registry, figures)) => {
-                let serving = serve::Serving::start(listener, registry)?;
-                (Some(Arc::new(figures)), Some(serving))
+                let server = serve::Serving::start(listener, registry)?;
+                (Some(Arc::new(figures)), Some(server))
             }
             None => (None, None),
         };
@@ -68,22 +68,22 @@ impl Plan {
             #[cfg(feature = "otel")]
             traces: Traces::start(about, self.endpoint_id)?.map(Arc::new),
         };
-        let serving = Serving {
+        let guard = TelemetryGuard {
             #[cfg(feature = "metrics")]
-            _metrics: serving,
+            _metrics: server,
         };
-        Ok((telemetry, serving))
+        Ok((telemetry, guard))
     }
 }
 
-/// Figures are served for as long as this is there.
+/// Serves metrics until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Serving {
+pub(crate) struct TelemetryGuard {
     #[cfg(feature = "metrics")]
     _metrics: Option<serve::Serving>,
 }
 
-/// The notes of one worker.
+/// The telemetry of one worker.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Telemetry {
     #[cfg(feature = "metrics")]
@@ -100,34 +100,33 @@ impl Telemetry {
         }
     }
 
-    /// A take begins.
-    pub(crate) fn take(&self) -> Take {
-        Take {
+    /// Starts the clock of a take.
+    pub(crate) fn take(&self) -> TakeTimer {
+        TakeTimer {
             telemetry: self.clone(),
             asked: Instant::now(),
             began: SystemTime::now(),
         }
     }
 
-    /// A job that was taken, and the span of its log.
-    pub(crate) fn job(&self, id: &str, took: Took, span: Span) -> JobNotes {
-        JobNotes {
-            span,
-            job: Arc::new(Noted {
-                #[cfg(feature = "otel")]
-                trace: self.traces.as_ref().map(|traces| traces.job(id, took)),
-                #[cfg(feature = "metrics")]
-                figures: self.figures.clone(),
-                progress: Mutex::default(),
-            }),
+    /// Begins the telemetry of a job.
+    pub(crate) fn job(&self, id: &str, taken: TakeTiming) -> JobTelemetry {
+        JobTelemetry {
+            #[cfg(feature = "metrics")]
+            figures: self.figures.clone(),
+            #[cfg(feature = "otel")]
+            trace: self
+                .traces
+                .as_ref()
+                .map(|traces| Arc::new(traces.job(id, taken))),
         }
     }
 
-    /// So many jobs go to the handler together.
+    /// Notes that a batch of `size` jobs goes to the handler.
     pub(crate) fn batch<'a>(
         &self,
         size: usize,
-        reason: Reason,
+        reason: BatchReason,
         jobs: impl Iterator<Item = &'a Span>,
     ) {
         #[cfg(feature = "metrics")]
@@ -138,7 +137,7 @@ impl Telemetry {
         }
     }
 
-    /// Has the last traces exported, for at most so long.
+    /// Exports the last traces, within `limit`.
     pub(crate) async fn flush(&self, limit: Duration) {
         #[cfg(feature = "otel")]
         if let Some(traces) = &self.traces {
@@ -147,67 +146,43 @@ impl Telemetry {
     }
 }
 
-/// A take under way.
+/// A take whose answer is outstanding.
 #[derive(Debug)]
-pub(crate) struct Take {
+pub(crate) struct TakeTimer {
     telemetry: Telemetry,
     asked: Instant,
     began: SystemTime,
 }
 
-impl Take {
-    pub(crate) fn answered(self, answer: Answer) -> Took {
+impl TakeTimer {
+    pub(crate) fn answered(self, result: TakeResult) -> TakeTiming {
+        let took = self.asked.elapsed();
         #[cfg(feature = "metrics")]
-        self.telemetry
-            .figures(|figures| figures.take(answer, self.asked.elapsed()));
-        Took {
+        self.telemetry.figures(|figures| figures.take(result, took));
+        TakeTiming {
             began: self.began,
-            ended: self.began + self.asked.elapsed(),
+            ended: self.began + took,
         }
     }
 }
 
-/// When a take was.
+/// When a take began and ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Took {
+pub(crate) struct TakeTiming {
     pub(super) began: SystemTime,
     pub(super) ended: SystemTime,
 }
 
-/// The notes of one job, for who runs it.
-#[derive(Debug)]
-pub(crate) struct JobNotes {
-    span: Span,
-    job: Arc<Noted>,
-}
-
-/// … and for who delivers it.
-#[derive(Debug, Clone)]
-pub(crate) struct PostNotes(Arc<Noted>);
-
-#[derive(Debug)]
-struct Noted {
+/// The telemetry of one job. It keeps no state of the job's own: the caller knows the times and the outcome.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobTelemetry {
     #[cfg(feature = "metrics")]
     figures: Option<Arc<Figures>>,
-    // Never held across an await.
-    progress: Mutex<Progress>,
     #[cfg(feature = "otel")]
-    trace: Option<Trace>,
+    trace: Option<Arc<Trace>>,
 }
 
-/// How far the job is.
-#[derive(Debug, Default)]
-struct Progress {
-    started: Option<Instant>,
-    ended: Option<Instant>,
-    outcome: Option<Outcome>,
-}
-
-impl Noted {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl JobTelemetry {
     #[cfg(feature = "metrics")]
     fn figures(&self, note: impl FnOnce(&Figures)) {
         if let Some(figures) = &self.figures {
@@ -221,110 +196,47 @@ impl Noted {
             note(trace);
         }
     }
-}
 
-impl JobNotes {
-    /// Of a job that nobody asks about.
-    pub(crate) fn none(span: Span) -> Self {
-        let now = SystemTime::now();
-        let took = Took {
-            began: now,
-            ended: now,
-        };
-        Telemetry::default().job("", took, span)
-    }
-
-    /// The notes of who runs it: what the handler traces is part of the run.
-    pub(crate) fn running(mut self) -> Self {
+    /// Returns the span that the handler runs in, given the one that marks the job's log lines.
+    pub(crate) fn run_span(&self, log: Span) -> Span {
         #[cfg(feature = "otel")]
-        if let Some(trace) = &self.job.trace {
-            self.span = trace.run(&self.span);
+        if let Some(trace) = &self.trace {
+            return trace.run(&log);
         }
-        self
+        log
     }
 
-    pub(crate) fn posts(&self) -> PostNotes {
-        PostNotes(Arc::clone(&self.job))
-    }
-
-    /// The span of its log.
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
-    }
-
-    /// The handler is called.
-    pub(crate) fn started(&self) {
-        self.job.progress().started = Some(Instant::now());
-    }
-
-    /// The handler has ended, with this failure or well.
-    pub(crate) fn ended(&self, failure: Option<&HandlerError>) {
-        let now = Instant::now();
-        let started = {
-            let mut progress = self.job.progress();
-            progress.ended = Some(now);
-            progress.started
-        };
+    /// Notes that the handler has ended; `ran`: how long it ran, if it was called at all.
+    pub(crate) fn ran(&self, ran: Option<Duration>, failure: Option<&HandlerError>) {
         #[cfg(feature = "metrics")]
-        if let Some(started) = started {
-            self.job.figures(|figures| figures.ran(now - started));
+        if let Some(ran) = ran {
+            self.figures(|figures| figures.ran(ran));
         }
         #[cfg(feature = "otel")]
-        self.job.trace(|trace| trace.ran(failure));
-    }
-}
-
-impl PostNotes {
-    /// The final is to be posted; with the job's failure, if it failed.
-    pub(crate) fn delivering(&self, failure: Option<&HandlerError>) {
-        self.0.progress().outcome = Some(Outcome::of(failure));
+        self.trace(|trace| trace.ran(failure));
     }
 
-    /// A post is to be tried again.
-    pub(crate) fn retried(&self, kind: Kind) {
+    /// Notes that a post is tried again.
+    pub(crate) fn retried(&self, kind: PostKind) {
         #[cfg(feature = "metrics")]
-        self.0.figures(|figures| figures.retried(kind));
+        self.figures(|figures| figures.retried(kind));
         #[cfg(feature = "otel")]
-        self.0.trace(Trace::retried);
+        self.trace(Trace::retried);
     }
 
-    /// A post is done with.
-    pub(crate) fn posted(&self, kind: Kind, posted: Posted) {
+    /// Notes the end of a post.
+    pub(crate) fn posted(&self, kind: PostKind, fate: PostFate) {
         #[cfg(feature = "metrics")]
-        self.0.figures(|figures| figures.posted(kind, posted));
+        self.figures(|figures| figures.posted(kind, fate));
         #[cfg(feature = "otel")]
-        self.0.trace(Trace::posted);
+        self.trace(Trace::posted);
     }
 
-    /// The final was not accepted, for good.
-    pub(crate) fn not_accepted(&self) {
-        self.0.progress().outcome = Some(Outcome::Refused);
-    }
-
-    /// There is nothing more to be posted.
-    pub(crate) fn settled(&self) {
-        self.settle(None);
-    }
-
-    /// Nothing more of it is to be posted.
-    pub(crate) fn stopped(&self) {
-        self.settle(Some(Outcome::Stopped));
-    }
-
-    fn settle(&self, outcome: Option<Outcome>) {
-        let (came_to, ended) = {
-            let progress = self.0.progress();
-            (progress.outcome, progress.ended)
-        };
-        // What is stopped may not have come to anything.
-        let outcome = outcome.or(came_to).unwrap_or(Outcome::Stopped);
+    /// Notes that nothing more is posted; `delivering`: how long ago the job's result was ready, if it ever was.
+    pub(crate) fn settled(&self, outcome: JobOutcome, delivering: Option<Duration>) {
         #[cfg(feature = "metrics")]
-        self.0.figures(|figures| {
-            let delivering = ended.map(|ended| ended.elapsed());
-            figures.settled(outcome, delivering);
-        });
+        self.figures(|figures| figures.settled(outcome, delivering));
         #[cfg(feature = "otel")]
-        self.0
-            .trace(|trace| trace.settled(outcome, came_to.is_some()));
+        self.trace(|trace| trace.settled(outcome, delivering.is_some()));
     }
 }

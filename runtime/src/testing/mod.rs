@@ -15,14 +15,14 @@ pub use worker::TestWorker;
 use podwork_protocol::RawValue;
 use podwork_protocol::worker::Job;
 use serde_json::{Map, Value};
-use tokio_util::sync::CancellationToken;
 
 use crate::delivery::outbox::{Message, Outbox};
-use crate::error::handler_error::{HandlerError, note_panics};
+use crate::error::HandlerError;
+use crate::error::handler_error::note_panics;
 use crate::handler::Handler;
-use crate::jobs::in_flight::Reins;
-use crate::run::job::{self, Options};
-use crate::telemetry::JobNotes;
+use crate::jobs::{JobRules, Jobs};
+use crate::run::job::{self, JobSettings, Runner};
+use crate::telemetry::{TakeResult, Telemetry};
 
 /// A job for a test. It takes the same path through the runtime as one from the platform, but for the network. A
 /// handler that takes a [`Batch`](crate::Batch) is given one of this job alone.
@@ -49,7 +49,7 @@ use crate::telemetry::JobNotes;
 pub struct TestJob<S = ()> {
     job: Job,
     state: S,
-    options: Options,
+    settings: JobSettings,
 }
 
 /// What a test's job came to.
@@ -76,7 +76,7 @@ impl TestJob {
                 extra: Map::new(),
             },
             state: (),
-            options: Options::default(),
+            settings: JobSettings::default(),
         }
     }
 
@@ -85,7 +85,7 @@ impl TestJob {
         TestJob {
             job: self.job,
             state,
-            options: self.options,
+            settings: self.settings,
         }
     }
 }
@@ -99,13 +99,13 @@ impl<S: Send + Sync + 'static> TestJob<S> {
 
     /// Whether the output of a streaming handler repeats all its chunks.
     pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
-        self.options.aggregate = aggregate;
+        self.settings.aggregate = aggregate;
         self
     }
 
     /// How long the job may run, as [`Worker::timeout`](crate::Worker::timeout) says it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
+        self.settings.timeout = Some(timeout);
         self
     }
 
@@ -139,12 +139,12 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         #[cfg(feature = "download")]
         {
             let limits = crate::config::DownloadLimits::read(lookup);
-            self.options.download_limits = limits.unwrap_or_else(|error| panic!("{error}"));
+            self.settings.download_limits = limits.unwrap_or_else(|error| panic!("{error}"));
         }
         #[cfg(feature = "upload")]
         {
             let uploads = crate::config::UploadSettings::read(lookup);
-            self.options.uploads = uploads.unwrap_or_else(|error| panic!("{error}")).into();
+            self.settings.uploads = uploads.unwrap_or_else(|error| panic!("{error}")).into();
         }
         self
     }
@@ -153,24 +153,26 @@ impl<S: Send + Sync + 'static> TestJob<S> {
     /// [`Worker::upload_large_results`](crate::Worker::upload_large_results) says it.
     #[cfg(feature = "upload")]
     pub fn upload_large_results(mut self, upload: bool) -> Self {
-        self.options.upload_large_results = upload;
+        self.settings.upload_large_results = upload;
         self
     }
 
     /// Runs the job to its end.
+    #[expect(clippy::missing_panics_doc, reason = "the table is empty")]
     pub async fn run<H: Handler<State = S>>(self) -> Tested {
         note_panics();
         let outbox = Arc::new(Outbox::keeping_all());
-        let span = job::span(&self.job.id);
-        let running = job::run::<H>(
-            self.job,
-            Arc::new(self.state),
-            None,
-            self.options,
-            Arc::clone(&outbox),
-            Reins::new(CancellationToken::new()),
-            JobNotes::none(span),
-        );
+        let telemetry = Telemetry::default();
+        let timing = telemetry.take().answered(TakeResult::Jobs);
+        let taken = Jobs::new(JobRules::default()).take(&self.job.id, &telemetry, timing);
+        let (slot, _delivery) = taken.expect("no other job is in flight");
+        let runner = Runner::<H> {
+            state: Arc::new(self.state),
+            batches: None,
+            settings: self.settings,
+        };
+        let log = job::span(&self.job.id);
+        let running = runner.run(self.job, &slot, &outbox, log);
         let collecting = async {
             let (mut outputs, mut progress) = (Vec::new(), Vec::new());
             loop {

@@ -170,7 +170,7 @@ fn result(status: StatusResponse) -> Result<Value, HandlerError> {
         .map_or_else(|| error.to_string(), ToOwned::to_owned);
     let report: Result<ErrorReport, _> = serde_json::from_str(&text);
     Err(match report {
-        Ok(report) => HandlerError::new(&report.error_type, report.error_message),
+        Ok(report) => HandlerError::new(report.error_type, report.error_message),
         Err(_) => HandlerError::new(status.status.as_str(), text),
     })
 }

@@ -17,7 +17,7 @@ use crate::error::HandlerError;
 use crate::handler::state::StateSource;
 
 /// Hydrates before the state is made.
-pub(crate) struct Hydrating<S>(pub(crate) Option<VolumeCache>, pub(crate) S);
+pub(super) struct Hydrating<S>(pub(super) Option<VolumeCache>, pub(super) S);
 
 impl<S: Send + 'static, T: StateSource<S>> StateSource<S> for Hydrating<T> {
     fn make(self) -> BoxFuture<'static, Result<S, HandlerError>> {
@@ -33,7 +33,7 @@ impl<S: Send + 'static, T: StateSource<S>> StateSource<S> for Hydrating<T> {
 }
 
 /// Syncs after the set-up, after jobs, and when the worker ends; dropped, it stops at once.
-pub(crate) struct Upkeep {
+pub(super) struct Upkeep {
     job_ended: Arc<Notify>,
     closing: CancellationToken,
     closed: CancellationToken,
@@ -41,7 +41,7 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(crate) fn start(cache: VolumeCache) -> Self {
+    pub(super) fn start(cache: VolumeCache) -> Self {
         let job_ended = Arc::new(Notify::new());
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let run = run(cache, Arc::clone(&job_ended), closing.clone());
@@ -59,12 +59,12 @@ impl Upkeep {
     }
 
     /// What is told that a job has ended.
-    pub(crate) fn job_ended(&self) -> Arc<Notify> {
+    pub(super) fn job_ended(&self) -> Arc<Notify> {
         Arc::clone(&self.job_ended)
     }
 
     /// Syncs for the last time, for so long at most.
-    pub(crate) async fn end(&self, left: Duration) {
+    pub(super) async fn end(&self, left: Duration) {
         self.closing.cancel();
         if timeout(left, self.closed.cancelled()).await.is_err() {
             warn!("the cache's last sync did not end within the grace period and is given up");

@@ -3,7 +3,115 @@
 #[cfg(all(feature = "cache", unix))]
 mod cache_upkeep;
 mod engine;
+mod settings;
 mod shutdown;
+mod start_up;
 
-pub(crate) use engine::{Settings, work};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::config::{Config, Remote};
+use crate::delivery::post::Delivery;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::handler::state::StateSource;
+use crate::health::Health;
+use crate::jobs::{JobRules, Jobs};
+use crate::platform_client::Api;
+use crate::run::batches::Batches;
+use crate::run::job::Runner;
+use crate::telemetry::About;
+
+use engine::Engine;
+
+pub(crate) use settings::Settings;
 pub(crate) use shutdown::Shutdown;
+
+/// All that a worker is started with, beside the environment.
+pub(crate) struct Launch<S> {
+    pub(crate) settings: Settings,
+    /// Where the handler's state comes from.
+    pub(crate) source: S,
+    /// The runtime for all that is the user's: set-up, checks and handlers.
+    pub(crate) handlers: Handle,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl<S> Launch<S> {
+    /// Sets the worker up, and serves jobs until it is to end. Taking, delivering and listening go on on the present
+    /// runtime, beside the user's code, which so never blocks them.
+    pub(crate) async fn serve<H: Handler>(self, config: Config, remote: Remote) -> Result<(), Error>
+    where
+        S: StateSource<H::State>,
+    {
+        let Self {
+            mut settings,
+            source,
+            handlers,
+            shutdown,
+        } = self;
+        let batching = H::BATCH.map(|batching| settings.batch.applied_to(batching));
+        let jobs = Jobs::new(JobRules {
+            max_batch: batching.as_ref().map(|batching| batching.max_batch),
+            max_failures: settings.max_failures,
+        });
+        let about = About {
+            handler: H::NAME,
+            batches: batching.is_some(),
+            worker_id: config.identity.worker_id.clone(),
+        };
+        let load = {
+            let jobs = Arc::clone(&jobs);
+            move || jobs.load()
+        };
+        let (telemetry, _metrics) = std::mem::take(&mut settings.telemetry).start(about, load)?;
+        let api = Api::new(remote.clone())?;
+        #[cfg(all(feature = "cache", unix))]
+        let source = cache_upkeep::Hydrating(settings.cache.clone(), source);
+        let fitness = settings.fitness.take();
+        let starting = start_up::run(&config, &api, fitness, source, &handlers);
+        let Some(state) = shutdown.drain.run_until_cancelled(starting).await else {
+            return Ok(());
+        };
+        let state = Arc::new(state?);
+
+        let health = Health::new(Arc::clone(&jobs));
+        // Beats until this function returns, so also while the last jobs end.
+        let _heartbeat = start_up::heartbeat(remote, &jobs, &health)?;
+        let worker_id = config.identity.worker_id.clone();
+        let batches =
+            batching.map(|batching| Batches::new(batching, Arc::clone(&jobs), Arc::clone(&state)));
+        let engine = Engine::<H> {
+            runner: Arc::new(Runner {
+                state,
+                batches,
+                settings: std::mem::take(&mut settings.job),
+            }),
+            delivery: Arc::new(Delivery {
+                api: api.clone(),
+                identity: config.identity,
+                error_details: settings.error_details,
+                streams: H::STREAMS,
+                deadline: settings.delivery_deadline,
+            }),
+            api,
+            jobs,
+            health,
+            telemetry,
+            tasks: TaskTracker::new(),
+            handlers,
+            shutdown,
+            #[cfg(all(feature = "cache", unix))]
+            upkeep: settings.cache.take().map(cache_upkeep::Upkeep::start),
+        };
+        info!(
+            "Worker {worker_id} is ready: handler `{}`, podwork {}.",
+            H::NAME,
+            crate::version::VERSION
+        );
+        engine.run(settings).await
+    }
+}

@@ -6,14 +6,8 @@ use hyper::StatusCode;
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use tracing::Span;
 
 use super::*;
-use crate::telemetry::JobNotes;
-
-fn unnoted() -> PostNotes {
-    JobNotes::none(Span::none()).posts()
-}
 
 /// How the platform takes one post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,12 +204,12 @@ fn run(steps: Vec<Step>, fates: Vec<Fate>, join: bool, fails: bool) -> (String, 
             finish(&outbox, outcome);
             yielded
         };
-        let notes = unnoted();
-        let (yielded, completed) = tokio::join!(handler, delivery.run("j", &outbox, &notes));
+        let telemetry = JobTelemetry::default();
+        let (yielded, outcome) = tokio::join!(handler, delivery.run("j", &outbox, &telemetry));
         let taken = delivery.api.taken.into_inner().unwrap();
         let ended_well =
             matches!(taken.last(), Some(Taken::Final(last)) if last["error"].is_null());
-        assert_eq!(completed, ended_well);
+        assert_eq!(outcome == JobOutcome::Completed, ended_well);
         (yielded, taken)
     })
 }
@@ -299,7 +293,9 @@ async fn a_result_is_tried_for_15_minutes_and_ever_less_often() {
     finish(&outbox, Err("it failed".into()));
     let delivery = delivery(Simulated::new(vec![Fate::Failed; 10_000]));
     let started = Instant::now();
-    assert!(!delivery.run("j", &outbox, &unnoted()).await);
+    let telemetry = JobTelemetry::default();
+    let outcome = delivery.run("j", &outbox, &telemetry).await;
+    assert_eq!(outcome, JobOutcome::Refused);
     let took = started.elapsed();
     let deadline = Duration::from_mins(15);
     assert!(
@@ -325,7 +321,9 @@ async fn the_platform_may_say_when_to_come_again() {
     let outbox = Outbox::default();
     finish(&outbox, Ok(json!(1)));
     let delivery = delivery(Simulated::new([Fate::Later(7), Fate::Later(30)]));
-    assert!(delivery.run("j", &outbox, &unnoted()).await);
+    let telemetry = JobTelemetry::default();
+    let outcome = delivery.run("j", &outbox, &telemetry).await;
+    assert_eq!(outcome, JobOutcome::Completed);
     let calls = delivery.api.calls.into_inner().unwrap();
     let gaps: Vec<u64> = calls
         .windows(2)
@@ -340,10 +338,8 @@ async fn a_refused_output_becomes_an_error_that_is_tried_as_long() {
     finish(&outbox, Ok(json!("large")));
     let fates = [Fate::Failed, Fate::Refused, Fate::Failed, Fate::Failed];
     let delivery = delivery(Simulated::new(fates));
-    assert!(
-        !delivery.run("j", &outbox, &unnoted()).await,
-        "the job is not completed"
-    );
+    let outcome = delivery.run("j", &outbox, &JobTelemetry::default()).await;
+    assert_eq!(outcome, JobOutcome::Refused);
     let taken = delivery.api.taken.into_inner().unwrap();
     let error = the_final(&taken)["error"].as_str().unwrap().to_owned();
     assert!(

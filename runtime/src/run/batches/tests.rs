@@ -7,7 +7,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::delivery::outbox::{Chunks, Outbox};
-use crate::error::HandlerError;
+use crate::handler::Batch;
+use crate::handler::execution::Execution;
+use crate::jobs::JobRules;
+use crate::telemetry::Telemetry;
 
 const MAX_BATCH: usize = 3;
 const MAX_WAIT: Duration = Duration::from_millis(100);
@@ -52,6 +55,7 @@ fn batching(max_wait: Duration) -> Batching<Seen, u32> {
 
 /// A worker's batches, and its handler. It stands open unless it is `busy`.
 struct Bench {
+    jobs: Arc<Jobs>,
     batches: Arc<Batches<Seen, u32>>,
     seen: Arc<Seen>,
     drain: CancellationToken,
@@ -72,17 +76,28 @@ impl Bench {
             batches: Mutex::default(),
             gate: Semaphore::new(if busy { 0 } else { 1000 }),
         });
-        let batches = Batches::new(batching, Limits::default(), Arc::clone(&seen));
+        let jobs = Jobs::new(JobRules {
+            max_batch: Some(batching.max_batch),
+            max_failures: None,
+        });
+        let batches = Batches::new(batching, Arc::clone(&jobs), Arc::clone(&seen));
         let drain = CancellationToken::new();
         let releasing = {
             let (batches, drain) = (Arc::clone(&batches), drain.clone());
-            let start = |batch: Together<_, _>| {
-                let over = CancellationToken::new();
-                tokio::spawn(batch.run(over, Telemetry::default(), Slots::new(1)));
-            };
-            tokio::spawn(async move { batches.release(&drain, start).await })
+            tokio::spawn(async move {
+                let start = |batch: ReadyBatch<_>| {
+                    let run = batch.run(
+                        Arc::clone(&batches),
+                        Telemetry::default(),
+                        CancellationToken::new(),
+                    );
+                    tokio::spawn(run);
+                };
+                Arc::clone(&batches).release(&drain, start).await;
+            })
         };
         Self {
+            jobs,
             batches,
             seen,
             drain,
@@ -185,7 +200,7 @@ async fn more_batches_run_at_once_where_they_may() {
     let _jobs = bench.join_all([1, 2, 3, 4, 5, 6]);
     settle().await;
     assert_eq!(bench.seen.batches(), [[1, 2, 3]]);
-    bench.batches.set_limit(2);
+    bench.jobs.set_concurrency(2);
     settle().await;
     assert_eq!(bench.seen.batches(), [[1, 2, 3], [4, 5, 6]]);
 }
@@ -351,24 +366,20 @@ async fn a_weight_that_panics_fails_its_own_job() {
     );
     let good = bench.join(1);
     let bad = bench.call(POISON);
-    let failure = Work::begin(|| bad).outcome().await.unwrap_err();
+    let failure = Execution::begin(|| bad).outcome().await.unwrap_err();
     assert_eq!(failure.kind(), "panic");
     assert_eq!(number(good.await), 1);
 }
 
 #[test]
 fn the_builder_has_the_last_word() {
-    let limits = Limits {
+    let settings = BatchSettings {
         jobs: Some(0),
         wait: Some(Duration::ZERO),
         weight: Some(7),
     };
-    let seen = Arc::new(Seen {
-        batches: Mutex::default(),
-        gate: Semaphore::new(0),
-    });
-    let batches = Batches::new(weighed(10), limits, seen);
-    assert_eq!(batches.max_batch(), 1);
-    assert_eq!(batches.batching.max_wait, Duration::ZERO);
-    assert_eq!(batches.batching.weighing.as_ref().unwrap().max, 7);
+    let batching = settings.applied_to(weighed(10));
+    assert_eq!(batching.max_batch, 1);
+    assert_eq!(batching.max_wait, Duration::ZERO);
+    assert_eq!(batching.weighing.unwrap().max, 7);
 }

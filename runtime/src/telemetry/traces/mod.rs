@@ -21,12 +21,10 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::error::Error;
-use crate::error::HandlerError;
+use crate::error::{Error, HandlerError, JobOutcome};
 use crate::telemetry::log::{JOB_SPAN, is_quiet};
 
-use super::outcome::Outcome;
-use super::{About, Took};
+use super::{About, TakeTiming};
 
 mod exporter;
 
@@ -127,14 +125,14 @@ impl Traces {
         }))
     }
 
-    pub(super) fn job(&self, id: &str, took: Took) -> Trace {
+    pub(super) fn job(&self, id: &str, taken: TakeTiming) -> Trace {
         let tracer = self.export.tracer.clone();
         let mut attributes = vec![KeyValue::new("podwork.job.id", id.to_owned())];
         attributes.extend_from_slice(&self.about);
         let job = tracer
             .span_builder("job")
             .with_kind(SpanKind::Consumer)
-            .with_start_time(took.began)
+            .with_start_time(taken.began)
             .with_attributes(attributes)
             .start_with_context(&tracer, &Context::new());
         let job = Context::new().with_span(job);
@@ -146,8 +144,8 @@ impl Traces {
             posts: AtomicI64::new(0),
             retries: AtomicI64::new(0),
         };
-        let take = trace.call("take", took.began);
-        trace.tell(take, took.ended, Status::Unset);
+        let take = trace.call("take", taken.began);
+        trace.tell(take, taken.ended, Status::Unset);
         trace
     }
 
@@ -254,14 +252,14 @@ impl Trace {
     }
 
     /// Nothing more is posted; `delivering`: the final was to be.
-    pub(super) fn settled(&self, outcome: Outcome, delivering: bool) {
+    pub(super) fn settled(&self, outcome: JobOutcome, delivering: bool) {
         let label = outcome.label();
         let status = match outcome {
-            Outcome::Completed | Outcome::Stopped => Status::Unset,
+            JobOutcome::Completed | JobOutcome::Cancelled => Status::Unset,
             _ => Status::error(label),
         };
         if let Some(&ran) = self.ran.get().filter(|_| delivering) {
-            let refused = matches!(outcome, Outcome::Refused);
+            let refused = matches!(outcome, JobOutcome::Refused);
             let status = if refused {
                 status.clone()
             } else {

@@ -1,0 +1,177 @@
+//! What holds a job in the table: one handle for who runs it, one for who delivers it. Neither waits for the other, and
+//! the job is gone once both are.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{HandlerError, JobOutcome};
+use crate::telemetry::JobTelemetry;
+
+use super::Jobs;
+use super::cancel_tokens::CancelTokens;
+use super::table::{Ended, Key};
+
+/// A job's slot, for who runs it. Dropped, it frees the slot.
+#[derive(Debug)]
+pub(crate) struct JobRun {
+    jobs: Arc<Jobs>,
+    key: Key,
+    tokens: CancelTokens,
+    telemetry: JobTelemetry,
+    /// Bytes that wait in the job's outbox.
+    bytes: usize,
+}
+
+impl JobRun {
+    pub(super) fn new(
+        jobs: Arc<Jobs>,
+        key: Key,
+        tokens: CancelTokens,
+        telemetry: JobTelemetry,
+    ) -> Self {
+        Self {
+            jobs,
+            key,
+            tokens,
+            telemetry,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn tokens(&self) -> &CancelTokens {
+        &self.tokens
+    }
+
+    pub(crate) fn telemetry(&self) -> &JobTelemetry {
+        &self.telemetry
+    }
+
+    /// Notes that the handler is called.
+    pub(crate) fn started(&self) {
+        self.jobs.table().start(self.key, Instant::now());
+    }
+
+    /// Notes that the run came to its result. Returns whether that trips the breaker.
+    pub(crate) fn finished(&self, failure: Option<&HandlerError>) -> bool {
+        let outcome = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
+        // Nothing said where another job of its batch says it.
+        let breakdown = failure.map_or(Some(false), HandlerError::is_breakdown);
+        let (at, outcome) = (Instant::now(), Some(outcome));
+        let (since, tripped) = {
+            let mut table = self.jobs.table();
+            let since = table.end(self.key, Ended { at, outcome });
+            let tripped = breakdown.is_some_and(|breakdown| table.count_breakdown(breakdown));
+            (since, tripped)
+        };
+        self.telemetry.ran(since.map(|since| at - since), failure);
+        tripped
+    }
+
+    /// Notes that the platform cancelled the job: there is no result.
+    pub(crate) fn cancelled(&self) {
+        let (at, outcome) = (Instant::now(), None);
+        let since = self.jobs.table().end(self.key, Ended { at, outcome });
+        self.telemetry.ran(since.map(|since| at - since), None);
+    }
+
+    /// Frees the slot: the handler has returned, and `bytes` wait in the job's outbox.
+    pub(crate) fn vacate(mut self, bytes: usize) {
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for JobRun {
+    fn drop(&mut self) {
+        self.jobs
+            .table()
+            .vacate(self.key, self.bytes, Instant::now());
+        self.jobs.room.notify_one();
+    }
+}
+
+/// A job's deliveries, for who posts them. Dropped, it abandons the job: nothing more of it is posted.
+#[derive(Debug)]
+pub(crate) struct JobDelivery {
+    jobs: Arc<Jobs>,
+    key: Key,
+    cancelled: CancellationToken,
+    telemetry: JobTelemetry,
+    settled: bool,
+}
+
+impl JobDelivery {
+    pub(super) fn new(
+        jobs: Arc<Jobs>,
+        key: Key,
+        cancelled: CancellationToken,
+        telemetry: JobTelemetry,
+    ) -> Self {
+        Self {
+            jobs,
+            key,
+            cancelled,
+            telemetry,
+            settled: false,
+        }
+    }
+
+    /// Cancelled when the platform cancels the job.
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    pub(crate) fn telemetry(&self) -> &JobTelemetry {
+        &self.telemetry
+    }
+
+    /// Notes what the job came to in the end: nothing more of it is posted.
+    pub(crate) fn settled(mut self, outcome: JobOutcome) {
+        self.settle(outcome);
+    }
+
+    fn settle(&mut self, outcome: JobOutcome) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let completed = outcome == JobOutcome::Completed;
+        let ended = self.jobs.table().settle(self.key, completed);
+        let ready = ended.filter(|ended| ended.outcome.is_some());
+        self.telemetry
+            .settled(outcome, ready.map(|ended| ended.at.elapsed()));
+        self.jobs.room.notify_one();
+    }
+}
+
+impl Drop for JobDelivery {
+    fn drop(&mut self) {
+        self.settle(JobOutcome::Cancelled);
+    }
+}
+
+/// A batch's place with the handler, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct BatchPermit {
+    jobs: Arc<Jobs>,
+    key: Key,
+}
+
+impl BatchPermit {
+    pub(super) fn new(jobs: Arc<Jobs>, key: Key) -> Self {
+        Self { jobs, key }
+    }
+
+    /// Notes that all `jobs` of the batch are gone and the handler has yet to return: fewer jobs are taken until then.
+    pub(crate) fn stuck(&self, jobs: usize) {
+        self.jobs.table().batch_stuck(self.key, jobs);
+    }
+}
+
+impl Drop for BatchPermit {
+    fn drop(&mut self) {
+        self.jobs.table().end_batch(self.key);
+        self.jobs.batch_room.notify_one();
+        self.jobs.room.notify_one();
+    }
+}

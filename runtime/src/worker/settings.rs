@@ -1,0 +1,41 @@
+//! What the builder was told, beside the state.
+
+use std::time::Duration;
+
+#[cfg(all(feature = "cache", unix))]
+use crate::cache::VolumeCache;
+use crate::health::HealthCheck;
+use crate::health::fitness::FitnessCheck;
+use crate::run::batches::BatchSettings;
+use crate::run::job::JobSettings;
+use crate::take::Concurrency;
+#[cfg(feature = "local")]
+use crate::take::Fixed;
+use crate::telemetry::TelemetrySettings;
+
+/// The builder's settings.
+pub(crate) struct Settings {
+    pub(crate) concurrency: Box<dyn Concurrency>,
+    pub(crate) job: JobSettings,
+    pub(crate) batch: BatchSettings,
+    /// Error results carry host name and causes.
+    pub(crate) error_details: bool,
+    pub(crate) grace: Duration,
+    pub(crate) delivery_deadline: Duration,
+    /// `None`: the machine is not checked at all.
+    pub(crate) fitness: Option<Vec<FitnessCheck>>,
+    pub(crate) health: Option<HealthCheck>,
+    pub(crate) health_limit: Duration,
+    pub(crate) max_failures: Option<usize>,
+    pub(crate) telemetry: TelemetrySettings,
+    #[cfg(all(feature = "cache", unix))]
+    pub(crate) cache: Option<VolumeCache>,
+}
+
+#[cfg(feature = "local")]
+impl Settings {
+    /// Has so many jobs run at once, whatever the builder was told.
+    pub(crate) fn fix_concurrency(&mut self, jobs: usize) {
+        self.concurrency = Box::new(Fixed(jobs));
+    }
+}

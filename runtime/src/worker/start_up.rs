@@ -1,0 +1,75 @@
+//! From the environment to a worker that may take jobs; and the report of one that may not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwork_protocol::env;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::config::{Config, Remote};
+use crate::error::Error;
+use crate::handler::state::StateSource;
+use crate::health::fitness::{self, FitnessCheck};
+use crate::health::{Health, Heartbeat};
+use crate::jobs::Jobs;
+use crate::platform_client::{Api, Failing};
+
+/// How long a worker that cannot go on may take to report that.
+const UNHEALTHY_PING: Duration = Duration::from_secs(2);
+
+/// Checks the machine, and makes the state.
+pub(super) async fn run<S: Send + 'static>(
+    config: &Config,
+    api: &Api,
+    fitness: Option<Vec<FitnessCheck>>,
+    source: impl StateSource<S>,
+    handlers: &Handle,
+) -> Result<S, Error> {
+    if let (Some(limits), Some(fitness)) = (config.fitness, fitness)
+        && let Err((failing, failure)) = fitness::pass(limits, fitness, handlers).await
+    {
+        report_unhealthy(api, &failing).await;
+        let check = failing.check;
+        return Err(Error::Unfit { check, failure });
+    }
+    let made = AbortOnDropHandle::new(handlers.spawn(source.make())).await;
+    match made.unwrap_or_else(|error| Err(error.into())) {
+        Ok(state) => Ok(state),
+        Err(failure) => {
+            let failing = Failing {
+                check: "setup".to_owned(),
+                reason: failure.message().to_owned(),
+            };
+            report_unhealthy(api, &failing).await;
+            Err(Error::Setup(failure))
+        }
+    }
+}
+
+/// Starts the heartbeat, if the platform has a URL for it.
+pub(super) fn heartbeat(
+    remote: Remote,
+    jobs: &Arc<Jobs>,
+    health: &Arc<Health>,
+) -> Result<Option<Heartbeat>, Error> {
+    if remote.ping.is_none() {
+        info!("{} is not set: there is no heartbeat.", env::PING);
+        return Ok(None);
+    }
+    Heartbeat::start(remote, Arc::clone(jobs), Arc::clone(health)).map(Some)
+}
+
+/// Reports that the worker ends for its health, and returns the error that it ends with.
+pub(super) async fn give_up(api: &Api, failing: Failing) -> Error {
+    report_unhealthy(api, &failing).await;
+    let Failing { check, reason } = failing;
+    Error::Unhealthy { check, reason }
+}
+
+async fn report_unhealthy(api: &Api, failing: &Failing) {
+    if let Err(trouble) = api.ping(&[], Some(failing), UNHEALTHY_PING).await {
+        warn!("the platform could not be told that this worker is unhealthy: {trouble:?}");
+    }
+}
