@@ -319,10 +319,7 @@ async fn a_job_is_a_trace_of_its_take_its_run_and_its_delivery() {
     assert_eq!(status(job), (2, "failed".to_owned()));
     let run = spans.child(job, "run");
     assert_eq!(status(run), (2, "no weights".to_owned()));
-    assert_eq!(
-        attributes(&run.attributes)["error.type"],
-        "alloc::string::String"
-    );
+    assert_eq!(attributes(&run.attributes)["error.type"], "handler_error");
     assert_eq!(status(spans.child(job, "deliver")).0, 0);
 
     let job = spans.job(&waiting);

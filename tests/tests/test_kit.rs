@@ -41,7 +41,10 @@ async fn a_failed_job_shows_its_error() {
     let job = worker.run(json!("a fail c")).await.unwrap();
     assert_eq!(job.outputs, [json!("a")]);
     let error = job.result.unwrap_err();
-    assert_eq!((error.kind(), error.message()), ("&str", "it is told to"));
+    assert_eq!(
+        (error.kind(), error.message()),
+        ("handler_error", "it is told to")
+    );
     worker.stop().await.unwrap();
 }
 

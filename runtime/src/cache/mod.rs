@@ -47,3 +47,5 @@ mod volume_cache;
 pub use huggingface::{SnapshotError, huggingface_snapshot, huggingface_snapshot_in};
 pub use report::{CacheError, Hydrated, Synced};
 pub use volume_cache::VolumeCache;
+
+crate::error::handler_error::error_kind!(CacheError, "cache_failed");

@@ -1,6 +1,6 @@
 //! Why a job failed, and how that is spelled on the wire.
 
-use std::any::{Any, type_name};
+use std::any::Any;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::error::Error as StdError;
@@ -191,7 +191,9 @@ impl HandlerError {
         &self.message
     }
 
-    /// The type of the error it was made from, or the runtime's word for what went wrong (`panic`, `invalid_input`, …).
+    /// The stable name of what went wrong, which clients read as `error_type`: the one given to
+    /// [`new`](Self::new), one of the runtime's own (`panic`, `invalid_input`, `timeout`, `download_failed` …), or
+    /// `handler_error` for errors of other types.
     pub fn kind(&self) -> &str {
         &self.kind
     }
@@ -228,7 +230,7 @@ impl HandlerError {
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
     fn from(error: E) -> Self {
         let error = error.into();
-        let mut failure = Self::new(type_name::<E>(), error.to_string());
+        let mut failure = Self::new(kind_of(&*error), error.to_string());
         let mut cause = error.source();
         while let Some(deeper) = cause.filter(|_| failure.causes.len() < MOST_CAUSES) {
             let text = deeper.to_string();
@@ -250,6 +252,37 @@ impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.trace())
     }
+}
+
+/// The kind of errors whose type has none of its own.
+const OTHER: &str = "handler_error";
+
+/// A type of errors that has a kind of its own, registered by the room that defines the type.
+pub(crate) struct KnownError {
+    pub(crate) kind: &'static str,
+    pub(crate) is: fn(&(dyn StdError + 'static)) -> bool,
+}
+
+inventory::collect!(KnownError);
+
+/// Gives errors of the type `$error` the kind `$kind`.
+#[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
+macro_rules! error_kind {
+    ($error:ty, $kind:literal) => {
+        inventory::submit!(crate::error::handler_error::KnownError {
+            kind: $kind,
+            is: |error| error.is::<$error>(),
+        });
+    };
+}
+#[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
+pub(crate) use error_kind;
+
+fn kind_of(error: &(dyn StdError + 'static)) -> &'static str {
+    let mut known = inventory::iter::<KnownError>.into_iter();
+    known
+        .find(|known| (known.is)(error))
+        .map_or(OTHER, |known| known.kind)
 }
 
 fn tells_of_memory(text: &str) -> bool {
@@ -313,12 +346,26 @@ mod tests {
     #[test]
     fn any_error_converts_with_its_causes() {
         let error = HandlerError::from(outer());
-        assert!(error.kind().ends_with("Outer"), "{}", error.kind());
+        assert_eq!(error.kind(), "handler_error");
         assert_eq!(
             error.trace(),
             "the model did not load\ncaused by: invalid digit found in string"
         );
         assert_eq!(HandlerError::from("a text").message(), "a text");
+    }
+
+    #[cfg(feature = "download")]
+    #[test]
+    fn the_runtimes_own_errors_have_names() {
+        use crate::files::{DownloadError, RemoteFile, UnzipError};
+        let refused = RemoteFile::new("ftp://example.com/a").unwrap_err();
+        assert_eq!(HandlerError::from(refused).kind(), "download_failed");
+        let boxed: Box<dyn StdError + Send + Sync> = Box::new(DownloadError::Stopped);
+        assert_eq!(HandlerError::from(boxed).kind(), "download_failed");
+        let full = UnzipError::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!(HandlerError::from(full).kind(), "unzip_failed");
+        let own = HandlerError::new("too_many_steps", "1001 steps");
+        assert_eq!(own.kind(), "too_many_steps");
     }
 
     #[test]

@@ -47,3 +47,10 @@ pub use transferred::Transferred;
 pub(crate) use upload::upload_output;
 #[cfg(feature = "upload")]
 pub use upload::{Upload, UploadError, Uploaded};
+
+#[cfg(feature = "download")]
+crate::error::handler_error::error_kind!(DownloadError, "download_failed");
+#[cfg(feature = "download")]
+crate::error::handler_error::error_kind!(UnzipError, "unzip_failed");
+#[cfg(feature = "upload")]
+crate::error::handler_error::error_kind!(UploadError, "upload_failed");
