@@ -162,9 +162,23 @@ impl BatchPermit {
         Self { jobs, key }
     }
 
-    /// Notes that all `jobs` of the batch are gone and the handler has yet to return: fewer jobs are taken until then.
-    pub(crate) fn stuck(&self, jobs: usize) {
-        self.jobs.table().batch_stuck(self.key, jobs);
+    /// Notes that all `jobs` of the batch are gone and the handler has yet to return: fewer jobs are taken until the guard
+    /// is dropped.
+    pub(crate) fn stuck(&self, jobs: usize) -> StuckBatch<'_> {
+        self.jobs.table().set_stuck(self.key, Some(jobs));
+        StuckBatch(self)
+    }
+}
+
+/// A batch whose jobs are all gone, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct StuckBatch<'a>(&'a BatchPermit);
+
+impl Drop for StuckBatch<'_> {
+    fn drop(&mut self) {
+        let BatchPermit { jobs, key } = self.0;
+        jobs.table().set_stuck(*key, None);
+        jobs.room.notify_one();
     }
 }
 

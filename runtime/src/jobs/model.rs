@@ -38,6 +38,7 @@ enum Op {
     StartBatch,
     /// These name one of the batches so far.
     Stuck(usize, usize),
+    Unstuck(usize),
     EndBatch(usize),
     EndWorker,
 }
@@ -70,6 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0_usize..12).prop_map(Op::DropDelivery),
         2 => Just(Op::StartBatch),
         1 => ((0_usize..4), (0_usize..4)).prop_map(|(batch, jobs)| Op::Stuck(batch, jobs)),
+        1 => (0_usize..4).prop_map(Op::Unstuck),
         2 => (0_usize..4).prop_map(Op::EndBatch),
         1 => Just(Op::EndWorker),
     ]
@@ -189,8 +191,19 @@ impl Model {
                     stuck,
                 }) = self.batches.get_mut(at)
                 {
-                    permit.stuck(jobs);
+                    // The guard's drop is a step of its own.
+                    std::mem::forget(permit.stuck(jobs));
                     *stuck = Some(jobs);
+                }
+            }
+            Op::Unstuck(at) => {
+                if let Some(Batch {
+                    permit: Some(permit),
+                    stuck,
+                }) = self.batches.get_mut(at)
+                {
+                    drop(permit.stuck(0));
+                    *stuck = None;
                 }
             }
             Op::EndBatch(at) => {

@@ -353,10 +353,10 @@ impl Table {
         Some(key)
     }
 
-    /// All `jobs` of the batch are gone, and the handler has yet to return.
-    pub(super) fn batch_stuck(&mut self, key: Key, jobs: usize) {
+    /// All jobs of the batch are gone, which were so many, and the handler has yet to return; `None`: it has.
+    pub(super) fn set_stuck(&mut self, key: Key, jobs: Option<usize>) {
         if let Some(stage) = self.batches.get_mut(&key) {
-            *stage = BatchStage::Stuck { jobs };
+            *stage = jobs.map_or(BatchStage::Running, |jobs| BatchStage::Stuck { jobs });
         }
     }
 

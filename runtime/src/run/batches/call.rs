@@ -92,7 +92,7 @@ async fn call<S: Send + Sync + 'static, T: Send + 'static>(
         warn!(
             "All its jobs have ended, and its handler has yet to see that; no others are asked for in their place until then."
         );
-        permit.stuck(size);
+        let _stuck = permit.stuck(size);
         worker_ended.run_until_cancelled(thread).await;
     }
     drop(releases);
