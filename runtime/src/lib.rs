@@ -99,6 +99,9 @@ mod launch;
 #[cfg(feature = "local")]
 mod local;
 
+// Jobs by direct HTTP calls in place of a poll: the realtime server.
+mod http;
+
 // Start-up, the loops of a running worker, and its orderly end.
 mod worker;
 

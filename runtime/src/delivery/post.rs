@@ -142,18 +142,7 @@ impl<P: Posts> Delivery<P> {
         stop_pod: bool,
         telemetry: &JobTelemetry,
     ) -> Result<(), String> {
-        let post = match outcome {
-            Ok(output) => Post {
-                output: Some(output),
-                stop_pod,
-                ..Post::default()
-            },
-            Err(failure) => Post {
-                error: Some(self.error_text(&failure)),
-                stop_pod,
-                ..Post::default()
-            },
-        };
+        let post = result_post(outcome, stop_pod, &self.identity, self.error_details);
         let body = encode(post);
         self.persist(
             PostKind::Result,
@@ -162,13 +151,6 @@ impl<P: Posts> Delivery<P> {
             pending,
         )
         .await
-    }
-
-    /// The error as the wire has it: JSON text in a string.
-    fn error_text(&self, failure: &HandlerError) -> Value {
-        let report = failure.report(&self.identity, self.error_details);
-        // A struct of strings always serialises.
-        Value::String(serde_json::to_string(&report).unwrap_or_default())
     }
 
     /// Makes a call until it is accepted, refused for good, past its deadline, or moot; then says why. Only the pause
@@ -214,6 +196,31 @@ impl<P: Posts> Delivery<P> {
                 }
             }
         }
+    }
+}
+
+/// Returns a job's result as the wire has it; of a failure, the error is JSON text in a string. `details`: it carries the
+/// host name and the causes.
+pub(crate) fn result_post(
+    outcome: Result<Box<RawValue>, HandlerError>,
+    stop_pod: bool,
+    identity: &Identity,
+    details: bool,
+) -> Post {
+    let (output, error) = match outcome {
+        Ok(output) => (Some(output), None),
+        Err(failure) => {
+            let report = failure.report(identity, details);
+            // A struct of strings always serialises.
+            let text = serde_json::to_string(&report).unwrap_or_default();
+            (None, Some(Value::String(text)))
+        }
+    };
+    Post {
+        output,
+        error,
+        stop_pod,
+        ..Post::default()
     }
 }
 

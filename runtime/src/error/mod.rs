@@ -99,6 +99,15 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// The worker cannot listen for direct calls.
+    #[error("cannot listen at {address} (RUNPOD_REALTIME_PORT)")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+
     /// Metrics cannot be served where they are asked for.
     #[cfg(feature = "metrics")]
     #[error(

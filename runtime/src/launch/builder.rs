@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use podwork_protocol::env;
 use tokio::runtime::{Builder as Runtime, Handle};
 
-use crate::config::{Config, Realtime};
+use crate::config::Config;
 use crate::error::Error;
 use crate::error::handler_error::note_panics;
 use crate::handler::state::{Given, NoState, Setup, StateSource};
@@ -25,7 +25,7 @@ use crate::run::job::JobSettings;
 use crate::take::{Asked, Fixed};
 use crate::telemetry::TelemetrySettings;
 use crate::telemetry::log;
-use crate::worker::{Launch, Settings, Shutdown};
+use crate::worker::{Launch, Settings, Shutdown, poll};
 
 use super::args::Args;
 
@@ -81,7 +81,7 @@ impl Worker {
         Worker {
             source: NoState,
             settings: Settings {
-                concurrency: Box::new(Fixed(1)),
+                concurrency: None,
                 job: JobSettings::default(),
                 batch: BatchSettings::default(),
                 error_details: false,
@@ -128,7 +128,7 @@ impl<H: Handler, S> Worker<H, S> {
     /// How many jobs run at once; 1 unless it is set. 0 counts as 1. Of a handler that takes a
     /// [`Batch`](crate::Batch): how many batches, beside one that forms.
     pub fn concurrency(mut self, jobs: usize) -> Self {
-        self.settings.concurrency = Box::new(Fixed(jobs));
+        self.settings.concurrency = Some(Box::new(Fixed(jobs)));
         self
     }
 
@@ -137,7 +137,7 @@ impl<H: Handler, S> Worker<H, S> {
     ///
     /// It is asked on the thread that takes and delivers, so it should return at once.
     pub fn concurrency_with(mut self, limit: impl FnMut(usize) -> usize + Send + 'static) -> Self {
-        self.settings.concurrency = Box::new(Asked(limit));
+        self.settings.concurrency = Some(Box::new(Asked(limit)));
         self
     }
 
@@ -470,16 +470,15 @@ impl<H: Handler, S> Worker<H, S> {
         let main = async {
             let wants_local = args.serve_api || args.test_input.is_some();
             let config = self.configure()?;
-            match config.remote.clone() {
-                Some(remote) if !wants_local && config.realtime.is_none() => {
-                    self.launch(handlers, shutdown)
-                        .serve::<H>(config, remote)
-                        .await
-                }
-                _ => {
-                    let launch = self.launch(handlers, shutdown);
-                    run_locally::<H, S>(args, config.realtime, launch).await
-                }
+            let launch = self.launch(handlers, shutdown);
+            if wants_local {
+                run_locally::<H, S>(args, launch).await
+            } else if let Some(realtime) = config.realtime.clone() {
+                crate::http::serve::<H, S>(&realtime, launch, config).await
+            } else if config.remote.is_some() {
+                poll::<H, S>(launch, config).await
+            } else {
+                run_locally::<H, S>(args, launch).await
             }
         };
         // Listening goes on beside the work until the work ends; it only ends first when it fails.
@@ -506,17 +505,12 @@ impl<H: Handler, S> Worker<H, S> {
     {
         note_panics();
         let config = self.configure()?;
-        let remote = config.remote.clone().ok_or(Error::MissingVariable {
-            variable: env::GET_JOB,
-            because: "jobs are taken from there",
-            expected: "a job-take URL",
-        })?;
         let told = Shutdown::default();
         let _abort = told.abort.clone().drop_guard();
         let caller = told.clone().on(shutdown);
         let control = Control::start()?;
         let launch = self.launch(Handle::current(), told);
-        let main = control.run(launch.serve::<H>(config, remote).boxed());
+        let main = control.run(poll::<H, S>(launch, config).boxed());
         tokio::pin!(main);
         tokio::select! {
             ended = &mut main => ended,
@@ -591,7 +585,6 @@ fn print_schema<H: Handler>() -> Result<(), Error> {
 #[cfg(feature = "local")]
 async fn run_locally<H: Handler, S: StateSource<H::State>>(
     args: Args,
-    realtime: Option<Realtime>,
     launch: Launch<S>,
 ) -> Result<(), Error> {
     let mode = if args.serve_api {
@@ -600,8 +593,6 @@ async fn run_locally<H: Handler, S: StateSource<H::State>>(
             port: args.api_port,
             concurrency: args.api_concurrency,
         })
-    } else if let Some(realtime) = realtime {
-        Mode::Realtime(realtime)
     } else {
         Mode::TestInput(TestInput {
             request: args.test_input,
@@ -614,7 +605,6 @@ async fn run_locally<H: Handler, S: StateSource<H::State>>(
 #[cfg(not(feature = "local"))]
 fn run_locally<H: Handler, S: StateSource<H::State>>(
     _: Args,
-    _: Option<Realtime>,
     _: Launch<S>,
 ) -> impl Future<Output = Result<(), Error>> {
     futures::future::err(Error::MissingVariable {

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
-use crate::worker::Launch;
+use crate::worker::{Launch, poll};
 
 /// Id of the one worker.
 const WORKER_ID: &str = "local";
@@ -20,13 +20,6 @@ pub(super) async fn work_for<H: Handler, S: StateSource<H::State>>(
 ) -> Result<(), Error> {
     let env: HashMap<_, _> = platform.worker_env(WORKER_ID).into_iter().collect();
     let mut config = Config::read(|name| env.get(name).cloned(), H::STREAMS)?;
-    let Some(remote) = config.remote.take() else {
-        return Err(Error::MissingVariable {
-            variable: podwork_protocol::env::GET_JOB,
-            because: "the local platform did not say where to take jobs",
-            expected: "a job-take URL",
-        });
-    };
     config.fitness = None;
-    launch.serve::<H>(config, remote).await
+    poll::<H, S>(launch, config).await
 }

@@ -2,7 +2,6 @@
 //! from it over loopback HTTP. The local path is the production path.
 
 mod loopback;
-mod realtime;
 mod serve;
 mod test_input;
 
@@ -11,7 +10,6 @@ pub(crate) use test_input::TestInput;
 
 use podwork_platform::{Builder, Platform};
 
-use crate::config::Realtime;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
@@ -24,8 +22,6 @@ pub(crate) enum Mode {
     TestInput(TestInput),
     /// Serves the platform's API.
     Serve(Serve),
-    /// Serves realtime calls.
-    Realtime(Realtime),
 }
 
 /// Runs the worker on a platform of its own.
@@ -36,7 +32,6 @@ pub(crate) async fn run<H: Handler, S: StateSource<H::State>>(
     match mode {
         Mode::TestInput(test) => test_input::run::<H, S>(test, launch).await,
         Mode::Serve(serve) => serve::run::<H, S>(serve, launch).await,
-        Mode::Realtime(realtime) => realtime::run::<H, S>(&realtime, launch).await,
     }
 }
 

@@ -18,9 +18,9 @@ mod serve;
 pub(crate) mod traces;
 
 #[cfg(not(any(feature = "metrics", feature = "otel")))]
-pub(crate) use off::{JobTelemetry, TakeTiming, Telemetry, TelemetrySettings};
+pub(crate) use off::{JobTelemetry, TakeTiming, Telemetry, TelemetryGuard, TelemetrySettings};
 #[cfg(any(feature = "metrics", feature = "otel"))]
-pub(crate) use on::{JobTelemetry, TakeTiming, Telemetry, TelemetrySettings};
+pub(crate) use on::{JobTelemetry, TakeTiming, Telemetry, TelemetryGuard, TelemetrySettings};
 
 /// The result of a take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,21 +11,20 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument as _, Span, error, info, warn};
 
 use crate::delivery::outbox::Outbox;
-use crate::delivery::post::Delivery;
 use crate::error::Error;
+use crate::error::handler_error::Identity;
 use crate::handler::Handler;
-use crate::health::Health;
+use crate::health::{Health, HealthCheck, Heartbeat};
 use crate::jobs::{JobDelivery, JobRun, Jobs};
 use crate::platform_client::{Api, Failing};
 use crate::run::batches::ReadyBatch;
 use crate::run::job::{self, Runner, Verdict};
-use crate::take::{self, Poller};
-use crate::telemetry::{TakeTiming, Telemetry};
+use crate::telemetry::{TakeTiming, Telemetry, TelemetryGuard};
 
+use super::Shutdown;
 #[cfg(all(feature = "cache", unix))]
 use super::cache_upkeep::Upkeep;
 use super::start_up;
-use super::{Settings, Shutdown};
 
 /// How long the last posts may take once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
@@ -33,71 +32,65 @@ const LAST_POSTS: Duration = Duration::from_secs(10);
 const LAST_TRACES: Duration = Duration::from_secs(1);
 
 /// A worker that has its state.
-pub(super) struct Engine<H: Handler> {
-    pub(super) api: Api,
-    pub(super) jobs: Arc<Jobs>,
+pub(crate) struct Engine<H: Handler> {
+    pub(crate) identity: Identity,
+    /// `None`: no platform is behind it.
+    pub(super) api: Option<Api>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(super) health: Arc<Health>,
-    pub(super) telemetry: Telemetry,
+    pub(crate) telemetry: Telemetry,
     pub(super) runner: Arc<Runner<H>>,
-    pub(super) delivery: Arc<Delivery<Api>>,
     /// All that runs and delivers jobs.
     pub(super) tasks: TaskTracker,
     /// Where handlers run.
     pub(super) handlers: Handle,
-    pub(super) shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
     #[cfg(all(feature = "cache", unix))]
     pub(super) upkeep: Option<Upkeep>,
+    /// How long the jobs in flight may take to end.
+    pub(super) grace: Duration,
+    /// The user's check, and how long it may go on failing.
+    pub(super) health_check: Option<(HealthCheck, Duration)>,
+    /// Error results carry host name and causes.
+    pub(crate) error_details: bool,
+    /// Beats also while the last jobs end.
+    pub(super) _heartbeat: Option<Heartbeat>,
+    pub(super) _metrics: TelemetryGuard,
 }
 
 impl<H: Handler> Engine<H> {
-    /// Serves jobs until the worker is to end.
-    pub(super) async fn run(self, settings: Settings) -> Result<(), Error> {
+    /// Lets `intake` start jobs until it ends, for the worker's drain or its bad health; then lets them end.
+    pub(crate) async fn run(
+        &self,
+        intake: impl Future<Output = Result<(), Failing>>,
+    ) -> Result<(), Error> {
         // However this ends, no handler goes on without its worker.
         let _end = self.jobs.end_all_on_drop();
         let _batching = self.start_batches();
-        let grace = settings.grace;
         let work = async {
-            let taken = self.take_jobs(settings).await;
-            let drained = self.drain(grace).await;
+            let taken = intake.await;
+            let drained = self.drain().await;
             // A breaker that tripped has the worker drained, too.
             match taken.err().or_else(|| self.health.tripped()) {
-                Some(failing) => Err(start_up::give_up(&self.api, failing).await),
+                Some(failing) => Err(start_up::give_up(self.api.as_ref(), failing).await),
                 None => drained,
             }
         };
         tokio::select! {
             ended = work => ended,
             () = self.shutdown.abort.cancelled() => unfinished(self.jobs.in_flight()),
-            never = take::listen(self.api.clone(), Arc::clone(&self.jobs)) => match never {},
         }
     }
 
-    /// Takes jobs and starts them, until the worker drains, or its health check has failed for too long.
-    async fn take_jobs(&self, settings: Settings) -> Result<(), Failing> {
-        let Settings {
-            mut concurrency,
-            health: check,
-            health_limit,
-            ..
-        } = settings;
-        let check = check.as_ref();
-        let ready = async || match check {
-            Some(check) => {
-                let state = Arc::clone(&self.runner.state);
-                check
-                    .pass(state, &self.handlers, &self.health, health_limit)
-                    .await
-            }
-            None => Ok(()),
+    /// Waits until the health check passes; an error once it has failed for too long.
+    pub(crate) async fn healthy(&self) -> Result<(), Failing> {
+        let Some((check, limit)) = &self.health_check else {
+            return Ok(());
         };
-        let poller = Poller {
-            api: &self.api,
-            jobs: &self.jobs,
-            telemetry: &self.telemetry,
-            drain: &self.shutdown.drain,
-        };
-        let start = |job, timing| self.start(job, timing);
-        poller.run(&mut *concurrency, ready, start).await
+        let state = Arc::clone(&self.runner.state);
+        check
+            .pass(state, &self.handlers, &self.health, *limit)
+            .await
     }
 
     /// Calls the handler with each batch that is ready, until the returned handle is dropped.
@@ -116,25 +109,23 @@ impl<H: Handler> Engine<H> {
         })))
     }
 
-    /// Starts to run and to deliver one job, in two tasks, neither of which waits for the other.
-    fn start(&self, job: Job, timing: TakeTiming) {
+    /// Starts to run a job, and to deliver what it puts into its outbox, in two tasks: neither waits for the other.
+    ///
+    /// # Errors
+    /// Returns the job if one of its id is in flight already.
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        job: Job,
+        timing: TakeTiming,
+        deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
+    ) -> Result<(), Job> {
         let Some((run, delivery)) = self.jobs.take(&job.id, &self.telemetry, timing) else {
-            warn!(
-                "job {} was handed out again while it was here, and runs once",
-                job.id
-            );
-            return;
+            return Err(job);
         };
         let outbox = Arc::new(Outbox::new(H::JOIN));
         let log = job::span(&job.id);
-        // Not the job itself: its input may be large.
-        let deliver = deliver(
-            Arc::clone(&self.delivery),
-            job.id.clone(),
-            Arc::clone(&outbox),
-            delivery,
-        );
-        self.tasks.spawn(deliver.instrument(log.clone()));
+        let delivering = deliver(Arc::clone(&outbox), delivery);
+        self.tasks.spawn(delivering.instrument(log.clone()));
         let task = RunTask {
             runner: Arc::clone(&self.runner),
             outbox,
@@ -144,10 +135,12 @@ impl<H: Handler> Engine<H> {
             ended: self.upkeep.as_ref().map(Upkeep::job_ended),
         };
         self.tasks.spawn_on(task.run(job, run), &self.handlers);
+        Ok(())
     }
 
     /// Lets the jobs in flight end, and the last traces go out, within the grace period.
-    async fn drain(&self, grace: Duration) -> Result<(), Error> {
+    async fn drain(&self) -> Result<(), Error> {
+        let grace = self.grace;
         let began = Instant::now();
         let drained = self.end_jobs(grace).await;
         let left = || grace.saturating_sub(began.elapsed());
@@ -178,24 +171,6 @@ impl<H: Handler> Engine<H> {
             error!("{} job(s) could not be reported", self.jobs.in_flight());
         }
         unfinished(jobs)
-    }
-}
-
-/// Delivers one job, until all of it is settled or the platform cancels it.
-fn deliver(
-    delivery: Arc<Delivery<Api>>,
-    id: String,
-    outbox: Arc<Outbox>,
-    job: JobDelivery,
-) -> impl Future<Output = ()> {
-    // Boxed: it is moved many times before it rests, and holds a whole HTTP call.
-    let telemetry = job.telemetry().clone();
-    let posting = Box::pin(async move { delivery.run(&id, &outbox, &telemetry).await });
-    async move {
-        // Dropped without an outcome, the job counts as cancelled.
-        if let Some(outcome) = job.cancelled().run_until_cancelled(posting).await {
-            job.settled(outcome);
-        }
     }
 }
 

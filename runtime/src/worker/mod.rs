@@ -3,6 +3,7 @@
 #[cfg(all(feature = "cache", unix))]
 mod cache_upkeep;
 mod engine;
+mod polling;
 mod settings;
 mod shutdown;
 mod start_up;
@@ -13,8 +14,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::config::{Config, Remote};
-use crate::delivery::post::Delivery;
+use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
@@ -25,8 +25,8 @@ use crate::run::batches::Batches;
 use crate::run::job::Runner;
 use crate::telemetry::About;
 
-use engine::Engine;
-
+pub(crate) use engine::Engine;
+pub(crate) use polling::poll;
 pub(crate) use settings::Settings;
 pub(crate) use shutdown::Shutdown;
 
@@ -41,9 +41,10 @@ pub(crate) struct Launch<S> {
 }
 
 impl<S> Launch<S> {
-    /// Sets the worker up, and serves jobs until it is to end. Taking, delivering and listening go on on the present
-    /// runtime, beside the user's code, which so never blocks them.
-    pub(crate) async fn serve<H: Handler>(self, config: Config, remote: Remote) -> Result<(), Error>
+    /// Sets the worker up. `None`: it was told to end meanwhile.
+    ///
+    /// The worker's own loops go on on the present runtime, beside the user's code, which so never blocks them.
+    pub(crate) async fn start<H: Handler>(self, config: Config) -> Result<Option<Engine<H>>, Error>
     where
         S: StateSource<H::State>,
     {
@@ -67,51 +68,47 @@ impl<S> Launch<S> {
             let jobs = Arc::clone(&jobs);
             move || jobs.load()
         };
-        let (telemetry, _metrics) = std::mem::take(&mut settings.telemetry).start(about, load)?;
-        let api = Api::new(remote.clone())?;
+        let (telemetry, metrics) = std::mem::take(&mut settings.telemetry).start(about, load)?;
+        let api = config.remote.clone().map(Api::new).transpose()?;
         #[cfg(all(feature = "cache", unix))]
         let source = cache_upkeep::Hydrating(settings.cache.clone(), source);
         let fitness = settings.fitness.take();
-        let starting = start_up::run(&config, &api, fitness, source, &handlers);
+        let starting = start_up::run(&config, api.as_ref(), fitness, source, &handlers);
         let Some(state) = shutdown.drain.run_until_cancelled(starting).await else {
-            return Ok(());
+            return Ok(None);
         };
         let state = Arc::new(state?);
-
         let health = Health::new(Arc::clone(&jobs));
-        // Beats until this function returns, so also while the last jobs end.
-        let _heartbeat = start_up::heartbeat(remote, &jobs, &health)?;
-        let worker_id = config.identity.worker_id.clone();
+        let heartbeat = start_up::heartbeat(config.remote, &jobs, &health)?;
         let batches =
             batching.map(|batching| Batches::new(batching, Arc::clone(&jobs), Arc::clone(&state)));
-        let engine = Engine::<H> {
+        info!(
+            "Worker {} is ready: handler `{}`, podwork {}.",
+            config.identity.worker_id,
+            H::NAME,
+            crate::version::VERSION
+        );
+        Ok(Some(Engine {
+            identity: config.identity,
+            api,
+            jobs,
+            health,
+            telemetry,
             runner: Arc::new(Runner {
                 state,
                 batches,
                 settings: std::mem::take(&mut settings.job),
             }),
-            delivery: Arc::new(Delivery {
-                api: api.clone(),
-                identity: config.identity,
-                error_details: settings.error_details,
-                streams: H::STREAMS,
-                deadline: settings.delivery_deadline,
-            }),
-            api,
-            jobs,
-            health,
-            telemetry,
             tasks: TaskTracker::new(),
             handlers,
             shutdown,
             #[cfg(all(feature = "cache", unix))]
             upkeep: settings.cache.take().map(cache_upkeep::Upkeep::start),
-        };
-        info!(
-            "Worker {worker_id} is ready: handler `{}`, podwork {}.",
-            H::NAME,
-            crate::version::VERSION
-        );
-        engine.run(settings).await
+            grace: settings.grace,
+            health_check: settings.health.map(|check| (check, settings.health_limit)),
+            error_details: settings.error_details,
+            _heartbeat: heartbeat,
+            _metrics: metrics,
+        }))
     }
 }

@@ -15,7 +15,8 @@ use crate::telemetry::TelemetrySettings;
 
 /// The builder's settings.
 pub(crate) struct Settings {
-    pub(crate) concurrency: Box<dyn Concurrency>,
+    /// `None`: one at a time.
+    pub(crate) concurrency: Option<Box<dyn Concurrency>>,
     pub(crate) job: JobSettings,
     pub(crate) batch: BatchSettings,
     /// Error results carry host name and causes.
@@ -36,6 +37,6 @@ pub(crate) struct Settings {
 impl Settings {
     /// Has so many jobs run at once, whatever the builder was told.
     pub(crate) fn fix_concurrency(&mut self, jobs: usize) {
-        self.concurrency = Box::new(Fixed(jobs));
+        self.concurrency = Some(Box::new(Fixed(jobs)));
     }
 }

@@ -22,7 +22,7 @@ const UNHEALTHY_PING: Duration = Duration::from_secs(2);
 /// Checks the machine, and makes the state.
 pub(super) async fn run<S: Send + 'static>(
     config: &Config,
-    api: &Api,
+    api: Option<&Api>,
     fitness: Option<Vec<FitnessCheck>>,
     source: impl StateSource<S>,
     handlers: &Handle,
@@ -50,10 +50,13 @@ pub(super) async fn run<S: Send + 'static>(
 
 /// Starts the heartbeat, if the platform has a URL for it.
 pub(super) fn heartbeat(
-    remote: Remote,
+    remote: Option<Remote>,
     jobs: &Arc<Jobs>,
     health: &Arc<Health>,
 ) -> Result<Option<Heartbeat>, Error> {
+    let Some(remote) = remote else {
+        return Ok(None);
+    };
     if remote.ping.is_none() {
         info!("{} is not set: there is no heartbeat.", env::PING);
         return Ok(None);
@@ -62,14 +65,16 @@ pub(super) fn heartbeat(
 }
 
 /// Reports that the worker ends for its health, and returns the error that it ends with.
-pub(super) async fn give_up(api: &Api, failing: Failing) -> Error {
+pub(super) async fn give_up(api: Option<&Api>, failing: Failing) -> Error {
     report_unhealthy(api, &failing).await;
     let Failing { check, reason } = failing;
     Error::Unhealthy { check, reason }
 }
 
-async fn report_unhealthy(api: &Api, failing: &Failing) {
-    if let Err(trouble) = api.ping(&[], Some(failing), UNHEALTHY_PING).await {
+async fn report_unhealthy(api: Option<&Api>, failing: &Failing) {
+    if let Some(api) = api
+        && let Err(trouble) = api.ping(&[], Some(failing), UNHEALTHY_PING).await
+    {
         warn!("the platform could not be told that this worker is unhealthy: {trouble:?}");
     }
 }

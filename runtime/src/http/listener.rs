@@ -1,0 +1,121 @@
+//! The listener: connections are accepted up to a limit, served, and ended in order.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
+
+use crate::error::Error;
+
+use super::realtime::Calls;
+
+/// Connections at once; a further one waits until one ends.
+const MAX_CONNECTIONS: usize = 1024;
+/// How long a request's head may take, counted from the end of the request before: longer than clients keep idle
+/// connections, so that it is they who close them.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
+/// The pause when a connection cannot be accepted, since the process has as many files open as it may.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound port.
+pub(super) struct Listener {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+/// A server that accepts connections until it is told to stop; dropped, it ends at once.
+pub(super) struct Server {
+    accepting: AbortOnDropHandle<GracefulShutdown>,
+}
+
+impl Listener {
+    pub(super) async fn bind(host: &str, port: u16) -> Result<Self, Error> {
+        let bound = async {
+            let listener = TcpListener::bind((host, port)).await?;
+            let addr = listener.local_addr()?;
+            Ok(Self { listener, addr })
+        };
+        bound.await.map_err(|source| Error::Listen {
+            address: format!("{host}:{port}"),
+            source,
+        })
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves calls until `stop`.
+    pub(super) fn serve(self, calls: Arc<Calls>, stop: CancellationToken) -> Server {
+        let accepting = AbortOnDropHandle::new(tokio::spawn(accept(self.listener, calls, stop)));
+        Server { accepting }
+    }
+}
+
+impl Server {
+    /// Waits until the connections have written their last answers, for at most `limit`.
+    pub(super) async fn end(self, limit: Duration) {
+        let ending = async {
+            if let Ok(connections) = self.accepting.await {
+                connections.shutdown().await;
+            }
+        };
+        if timeout(limit, ending).await.is_err() {
+            warn!("the last answers were not written within {limit:?} and are lost");
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    calls: Arc<Calls>,
+    stop: CancellationToken,
+) -> GracefulShutdown {
+    let connections = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let next = async {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let Some((permit, accepted)) = stop.run_until_cancelled(next).await else {
+            return connections;
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!("a connection cannot be accepted: {error}");
+                stop.run_until_cancelled(sleep(PAUSE)).await;
+                continue;
+            }
+        };
+        // An answer must not wait for the next; where it cannot be set it only costs time.
+        let _ = stream.set_nodelay(true);
+        let calls = Arc::clone(&calls);
+        let service = service_fn(move |request| {
+            let calls = Arc::clone(&calls);
+            async move { Ok::<_, Infallible>(calls.answer(request).await) }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT);
+        let serving = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            let _permit = permit;
+            if let Err(error) = serving.await {
+                debug!("a connection ended early: {error}");
+            }
+        });
+    }
+}

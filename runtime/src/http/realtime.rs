@@ -1,0 +1,192 @@
+//! Realtime calls: from a request to a job in flight, and from its outbox to the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use podwork_protocol::limits;
+use podwork_protocol::worker::{Job, Post};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::delivery::outbox::{Final, Message, Outbox};
+use crate::delivery::post::result_post;
+use crate::error::handler_error::Identity;
+use crate::error::{HandlerError, JobOutcome};
+use crate::handler::Handler;
+use crate::jobs::JobDelivery;
+use crate::platform_client::Failing;
+use crate::telemetry::{TakeResult, TakeTiming};
+use crate::worker::Engine;
+
+use super::answer::{Answered, json, refused};
+
+/// Calls that may wait for a slot; further ones are refused with 429.
+const MAX_WAITING: usize = 64;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// The calls that have arrived and wait for a slot.
+pub(super) struct Calls {
+    path: String,
+    waiting: mpsc::Sender<Call>,
+}
+
+/// A job that was called for, and where its result goes.
+pub(super) struct Call {
+    job: Job,
+    answer: oneshot::Sender<Result<Post, Refusal>>,
+}
+
+/// Why a call has no result.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    /// A job of this id is in flight.
+    Duplicate,
+}
+
+impl Calls {
+    /// The calls of an endpoint, and the end at which they arrive.
+    pub(super) fn new(endpoint_id: &str) -> (Self, mpsc::Receiver<Call>) {
+        let (waiting, arriving) = mpsc::channel(MAX_WAITING);
+        let path = format!("/{endpoint_id}/realtime");
+        (Self { path, waiting }, arriving)
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Answered> {
+        let path = request.uri().path();
+        if path != self.path {
+            return refused(
+                StatusCode::NOT_FOUND,
+                &format!("there is nothing at {path}"),
+            );
+        }
+        if request.method() != Method::POST {
+            return refused(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &format!("method not allowed: use POST {path}"),
+            );
+        }
+        // Before the body is read: what waits is bounded in memory.
+        let place = match self.waiting.try_reserve() {
+            Ok(place) => place,
+            Err(TrySendError::Full(())) => {
+                let problem = format!("{MAX_WAITING} calls wait for a slot; try again later");
+                return refused(StatusCode::TOO_MANY_REQUESTS, &problem);
+            }
+            Err(TrySendError::Closed(())) => return shutting_down(),
+        };
+        let job = match read_job(request.into_body()).await {
+            Ok(job) => job,
+            Err((status, problem)) => return refused(status, &problem),
+        };
+        let id = job.id.clone();
+        let (answer, answered) = oneshot::channel();
+        place.send(Call { job, answer });
+        match answered.await {
+            Ok(Ok(post)) => json(StatusCode::OK, &post),
+            Ok(Err(Refusal::Duplicate)) => refused(
+                StatusCode::CONFLICT,
+                &format!("job {id} is already in flight"),
+            ),
+            Err(_) => shutting_down(),
+        }
+    }
+}
+
+fn shutting_down() -> Response<Answered> {
+    let problem = "the worker is shutting down";
+    refused(StatusCode::SERVICE_UNAVAILABLE, problem)
+}
+
+/// Reads a job from a body.
+async fn read_job(body: Incoming) -> Result<Job, (StatusCode, String)> {
+    let limit = limits::RUNSYNC_PAYLOAD;
+    let read = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    let body: Bytes = match read {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let problem = format!("the body is over the limit of {limit} bytes");
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, problem));
+        }
+        Ok(Err(error)) => {
+            let problem = format!("the body ended early: {error}");
+            return Err((StatusCode::BAD_REQUEST, problem));
+        }
+        Err(_) => {
+            let problem = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+            return Err((StatusCode::REQUEST_TIMEOUT, problem));
+        }
+    };
+    serde_json::from_slice(&body).map_err(|error| {
+        let problem = format!("the body is not {{\"id\": …, \"input\": …}}: {error}");
+        (StatusCode::BAD_REQUEST, problem)
+    })
+}
+
+/// Starts the jobs that are called for, each once there is a slot for it, until the worker drains or its health check has
+/// failed for too long. Calls that still wait then are refused.
+pub(super) async fn dispatch<H: Handler>(
+    engine: &Engine<H>,
+    mut arriving: mpsc::Receiver<Call>,
+) -> Result<(), Failing> {
+    let drain = &engine.shutdown.drain;
+    let next = async {
+        loop {
+            engine.jobs.free().await;
+            engine.healthy().await?;
+            engine.jobs.polling();
+            let timer = engine.telemetry.take();
+            let Some(call) = arriving.recv().await else {
+                return Ok(());
+            };
+            start(engine, call, timer.answered(TakeResult::Jobs));
+        }
+    };
+    drain.run_until_cancelled(next).await.unwrap_or(Ok(()))
+}
+
+fn start<H: Handler>(engine: &Engine<H>, call: Call, timing: TakeTiming) {
+    let Call { job, answer } = call;
+    let identity = engine.identity.clone();
+    let details = engine.error_details;
+    let mut answer = Some(answer);
+    let deliver = |outbox, job| deliver(outbox, job, answer.take(), identity, details);
+    let started = engine.start(job, timing, deliver);
+    if let (Err(_), Some(answer)) = (started, answer) {
+        // Whoever called may have left.
+        let _ = answer.send(Err(Refusal::Duplicate));
+    }
+}
+
+/// Answers a call with its job's result. There is nobody to receive chunks and progress.
+async fn deliver(
+    outbox: Arc<Outbox>,
+    job: JobDelivery,
+    answer: Option<oneshot::Sender<Result<Post, Refusal>>>,
+    identity: Identity,
+    details: bool,
+) {
+    let Final { outcome, .. } = loop {
+        if let Message::Final(last) = outbox.next().await {
+            break last;
+        }
+    };
+    let failure = outcome.as_ref().err();
+    let came_to = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
+    if let Some(answer) = answer {
+        let post = result_post(outcome, false, &identity, details);
+        // Whoever called may have left.
+        let _ = answer.send(Ok(post));
+    }
+    job.settled(came_to);
+}
