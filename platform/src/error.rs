@@ -35,7 +35,7 @@ pub enum Error {
 
     /// A file that does not say what an endpoint takes and gives.
     #[error(
-        "{file}: {problem}; a worker whose handler is under `#[handler(schema)]` prints what is to be in it for --schema, or \
+        "{file}: {problem}; a worker whose handler is under `#[handler(schema)]` prints what is to be in it for --rp_schema, or \
          write {{\"input\": …, \"output\": …}} with a JSON Schema for each"
     )]
     Schema {

@@ -41,7 +41,7 @@ struct Args {
     rules: Vec<String>,
 
     /// File with what the endpoint takes and gives, as JSON Schema, for the pages and `/openapi.json` to show: what a
-    /// worker prints for `--schema`; of another endpoint with its id before it
+    /// worker prints for `--rp_schema`; of another endpoint with its id before it
     #[arg(long, value_name = "[ID:]FILE")]
     schema: Vec<String>,
 

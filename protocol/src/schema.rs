@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// What a handler takes and gives, as JSON Schema (draft 2020-12).
 ///
-/// A worker prints it for its flag `--schema`, and the local platform shows it with the endpoint. What is left out stands
+/// A worker prints it for its flag `--rp_schema`, and the local platform shows it with the endpoint. What is left out stands
 /// for anything, so it may be written by hand for a worker that does not tell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -43,7 +43,7 @@
 //! | `--rp_serve_api` | serves `/run`, `/runsync`, `/status`, `/stream`, `/cancel` … for a `curl` or any client SDK |
 //! | `--rp_api_host HOST`, `--rp_api_port PORT` | … there; `localhost` and 8000 unless set |
 //! | `--rp_api_concurrency N` | … with this many jobs at once |
-//! | `--schema` | prints what the handler takes and gives as JSON Schema, and exits; see [`handler`](macro@handler) |
+//! | `--rp_schema` | prints what the handler takes and gives as JSON Schema, and exits; see [`handler`](macro@handler) |
 //! | `--rp_log_level LEVEL` | ERROR, WARN, INFO, DEBUG, TRACE or NOTSET |
 //! | `--rp_debugger` | logs at DEBUG |
 //!
@@ -71,7 +71,7 @@
 //! | `folder` | `Context::folder`, a temporary folder for each job |
 //! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
 //! | `upload` | `files::Upload`: files to S3-compatible storage, for URLs in the output |
-//! | `schema` | `#[handler(schema)]` and `--schema`: input and output as JSON Schema |
+//! | `schema` | `#[handler(schema)]` and `--rp_schema`: input and output as JSON Schema |
 //! | `validate` | `#[handler(validate)]`: inputs are checked by the rules of their type |
 //! | `metrics` | `Worker::metrics`: figures for Prometheus |
 //! | `otel` | a trace of each job, by OTLP; the module `otel` |
@@ -146,6 +146,9 @@ mod net;
 // Why a worker ended, and why a job failed.
 mod error;
 
+// Old names, as compile errors that name the new ones.
+mod renamed;
+
 // The version, as the worker reports it.
 mod version;
 
@@ -202,7 +205,7 @@ pub use launch::{Worker, run};
 /// # What it tells, and what it checks
 ///
 /// With `#[handler(schema)]` (feature `schema`) the types of its input and its output tell what it takes and gives: they
-/// derive `schemars::JsonSchema`. The worker prints it for its flag `--schema`, and the local platform shows it. With
+/// derive `schemars::JsonSchema`. The worker prints it for its flag `--rp_schema`, and the local platform shows it. With
 /// `#[handler(validate)]` (feature `validate`) an input is checked before the handler sees it: its type derives
 /// `garde::Validate`. One that breaks rules fails its job with all of them and their places.
 ///

@@ -539,7 +539,7 @@ async fn a_job_past_its_time_fails() {
     }
 
     let limit = Duration::from_secs(7000);
-    let job = |hours| TestJob::new(json!(hours)).timeout(limit).run::<slow>();
+    let job = |hours| TestJob::new(json!(hours)).job_timeout(limit).run::<slow>();
     assert_eq!(job(1).await.result.unwrap(), json!(1));
     let failure = job(2).await.result.unwrap_err();
     assert_eq!(failure.kind(), "timeout");

@@ -36,7 +36,7 @@ def test_the_platform_answers_as_it_describes(start):
 
 @pytest.mark.parametrize("handler", ["plain", "streamed", "nothing"])
 def test_with_a_schema_it_is_valid_too_and_still_what_the_platform_answers(start, tmp_path, handler):
-    worker = [built("podwork-schema-worker"), handler, "--schema"]
+    worker = [built("podwork-schema-worker"), handler, "--rp_schema"]
     file = tmp_path / "schema.json"
     file.write_bytes(subprocess.run(worker, capture_output=True, check=True).stdout)
     platform = start(Platform("--rules", RULES, "--schema", str(file)))

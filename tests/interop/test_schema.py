@@ -33,7 +33,7 @@ def run(*args):
 
 
 def schema_of(handler):
-    code, printed, complaint = run(handler, "--schema")
+    code, printed, complaint = run(handler, "--rp_schema")
     assert (code, complaint) == (0, "")
     schema = json.loads(printed)
     for part in "input", "output":

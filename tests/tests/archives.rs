@@ -561,7 +561,7 @@ async fn a_job_that_is_stopped_stops_extracting() {
     .await;
     let job = TestJob::new(json!(server.url("bomb.zip")))
         .env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")])
-        .timeout(Duration::from_millis(300));
+        .job_timeout(Duration::from_millis(300));
     let job = job.run::<both>().await;
     assert_eq!(job.result.unwrap_err().kind(), "timeout");
     let folder = job.progress[0].as_str().unwrap();
@@ -587,7 +587,7 @@ async fn folders_alone_are_not_made_for_a_job_that_is_stopped() {
     let ended = Ended::default();
     let job = TestJob::new(request["archive"].clone())
         .state(Arc::clone(&ended))
-        .timeout(Duration::from_millis(50));
+        .job_timeout(Duration::from_millis(50));
     let job = job.run::<late>().await;
     assert_eq!(job.result.unwrap_err().kind(), "timeout");
     assert_eq!(ended.lock().unwrap().as_deref(), Some("Err(Stopped)"));

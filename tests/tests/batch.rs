@@ -211,7 +211,7 @@ async fn each_job_of_a_batch_has_its_own_outcome() {
 async fn what_breaks_a_batch_fails_each_of_its_jobs_and_no_other() {
     async fn check<H: Handler<State = Arc<Bench>>>() {
         let bench = Bench::open();
-        let place = Place::start::<H>(&bench, |worker| worker.breaker(2)).await;
+        let place = Place::start::<H>(&bench, |worker| worker.max_consecutive_failures(2)).await;
         let breaks = [
             (
                 "panics",
@@ -434,7 +434,7 @@ fn start_stubborn(bench: &Arc<Bench>, most: usize, platform: &Scripted) -> Runni
     let worker = Worker::new::<stubborn>()
         .state(Arc::clone(bench))
         .max_batch(most)
-        .timeout(Duration::from_millis(500));
+        .job_timeout(Duration::from_millis(500));
     start(worker, platform.env("w"))
 }
 
@@ -496,8 +496,10 @@ async fn nor_are_those_that_would_fill_its_batch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_counts_the_wait_for_others() {
     let bench = Bench::open();
-    let place =
-        Place::start::<double>(&bench, |worker| worker.timeout(Duration::from_millis(20))).await;
+    let place = Place::start::<double>(&bench, |worker| {
+        worker.job_timeout(Duration::from_millis(20))
+    })
+    .await;
     let outcomes = place.run(&[n(1)]).await;
     let failure = outcomes[0].as_ref().unwrap_err();
     assert!(failure.starts_with("timeout: "), "{failure}");

@@ -137,7 +137,7 @@ async fn a_job_that_takes_too_long_fails_and_its_handler_is_dropped() {
     let dropped = Arc::new(AtomicBool::new(false));
     let worker = Worker::new::<for_ever>()
         .state(Arc::clone(&dropped))
-        .timeout(Duration::from_millis(50));
+        .job_timeout(Duration::from_millis(50));
     let worker = start(worker, platform.env("w"));
     let posts = platform.until("job-done", |posts| posts.len() == 1).await;
     let report = report(&posts[0]);
@@ -177,7 +177,7 @@ async fn a_blocking_handler_past_its_time_fails_at_once_and_keeps_its_slot_until
     let gate = Arc::new(Gate::default());
     let worker = Worker::new::<stubborn>()
         .state(Arc::clone(&gate))
-        .timeout(Duration::from_millis(200));
+        .job_timeout(Duration::from_millis(200));
     let worker = start(worker, platform.env("w"));
     let posts = platform.until("job-done", |posts| posts.len() == 1).await;
     assert_eq!(report(&posts[0])["error_type"], "timeout");
@@ -222,7 +222,7 @@ async fn a_destructor_that_panics_is_its_jobs_affair_alone() {
         },
     )
     .await;
-    let worker = Worker::new::<fragile>().timeout(Duration::from_millis(20));
+    let worker = Worker::new::<fragile>().job_timeout(Duration::from_millis(20));
     let worker = start(worker, platform.env("w"));
     let posts = platform.until("job-done", |posts| posts.len() == 2).await;
     assert_eq!(report(&posts[0])["error_type"], "timeout");

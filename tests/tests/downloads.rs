@@ -771,7 +771,7 @@ async fn a_blocking_handler_waits_for_its_file_or_its_stop() {
     let started = Instant::now();
     let job = TestJob::new(json!(server.url("silence"))).env(OPEN);
     let job = job
-        .timeout(Duration::from_millis(200))
+        .job_timeout(Duration::from_millis(200))
         .run::<blocking>()
         .await;
     // The job, and the thread, too, which the run waits for.

@@ -77,7 +77,7 @@ fn gone(folder: &Value) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_gone_however_the_job_ends() {
     for what in ["return", "fail", "panic", "wait"] {
-        let job = || TestJob::new(json!(what)).timeout(Duration::from_millis(500));
+        let job = || TestJob::new(json!(what)).job_timeout(Duration::from_millis(500));
         for tested in [
             job().run::<once>().await,
             job().run::<chunks>().await,

@@ -122,7 +122,10 @@ async fn a_worker_that_breaks_down_again_and_again_takes_no_more() {
         _ => Answer::Status(200),
     })
     .await;
-    let worker = start(Worker::new::<breaks>().breaker(3), platform.env("w"));
+    let worker = start(
+        Worker::new::<breaks>().max_consecutive_failures(3),
+        platform.env("w"),
+    );
     let error = worker.ended().await.unwrap_err();
     assert_eq!(
         error.to_string(),

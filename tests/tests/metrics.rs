@@ -112,7 +112,7 @@ async fn every_job_is_counted_by_its_outcome() {
         .state(done.clone())
         .concurrency(2)
         .metrics_on(listener)
-        .own_metrics(|registry| registry.register("done", "Tasks done", done));
+        .register_metrics(|registry| registry.register("done", "Tasks done", done));
     let worker = start(worker, platform.worker_env("w"));
     for input in ["ok", "fail", "panic", "ok", "ok"] {
         ended(&platform, &submit(&platform, &json!(input))).await;
@@ -199,7 +199,7 @@ async fn so_are_takes_retries_and_refusals() {
     .await;
     let (listener, addr) = listener();
     let worker = Worker::new::<sleeps>()
-        .timeout(Duration::from_millis(100))
+        .job_timeout(Duration::from_millis(100))
         .metrics_on(listener);
     let worker = start(worker, platform.env("w"));
     let figures = Figures::until(
@@ -382,12 +382,14 @@ async fn a_port_that_cannot_be_had_keeps_the_worker_from_starting() {
     let error = serving(port.to_string()).await.unwrap_err();
     let said = error.to_string();
     assert!(matches!(error, Error::Metrics { .. }), "{said}");
-    let begins = format!("metrics cannot be served at 0.0.0.0:{port}: ");
+    let begins = format!("metrics cannot be served at 0.0.0.0:{port} (choose another port, ");
     assert!(said.starts_with(&begins), "{said}");
     assert!(
-        said.ends_with("choose another port, by PODWORK_METRICS_PORT or Worker::metrics"),
+        said.ends_with("by PODWORK_METRICS_PORT or Worker::metrics)"),
         "{said}"
     );
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("in use"), "{cause}");
     let said = serving("9090/tcp".to_owned())
         .await
         .unwrap_err()

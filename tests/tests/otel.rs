@@ -744,7 +744,7 @@ async fn an_async_main_learns_what_cannot_be_exported_to() {
         );
         let said = worker("https://collector:4318", &nowhere).complaint().await;
         assert!(
-            said.starts_with("error: the HTTP client cannot be set up: "),
+            said.starts_with("error: the HTTP client cannot be set up (does the image hold"),
             "{said}"
         );
     }

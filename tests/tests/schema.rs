@@ -21,7 +21,7 @@ async fn schema(handler: &str) -> Value {
         ("RUNPOD_WEBHOOK_GET_JOB", "nonsense".to_owned()),
         ("RUNPOD_LOG_LEVEL", "LOUD".to_owned()),
     ];
-    let output = worker(&[handler, "--schema"]).env(env).output().await;
+    let output = worker(&[handler, "--rp_schema"]).env(env).output().await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -118,10 +118,10 @@ async fn handlers_of_every_kind_tell_what_they_give() {
 
 #[tokio::test]
 async fn a_handler_that_tells_none_is_said_to() {
-    let said = worker(&["silent", "--schema"]).complaint().await;
+    let said = worker(&["silent", "--rp_schema"]).complaint().await;
     assert_eq!(
         said,
-        "error: --schema: the handler `silent` tells no schema: write `#[handler(schema)]` above it\n"
+        "error: --rp_schema: the handler `silent` tells no schema: write `#[handler(schema)]` above it\n"
     );
 }
 

@@ -583,7 +583,7 @@ async fn a_job_that_times_out_in_an_upload_leaves_nothing_behind() {
     })
     .await;
     let job = TestJob::new(json!({ "name": "film", "size": 5 * PART })).env(storage.env());
-    let running = job.timeout(Duration::from_secs(6)).run::<upload>();
+    let running = job.job_timeout(Duration::from_secs(6)).run::<upload>();
     let error = running.await.result.unwrap_err();
     assert_eq!(error.kind(), "timeout");
     // 4 at once, and 1 that is done: what is not on its way is not sent.
@@ -626,7 +626,10 @@ async fn no_more_is_read_than_can_be_sent() {
     })
     .await;
     let job = TestJob::new(json!(null)).env(storage.env());
-    let job = job.timeout(Duration::from_secs(8)).run::<stream>().await;
+    let job = job
+        .job_timeout(Duration::from_secs(8))
+        .run::<stream>()
+        .await;
     assert_eq!(job.result.unwrap_err().kind(), "timeout");
     // 4 that are done, and 4 on their way.
     assert!(storage.count(Kind::Part) <= 8);
@@ -792,7 +795,7 @@ async fn a_blocking_handler_uploads_until_its_job_is_stopped() {
     assert_eq!(get(url.as_str().unwrap()).await.2, noise(5));
 
     let job = TestJob::new(json!(2 * PART)).env(storage.env());
-    let job = job.timeout(Duration::from_secs(3)).run::<block>().await;
+    let job = job.job_timeout(Duration::from_secs(3)).run::<block>().await;
     assert_eq!(job.result.unwrap_err().kind(), "timeout");
     assert!(STOPPED.load(Ordering::Relaxed));
     storage.saw(Kind::Abort, 1).await;

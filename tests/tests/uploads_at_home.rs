@@ -66,7 +66,7 @@ async fn without_a_bucket_uploads_are_files_in_a_folder() {
     let names = ["x.partial", "x", ".x"];
     let job = TestJob::new(json!(names)).run::<save_all>().await;
     assert_eq!(job.result.unwrap(), json!(names));
-    let given_up = TestJob::new(json!(null)).timeout(Duration::from_millis(50));
+    let given_up = TestJob::new(json!(null)).job_timeout(Duration::from_millis(50));
     let failure = given_up.run::<never_ends>().await.result.unwrap_err();
     assert_eq!(failure.kind(), "timeout");
     let saved = fs::read_dir(folder.join("..")).unwrap();

@@ -1,5 +1,5 @@
 //! A handler that tells what it takes and gives, and whose input is checked before it runs: a part of the Mandelbrot set,
-//! as text. Run it with `cargo run -p mandelbrot`, and see what it tells with `cargo run -p mandelbrot -- --schema`.
+//! as text. Run it with `cargo run -p mandelbrot`, and see what it tells with `cargo run -p mandelbrot -- --rp_schema`.
 
 use garde::Validate;
 use podwork::{Context, Result, handler};

@@ -7,6 +7,8 @@ pub use handler_error::{HandlerError, Result};
 pub(crate) use outcome::JobOutcome;
 
 /// Why a worker could not start, or had to end. Errors of single jobs are [`HandlerError`]s.
+///
+/// `Display` does not repeat the [source](std::error::Error::source): whoever prints an error prints the chain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -91,7 +93,7 @@ pub enum Error {
     },
 
     /// The operating system refused what the worker cannot do without: a thread, a signal handler, a socket.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     System {
         /// What was tried.
         what: &'static str,
@@ -111,7 +113,7 @@ pub enum Error {
     /// Metrics cannot be served where they are asked for.
     #[cfg(feature = "metrics")]
     #[error(
-        "metrics cannot be served at {addr}: {source}; choose another port, by PODWORK_METRICS_PORT or Worker::metrics"
+        "metrics cannot be served at {addr} (choose another port, by PODWORK_METRICS_PORT or Worker::metrics)"
     )]
     Metrics {
         /// Where.
@@ -126,7 +128,7 @@ pub enum Error {
     Traces(String),
 
     /// The HTTP client could not be made.
-    #[error("the HTTP client cannot be set up: {0}; does the image hold CA certificates?")]
+    #[error("the HTTP client cannot be set up (does the image hold CA certificates?)")]
     HttpClient(#[source] std::io::Error),
 
     /// The local platform could not start.

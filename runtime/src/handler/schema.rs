@@ -19,7 +19,7 @@ pub trait DescribedHandler: Handler {
     fn schema() -> HandlerSchema;
 }
 
-/// What a handler under `#[handler(schema)]` takes and gives, as JSON Schema: what its worker prints for `--schema`.
+/// What a handler under `#[handler(schema)]` takes and gives, as JSON Schema: what its worker prints for `--rp_schema`.
 ///
 /// ```
 /// use podwork::handler;
@@ -46,9 +46,9 @@ pub fn schema<H: DescribedHandler>() -> HandlerSchema {
     H::schema()
 }
 
-/// `--schema`: nothing but the schema, on standard output.
+/// `--rp_schema`: nothing but the schema, on standard output.
 pub(crate) fn print<H: Handler>() -> Result<(), Error> {
-    let flag = "--schema";
+    let flag = "--rp_schema";
     let schema = H::SCHEMA.ok_or_else(|| Error::Flag {
         flag,
         problem: format!(

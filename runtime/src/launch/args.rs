@@ -1,4 +1,4 @@
-//! The flags of a worker binary. They are the official worker's, and `--schema`; all else on the command line is the
+//! The flags of a worker binary. They are the official worker's, and `--rp_schema`; all else on the command line is the
 //! user's own.
 
 use std::ffi::OsString;
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     pub(crate) log_level: Option<LevelFilter>,
     /// `--rp_debugger`
     pub(crate) debugger: bool,
-    /// `--schema`
+    /// `--rp_schema`
     pub(crate) schema: bool,
 }
 
@@ -52,7 +52,7 @@ impl Args {
                 "--test_input" => parsed.test_input = Some(value("--test_input")?),
                 "--test_output" => parsed.test_output = Some(value("--test_output")?),
                 "--rp_serve_api" => parsed.serve_api = true,
-                "--schema" => parsed.schema = true,
+                "--rp_schema" => parsed.schema = true,
                 "--rp_debugger" => parsed.debugger = true,
                 "--rp_api_host" => parsed.api_host = Some(value("--rp_api_host")?),
                 "--rp_api_port" => {

@@ -1,40 +1,30 @@
-//! The worker's builder, and the ways to start it.
+//! The worker's builder.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::marker::PhantomData;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+#[cfg(all(feature = "cache", unix))]
 use podwork_protocol::env;
-use tokio::runtime::{Builder as Runtime, Handle};
+use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::error::handler_error::note_panics;
-use crate::handler::state::{Given, NoState, Setup, StateSource};
+use crate::handler::state::{Given, NoState, Setup};
 use crate::handler::{BatchHandler, Handler};
 use crate::health::fitness::FitnessCheck;
 use crate::health::{Check, HealthCheck, MachineCheck};
-#[cfg(feature = "local")]
-use crate::local::{Mode, Serve, TestInput};
+use crate::renamed::renamed;
 use crate::run::batches::BatchSettings;
 use crate::run::job::JobSettings;
 use crate::take::{Asked, Fixed};
 use crate::telemetry::TelemetrySettings;
-use crate::telemetry::log;
-use crate::worker::{Launch, Settings, Shutdown, poll};
-
-use super::args::Args;
+use crate::worker::{Launch, Settings, Shutdown};
 
 /// How long one post is tried: longer than a platform's redeploy takes.
 const DEFAULT_DELIVERY_DEADLINE: Duration = Duration::from_mins(15);
 /// How long a health check may go on failing.
 const DEFAULT_HEALTH_LIMIT: Duration = Duration::from_mins(1);
-/// Most blocking handlers at once, and other blocking work beside them; a thread is only made when there is work.
-const MOST_BLOCKING_THREADS: usize = 4096;
 /// How long running jobs may go on once the worker was told to end: as long as the platform lets a job run by default.
 const DEFAULT_GRACE: Duration = Duration::from_mins(10);
 
@@ -204,7 +194,7 @@ impl<H: Handler, S> Worker<H, S> {
 
     /// How long a job may run; as long as the platform lets it, unless this is set. One that takes longer is ended as
     /// if it had been cancelled, and fails with an error that says so.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.settings.job.timeout = Some(timeout);
         self
     }
@@ -261,7 +251,7 @@ impl<H: Handler, S> Worker<H, S> {
     /// likely the worker that is broken, and not the jobs. It takes no more, reports itself unhealthy, ends those at
     /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1. A
     /// [`Batch`](crate::Batch) that fails as a whole counts as one.
-    pub fn breaker(mut self, jobs: usize) -> Self {
+    pub fn max_consecutive_failures(mut self, jobs: usize) -> Self {
         self.settings.max_failures = Some(jobs.max(1));
         self
     }
@@ -301,11 +291,11 @@ impl<H: Handler, S> Worker<H, S> {
     /// let worker = Worker::new::<count>()
     ///     .state(words.clone())
     ///     .metrics(9090)
-    ///     .own_metrics(|registry| registry.register("words", "Words counted", words));
+    ///     .register_metrics(|registry| registry.register("words", "Words counted", words));
     /// # drop(worker);
     /// ```
     #[cfg(feature = "metrics")]
-    pub fn own_metrics(
+    pub fn register_metrics(
         mut self,
         register: impl FnOnce(&mut prometheus_client::registry::Registry),
     ) -> Self {
@@ -351,6 +341,12 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
+    renamed! {
+        timeout => job_timeout,
+        breaker => max_consecutive_failures,
+        own_metrics => register_metrics,
+    }
+
     /// Has no machine checked: this is not one of the platform's.
     #[cfg(feature = "local")]
     pub(crate) fn at_home(mut self) -> Self {
@@ -359,7 +355,7 @@ impl<H: Handler, S> Worker<H, S> {
     }
 
     /// What the environment says; the part of it that jobs go by is put into the settings.
-    fn configure(&mut self) -> Result<Config, Error> {
+    pub(super) fn configure(&mut self) -> Result<Config, Error> {
         #[cfg(feature = "download")]
         {
             let limits = crate::config::DownloadLimits::read(|name| self.lookup(name))?;
@@ -381,7 +377,7 @@ impl<H: Handler, S> Worker<H, S> {
         Config::read(|name| self.lookup(name), H::STREAMS)
     }
 
-    fn launch(self, handlers: Handle, shutdown: Shutdown) -> Launch<S> {
+    pub(super) fn launch(self, handlers: Handle, shutdown: Shutdown) -> Launch<S> {
         Launch {
             settings: self.settings,
             source: self.source,
@@ -390,245 +386,10 @@ impl<H: Handler, S> Worker<H, S> {
         }
     }
 
-    fn lookup(&self, name: &str) -> Option<String> {
+    pub(super) fn lookup(&self, name: &str) -> Option<String> {
         self.env
             .get(name)
             .cloned()
             .or_else(|| std::env::var(name).ok())
     }
-}
-
-// The bound on `S` stands on each method: so a missing state is said in the words of `StateSource`.
-impl<H: Handler, S> Worker<H, S> {
-    /// Runs the worker until it is told to end: by SIGTERM or SIGINT, or by a job that has it replaced.
-    ///
-    /// On the platform it pulls jobs. Elsewhere it runs the job of `test_input.json` or `--test_input` on a platform
-    /// of its own, or serves that platform's API with `--rp_serve_api`. Where the platform sets
-    /// `RUNPOD_REALTIME_PORT`, it serves `POST /<endpoint>/realtime` there instead of pulling. For `--schema` it only prints what
-    /// its handler takes and gives. It makes the async runtime itself, reads the
-    /// command line and the environment, and writes the log to standard output unless the program has a `tracing`
-    /// subscriber of its own. What keeps it from running is said in one line, and is exit code 1.
-    pub fn run(self) -> ExitCode
-    where
-        S: StateSource<H::State>,
-    {
-        let on_platform = self
-            .lookup(env::ENDPOINT_ID)
-            .is_some_and(|id| !id.is_empty());
-        let Err(error) = self.try_run(on_platform) else {
-            return ExitCode::SUCCESS;
-        };
-        if on_platform && tracing::enabled!(tracing::Level::ERROR) {
-            tracing::error!("{error}");
-        } else {
-            eprintln!("error: {error}");
-        }
-        ExitCode::FAILURE
-    }
-
-    fn try_run(self, on_platform: bool) -> Result<(), Error>
-    where
-        S: StateSource<H::State>,
-    {
-        let args = Args::parse(std::env::args_os().skip(1))?;
-        if args.schema {
-            return print_schema::<H>();
-        }
-        let level = match args.log_level {
-            Some(level) => level,
-            None if args.debugger => tracing::level_filters::LevelFilter::DEBUG,
-            None => log::level_from(|name| self.lookup(name))?,
-        };
-        #[cfg(feature = "otel")]
-        match crate::telemetry::traces::layer()? {
-            Some(traces) => log::init_beside(level, on_platform, traces),
-            None => log::init(level, on_platform),
-        }
-        #[cfg(not(feature = "otel"))]
-        log::init(level, on_platform);
-        note_panics();
-
-        let handlers = started(
-            Runtime::new_multi_thread()
-                .thread_name("podwork")
-                .max_blocking_threads(MOST_BLOCKING_THREADS),
-        )?;
-        let control = Control::start()?;
-        let ended =
-            handlers.block_on(control.run(self.start(args, handlers.handle().clone()).boxed()));
-        // A blocking handler that was left behind must not hold up the exit.
-        handlers.shutdown_background();
-        ended
-    }
-
-    async fn start(mut self, args: Args, handlers: Handle) -> Result<(), Error>
-    where
-        S: StateSource<H::State>,
-    {
-        let shutdown = Shutdown::default();
-        let signals = shutdown.clone().on_signals();
-        let main = async {
-            let wants_local = args.serve_api || args.test_input.is_some();
-            let config = self.configure()?;
-            let launch = self.launch(handlers, shutdown);
-            if wants_local {
-                run_locally::<H, S>(args, launch).await
-            } else if let Some(realtime) = config.realtime.clone() {
-                crate::http::serve::<H, S>(&realtime, launch, config).await
-            } else if config.remote.is_some() {
-                poll::<H, S>(launch, config).await
-            } else {
-                run_locally::<H, S>(args, launch).await
-            }
-        };
-        // Listening goes on beside the work until the work ends; it only ends first when it fails.
-        tokio::pin!(main);
-        tokio::select! {
-            ended = &mut main => ended,
-            listening = signals => {
-                listening?;
-                main.await
-            }
-        }
-    }
-
-    /// Pulls jobs until `shutdown` ends and the jobs at hand are done. Handlers and the set-up run on the caller's own
-    /// async runtime, which must be tokio's; taking and delivering go on beside it, on a thread of their own. It reads
-    /// the environment, but neither the command line nor signals, and sets up no log. Dropped, it ends at once.
-    ///
-    /// # Errors
-    /// The environment names no platform or is malformed, a fitness check or the set-up failed, the worker became
-    /// unhealthy, or jobs were left unfinished.
-    pub async fn serve(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
-    where
-        S: StateSource<H::State>,
-    {
-        note_panics();
-        let config = self.configure()?;
-        let told = Shutdown::default();
-        let _abort = told.abort.clone().drop_guard();
-        let caller = told.clone().on(shutdown);
-        let control = Control::start()?;
-        let launch = self.launch(Handle::current(), told);
-        let main = control.run(poll::<H, S>(launch, config).boxed());
-        tokio::pin!(main);
-        tokio::select! {
-            ended = &mut main => ended,
-            () = caller => main.await,
-        }
-    }
-}
-
-/// The runtime of all that is not the user's, with one thread; it ends when this is dropped. It is no current-thread
-/// runtime, since that one is woken by a call of the system's even while it is awake.
-struct Control(Option<tokio::runtime::Runtime>);
-
-impl Control {
-    fn start() -> Result<Self, Error> {
-        let mut builder = Runtime::new_multi_thread();
-        let runtime = started(builder.worker_threads(1).thread_name("podwork-control"))?;
-        Ok(Self(Some(runtime)))
-    }
-
-    /// Runs a future on it, and waits for its end.
-    fn run<T: Send + 'static>(
-        &self,
-        future: BoxFuture<'static, T>,
-    ) -> impl Future<Output = T> + Send + use<T> {
-        let runtime = self.0.as_ref().expect("it is there until it is dropped");
-        let running = runtime.spawn(future);
-        async {
-            match running.await {
-                Ok(ended) => ended,
-                // It is never cancelled while the runtime is there.
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            }
-        }
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-fn started(builder: &mut Runtime) -> Result<tokio::runtime::Runtime, Error> {
-    builder
-        .enable_all()
-        .build()
-        .map_err(|source| Error::System {
-            what: "starting an async runtime",
-            source,
-        })
-}
-
-#[cfg(feature = "schema")]
-fn print_schema<H: Handler>() -> Result<(), Error> {
-    crate::handler::schema::print::<H>()
-}
-
-#[cfg(not(feature = "schema"))]
-fn print_schema<H: Handler>() -> Result<(), Error> {
-    Err(Error::Flag {
-        flag: "--schema",
-        problem: format!(
-            "the handler `{}` tells no schema: write `#[handler(schema)]` above it, and switch on podwork's feature \
-             `schema`",
-            H::NAME
-        ),
-    })
-}
-
-#[cfg(feature = "local")]
-async fn run_locally<H: Handler, S: StateSource<H::State>>(
-    args: Args,
-    launch: Launch<S>,
-) -> Result<(), Error> {
-    let mode = if args.serve_api {
-        Mode::Serve(Serve {
-            host: args.api_host,
-            port: args.api_port,
-            concurrency: args.api_concurrency,
-        })
-    } else {
-        Mode::TestInput(TestInput {
-            request: args.test_input,
-            expected: args.test_output,
-        })
-    };
-    crate::local::run::<H, S>(mode, launch).await
-}
-
-#[cfg(not(feature = "local"))]
-fn run_locally<H: Handler, S: StateSource<H::State>>(
-    _: Args,
-    _: Launch<S>,
-) -> impl Future<Output = Result<(), Error>> {
-    futures::future::err(Error::MissingVariable {
-        variable: env::GET_JOB,
-        because: "this worker was built without the local platform (feature `local`)",
-        expected: "a job-take URL",
-    })
-}
-
-/// Runs a worker whose handler needs no state, one job at a time.
-///
-/// ```no_run
-/// #[podwork::handler]
-/// async fn greet(name: String) -> String {
-///     format!("Hello, {name}!")
-/// }
-///
-/// fn main() -> podwork::ExitCode {
-///     podwork::run::<greet>()
-/// }
-/// ```
-pub fn run<H: Handler>() -> ExitCode
-where
-    NoState: StateSource<H::State>,
-{
-    Worker::new::<H>().run()
 }

@@ -3,5 +3,7 @@
 
 mod args;
 mod builder;
+mod start;
 
-pub use builder::{Worker, run};
+pub use builder::Worker;
+pub use start::run;

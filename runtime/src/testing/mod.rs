@@ -21,6 +21,7 @@ use crate::error::HandlerError;
 use crate::error::handler_error::note_panics;
 use crate::handler::Handler;
 use crate::jobs::{JobRules, Jobs};
+use crate::renamed::renamed;
 use crate::run::job::{self, JobSettings, Runner};
 use crate::telemetry::{TakeResult, Telemetry};
 
@@ -103,8 +104,12 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         self
     }
 
-    /// How long the job may run, as [`Worker::timeout`](crate::Worker::timeout) says it.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    renamed! {
+        timeout => job_timeout,
+    }
+
+    /// How long the job may run, as [`Worker::job_timeout`](crate::Worker::job_timeout) says it.
+    pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
     }

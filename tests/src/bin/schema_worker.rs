@@ -1,4 +1,4 @@
-//! A worker for tests of `--schema` and of checked inputs: its first argument says which handler it serves.
+//! A worker for tests of `--rp_schema` and of checked inputs: its first argument says which handler it serves.
 #![allow(
     clippy::unnecessary_wraps,
     reason = "handlers have the shapes that are tested"
