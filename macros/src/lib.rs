@@ -3,9 +3,7 @@
 
 mod errors;
 mod expand;
-mod fitness;
 mod parse;
-mod signature;
 
 use proc_macro::TokenStream;
 
@@ -24,7 +22,7 @@ use proc_macro::TokenStream;
 /// to write instead.
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(&parse::parse(arguments.into(), item.into())).into()
+    expand::handler(&parse::handler(arguments.into(), item.into())).into()
 }
 
 /// # What it refuses
@@ -32,5 +30,7 @@ pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Parameters; a generic function, a method, an `unsafe` or `extern` one. Each is a compile error at that place.
 #[proc_macro_attribute]
 pub fn fitness_check(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    fitness::expand(&arguments.into(), &item.into()).into()
+    let item = item.into();
+    let parsed = parse::fitness_check(&arguments.into(), &item);
+    expand::fitness_check(&item, parsed).into()
 }
