@@ -1,4 +1,4 @@
-//! The code beside the function. It only wires; all that is done stands in `podwork::__private`.
+//! Quotes the generated code. It only connects: the work is done by functions of `podwork::__private`.
 
 mod batch;
 mod call;
@@ -12,18 +12,18 @@ use syn::ext::IdentExt as _;
 
 pub(crate) use fitness::fitness_check;
 
-use crate::parse::{Handler, Parsed};
+use crate::parse::{ParsedHandler, ParsedItem};
 use batch::batch_handler;
 use call::{call, plain_shape};
 use schema::described;
 
-pub(crate) fn handler(parsed: &Parsed) -> TokenStream {
+pub(crate) fn handler(parsed: &ParsedItem) -> TokenStream {
     let item = &parsed.item;
     let error = parsed.error.as_ref().map(Error::to_compile_error);
     let Some(handler) = &parsed.handler else {
         return quote!(#item #error);
     };
-    // What these lints ask for, the runtime would not take: it is the one that calls.
+    // The runtime decides how it calls the function, so the user cannot follow these lints.
     let lints = (!item.is_empty()).then(|| {
         quote! {
             #[allow(
@@ -39,33 +39,25 @@ pub(crate) fn handler(parsed: &Parsed) -> TokenStream {
     quote!(#lints #item #error #handler)
 }
 
-/// The hidden type. After a mistake it is a mere stand-in, so that the places which name it are not in error as well.
-fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
-    let Handler {
+/// Quotes the hidden type. After a mistake its calls are unreachable: it only keeps the places that name it from failing
+/// as well.
+fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
+    let ParsedHandler {
         cfgs,
         vis,
         name,
-        reading,
+        signature,
     } = handler;
-    let state = reading
+    let state = signature
         .state
         .as_ref()
         .map_or_else(|| quote!(()), ToTokens::to_token_stream);
     let text = name.unraw().to_string();
-    let streams = reading.mode.is_some();
-    let join = reading.join;
-    let call = match &reading.batch {
-        _ if broken => quote!(::core::unreachable!()),
-        Some(_) => {
-            quote_spanned!(Span::mixed_site()=> ::podwork::__private::alone::<Self>(call))
-        }
-        None => {
-            let (shape, call) = (plain_shape(), call(handler));
-            quote!(#shape #call)
-        }
-    };
-    // A mere stand-in takes no batches, or all that it should say of them would be in error.
-    let batch = reading.batch.as_ref().filter(|_| !broken);
+    let streams = signature.chunks.is_some();
+    let join = signature.join;
+    let call = call_body(handler, broken);
+    // After a mistake the settings of batches would only add errors.
+    let batch = signature.batch.as_ref().filter(|_| !broken);
     let item = batch.map_or_else(|| quote!(()), |batch| batch.item.to_token_stream());
     let batching = batch.map(|_| {
         quote! {
@@ -75,7 +67,7 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
         }
     });
     let batch_handler = batch.map(|batch| batch_handler(handler, batch));
-    let described = (reading.schema && !broken).then(|| described(handler));
+    let described = (signature.schema && !broken).then(|| described(handler));
     let schema = described.is_some().then(|| {
         quote! {
             const SCHEMA: ::core::option::Option<fn() -> ::podwork::HandlerSchema> =
@@ -109,5 +101,19 @@ fn handler_type(handler: &Handler, broken: bool) -> TokenStream {
             #batch_handler
             #described
         };
+    }
+}
+
+/// Quotes the body of `Handler::call`.
+fn call_body(handler: &ParsedHandler, broken: bool) -> TokenStream {
+    match &handler.signature.batch {
+        _ if broken => quote!(::core::unreachable!()),
+        Some(_) => {
+            quote_spanned!(Span::mixed_site()=> ::podwork::__private::alone::<Self>(call))
+        }
+        None => {
+            let (shape, call) = (plain_shape(), call(handler));
+            quote!(#shape #call)
+        }
     }
 }

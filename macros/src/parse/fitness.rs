@@ -1,14 +1,14 @@
-//! `#[fitness_check]`.
+//! The function under `#[fitness_check]`.
 
 use proc_macro2::TokenStream;
 use syn::{Attribute, Error, Ident, ItemFn, parse2};
 
-use super::function::check_function;
+use super::function::{FunctionKind, check_function};
 use crate::errors::Errors;
 
-/// The function under the attribute.
+/// A function under `#[fitness_check]`.
 pub(crate) struct FitnessCheck {
-    /// The function's `#[cfg]`s, which go for its registration as well.
+    /// The function's `#[cfg]`s, which apply to its registration as well.
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) name: Ident,
 }
@@ -25,7 +25,7 @@ pub(crate) fn fitness_check(
         )
     })?;
     let mut errors = Errors::default();
-    check_function("fitness check", &function.sig, &mut errors);
+    check_function(FunctionKind::FitnessCheck, &function.sig, &mut errors);
     if let Some(parameter) = function
         .sig
         .inputs

@@ -1,20 +1,38 @@
 //! The rules for every function that the runtime calls.
 
+use std::fmt;
+
 use syn::{GenericParam, Safety, Signature};
 
 use crate::errors::Errors;
 
-/// Finds what the runtime could not call; `what` it is: a handler, or another function of the user's.
-pub(super) fn check_function(what: &str, sig: &Signature, errors: &mut Errors) {
+/// The kinds of functions that the runtime calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FunctionKind {
+    Handler,
+    FitnessCheck,
+}
+
+impl fmt::Display for FunctionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Handler => "handler",
+            Self::FitnessCheck => "fitness check",
+        })
+    }
+}
+
+/// Rejects functions that the runtime could not call.
+pub(super) fn check_function(kind: FunctionKind, sig: &Signature, errors: &mut Errors) {
     if let Some(receiver) = sig.receiver() {
-        let instead = match what {
-            "handler" => ", and take what `self` holds as the worker's state, `&S`",
-            _ => "",
+        let instead = match kind {
+            FunctionKind::Handler => ", and take what `self` holds as the worker's state, `&S`",
+            FunctionKind::FitnessCheck => "",
         };
         errors.add(
             receiver,
             &format!(
-                "a {what} is a free function, as there is no object for the runtime to call it on: move it out of the \
+                "a {kind} is a free function, as there is no object for the runtime to call it on: move it out of the \
                  `impl`{instead}"
             ),
         );
@@ -24,7 +42,7 @@ pub(super) fn check_function(what: &str, sig: &Signature, errors: &mut Errors) {
             errors.add(
                 parameter,
                 &format!(
-                    "a {what} cannot be generic, as nobody would say which type is meant when it is called: write \
+                    "a {kind} cannot be generic, as nobody would say which type is meant when it is called: write \
                      the concrete type"
                 ),
             );
@@ -34,7 +52,7 @@ pub(super) fn check_function(what: &str, sig: &Signature, errors: &mut Errors) {
         errors.add(
             unsafety,
             &format!(
-                "a {what} cannot be `unsafe`, as the runtime cannot keep promises for it: make it a safe function \
+                "a {kind} cannot be `unsafe`, as the runtime cannot keep promises for it: make it a safe function \
                  with an `unsafe` block inside"
             ),
         );
@@ -42,12 +60,12 @@ pub(super) fn check_function(what: &str, sig: &Signature, errors: &mut Errors) {
     if let Some(abi) = &sig.abi {
         errors.add(
             abi,
-            &format!("a {what} is called from Rust: leave out the `extern`"),
+            &format!("a {kind} is called from Rust: leave out the `extern`"),
         );
     } else if let Some(variadic) = &sig.variadic {
         errors.add(
             variadic,
-            &format!("a {what} takes no such list: write a type for it, such as `Vec<T>`"),
+            &format!("a {kind} takes no such list: write a type for it, such as `Vec<T>`"),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What the user wrote, as plain data; and what is wrong with it.
+//! Reads the user's code into plain data, and collects what is wrong with it.
 
 mod batch;
 mod fitness;
@@ -15,31 +15,32 @@ use syn::parse::{Parse, ParseStream};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Block, Error, ExprYield, Ident, Item, Signature, Visibility, parse2};
 
-pub(crate) use batch::{Batching, Weighing};
+pub(crate) use batch::{BatchSettings, WeightLimit};
 pub(crate) use fitness::{FitnessCheck, fitness_check};
-pub(crate) use output::Mode;
-pub(crate) use parameters::Argument;
-pub(crate) use signature::Reading;
+pub(crate) use output::ChunkSource;
+pub(crate) use parameters::Parameter;
+pub(crate) use signature::HandlerSignature;
 
 use crate::errors::Errors;
+use options::HandlerOptions;
 
-/// The item under the attribute.
-pub(crate) struct Parsed {
-    /// As the user wrote it; empty where it had better not be compiled.
+/// The item under `#[handler]`.
+pub(crate) struct ParsedItem {
+    /// The item as the user wrote it; empty if compiling it would only add errors.
     pub(crate) item: TokenStream,
-    /// What to write beside it, if it is a function.
-    pub(crate) handler: Option<Handler>,
-    /// All mistakes.
+    /// The function, for which a type is generated; `None` if the item is not a function.
+    pub(crate) handler: Option<ParsedHandler>,
+    /// All mistakes, combined.
     pub(crate) error: Option<Error>,
 }
 
-/// The type that stands for the function.
-pub(crate) struct Handler {
-    /// The function's `#[cfg]`s, which go for the type as well.
+/// A function under `#[handler]`.
+pub(crate) struct ParsedHandler {
+    /// The function's `#[cfg]`s, which apply to the generated type as well.
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) name: Ident,
-    pub(crate) reading: Reading,
+    pub(crate) signature: HandlerSignature,
 }
 
 struct Function {
@@ -67,11 +68,11 @@ impl Parse for Function {
     }
 }
 
-pub(crate) fn handler(arguments: TokenStream, item: TokenStream) -> Parsed {
+pub(crate) fn handler(arguments: TokenStream, item: TokenStream) -> ParsedItem {
     let function = match parse2::<Function>(item.clone()) {
         Ok(function) => function,
         Err(error) => {
-            return Parsed {
+            return ParsedItem {
                 error: Some(not_a_function(&item).unwrap_or(error)),
                 item,
                 handler: None,
@@ -79,10 +80,12 @@ pub(crate) fn handler(arguments: TokenStream, item: TokenStream) -> Parsed {
         }
     };
     let mut errors = Errors::default();
-    let options = errors.take(options::options(arguments)).unwrap_or_default();
-    let reading = signature::read(&function.sig, options, &mut errors);
+    let options = errors
+        .take(HandlerOptions::parse(arguments))
+        .unwrap_or_default();
+    let signature = HandlerSignature::read(&function.sig, options, &mut errors);
 
-    // Compiled, the function would bring errors of its own for the one mistake.
+    // Compiling the function would add more errors for the same mistake.
     let yields = bare_yield(&function.body);
     let item = if yields.is_some() {
         TokenStream::new()
@@ -96,7 +99,7 @@ pub(crate) fn handler(arguments: TokenStream, item: TokenStream) -> Parsed {
              with `podwork::stream! { … yield item; … }`, or with `podwork::try_stream!` where `?` is to work",
         );
     }
-    let handler = function.sig.receiver().is_none().then(|| Handler {
+    let handler = function.sig.receiver().is_none().then(|| ParsedHandler {
         cfgs: function
             .attrs
             .into_iter()
@@ -104,16 +107,16 @@ pub(crate) fn handler(arguments: TokenStream, item: TokenStream) -> Parsed {
             .collect(),
         vis: function.vis,
         name: function.sig.ident,
-        reading,
+        signature,
     });
-    Parsed {
+    ParsedItem {
         item,
         handler,
         error: errors.into_error(),
     }
 }
 
-/// The error for an item that is well formed, but no function.
+/// Returns the error for an item that is well formed but not a function.
 fn not_a_function(item: &TokenStream) -> Option<Error> {
     let place = match parse2::<Item>(item.clone()).ok()? {
         Item::Struct(item) => item.ident.to_token_stream(),
@@ -131,22 +134,22 @@ fn not_a_function(item: &TokenStream) -> Option<Error> {
     ))
 }
 
-/// The first `yield` that no macro such as `stream!` takes care of.
+/// Returns the first `yield` outside of macros such as `stream!`.
 fn bare_yield(body: &Group) -> Option<ExprYield> {
-    struct Found(Option<ExprYield>);
+    struct YieldFinder(Option<ExprYield>);
 
-    impl<'ast> Visit<'ast> for Found {
+    impl<'ast> Visit<'ast> for YieldFinder {
         fn visit_expr_yield(&mut self, expr: &'ast ExprYield) {
             self.0.get_or_insert_with(|| expr.clone());
         }
 
-        // What an item inside the function does is its own affair.
+        // Items inside the function are checked by rustc.
         fn visit_item(&mut self, _: &'ast Item) {}
     }
 
     // A body that syn cannot read is left for rustc to judge.
     let block = parse2::<Block>(body.to_token_stream()).ok()?;
-    let mut found = Found(None);
+    let mut found = YieldFinder(None);
     visit::visit_block(&mut found, &block);
     found.0
 }

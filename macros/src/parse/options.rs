@@ -1,22 +1,25 @@
-//! The attribute's own arguments.
+//! The options of `#[handler(…)]`.
 
 use std::collections::HashSet;
 
 use proc_macro2::TokenStream;
 use syn::parse::Parser as _;
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, ExprLit, Ident, Lit, Meta, Path, Token, parse_quote_spanned};
+use syn::{
+    Error, Expr, ExprLit, Ident, Lit, Meta, MetaNameValue, Path, Token, parse_quote_spanned,
+};
 
-use super::output::Mode;
+use super::output::ChunkSource;
 
-/// What stands in the attribute's brackets.
+/// The options in the brackets of `#[handler(…)]`.
 #[derive(Default)]
-pub(super) struct Options {
-    pub(super) mode: Option<Mode>,
-    /// `join`, where it stands.
+pub(super) struct HandlerOptions {
+    /// `stream` or `iterator`.
+    pub(super) chunks: Option<ChunkSource>,
+    /// The word `join`, if present.
     pub(super) join: Option<Path>,
     pub(super) schema: bool,
-    /// `validate`, where it stands.
+    /// The word `validate`, if present.
     pub(super) validate: Option<Path>,
     pub(super) max_batch: Option<Setting>,
     pub(super) max_wait: Option<Setting>,
@@ -27,64 +30,78 @@ pub(super) struct Options {
 /// `name = value`.
 pub(super) struct Setting {
     pub(super) name: Path,
-    /// What stands for it in the code that is written.
+    /// The value, as an expression for the generated code.
     pub(super) value: Expr,
 }
 
-/// Reads the attribute's own arguments.
-pub(super) fn options(arguments: TokenStream) -> syn::Result<Options> {
-    let arguments = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(arguments)?;
-    let mut options = Options::default();
-    let mut said = HashSet::new();
-    for argument in &arguments {
-        if !said.insert(argument.path().get_ident()) {
-            return Err(Error::new_spanned(
-                argument,
-                "this is said twice: keep one of the two",
-            ));
+impl HandlerOptions {
+    pub(super) fn parse(arguments: TokenStream) -> syn::Result<Self> {
+        let arguments = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(arguments)?;
+        let mut options = Self::default();
+        let mut seen = HashSet::new();
+        for argument in &arguments {
+            if !seen.insert(argument.path().get_ident()) {
+                return Err(Error::new_spanned(
+                    argument,
+                    "this is said twice: keep one of the two",
+                ));
+            }
+            match argument {
+                Meta::Path(word) => options.set_word(argument, word)?,
+                Meta::NameValue(setting) => options.set_value(argument, setting)?,
+                Meta::List(_) => return Err(unknown(argument)),
+            }
         }
-        let mode = match argument {
-            Meta::Path(path) if path.is_ident("join") => {
-                options.join = Some(path.clone());
-                continue;
+        Ok(options)
+    }
+
+    /// Applies an option without a value.
+    fn set_word(&mut self, argument: &Meta, word: &Path) -> syn::Result<()> {
+        let name = word.get_ident().map(Ident::to_string);
+        let chunks = match name.unwrap_or_default().as_str() {
+            "join" => {
+                self.join = Some(word.clone());
+                return Ok(());
             }
-            Meta::Path(path) if path.is_ident("schema") => {
-                needs_feature(path, "schema", cfg!(feature = "schema"))?;
-                options.schema = true;
-                continue;
+            "schema" => {
+                needs_feature(word, "schema", cfg!(feature = "schema"))?;
+                self.schema = true;
+                return Ok(());
             }
-            Meta::Path(path) if path.is_ident("validate") => {
-                needs_feature(path, "validate", cfg!(feature = "validate"))?;
-                options.validate = Some(path.clone());
-                continue;
+            "validate" => {
+                needs_feature(word, "validate", cfg!(feature = "validate"))?;
+                self.validate = Some(word.clone());
+                return Ok(());
             }
-            Meta::NameValue(setting) => {
-                let name = setting.path.get_ident().map(Ident::to_string);
-                let (slot, value) = match name.unwrap_or_default().as_str() {
-                    "max_batch" => (&mut options.max_batch, number(&setting.value, JOBS)?),
-                    "max_wait" => (&mut options.max_wait, duration(&setting.value)?),
-                    "max_weight" => (&mut options.max_weight, number(&setting.value, WEIGHT)?),
-                    "weight" => (&mut options.weight, setting.value.clone()),
-                    _ => return Err(unknown(argument)),
-                };
-                *slot = Some(Setting {
-                    name: setting.path.clone(),
-                    value,
-                });
-                continue;
-            }
-            Meta::Path(path) if path.is_ident("stream") => Mode::Stream,
-            Meta::Path(path) if path.is_ident("iterator") => Mode::Iterator,
+            "stream" => ChunkSource::Stream,
+            "iterator" => ChunkSource::Iterator,
             _ => return Err(unknown(argument)),
         };
-        if options.mode.replace(mode).is_some() {
+        if self.chunks.replace(chunks).is_some() {
             return Err(Error::new_spanned(
                 argument,
                 "a handler returns a stream or an iterator, not both: keep one of the arguments",
             ));
         }
+        Ok(())
     }
-    Ok(options)
+
+    /// Applies `name = value`.
+    fn set_value(&mut self, argument: &Meta, setting: &MetaNameValue) -> syn::Result<()> {
+        let name = setting.path.get_ident().map(Ident::to_string);
+        let (slot, value) = match name.unwrap_or_default().as_str() {
+            "max_batch" => (&mut self.max_batch, number(&setting.value, JOBS)?),
+            "max_wait" => (&mut self.max_wait, duration(&setting.value)?),
+            "max_weight" => (&mut self.max_weight, number(&setting.value, WEIGHT)?),
+            "weight" => (&mut self.weight, setting.value.clone()),
+            _ => return Err(unknown(argument)),
+        };
+        *slot = Some(Setting {
+            name: setting.path.clone(),
+            value,
+        });
+        Ok(())
+    }
 }
 
 fn unknown(argument: &Meta) -> Error {
@@ -99,7 +116,7 @@ fn unknown(argument: &Meta) -> Error {
     )
 }
 
-/// Refuses what a feature of `podwork` brings, unless it is on.
+/// Rejects an option that needs a feature of `podwork` which is off.
 fn needs_feature(argument: &Path, feature: &str, on: bool) -> syn::Result<()> {
     if on {
         return Ok(());
@@ -119,7 +136,7 @@ const JOBS: &str = "`max_batch` is a number of jobs, and a batch holds one at le
 const WEIGHT: &str = "`max_weight` is a whole number above 0, in the unit of `weight`: write `max_weight = 4096`, or \
                       name a constant";
 
-/// Any constant, but no literal other than a number above 0.
+/// Accepts any expression, but of literals only a number above 0.
 fn number(value: &Expr, expected: &str) -> syn::Result<Expr> {
     match value {
         Expr::Lit(ExprLit {
@@ -134,7 +151,7 @@ fn number(value: &Expr, expected: &str) -> syn::Result<Expr> {
     Ok(value.clone())
 }
 
-/// What `max_wait` is set to: a text such as `"5ms"`, or any constant `Duration`.
+/// Reads `max_wait`: a text such as `"5ms"`, or an expression for a `Duration`.
 fn duration(value: &Expr) -> syn::Result<Expr> {
     let Expr::Lit(ExprLit { lit, .. }) = value else {
         return Ok(value.clone());
@@ -167,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_absent_feature_brings_is_refused_with_how_to_have_it() {
+    fn rejects_an_option_whose_feature_is_off() {
         let word: Path = parse_quote!(schema);
         assert!(needs_feature(&word, "schema", true).is_ok());
         let refused = needs_feature(&word, "schema", false).unwrap_err();

@@ -6,43 +6,44 @@ use syn::{GenericArgument, PathArguments, Signature, Type, TypeImplTrait, TypePa
 use super::types::{Lifetimes, bare};
 use crate::errors::Errors;
 
-/// What the attribute's argument says of the return type.
+/// The source of a handler's chunks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum ChunkSource {
     Stream,
     Iterator,
 }
 
-/// The kind of the return, from what the attribute says and what the type shows.
-pub(super) fn resolve_mode(
+/// Decides the source of the chunks by the attribute's argument and by the return type; `None` for one output.
+pub(super) fn chunk_source(
     sig: &Signature,
     returned: &Type,
-    said: Option<Mode>,
+    argument: Option<ChunkSource>,
     shown: Option<Opaque>,
     errors: &mut Errors,
-) -> Option<Mode> {
+) -> Option<ChunkSource> {
     let shown = match shown {
-        Some(Opaque::Stream) => Some(Mode::Stream),
-        Some(Opaque::Iterator) => Some(Mode::Iterator),
+        Some(Opaque::Stream) => Some(ChunkSource::Stream),
+        Some(Opaque::Iterator) => Some(ChunkSource::Iterator),
         Some(Opaque::Future | Opaque::Other) | None => None,
     };
-    if said.is_some() && shown.is_some() && said != shown {
+    if argument.is_some() && shown.is_some() && argument != shown {
         errors.add(
             returned,
             "`#[handler(..)]` says another kind than this type shows: leave out its argument",
         );
     }
-    let mode = shown.or(said);
-    if mode == Some(Mode::Iterator) && sig.asyncness.is_some() {
+    let chunks = shown.or(argument);
+    if chunks == Some(ChunkSource::Iterator) && sig.asyncness.is_some() {
         errors.add(
             sig.asyncness,
             "a handler that returns an iterator runs on a thread for blocking work, where nothing can be awaited: \
              leave out `async`; or return `impl Stream`, and make it with `podwork::stream!`",
         );
     }
-    mode
+    chunks
 }
 
+/// Rejects futures, and streams or iterators that are not the whole return type.
 pub(super) fn check_opaque(returned: &Type, shown: Option<Opaque>, errors: &mut Errors) {
     if shown == Some(Opaque::Future) {
         errors.add(
@@ -60,7 +61,7 @@ pub(super) fn check_opaque(returned: &Type, shown: Option<Opaque>, errors: &mut 
     }
 }
 
-/// What stands behind an `impl`, as far as it matters to a handler.
+/// The trait of an `impl Trait`, as far as it matters to a handler.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opaque {
     Stream,
@@ -70,7 +71,7 @@ pub(super) enum Opaque {
 }
 
 impl Opaque {
-    /// Of a type that is as a whole an `impl Trait`.
+    /// Returns the trait of a type that is an `impl Trait` as a whole.
     pub(super) fn of(ty: &Type) -> Option<Self> {
         match bare(ty) {
             Type::ImplTrait(opaque) => Some(Self::of_bounds(opaque)),
@@ -78,11 +79,11 @@ impl Opaque {
         }
     }
 
-    /// The first one anywhere in the type that matters, else the first one.
+    /// Returns the first one inside the type that matters to a handler, or else the first one.
     pub(super) fn inside(ty: &Type) -> Option<Self> {
-        struct Found(Option<Opaque>);
+        struct OpaqueFinder(Option<Opaque>);
 
-        impl<'ast> Visit<'ast> for Found {
+        impl<'ast> Visit<'ast> for OpaqueFinder {
             fn visit_type_impl_trait(&mut self, opaque: &'ast TypeImplTrait) {
                 if matches!(self.0, None | Some(Opaque::Other)) {
                     self.0 = Some(Opaque::of_bounds(opaque));
@@ -91,7 +92,7 @@ impl Opaque {
             }
         }
 
-        let mut found = Found(None);
+        let mut found = OpaqueFinder(None);
         found.visit_type(ty);
         found.0
     }
@@ -114,7 +115,7 @@ impl Opaque {
     }
 }
 
-/// `T` of `impl Stream<Item = T>`.
+/// Returns the `T` of `impl Stream<Item = T>`.
 pub(super) fn item(returned: &Type) -> Option<Type> {
     let Type::ImplTrait(opaque) = bare(returned) else {
         return None;
@@ -134,7 +135,7 @@ pub(super) fn item(returned: &Type) -> Option<Type> {
     })
 }
 
-/// Whether a type from the signature means the same inside another function.
+/// Returns whether a type of the signature means the same inside another function.
 pub(super) fn can_be_repeated(ty: &Type) -> bool {
     let mut lifetimes = Lifetimes::default();
     lifetimes.visit_type(ty);

@@ -1,4 +1,4 @@
-//! The parameters: what each asks for.
+//! The parameters of a handler.
 
 use quote::ToTokens;
 use syn::{FnArg, PatType, Signature, Type, TypeReference};
@@ -7,8 +7,8 @@ use super::output::Opaque;
 use super::types::{bare, batched, borrows, is_context};
 use crate::errors::Errors;
 
-/// What one parameter asks for.
-pub(crate) enum Argument {
+/// One parameter of a handler, with its type.
+pub(crate) enum Parameter {
     Input(Type),
     /// The inputs of several jobs.
     Batch(Type),
@@ -16,42 +16,43 @@ pub(crate) enum Argument {
     Context(Type),
 }
 
-pub(super) fn arguments(sig: &Signature, errors: &mut Errors) -> Vec<Argument> {
+pub(super) fn parameters(sig: &Signature, errors: &mut Errors) -> Vec<Parameter> {
     let (mut input, mut state, mut context) = (false, false, false);
-    let mut arguments = Vec::new();
+    let mut parameters = Vec::new();
     for parameter in &sig.inputs {
-        let FnArg::Typed(parameter) = parameter else {
+        let FnArg::Typed(typed) = parameter else {
             continue;
         };
-        let Some(argument) = argument(parameter, errors) else {
+        let Some(parameter) = parameter_of(typed, errors) else {
             continue;
         };
-        let (seen, message) = match argument {
-            Argument::Input(_) | Argument::Batch(_) => (
+        let (seen, message) = match parameter {
+            Parameter::Input(_) | Parameter::Batch(_) => (
                 &mut input,
                 "a handler takes one input, as a job has one: put both into one struct; or, if one of them is the \
                  job's context under another name, write it `podwork::Context`",
             ),
-            Argument::State(_) => (
+            Parameter::State(_) => (
                 &mut state,
                 "a handler takes one state, as a worker has one: put both into one struct, and let the worker's \
                  `.setup` make that",
             ),
-            Argument::Context(_) => (
+            Parameter::Context(_) => (
                 &mut context,
                 "a handler takes one `Context`, as it runs one job: leave this one out, or clone the other",
             ),
         };
         if std::mem::replace(seen, true) {
-            errors.add(&parameter.ty, message);
+            errors.add(&typed.ty, message);
         }
-        arguments.push(argument);
+        parameters.push(parameter);
     }
-    arguments
+    parameters
 }
 
-fn argument(parameter: &PatType, errors: &mut Errors) -> Option<Argument> {
-    if let Some(cfg) = parameter
+/// Reads one parameter; `None` for one that no handler can take.
+fn parameter_of(typed: &PatType, errors: &mut Errors) -> Option<Parameter> {
+    if let Some(cfg) = typed
         .attrs
         .iter()
         .find(|attribute| attribute.path().is_ident("cfg"))
@@ -61,10 +62,10 @@ fn argument(parameter: &PatType, errors: &mut Errors) -> Option<Argument> {
             "a handler's parameters cannot come and go: write two functions, with the `#[cfg]` above each",
         );
     }
-    let ty = bare(&parameter.ty);
+    let ty = bare(&typed.ty);
     if Opaque::inside(ty).is_some() {
         errors.add(
-            &parameter.ty,
+            &typed.ty,
             "a handler cannot be generic, as nobody would say which type is meant when a job comes: write the \
              concrete type instead of `impl Trait`",
         );
@@ -72,28 +73,28 @@ fn argument(parameter: &PatType, errors: &mut Errors) -> Option<Argument> {
     }
     let message = match ty {
         Type::Reference(reference) => match state(reference) {
-            Ok(state) => return Some(Argument::State(state)),
+            Ok(state) => return Some(Parameter::State(state)),
             Err(message) => message,
         },
-        ty if is_context(ty) => return Some(Argument::Context(ty.clone())),
+        ty if is_context(ty) => return Some(Parameter::Context(ty.clone())),
         ty if borrows(ty) => {
             "an input is owned, as the job's JSON is gone once it is decoded: write types that own what they hold, \
              such as `String` and `Vec<T>`, and `'static` where a lifetime has to stand"
                 .to_owned()
         }
         ty => {
-            let argument = match batched(ty) {
-                Some(_) => Argument::Batch,
-                None => Argument::Input,
+            let parameter = match batched(ty) {
+                Some(_) => Parameter::Batch,
+                None => Parameter::Input,
             };
-            return Some(argument(ty.clone()));
+            return Some(parameter(ty.clone()));
         }
     };
-    errors.add(&parameter.ty, &message);
+    errors.add(&typed.ty, &message);
     None
 }
 
-/// The type of the state behind a reference, or why it cannot be one.
+/// Returns the type of the state behind a reference, or why it cannot be a state.
 fn state(reference: &TypeReference) -> Result<Type, String> {
     let target = bare(&reference.elem);
     let shown = target.to_token_stream();

@@ -1,9 +1,9 @@
-//! Questions about a type as it is written.
+//! Questions about a type as the user wrote it.
 
 use syn::visit::{self, Visit};
 use syn::{GenericArgument, Lifetime, PathArguments, Type, TypeReference};
 
-/// The type inside parentheses, and inside the groups that `macro_rules!` makes.
+/// Returns the type inside parentheses, and inside the groups that `macro_rules!` makes.
 pub(super) fn bare(ty: &Type) -> &Type {
     match ty {
         Type::Paren(inner) => bare(&inner.elem),
@@ -18,7 +18,7 @@ pub(super) fn borrows(ty: &Type) -> bool {
     lifetimes.named || lifetimes.elided
 }
 
-/// The lifetimes of a type, but for `'static`.
+/// The lifetimes of a type, except `'static`.
 #[derive(Default)]
 pub(super) struct Lifetimes {
     pub(super) named: bool,
@@ -44,7 +44,7 @@ pub(super) fn is_context(ty: &Type) -> bool {
     matches!(ty, Type::Path(ty) if ty.path.segments.last().is_some_and(|last| last.ident == "Context"))
 }
 
-/// `T` of `Batch<T>`.
+/// Returns the `T` of `Batch<T>`.
 pub(super) fn batched(ty: &Type) -> Option<&Type> {
     let Type::Path(ty) = ty else {
         return None;
