@@ -1,15 +1,11 @@
 //! `podwork`: from an empty folder to a worker image.
 
 mod args;
-mod cargo;
-mod child;
-mod client;
 mod commands;
-mod engine;
-mod share;
-mod staging;
-mod template;
-mod watch;
+mod endpoint_client;
+mod image_build;
+mod processes;
+mod project;
 
 use std::process::ExitCode;
 

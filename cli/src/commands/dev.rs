@@ -10,9 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::args::Dev;
-use crate::cargo::{Message, Project};
-use crate::child::{Signals, Worker, ask};
-use crate::watch::Watch;
+use crate::processes::{Interrupts, WorkerProcess, ask};
+use crate::project::sources::SourceWatcher;
+use crate::project::{BuildMessage, Project};
 
 /// A worker that is to end waits for its open poll, and here it is replaced often.
 const POLL_HOLD: Duration = Duration::from_millis(500);
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     let project = Project::find(&args.target)?;
-    let mut signals = Signals::new()?;
+    let mut signals = Interrupts::new()?;
     let mut rules = Rules::default();
     rules.poll_hold = POLL_HOLD;
     let mut builder = Platform::builder().bind(&args.host, args.port).rules(rules);
@@ -36,7 +36,7 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     // The platform's error names its cause itself.
     let platform = platform.map_err(|error| anyhow!("{error} (--port, --host)"))?;
     say(&format!("Console: {}/   Ctrl-C ends all.", platform.url()));
-    let watch = Watch::start(&project.local, &project.workspace, &project.target_dir)?;
+    let watch = SourceWatcher::start(&project.local, &project.workspace, &project.target_dir)?;
     let mut dev = Loop {
         project,
         args,
@@ -62,14 +62,14 @@ struct Loop {
     project: Project,
     args: Dev,
     platform: Platform,
-    watch: Watch,
+    watch: SourceWatcher,
     worker: Option<Running>,
     started: usize,
 }
 
 /// A worker, and the build that it is.
 struct Running {
-    worker: Worker,
+    worker: WorkerProcess,
     build: Build,
 }
 
@@ -117,7 +117,7 @@ impl Loop {
             let mut lines = BufReader::new(out).lines();
             while let Some(line) = lines.next_line().await? {
                 let message = serde_json::from_str(&line);
-                if let Ok(Message::CompilerArtifact {
+                if let Ok(BuildMessage::CompilerArtifact {
                     executable: Some(path),
                 }) = message
                 {
@@ -149,7 +149,7 @@ impl Loop {
         self.platform.set_schema(self.schema(&build).await);
         self.started += 1;
         let id = format!("dev-{}", self.started);
-        let worker = Worker::start(
+        let worker = WorkerProcess::start(
             id.clone(),
             &build.path,
             &self.args.worker_args,
@@ -200,7 +200,7 @@ impl Loop {
     }
 
     /// Ends the worker, then the platform. A further signal ends the worker at once.
-    async fn end(self, signals: &mut Signals) -> Result<()> {
+    async fn end(self, signals: &mut Interrupts) -> Result<()> {
         if let Some(mut running) = self.worker {
             say("Ending: the worker ends its jobs first; Ctrl-C again ends it at once.");
             running.worker.terminate();

@@ -7,10 +7,9 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::args::Image;
-use crate::cargo::Project;
-use crate::engine::{Engine, readable};
-use crate::staging::BuildContext;
-use crate::template::{DOCKERIGNORE, dockerfile};
+use crate::image_build::{BuildContext, ImageTool, readable};
+use crate::project::Project;
+use crate::project::template::{DOCKERIGNORE, dockerfile};
 
 pub(crate) fn image(args: &Image) -> Result<ExitCode> {
     let project = Project::find(&args.target)?;
@@ -26,7 +25,7 @@ pub(crate) fn image(args: &Image) -> Result<ExitCode> {
             .works()
             .map(|()| engine)
             .map_err(|problem| anyhow::anyhow!("{}: {problem}", engine.name()))?,
-        None => Engine::find()?,
+        None => ImageTool::find()?,
     };
     let tag = args.tag.clone().unwrap_or_else(|| {
         // Names of images are in small letters.

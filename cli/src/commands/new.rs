@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 use crate::args::New;
-use crate::cargo::in_workspace;
+use crate::project::in_workspace;
 
 /// Names that the crate's own dependencies or Rust itself have.
 const TAKEN: [&str; 12] = [

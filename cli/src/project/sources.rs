@@ -15,7 +15,7 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Tells when sources change.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct SourceWatcher {
     watcher: RecommendedWatcher,
     changes: Receiver<()>,
     sources: Arc<Sources>,
@@ -32,7 +32,7 @@ struct Sources {
     target_dir: PathBuf,
 }
 
-impl Watch {
+impl SourceWatcher {
     /// Watches the folders of these packages, and the workspace's own files.
     pub(crate) fn start(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Result<Self> {
         let sources = Arc::new(Sources::new(packages, workspace, target_dir));

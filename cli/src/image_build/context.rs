@@ -9,7 +9,7 @@ use ignore::WalkBuilder;
 use tempfile::TempDir;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
-use crate::cargo::{Project, workspace_of};
+use crate::project::{Project, workspace_of};
 
 /// Where they stand in the context.
 const FOLDER: &str = "path-dependencies";

@@ -1,4 +1,4 @@
-//! Processes that the tool starts, and the signals that it gets and gives.
+//! Workers that the tool starts as processes.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -13,7 +13,7 @@ use tokio::time::error::Elapsed;
 
 /// A worker that runs beside the tool.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct WorkerProcess {
     pub(crate) id: String,
     child: Child,
     /// They pass on what it says.
@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Most that a program says when it is asked, bytes.
 const MOST_SAID: u64 = 4 << 20;
 
-impl Worker {
+impl WorkerProcess {
     /// Starts it, in a process group of its own: Ctrl-C is for the tool, which then tells the worker.
     pub(crate) fn start(
         id: String,
@@ -168,47 +168,6 @@ fn readable(line: &str) -> String {
     match &logged.request_id {
         Some(job) => format!("{level:5} | {job} | {message}"),
         None => format!("{level:5} | {message}"),
-    }
-}
-
-/// SIGINT and SIGTERM, as they come.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    pub(crate) fn new() -> Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listening = "signals cannot be listened for";
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).context(listening)?,
-            terminate: signal(SignalKind::terminate()).context(listening)?,
-        })
-    }
-
-    pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {})
-    }
-
-    pub(crate) async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 /// A share between 0 and 1, where the progress is or has one, by the rule of the platform's console: a number or a text
 /// with `%`, an object's `percent`, `percentage` or `progress`, or its first number as a part of `of` or `total`.
-pub(crate) fn share(progress: &str) -> Option<f64> {
+pub(super) fn share(progress: &str) -> Option<f64> {
     let entries = match serde_json::from_str(progress).ok()? {
-        Progress::Other(value) => return part(&value),
-        Progress::Object(entries) => entries,
+        ProgressValue::Other(value) => return part(&value),
+        ProgressValue::Object(entries) => entries,
     };
     let get = |wanted: &str| {
         let found = entries
@@ -46,41 +46,41 @@ fn part(value: &Value) -> Option<f64> {
     })
 }
 
-/// Progress whose entries keep their order: the first number counts.
-enum Progress {
+/// ProgressValue whose entries keep their order: the first number counts.
+enum ProgressValue {
     Object(Vec<(String, Value)>),
     Other(Value),
 }
 
-impl<'de> Deserialize<'de> for Progress {
+impl<'de> Deserialize<'de> for ProgressValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
 
         impl<'de> Visitor<'de> for Entries {
-            type Value = Progress;
+            type Value = ProgressValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("progress")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Progress, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ProgressValue, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(Progress::Object(entries))
+                Ok(ProgressValue::Object(entries))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Progress, E> {
-                Ok(Progress::Other(text.into()))
+            fn visit_str<E>(self, text: &str) -> Result<ProgressValue, E> {
+                Ok(ProgressValue::Other(text.into()))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Progress, E> {
-                Ok(Progress::Other(number.into()))
+            fn visit_u64<E>(self, number: u64) -> Result<ProgressValue, E> {
+                Ok(ProgressValue::Other(number.into()))
             }
 
-            fn visit_f64<E>(self, number: f64) -> Result<Progress, E> {
-                Ok(Progress::Other(number.into()))
+            fn visit_f64<E>(self, number: f64) -> Result<ProgressValue, E> {
+                Ok(ProgressValue::Other(number.into()))
             }
         }
 

@@ -1,4 +1,7 @@
-//! What cargo knows of the worker's crate, and its builds.
+//! The worker's crate, as cargo knows it, and its builds.
+
+pub(crate) mod sources;
+pub(crate) mod template;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -6,7 +9,21 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::args::Target;
+/// Which worker, and how it is built.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WorkerSelection {
+    /// Package, where the folder is a workspace of several
+    #[arg(long, short)]
+    pub(crate) package: Option<String>,
+
+    /// Binary, where the package has several
+    #[arg(long)]
+    pub(crate) bin: Option<String>,
+
+    /// Features to build with, separated by commas
+    #[arg(long, value_name = "FEATURES")]
+    pub(crate) features: Option<String>,
+}
 
 /// A worker's crate.
 #[derive(Debug)]
@@ -38,7 +55,7 @@ struct Package {
     version: String,
     source: Option<String>,
     manifest_path: PathBuf,
-    targets: Vec<Built>,
+    targets: Vec<BuiltTarget>,
     default_run: Option<String>,
 }
 
@@ -52,7 +69,7 @@ impl Package {
 }
 
 #[derive(Debug, Deserialize)]
-struct Built {
+struct BuiltTarget {
     name: String,
     kind: Vec<String>,
 }
@@ -71,7 +88,7 @@ struct Node {
 
 impl Project {
     /// The worker that is meant, as cargo finds it from this folder up.
-    pub(crate) fn find(target: &Target) -> Result<Self> {
+    pub(crate) fn find(target: &WorkerSelection) -> Result<Self> {
         let output = output(cargo().args(["metadata", "--format-version", "1"]))?;
         let metadata: Metadata =
             serde_json::from_slice(&output.stdout).context("cargo's metadata cannot be read")?;
@@ -94,7 +111,7 @@ impl Project {
     }
 
     /// The command that builds its binary and reports on standard output, one JSON object a line.
-    pub(crate) fn build(&self, target: &Target, release: bool) -> Command {
+    pub(crate) fn build(&self, target: &WorkerSelection, release: bool) -> Command {
         let mut command = cargo();
         command
             .current_dir(&self.folder)
@@ -182,7 +199,7 @@ fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
 /// What a build says on its standard output.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
-pub(crate) enum Message {
+pub(crate) enum BuildMessage {
     CompilerArtifact {
         executable: Option<PathBuf>,
     },

@@ -9,11 +9,11 @@ use clap::ValueEnum;
 use toml_edit::{DocumentMut, InlineTable, Item, Value};
 
 /// The workspace's manifest: versions and features of what the examples depend on.
-const WORKSPACE: &str = include_str!("../templates/workspace.toml");
-const DOCKERFILE: &str = include_str!("../templates/Dockerfile.template");
+const WORKSPACE: &str = include_str!("../../templates/workspace.toml");
+const DOCKERFILE: &str = include_str!("../../templates/Dockerfile.template");
 /// What is sent to no build.
-pub(crate) const DOCKERIGNORE: &str = include_str!("../templates/dockerignore");
-const README: &str = include_str!("../templates/README.md");
+pub(crate) const DOCKERIGNORE: &str = include_str!("../../templates/dockerignore");
+const README: &str = include_str!("../../templates/README.md");
 
 /// A worker to begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,10 +45,10 @@ macro_rules! example {
     ($folder:literal, $package:literal $(, $more:literal)*) => {
         Example {
             package: $package,
-            main: include_str!(concat!("../templates/", $folder, "/main.rs")),
-            manifest: include_str!(concat!("../templates/", $folder, "/manifest.toml")),
-            test_input: include_str!(concat!("../templates/", $folder, "/test_input.json")),
-            more: &[$(($more, include_str!(concat!("../templates/", $folder, "/", $more)))),*],
+            main: include_str!(concat!("../../templates/", $folder, "/main.rs")),
+            manifest: include_str!(concat!("../../templates/", $folder, "/manifest.toml")),
+            test_input: include_str!(concat!("../../templates/", $folder, "/test_input.json")),
+            more: &[$(($more, include_str!(concat!("../../templates/", $folder, "/", $more)))),*],
         }
     };
 }

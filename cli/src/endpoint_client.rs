@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An endpoint.
 #[derive(Debug, Clone)]
-pub(crate) struct Endpoint {
+pub(crate) struct EndpointClient {
     /// Without a slash at its end.
     pub(crate) url: String,
     loopback: bool,
@@ -31,21 +31,21 @@ pub(crate) struct Endpoint {
 
 /// Why there is no answer to work with.
 #[derive(Debug)]
-enum Problem {
+enum CallError {
     /// It may be another one soon: trouble on the way, or of the endpoint.
-    Passing(anyhow::Error),
-    Lasting(anyhow::Error),
+    Transient(anyhow::Error),
+    Permanent(anyhow::Error),
 }
 
-impl Problem {
+impl CallError {
     fn into_inner(self) -> anyhow::Error {
         match self {
-            Self::Passing(error) | Self::Lasting(error) => error,
+            Self::Transient(error) | Self::Permanent(error) => error,
         }
     }
 }
 
-impl Endpoint {
+impl EndpointClient {
     /// The endpoint of this URL, or of this id at Runpod.
     pub(crate) fn new(endpoint: &str, key: Option<&str>) -> Result<Self> {
         let url = endpoint_url(endpoint)?;
@@ -88,7 +88,9 @@ impl Endpoint {
             let sent = self.request(Method::POST, "run").json(request).send().await;
             // Unless it was refused, the job may be there: it must not be submitted twice.
             self.read(sent).await.map_err(|problem| match problem {
-                Problem::Passing(error) if !error.is::<Refused>() => Problem::Lasting(error),
+                CallError::Transient(error) if !error.is::<RefusedCall>() => {
+                    CallError::Permanent(error)
+                }
                 other => other,
             })
         };
@@ -116,7 +118,7 @@ impl Endpoint {
     /// Asks once.
     pub(crate) async fn health(&self) -> Result<Health> {
         let sent = self.request(Method::GET, "health").send().await;
-        self.read(sent).await.map_err(Problem::into_inner)
+        self.read(sent).await.map_err(CallError::into_inner)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -135,7 +137,7 @@ impl Endpoint {
     async fn read<T: DeserializeOwned>(
         &self,
         sent: reqwest::Result<Response>,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, CallError> {
         let response = sent.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let text = response
@@ -144,7 +146,7 @@ impl Endpoint {
             .map_err(|error| self.unreachable(error))?;
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| {
-                Problem::Lasting(anyhow!(
+                CallError::Permanent(anyhow!(
                     "{} does not answer as an endpoint does: {error}",
                     self.url
                 ))
@@ -158,21 +160,21 @@ impl Endpoint {
             StatusCode::NOT_FOUND => "; is the endpoint's address right, and the job not too old?",
             _ => "",
         };
-        let refused = Refused(format!(
+        let refused = RefusedCall(format!(
             "{} answers {status}: {}{cure}",
             self.url,
             said.trim()
         ));
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Problem::Passing(refused.into())
+                CallError::Transient(refused.into())
             }
-            status if status.is_server_error() => Problem::Passing(anyhow!(refused.0)),
-            _ => Problem::Lasting(refused.into()),
+            status if status.is_server_error() => CallError::Transient(anyhow!(refused.0)),
+            _ => CallError::Permanent(refused.into()),
         })
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> Problem {
+    fn unreachable(&self, error: reqwest::Error) -> CallError {
         let error = error.without_url();
         let refused = error.is_connect() && self.loopback;
         let cure = if refused {
@@ -184,27 +186,29 @@ impl Endpoint {
             anyhow::Error::new(error).context(format!("{} cannot be reached{cure}", self.url));
         // Here at home nobody is on the way who might be gone for a moment only.
         if refused {
-            Problem::Lasting(told)
+            CallError::Permanent(told)
         } else {
-            Problem::Passing(told)
+            CallError::Transient(told)
         }
     }
 }
 
 /// The endpoint said no, and did nothing.
 #[derive(Debug)]
-struct Refused(String);
+struct RefusedCall(String);
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for RefusedCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for RefusedCall {}
 
 /// Calls again while the problem may pass.
-async fn retried<T, F: Future<Output = Result<T, Problem>>>(call: impl FnMut() -> F) -> Result<T> {
+async fn retried<T, F: Future<Output = Result<T, CallError>>>(
+    call: impl FnMut() -> F,
+) -> Result<T> {
     let pauses = ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(200))
         .with_max_delay(Duration::from_secs(5))
@@ -213,8 +217,8 @@ async fn retried<T, F: Future<Output = Result<T, Problem>>>(call: impl FnMut() -
         .with_jitter();
     let done = call
         .retry(pauses)
-        .when(|problem| matches!(problem, Problem::Passing(_)));
-    done.await.map_err(Problem::into_inner)
+        .when(|problem| matches!(problem, CallError::Transient(_)));
+    done.await.map_err(CallError::into_inner)
 }
 
 /// The URL without a slash at its end: as it is, or that of an id at Runpod.

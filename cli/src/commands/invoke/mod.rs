@@ -1,5 +1,7 @@
 //! `podwork invoke`: one job, from its submission to its end.
 
+mod progress;
+
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,9 +15,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::Invoke;
-use crate::child::Signals;
-use crate::client::Endpoint;
-use crate::share::share;
+use crate::endpoint_client::EndpointClient;
+use crate::processes::Interrupts;
 
 /// Between two questions for the status, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -27,9 +28,9 @@ const INTERRUPTED: u8 = 130;
 
 pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
     let request = request(args.data.as_deref())?;
-    let endpoint = Endpoint::new(&args.endpoint, args.api_key.as_deref())?;
-    let mut signals = Signals::new()?;
-    let view = View::new(args.json);
+    let endpoint = EndpointClient::new(&args.endpoint, args.api_key.as_deref())?;
+    let mut signals = Interrupts::new()?;
+    let view = JobView::new(args.json);
     match follow(&endpoint, &request, args.stream, &view, &mut signals).await {
         Ok(Some(ended)) => {
             view.end(&ended, args.stream)?;
@@ -90,19 +91,19 @@ fn request(data: Option<&str>) -> Result<RunRequest> {
 }
 
 /// A job that has ended, and its chunks.
-struct Ended {
+struct FinishedJob {
     status: StatusResponse,
     chunks: Vec<Box<RawValue>>,
 }
 
 /// Submits the job and shows it until it has ended. The first signal cancels it; `None` at the second.
 async fn follow(
-    endpoint: &Endpoint,
+    endpoint: &EndpointClient,
     request: &RunRequest,
     stream: bool,
-    view: &View,
-    signals: &mut Signals,
-) -> Result<Option<Ended>> {
+    view: &JobView,
+    signals: &mut Interrupts,
+) -> Result<Option<FinishedJob>> {
     let job = tokio::select! {
         submitted = endpoint.run(request) => submitted?,
         () = signals.next() => return Ok(None),
@@ -118,7 +119,7 @@ async fn follow(
             }
         };
         let (chunks, status) = tokio::try_join!(chunks, status(endpoint, &job.id, view))?;
-        Ok(Some(Ended { status, chunks }))
+        Ok(Some(FinishedJob { status, chunks }))
     };
     let mut watching = std::pin::pin!(watching);
     tokio::select! {
@@ -137,7 +138,7 @@ async fn follow(
 }
 
 /// Asks how the job stands until it has ended.
-async fn status(endpoint: &Endpoint, job: &str, view: &View) -> Result<StatusResponse> {
+async fn status(endpoint: &EndpointClient, job: &str, view: &JobView) -> Result<StatusResponse> {
     let (mut pause, longest) = PAUSES;
     loop {
         let status = endpoint.status(job).await?;
@@ -151,7 +152,11 @@ async fn status(endpoint: &Endpoint, job: &str, view: &View) -> Result<StatusRes
 }
 
 /// Shows chunks as they come, until there are no more to come.
-async fn chunks(endpoint: &Endpoint, job: &str, view: &View) -> Result<Vec<Box<RawValue>>> {
+async fn chunks(
+    endpoint: &EndpointClient,
+    job: &str,
+    view: &JobView,
+) -> Result<Vec<Box<RawValue>>> {
     let mut chunks = Vec::new();
     let (first, longest) = PAUSES;
     let mut pause = first;
@@ -187,12 +192,12 @@ fn exit_code(status: JobStatus) -> ExitCode {
 }
 
 /// What the user sees: chunks and output on standard output, all else on standard error, where that is a terminal.
-struct View {
+struct JobView {
     json: bool,
     bar: ProgressBar,
 }
 
-impl View {
+impl JobView {
     fn new(json: bool) -> Self {
         // A bar shows itself on a terminal only.
         let bar = if json {
@@ -218,7 +223,7 @@ impl View {
             .as_ref()
             .filter(|_| status.status == JobStatus::InProgress);
         match progress {
-            Some(progress) => match share(progress.get()) {
+            Some(progress) => match progress::share(progress.get()) {
                 Some(share) => {
                     self.bar
                         .set_style(style("{spinner} {bar:30} {percent:>3} %  {wide_msg}"));
@@ -247,7 +252,7 @@ impl View {
         }
     }
 
-    fn end(&self, ended: &Ended, stream: bool) -> Result<()> {
+    fn end(&self, ended: &FinishedJob, stream: bool) -> Result<()> {
         #[derive(Serialize)]
         struct Object<'a> {
             #[serde(flatten)]
@@ -257,7 +262,7 @@ impl View {
         }
 
         self.bar.finish_and_clear();
-        let Ended { status, chunks } = ended;
+        let FinishedJob { status, chunks } = ended;
         if self.json {
             let object = Object {
                 status,

@@ -11,10 +11,10 @@ use podwork_protocol::env;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{Doctor, Target};
-use crate::cargo::Project;
-use crate::client::{Endpoint, RUNPOD};
-use crate::engine::Engine;
+use crate::args::Doctor;
+use crate::endpoint_client::{EndpointClient, RUNPOD};
+use crate::image_build::ImageTool;
+use crate::project::{Project, WorkerSelection};
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -160,7 +160,7 @@ fn c_compiler() -> Finding {
 
 fn worker() -> Finding {
     let name = "worker";
-    let target = Target {
+    let target = WorkerSelection {
         package: None,
         bin: None,
         features: None,
@@ -197,7 +197,7 @@ fn worker() -> Finding {
 
 fn image_tool() -> Finding {
     let mut problems = Vec::new();
-    for engine in Engine::value_variants() {
+    for engine in ImageTool::value_variants() {
         match engine.works() {
             Ok(()) => return Finding::good("image tool", engine.name()),
             Err(problem) => problems.push(format!("{}: {problem}", engine.name())),
@@ -274,7 +274,7 @@ async fn endpoint(args: &Doctor) -> Finding {
         return platform(name).await;
     };
     let asked = async {
-        Endpoint::new(wanted, args.api_key.as_deref())?
+        EndpointClient::new(wanted, args.api_key.as_deref())?
             .health()
             .await
     };

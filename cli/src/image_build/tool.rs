@@ -10,7 +10,7 @@ use serde::Serialize;
 /// A tool that builds images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Engine {
+pub(crate) enum ImageTool {
     Docker,
     Podman,
     Buildah,
@@ -18,12 +18,12 @@ pub(crate) enum Engine {
 
 /// An image that was built.
 #[derive(Debug)]
-pub(crate) struct Built {
+pub(crate) struct BuiltImage {
     pub(crate) bytes: u64,
     pub(crate) layers: usize,
 }
 
-impl Engine {
+impl ImageTool {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -96,13 +96,13 @@ impl Engine {
     }
 
     /// How large an image is, and of how many layers.
-    pub(crate) fn inspect(self, tag: &str) -> Result<Built> {
+    pub(crate) fn inspect(self, tag: &str) -> Result<BuiltImage> {
         match self {
             Self::Docker | Self::Podman => {
                 let format = "{{.Size}} {{len .RootFS.Layers}}";
                 let said = self.ask(&["image", "inspect", "--format", format, tag])?;
                 let numbers = said.split_once(' ').context("its size was not told")?;
-                Ok(Built {
+                Ok(BuiltImage {
                     bytes: numbers.0.parse()?,
                     layers: numbers.1.parse()?,
                 })
@@ -113,7 +113,7 @@ impl Engine {
                 let sizes = self.ask(&["images", "--format", "{{.Size}}", tag])?;
                 // An image with several names is listed by each.
                 let size = sizes.lines().next().unwrap_or_default();
-                Ok(Built {
+                Ok(BuiltImage {
                     bytes: bytes(size).with_context(|| format!("`{size}` is no size"))?,
                     layers: layers.parse()?,
                 })
