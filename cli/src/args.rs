@@ -46,7 +46,7 @@ pub(crate) struct New {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dev {
     #[command(flatten)]
-    pub(crate) target: WorkerSelection,
+    pub(crate) worker: WorkerSelection,
 
     /// Build with optimisations
     #[arg(long)]
@@ -107,7 +107,7 @@ pub(crate) struct Invoke {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Image {
     #[command(flatten)]
-    pub(crate) target: WorkerSelection,
+    pub(crate) worker: WorkerSelection,
 
     /// Name and tag of the image; the package's name and version unless it is set
     #[arg(long, short)]

@@ -21,7 +21,7 @@ const POLL_HOLD: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
-    let project = Project::find(&args.target)?;
+    let project = Project::find(&args.worker)?;
     let mut signals = Interrupts::new()?;
     let mut rules = Rules::default();
     rules.poll_hold = POLL_HOLD;
@@ -105,7 +105,7 @@ impl Loop {
     /// Builds the worker; `None` when that failed, of which cargo has told.
     async fn build(&self) -> Result<Option<Build>> {
         say("Building …");
-        let mut command = Command::from(self.project.build(&self.args.target, self.args.release));
+        let mut command = Command::from(self.project.build(&self.args.worker, self.args.release));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -4,4 +4,4 @@ mod context;
 mod tool;
 
 pub(crate) use context::BuildContext;
-pub(crate) use tool::{ImageTool, readable};
+pub(crate) use tool::{BuiltImage, ImageTool, readable};

@@ -32,8 +32,8 @@ impl ImageTool {
         }
     }
 
-    /// The first that is there and works.
-    pub(crate) fn find() -> Result<Self> {
+    /// Returns the first tool that works, or what is wrong with each.
+    pub(crate) fn find() -> Result<Self, String> {
         let mut problems = Vec::new();
         for engine in Self::value_variants() {
             match engine.works() {
@@ -41,10 +41,7 @@ impl ImageTool {
                 Err(problem) => problems.push(format!("{}: {problem}", engine.name())),
             }
         }
-        bail!(
-            "no tool to build images with is here; install docker, podman or buildah ({})",
-            problems.join("; ")
-        )
+        Err(problems.join("; "))
     }
 
     /// Whether it is there, and what it needs is too.

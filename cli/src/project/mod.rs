@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-/// Which worker, and how it is built.
-#[derive(Debug, clap::Args)]
+/// The worker to build, and its features.
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct WorkerSelection {
     /// Package, where the folder is a workspace of several
     #[arg(long, short)]

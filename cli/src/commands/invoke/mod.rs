@@ -1,22 +1,22 @@
 //! `podwork invoke`: one job, from its submission to its end.
 
 mod progress;
+mod request;
+mod view;
 
-use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::Result;
 use podwork_protocol::client::{RunRequest, StatusResponse};
-use podwork_protocol::worker::ErrorReport;
 use podwork_protocol::{JobStatus, RawValue};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::Invoke;
 use crate::endpoint_client::EndpointClient;
 use crate::processes::Interrupts;
+use request::request;
+use view::{FinishedJob, JobView, print_line};
 
 /// Between two questions for the status, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -47,53 +47,6 @@ pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
             Ok(ExitCode::from(NO_ANSWER))
         }
     }
-}
-
-/// Reads the input, or the whole request.
-fn request(data: Option<&str>) -> Result<RunRequest> {
-    let (source, text) = match data {
-        None => (
-            "test_input.json",
-            std::fs::read_to_string("test_input.json").context(
-                "test_input.json cannot be read; pass the input with --data JSON or --data @file",
-            )?,
-        ),
-        Some("-") => {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("standard input cannot be read")?;
-            ("standard input", text)
-        }
-        Some(data) => match data.strip_prefix('@') {
-            Some(path) => (
-                path,
-                std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?,
-            ),
-            None => ("--data", data.to_owned()),
-        },
-    };
-    let value: Value = serde_json::from_str(&text).with_context(|| {
-        format!(
-            "{source} is no JSON; quote it for the shell, such as --data '{{\"name\": \"Ada\"}}'"
-        )
-    })?;
-    if value.get("input").is_some() {
-        return serde_json::from_str(&text).with_context(|| format!("{source} is no request"));
-    }
-    let input = RawValue::from_string(text.trim().to_owned()).context("the input is no JSON")?;
-    Ok(RunRequest {
-        input,
-        webhook: None,
-        policy: None,
-        s3_config: None,
-    })
-}
-
-/// A job that has ended, and its chunks.
-struct FinishedJob {
-    status: StatusResponse,
-    chunks: Vec<Box<RawValue>>,
 }
 
 /// Submits the job and shows it until it has ended. The first signal cancels it; `None` at the second.
@@ -188,152 +141,5 @@ fn exit_code(status: JobStatus) -> ExitCode {
         JobStatus::Cancelled => ExitCode::from(3),
         JobStatus::TimedOut => ExitCode::from(4),
         _ => ExitCode::FAILURE,
-    }
-}
-
-/// What the user sees: chunks and output on standard output, all else on standard error, where that is a terminal.
-struct JobView {
-    json: bool,
-    bar: ProgressBar,
-}
-
-impl JobView {
-    fn new(json: bool) -> Self {
-        // A bar shows itself on a terminal only.
-        let bar = if json {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(1000)
-        };
-        Self { json, bar }
-    }
-
-    fn submitted(&self, job: &str) {
-        self.bar.enable_steady_tick(Duration::from_millis(100));
-        self.spin(&format!("job {job}"));
-    }
-
-    fn cancelling(&self) {
-        self.spin("cancelling; Ctrl-C again leaves at once");
-    }
-
-    fn status(&self, status: &StatusResponse) {
-        let progress = status
-            .output
-            .as_ref()
-            .filter(|_| status.status == JobStatus::InProgress);
-        match progress {
-            Some(progress) => match progress::share(progress.get()) {
-                Some(share) => {
-                    self.bar
-                        .set_style(style("{spinner} {bar:30} {percent:>3} %  {wide_msg}"));
-                    #[allow(
-                        clippy::cast_possible_truncation,
-                        clippy::cast_sign_loss,
-                        reason = "it is 0 to 1000"
-                    )]
-                    self.bar.set_position((share * 1000.0) as u64);
-                    self.bar.set_message(progress.get().to_owned());
-                }
-                None => self.spin(&format!("{}  {}", status.status, plain(progress))),
-            },
-            None => self.spin(status.status.as_str()),
-        }
-    }
-
-    fn spin(&self, text: &str) {
-        self.bar.set_style(style("{spinner} {wide_msg}"));
-        self.bar.set_message(text.to_owned());
-    }
-
-    fn chunk(&self, chunk: &RawValue) {
-        if !self.json {
-            self.bar.suspend(|| print_line(&plain(chunk)));
-        }
-    }
-
-    fn end(&self, ended: &FinishedJob, stream: bool) -> Result<()> {
-        #[derive(Serialize)]
-        struct Object<'a> {
-            #[serde(flatten)]
-            status: &'a StatusResponse,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            stream: Option<&'a [Box<RawValue>]>,
-        }
-
-        self.bar.finish_and_clear();
-        let FinishedJob { status, chunks } = ended;
-        if self.json {
-            let object = Object {
-                status,
-                stream: stream.then_some(chunks),
-            };
-            print_line(&serde_json::to_string(&object)?);
-            return Ok(());
-        }
-        // A streaming handler's output is an empty list, or repeats what was shown.
-        if let Some(output) = status.output.as_ref().filter(|_| !stream) {
-            print_line(&plain(output));
-        }
-        if let Some(error) = &status.error {
-            eprintln!("{}", message(error));
-        }
-        let millis =
-            |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time} ms"));
-        eprintln!(
-            "{} | delayTime {}, executionTime {}",
-            status.status,
-            millis(status.delay_time),
-            millis(status.execution_time)
-        );
-        Ok(())
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// A text without its quotes, all else as JSON.
-fn plain(value: &RawValue) -> String {
-    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
-}
-
-/// What an error result says.
-fn message(error: &Value) -> String {
-    let text = error
-        .as_str()
-        .map_or_else(|| error.to_string(), ToOwned::to_owned);
-    match serde_json::from_str::<ErrorReport>(&text) {
-        Ok(report) => format!("{}: {}", report.error_type, report.error_message),
-        Err(_) => text,
-    }
-}
-
-/// A reader that is gone, such as `head`, is no trouble of the job's.
-fn print_line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn data_is_the_input_or_the_whole_request() {
-        let input = |data: &str| request(Some(data)).unwrap().input.get().to_owned();
-        assert_eq!(input(r#"{"name": "Ada"}"#), r#"{"name": "Ada"}"#);
-        assert_eq!(input("7"), "7");
-        assert_eq!(input(r#"{"input": {"name": "Ada"}}"#), r#"{"name": "Ada"}"#);
-        let whole = request(Some(r#"{"input": 1, "policy": {"ttl": 20000}}"#)).unwrap();
-        assert_eq!(whole.policy.unwrap().ttl, Some(20_000));
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_said_with_what_to_write() {
-        let complaint = |data| format!("{:#}", request(Some(data)).unwrap_err());
-        assert!(complaint("{name: Ada}").starts_with("--data is no JSON; quote it"));
-        assert!(complaint("@no/such").starts_with("no/such cannot be read"));
     }
 }

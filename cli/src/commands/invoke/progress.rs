@@ -46,7 +46,7 @@ fn part(value: &Value) -> Option<f64> {
     })
 }
 
-/// ProgressValue whose entries keep their order: the first number counts.
+/// A progress value whose entries keep their order, because the first number counts.
 enum ProgressValue {
     Object(Vec<(String, Value)>),
     Other(Value),
