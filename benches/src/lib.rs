@@ -1,37 +1,25 @@
 //! What podwork costs, measured: against bare HTTP (the floor) and against the official worker, in turn, on the same
 //! machine, for the same platform. `benches/README.md` tells how to run it and how to read it.
 
-pub mod book;
-mod cache;
-mod cases;
-mod findings;
+pub mod contenders;
+mod error;
+pub mod instruments;
 pub mod load;
-mod machine;
 mod measure;
-mod number;
-mod platform;
-mod plot;
-mod process;
-mod programs;
-mod readme;
-pub mod stats;
-mod table;
-mod targets;
-pub mod wire;
-pub mod work;
+mod report;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use programs::Programs;
+pub use contenders::programs::Programs;
+pub use error::Result;
 
-use cases::{CASES, Case};
-use findings::Findings;
-use platform::Platform;
-use programs::Contender;
-
-/// Any error, in words.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use contenders::programs::Contender;
+use instruments::platform::Platform;
+use measure::cases::{CASES, Case};
+use measure::{cache, run as runs};
+use report::findings::Findings;
+use report::{plot, readme, table};
 
 /// The name on the command line of what is measured of a process beside its work.
 const PROCESS: &str = "process";
@@ -81,9 +69,8 @@ pub fn run(options: &Options, programs: &Programs) -> Result<()> {
         for round in 1..=rounds {
             eprintln!("{}: {round} of {rounds}", case.name);
             for contender in Contender::ALL {
-                let run =
-                    measure::measure(&mut platform, programs, case, contender, options.shrink)
-                        .map_err(|error| format!("{}, {contender}: {error}", case.name))?;
+                let run = runs::measure(&mut platform, programs, case, contender, options.shrink)
+                    .map_err(|error| format!("{}, {contender}: {error}", case.name))?;
                 findings.add(case, contender, run);
             }
         }
@@ -137,7 +124,7 @@ fn processes(
         eprintln!("{PROCESS}: {round} of {}", options.starts);
         for contender in Contender::ALL {
             let idle = (round == options.starts).then_some(options.idle);
-            if let Some((took, idle)) = measure::start(platform, programs, contender, idle)
+            if let Some((took, idle)) = runs::start(platform, programs, contender, idle)
                 .map_err(|error| format!("{PROCESS}, {contender}: {error}"))?
             {
                 findings.started(contender, took, idle);

@@ -16,7 +16,7 @@ use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use podwork_benches::Result;
-use podwork_benches::work::{self, DONE, TOKEN, Work};
+use podwork_benches::contenders::work::{self, DONE, TOKEN, Work};
 use podwork_protocol::{RawValue, env};
 use serde::Deserialize;
 use tokio::net::TcpStream;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use podwork_benches::Result;
-use podwork_benches::book::Book;
-use podwork_benches::wire::{Command, Expect, Load, Reply, Report};
+use podwork_benches::instruments::job_times::Book;
+use podwork_benches::instruments::messages::{Command, Expect, Load, Reply, Report};
 use podwork_platform::{Faults, JobEvent, Platform, Rules, RunRequest};
 use podwork_protocol::{JobStatus, RawValue};
 use serde_json::Value;

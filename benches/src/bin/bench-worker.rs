@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use podwork::{Batch, Context, ExitCode, Handler, Stream, Worker, handler, state, stream};
-use podwork_benches::work::{self, DONE, GENERATED, TOKEN, Work};
+use podwork_benches::contenders::work::{self, DONE, GENERATED, TOKEN, Work};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]

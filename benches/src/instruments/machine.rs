@@ -4,8 +4,8 @@ use std::fmt;
 use std::process::Command;
 use std::thread::available_parallelism;
 
-use crate::Result;
-use crate::programs::OFFICIAL;
+use crate::contenders::programs::OFFICIAL;
+use crate::error::Result;
 
 /// The machine and the versions, at a time.
 #[derive(Debug)]

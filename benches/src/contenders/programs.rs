@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Result;
-use crate::work::{CONCURRENCY, WORK, Work};
+use crate::contenders::work::{CONCURRENCY, WORK, Work};
+use crate::error::Result;
 
 /// The official worker's version.
 pub(crate) const OFFICIAL: &str = "runpod==1.12.0";

@@ -5,11 +5,11 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::Result;
-use crate::cases::Case;
-use crate::findings::Findings;
-use crate::number::number;
-use crate::programs::Contender;
+use crate::contenders::programs::Contender;
+use crate::error::Result;
+use crate::measure::cases::Case;
+use crate::report::findings::Findings;
+use crate::report::number::number;
 
 const WIDTH: u32 = 860;
 const TEXT: RGBColor = RGBColor(118, 118, 118);

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::cache::{Place, Step};
-use crate::findings::Findings;
-use crate::measure::Run;
-use crate::number::{megabytes, number, time};
-use crate::programs::Contender::{self, Floor, Official, Ours};
-use crate::stats::Spread;
-use crate::targets::targets;
+use crate::contenders::programs::Contender::{self, Floor, Official, Ours};
+use crate::instruments::stats::Spread;
+use crate::measure::cache::{Place, Step};
+use crate::measure::run::Run;
+use crate::report::findings::Findings;
+use crate::report::number::{megabytes, number, time};
+use crate::report::targets::targets;
 
 /// All of them.
 pub(crate) fn report(findings: &Findings) -> String {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
-use crate::Result;
+use crate::error::Result;
 
 /// A worker that runs; it is killed when this is dropped.
 #[derive(Debug)]

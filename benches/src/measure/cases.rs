@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::programs::Contender;
-use crate::wire::{Expect, Load};
-use crate::work::{DONE, TOKEN, Work, hash};
+use crate::contenders::programs::Contender;
+use crate::contenders::work::{DONE, TOKEN, Work, hash};
+use crate::instruments::messages::{Expect, Load};
 
 /// The size of a payload that is measured, bytes.
 pub(crate) const LARGE: usize = 5_000_000;

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use ring::digest::{Context as Hash, SHA256};
 
-use crate::Result;
-use crate::programs::{Contender, Programs};
+use crate::contenders::programs::{Contender, Programs};
+use crate::error::Result;
 
 /// Small files, and the most bytes that one has.
 const SMALL: (usize, usize) = (10_000, 16 * 1024);

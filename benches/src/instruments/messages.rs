@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::stats::Spread;
+use crate::instruments::stats::Spread;
 
 /// What the platform is told, on its standard input.
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Result;
+use crate::error::Result;
 
 const BEGIN: &str = "<!-- benchmark: begin -->\n";
 const END: &str = "<!-- benchmark: end -->\n";

@@ -1,10 +1,10 @@
 //! What podwork sets itself, and whether this run shows it.
 
-use crate::cases::LARGE;
-use crate::findings::Findings;
-use crate::number::{megabytes, number, time};
-use crate::programs::Contender::{Floor, Official, Ours};
-use crate::stats::median;
+use crate::contenders::programs::Contender::{Floor, Official, Ours};
+use crate::instruments::stats::median;
+use crate::measure::cases::LARGE;
+use crate::report::findings::Findings;
+use crate::report::number::{megabytes, number, time};
 
 /// One target.
 #[derive(Debug)]

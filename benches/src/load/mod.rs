@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::Result;
-use crate::machine::Machine;
-use crate::process::{Process, memory};
-use crate::work::{CONCURRENCY, WORK, Work};
+use crate::contenders::work::{CONCURRENCY, WORK, Work};
+use crate::error::Result;
+use crate::instruments::machine::Machine;
+use crate::instruments::process::{Process, memory};
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]

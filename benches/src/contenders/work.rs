@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
-use crate::Result;
+use crate::error::Result;
 
 /// Variable that tells a worker what to do with its jobs.
 pub const WORK: &str = "BENCH_WORK";

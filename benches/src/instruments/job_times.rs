@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::Result;
-use crate::stats::Spread;
-use crate::wire::Report;
+use crate::error::Result;
+use crate::instruments::messages::Report;
+use crate::instruments::stats::Spread;
 
 /// The platform's notes; times are nanoseconds since they were begun.
 #[derive(Debug)]

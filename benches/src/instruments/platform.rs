@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::Result;
-use crate::wire::{Command, Reply};
+use crate::error::Result;
+use crate::instruments::messages::{Command, Reply};
 
 /// How long an answer may take that waits for nothing.
 const ANSWER: Duration = Duration::from_mins(1);

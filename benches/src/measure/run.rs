@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::Result;
-use crate::cases::{Case, Unit};
-use crate::platform::Platform;
-use crate::process::Process;
-use crate::programs::{Contender, Programs};
-use crate::stats::Spread;
-use crate::wire::{Command, Load, Reply, Report};
-use crate::work::{GENERATED, Work};
+use crate::contenders::programs::{Contender, Programs};
+use crate::contenders::work::{GENERATED, Work};
+use crate::error::Result;
+use crate::instruments::messages::{Command, Load, Reply, Report};
+use crate::instruments::platform::Platform;
+use crate::instruments::process::Process;
+use crate::instruments::stats::Spread;
+use crate::measure::cases::{Case, Unit};
 
 /// How often the worker's memory is looked at, and whether it still lives.
 const LOOK: Duration = Duration::from_millis(100);
@@ -170,7 +170,7 @@ fn one_job() -> Load {
         warm_input: serde_json::Value::Null,
         jobs: 1,
         input: serde_json::json!({}),
-        expect: crate::wire::Expect::Output(crate::work::DONE.into()),
+        expect: crate::instruments::messages::Expect::Output(crate::contenders::work::DONE.into()),
         concurrency: 1,
     }
 }

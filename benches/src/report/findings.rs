@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::Result;
-use crate::cache::{Place, Step, Times};
-use crate::cases::{CASES, Case};
-use crate::machine::Machine;
-use crate::measure::{Idle, Run};
-use crate::programs::Contender;
-use crate::stats::{Spread, median};
+use crate::contenders::programs::Contender;
+use crate::error::Result;
+use crate::instruments::machine::Machine;
+use crate::instruments::stats::{Spread, median};
+use crate::measure::cache::{Place, Step, Times};
+use crate::measure::cases::{CASES, Case};
+use crate::measure::run::{Idle, Run};
 
 /// What was measured, by case and contender.
 #[derive(Debug)]
