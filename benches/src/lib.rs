@@ -15,7 +15,7 @@ pub use contenders::programs::Programs;
 pub use error::Result;
 
 use contenders::programs::Contender;
-use instruments::platform::Platform;
+use instruments::platform::PlatformProcess;
 use measure::cases::{CASES, Case};
 use measure::{cache, run as runs};
 use report::findings::Findings;
@@ -30,7 +30,7 @@ const ALL: &str = "all";
 
 /// What is to be measured, and how well.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct BenchOptions {
     /// Names of cases; if there are none, `all`: those that need not be named.
     pub only: Vec<String>,
     /// How often each contender has its turn at each case.
@@ -51,10 +51,10 @@ pub struct Options {
 ///
 /// # Errors
 /// A name is unknown, or a contender fails.
-pub fn run(options: &Options, programs: &Programs) -> Result<()> {
+pub fn run(options: &BenchOptions, programs: &Programs) -> Result<()> {
     let cases = chosen(&options.only)?;
     let mut findings = Findings::new(options.rounds, options.shrink)?;
-    let mut platform = Platform::start(&programs.platform)?;
+    let mut platform = PlatformProcess::start(&programs.platform)?;
     if names(&options.only, PROCESS) {
         processes(options, programs, &mut platform, &mut findings)?;
     }
@@ -115,9 +115,9 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
 
 /// Starts each contender often, and watches it idle once.
 fn processes(
-    options: &Options,
+    options: &BenchOptions,
     programs: &Programs,
-    platform: &mut Platform,
+    platform: &mut PlatformProcess,
     findings: &mut Findings,
 ) -> Result<()> {
     for round in 1..=options.starts {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use podwork_benches::{Options, Programs, Result, run};
+use podwork_benches::{BenchOptions, Programs, Result, run};
 
 /// Measures podwork against bare HTTP and against the official worker.
 #[derive(Debug, Parser)]
@@ -54,7 +54,7 @@ fn bench(args: Args) -> Result<()> {
         "target/bench-results"
     };
     let programs = Programs::build(!args.without_official)?;
-    let options = Options {
+    let options = BenchOptions {
         only: args.only,
         rounds: args.rounds.into(),
         shrink: if args.quick { 10 } else { 1 },

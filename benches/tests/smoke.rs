@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use podwork_benches::{Options, Programs, run};
+use podwork_benches::{BenchOptions, Programs, run};
 
 fn programs() -> Programs {
     Programs {
@@ -18,8 +18,8 @@ fn programs() -> Programs {
     }
 }
 
-fn options(only: &[&str], out: PathBuf) -> Options {
-    Options {
+fn options(only: &[&str], out: PathBuf) -> BenchOptions {
+    BenchOptions {
         only: only.iter().map(|&name| name.to_owned()).collect(),
         rounds: 1,
         shrink: 50,

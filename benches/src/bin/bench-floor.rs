@@ -16,7 +16,7 @@ use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use podwork_benches::Result;
-use podwork_benches::contenders::work::{self, DONE, TOKEN, Work};
+use podwork_benches::contenders::work::{self, DONE, TOKEN, Workload};
 use podwork_protocol::{RawValue, env};
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -71,7 +71,7 @@ fn variable_of(name: &str) -> Result<String> {
 
 #[derive(Clone)]
 struct Client {
-    work: Work,
+    work: Workload,
     addr: SocketAddr,
     take: String,
     done: Path,
@@ -79,7 +79,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(work: Work) -> Result<Self> {
+    fn new(work: Workload) -> Result<Self> {
         let worker_id = variable_of(env::POD_ID)?;
         let (addr, take) = Path::of(env::GET_JOB, &worker_id)?;
         Ok(Self {
@@ -113,9 +113,9 @@ impl Client {
     async fn run(&self, connection: &mut Connection, job: Job<'_>) -> Result<()> {
         let count = || serde_json::from_str::<Count>(job.input.get()).map(|input| input.count);
         let result = match self.work {
-            Work::Noop => format!(r#"{{"output":"{DONE}"}}"#),
-            Work::Echo => format!(r#"{{"output":{}}}"#, job.input.get()),
-            Work::Stream | Work::Join | Work::Paced => {
+            Workload::Noop => format!(r#"{{"output":"{DONE}"}}"#),
+            Workload::Echo => format!(r#"{{"output":{}}}"#, job.input.get()),
+            Workload::Stream | Workload::Join | Workload::Paced => {
                 for _ in 0..count()? {
                     let chunk = format!(r#"{{"output":"{TOKEN}"}}"#);
                     let path = self.stream.with(job.id, "isStream=false");
@@ -123,7 +123,7 @@ impl Client {
                 }
                 r#"{"output":[]}"#.to_owned()
             }
-            Work::Progress => {
+            Workload::Progress => {
                 for update in 0..count()? {
                     let progress = format!(r#"{{"status":"IN_PROGRESS","output":{update}}}"#);
                     let path = self.done.with(job.id, "isStream=false");
@@ -132,11 +132,11 @@ impl Client {
                 format!(r#"{{"output":"{DONE}"}}"#)
             }
             // The last two are not the floor's: it has no batches to compare.
-            Work::Sleep | Work::Call | Work::Batch => {
+            Workload::Sleep | Workload::Call | Workload::Batch => {
                 tokio::time::sleep(Duration::from_millis(count()? as u64)).await;
                 format!(r#"{{"output":"{DONE}"}}"#)
             }
-            Work::Cpu => {
+            Workload::Cpu => {
                 let bytes = count()?;
                 let hash = tokio::task::spawn_blocking(move || work::hash(bytes)).await?;
                 format!(r#"{{"output":{hash}}}"#)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use podwork_benches::load::{Options, run};
+use podwork_benches::load::{LoadOptions, run};
 
 /// Loads the platform with wrk (`apt-get install wrk`), beside a bare axum route
 #[derive(Debug, Parser)]
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         queued,
         kept,
     } = Args::parse();
-    match run(Options {
+    match run(LoadOptions {
         seconds,
         queued,
         kept,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use podwork::{Batch, Context, ExitCode, Handler, Stream, Worker, handler, state, stream};
-use podwork_benches::contenders::work::{self, DONE, GENERATED, TOKEN, Work};
+use podwork_benches::contenders::work::{self, DONE, GENERATED, TOKEN, Workload};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
@@ -105,16 +105,16 @@ where
 
 fn main() -> ExitCode {
     match work::assigned() {
-        Ok((Work::Noop, at_once)) => run::<noop>(at_once),
-        Ok((Work::Echo, at_once)) => run::<echo>(at_once),
-        Ok((Work::Stream, at_once)) => run::<tokens>(at_once),
-        Ok((Work::Join, at_once)) => run::<joined>(at_once),
-        Ok((Work::Paced, at_once)) => run::<paced>(at_once),
-        Ok((Work::Progress, at_once)) => run::<progress>(at_once),
-        Ok((Work::Sleep, at_once)) => run::<sleep>(at_once),
-        Ok((Work::Cpu, at_once)) => run::<cpu>(at_once),
-        Ok((Work::Call, at_once)) => run::<call>(at_once),
-        Ok((Work::Batch, at_once)) => run::<batch>(at_once),
+        Ok((Workload::Noop, at_once)) => run::<noop>(at_once),
+        Ok((Workload::Echo, at_once)) => run::<echo>(at_once),
+        Ok((Workload::Stream, at_once)) => run::<tokens>(at_once),
+        Ok((Workload::Join, at_once)) => run::<joined>(at_once),
+        Ok((Workload::Paced, at_once)) => run::<paced>(at_once),
+        Ok((Workload::Progress, at_once)) => run::<progress>(at_once),
+        Ok((Workload::Sleep, at_once)) => run::<sleep>(at_once),
+        Ok((Workload::Cpu, at_once)) => run::<cpu>(at_once),
+        Ok((Workload::Call, at_once)) => run::<call>(at_once),
+        Ok((Workload::Batch, at_once)) => run::<batch>(at_once),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

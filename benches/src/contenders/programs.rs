@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::contenders::work::{CONCURRENCY, WORK, Work};
+use crate::contenders::work::{CONCURRENCY, WORK, Workload};
 use crate::error::Result;
 
 /// The official worker's version.
@@ -103,7 +103,7 @@ impl Programs {
     pub(crate) fn command(
         &self,
         contender: Contender,
-        work: Work,
+        work: Workload,
         concurrency: usize,
     ) -> Option<Command> {
         let mut command = match contender {

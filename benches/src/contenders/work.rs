@@ -21,7 +21,7 @@ pub const GENERATED: &str = "generated in us: ";
 
 /// What a worker does with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum Workload {
     /// Nothing; ends with [`DONE`].
     Noop,
     /// Gives back its input, `{"data": text}`.
@@ -44,7 +44,7 @@ pub enum Work {
     Batch,
 }
 
-impl Work {
+impl Workload {
     const ALL: [(Self, &str); 10] = [
         (Self::Noop, "noop"),
         (Self::Echo, "echo"),
@@ -59,21 +59,21 @@ impl Work {
     ];
 }
 
-impl Work {
+impl Workload {
     /// Whether it makes chunks.
     pub const fn streams(self) -> bool {
         matches!(self, Self::Stream | Self::Join | Self::Paced)
     }
 }
 
-impl fmt::Display for Work {
+impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = Self::ALL.iter().find(|(work, _)| work == self);
         f.write_str(name.map_or("", |(_, name)| name))
     }
 }
 
-impl FromStr for Work {
+impl FromStr for Workload {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -88,7 +88,7 @@ impl FromStr for Work {
 ///
 /// # Errors
 /// The variables are not there or make no sense.
-pub fn assigned() -> Result<(Work, usize)> {
+pub fn assigned() -> Result<(Workload, usize)> {
     let read = |name| std::env::var(name).map_err(|error| format!("{name}: {error}"));
     Ok((read(WORK)?.parse()?, read(CONCURRENCY)?.parse()?))
 }
@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn work_is_read_as_it_is_written() {
-        for (work, name) in Work::ALL {
+        for (work, name) in Workload::ALL {
             assert_eq!(work.to_string(), name);
             assert_eq!(name.parse(), Ok(work));
         }
-        assert!("nap".parse::<Work>().unwrap_err().contains("`nap`"));
+        assert!("nap".parse::<Workload>().unwrap_err().contains("`nap`"));
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::Result;
-use crate::instruments::messages::Report;
+use crate::instruments::messages::LoadReport;
 use crate::instruments::stats::Spread;
 
 /// The platform's notes; times are nanoseconds since they were begun.
 #[derive(Debug)]
-pub struct Book {
+pub struct JobTimes {
     began: (Instant, SystemTime),
     warm_up: usize,
     total: usize,
@@ -22,7 +22,7 @@ pub struct Book {
     failed: usize,
 }
 
-impl Book {
+impl JobTimes {
     /// Begins the notes on so many jobs, the first of which are not measured.
     pub fn new(warm_up: usize, total: usize) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Book {
     ///
     /// # Errors
     /// There are none.
-    pub fn report(&self, concurrency: usize) -> Result<Report> {
+    pub fn report(&self, concurrency: usize) -> Result<LoadReport> {
         let Self {
             warm_up,
             hand_outs,
@@ -93,7 +93,7 @@ impl Book {
         let next = hand_outs.iter().skip(concurrency);
         let gaps = results.iter().zip(next).skip(*warm_up);
         let since_epoch = self.began.1.duration_since(SystemTime::UNIX_EPOCH)?;
-        Ok(Report {
+        Ok(LoadReport {
             took: end - begin,
             first_hand_out: nanos(since_epoch) + first,
             latency: Spread::of(latencies.iter().skip(*warm_up).copied().collect())
@@ -111,16 +111,16 @@ fn nanos(time: Duration) -> i64 {
 mod tests {
     use super::*;
 
-    fn book(warm_up: usize, events: &[(&str, bool, i64)]) -> Book {
-        let mut book = Book::new(warm_up, 3);
+    fn times(warm_up: usize, events: &[(&str, bool, i64)]) -> JobTimes {
+        let mut times = JobTimes::new(warm_up, 3);
         for (id, result, at) in events {
             if *result {
-                book.result(id, true, *at);
+                times.result(id, true, *at);
             } else {
-                book.hand_out((*id).to_owned(), *at);
+                times.hand_out((*id).to_owned(), *at);
             }
         }
-        book
+        times
     }
 
     #[test]
@@ -133,9 +133,9 @@ mod tests {
             ("c", false, 1070),
             ("c", true, 1100),
         ];
-        let book = book(1, &events);
-        assert!(book.is_done());
-        let report = book.report(1).unwrap();
+        let times = times(1, &events);
+        assert!(times.is_done());
+        let report = times.report(1).unwrap();
         assert_eq!(report.took, 100);
         assert_eq!((report.latency.p50, report.latency.p99), (20, 30));
         assert_eq!(report.gap.unwrap().p50, 40);
@@ -151,15 +151,15 @@ mod tests {
             ("a", true, 30),
             ("c", true, 40),
         ];
-        let report = book(0, &events).report(2).unwrap();
+        let report = times(0, &events).report(2).unwrap();
         assert_eq!((report.took, report.gap.unwrap().p50), (40, -15));
         // With more room than jobs none was made.
-        assert!(book(0, &events).report(3).unwrap().gap.is_none());
+        assert!(times(0, &events).report(3).unwrap().gap.is_none());
     }
 
     #[test]
     fn a_result_that_nobody_was_given_does_not_count() {
-        let book = book(0, &[("a", false, 0), ("x", true, 5)]);
-        assert!(!book.is_done() && book.report(1).is_err());
+        let times = times(0, &[("a", false, 0), ("x", true, 5)]);
+        assert!(!times.is_done() && times.report(1).is_err());
     }
 }

@@ -7,19 +7,19 @@ use crate::instruments::stats::Spread;
 
 /// What the platform is told, on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Command {
+pub enum PlatformCommand {
     /// Begin anew: an empty queue, at which each call is looked at so much later.
     Start {
         /// Milliseconds.
         latency: u64,
     },
     /// Queue these jobs and tell when they have ended.
-    Run(Load),
+    Run(JobLoad),
 }
 
 /// Jobs to be run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Load {
+pub struct JobLoad {
     /// Jobs that come first and are not measured.
     pub warm_up: usize,
     /// … and their input.
@@ -29,14 +29,14 @@ pub struct Load {
     /// … and their input.
     pub input: Value,
     /// What the last of them has to end with.
-    pub expect: Expect,
+    pub expect: ExpectedOutput,
     /// How many of them the worker runs at once.
     pub concurrency: usize,
 }
 
 /// What a job has to end with, so that no contender is fast by leaving work out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Expect {
+pub enum ExpectedOutput {
     /// This output.
     Output(Value),
     /// Its input as output.
@@ -47,7 +47,7 @@ pub enum Expect {
 
 /// What the platform answers, on its standard output.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Reply {
+pub enum PlatformReply {
     /// It listens.
     Started {
         /// The variables by which a worker finds it.
@@ -58,14 +58,14 @@ pub enum Reply {
     /// The jobs that are not measured have ended.
     Warm,
     /// All jobs have ended.
-    Done(Report),
+    Done(LoadReport),
     /// What was asked could not be done.
     Failed(String),
 }
 
 /// What was seen of the jobs that are measured.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Report {
+pub struct LoadReport {
     /// From the end of the warm-up to the last result, ns. Without a warm-up: from the first hand-out.
     pub took: i64,
     /// When the first job was handed out, since the Unix epoch, ns.

@@ -2,28 +2,28 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command as Program, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::instruments::messages::{Command, Reply};
+use crate::instruments::messages::{PlatformCommand, PlatformReply};
 
 /// How long an answer may take that waits for nothing.
 const ANSWER: Duration = Duration::from_mins(1);
 
 /// A platform that runs; it is killed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Platform {
+pub(crate) struct PlatformProcess {
     child: Child,
     input: ChildStdin,
     replies: Receiver<String>,
 }
 
-impl Platform {
+impl PlatformProcess {
     pub(crate) fn start(program: &Path) -> Result<Self> {
-        let mut child = Program::new(program)
+        let mut child = Command::new(program)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -49,7 +49,7 @@ impl Platform {
         })
     }
 
-    pub(crate) fn tell(&mut self, command: &Command) -> Result<()> {
+    pub(crate) fn tell(&mut self, command: &PlatformCommand) -> Result<()> {
         let mut line = serde_json::to_vec(command)?;
         line.push(b'\n');
         Ok(self.input.write_all(&line)?)
@@ -57,9 +57,9 @@ impl Platform {
 
     /// Begins anew, with so many milliseconds of latency; the variables by which a worker finds it.
     pub(crate) fn anew(&mut self, latency: u64) -> Result<Vec<(String, String)>> {
-        self.tell(&Command::Start { latency })?;
+        self.tell(&PlatformCommand::Start { latency })?;
         match self.reply(ANSWER)? {
-            Some(Reply::Started { env }) => Ok(env),
+            Some(PlatformReply::Started { env }) => Ok(env),
             other => Err(format!("the platform did not start: {other:?}").into()),
         }
     }
@@ -67,16 +67,16 @@ impl Platform {
     /// Waits until the jobs it was told of are queued.
     pub(crate) fn queued(&mut self) -> Result<()> {
         match self.reply(ANSWER)? {
-            Some(Reply::Queued) => Ok(()),
+            Some(PlatformReply::Queued) => Ok(()),
             other => Err(format!("the jobs were not queued: {other:?}").into()),
         }
     }
 
     /// What it says next; `None` when it has said nothing for so long.
-    pub(crate) fn reply(&mut self, patience: Duration) -> Result<Option<Reply>> {
+    pub(crate) fn reply(&mut self, patience: Duration) -> Result<Option<PlatformReply>> {
         match self.replies.recv_timeout(patience) {
             Ok(line) => match serde_json::from_str(&line)? {
-                Reply::Failed(why) => Err(why.into()),
+                PlatformReply::Failed(why) => Err(why.into()),
                 reply => Ok(Some(reply)),
             },
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -85,7 +85,7 @@ impl Platform {
     }
 }
 
-impl Drop for Platform {
+impl Drop for PlatformProcess {
     fn drop(&mut self) {
         // An error means that it has ended already.
         let _ = self.child.kill();

@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// A worker that runs; it is killed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct MeasuredProcess {
     child: Child,
     /// What it says, on both of its outputs.
     log: NamedTempFile,
@@ -20,14 +20,14 @@ pub(crate) struct Process {
 
 /// The memory of a process, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
+pub(crate) struct ProcessMemory {
     /// What is resident now.
     pub(crate) now: u64,
     /// The most that ever was.
     pub(crate) peak: u64,
 }
 
-impl Process {
+impl MeasuredProcess {
     /// Starts it, with nothing of a platform in its environment but what is given.
     pub(crate) fn start(mut command: Command, env: &[(String, String)]) -> Result<Self> {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNPOD_")) {
@@ -72,19 +72,19 @@ impl Process {
     }
 
     /// Its memory.
-    pub(crate) fn memory(&self) -> Result<Memory> {
+    pub(crate) fn memory(&self) -> Result<ProcessMemory> {
         memory(self.child.id())
     }
 }
 
 /// The memory of the process of this id.
-pub(crate) fn memory(id: u32) -> Result<Memory> {
+pub(crate) fn memory(id: u32) -> Result<ProcessMemory> {
     let path = format!("/proc/{id}/status");
     let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     memory_of(&status).ok_or_else(|| format!("{path} does not tell the memory").into())
 }
 
-impl Drop for Process {
+impl Drop for MeasuredProcess {
     fn drop(&mut self) {
         let children = children(self.child.id());
         // An error means that it has ended already.
@@ -129,13 +129,13 @@ fn cpu(_: u32) -> Result<Duration> {
     Err("the CPU time of another process is only read on Linux: run the benchmark there".into())
 }
 
-fn memory_of(status: &str) -> Option<Memory> {
+fn memory_of(status: &str) -> Option<ProcessMemory> {
     let bytes = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kib * 1024)
     };
-    Some(Memory {
+    Some(ProcessMemory {
         now: bytes("VmRSS:")?,
         peak: bytes("VmHWM:")?,
     })

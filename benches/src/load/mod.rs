@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::contenders::work::{CONCURRENCY, WORK, Work};
+use crate::contenders::work::{CONCURRENCY, WORK, Workload};
 use crate::error::Result;
 use crate::instruments::machine::Machine;
-use crate::instruments::process::{Process, memory};
+use crate::instruments::process::{MeasuredProcess, memory};
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct LoadOptions {
     /// How long each rate is measured, s.
     pub seconds: u32,
     /// Jobs that are queued and then weighed.
@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 ///
 /// # Errors
 /// A program cannot be started, or does not do what it should.
-pub fn run(options: Options) -> Result<()> {
-    let programs = Programs::build()?;
+pub fn run(options: LoadOptions) -> Result<()> {
+    let programs = LoadPrograms::build()?;
     let wrk = Wrk::new(options.seconds)?;
     println!("{}\n", Machine::this()?);
     println!(
@@ -93,7 +93,7 @@ fn tell(what: &str, rate: &Rate, bare: &Rate) {
 }
 
 /// Queues jobs, and says what one takes.
-fn weigh_queued(programs: &Programs, jobs: u64) -> Result<()> {
+fn weigh_queued(programs: &LoadPrograms, jobs: u64) -> Result<()> {
     let platform = programs.platform(LIFTED)?;
     let wrk = Wrk::new(5)?;
     let before = platform.memory()?;
@@ -108,7 +108,7 @@ fn weigh_queued(programs: &Programs, jobs: u64) -> Result<()> {
 }
 
 /// Has jobs done, and their results kept until they expire.
-fn weigh_kept(programs: &Programs, jobs: u64) -> Result<()> {
+fn weigh_kept(programs: &LoadPrograms, jobs: u64) -> Result<()> {
     const RETENTION: u64 = 60;
     let platform = programs.platform(&format!("{LIFTED},run_retention={RETENTION}s"))?;
     let before = platform.memory()?;
@@ -144,12 +144,12 @@ fn weigh_kept(programs: &Programs, jobs: u64) -> Result<()> {
 
 /// The programs that take part.
 #[derive(Debug)]
-struct Programs {
+struct LoadPrograms {
     release: PathBuf,
     route: PathBuf,
 }
 
-impl Programs {
+impl LoadPrograms {
     /// Builds the platform as its users have it; the others were built with this program, or are now.
     fn build() -> Result<Self> {
         let this = std::env::current_exe()?;
@@ -189,13 +189,13 @@ impl Programs {
         Server::start(command)
     }
 
-    fn worker(&self, platform: &Server) -> Result<Process> {
+    fn worker(&self, platform: &Server) -> Result<MeasuredProcess> {
         let mut command = Command::new(self.release.join("bench-worker"));
         command
-            .env(WORK, Work::Noop.to_string())
+            .env(WORK, Workload::Noop.to_string())
             .env(CONCURRENCY, "100")
             .env("RUNPOD_LOG_LEVEL", "ERROR");
-        Process::start(command, &platform.worker_env)
+        MeasuredProcess::start(command, &platform.worker_env)
     }
 }
 

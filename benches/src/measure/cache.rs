@@ -20,7 +20,7 @@ const FEW: usize = 10;
 
 /// What is done to a tree, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Step {
+pub(crate) enum CacheStep {
     SyncAll,
     SyncNothing,
     SyncFew,
@@ -28,7 +28,7 @@ pub(crate) enum Step {
     HydrateNothing,
 }
 
-impl Step {
+impl CacheStep {
     pub(crate) const ALL: [Self; 5] = [
         Self::SyncAll,
         Self::SyncNothing,
@@ -57,12 +57,12 @@ impl Step {
 
 /// Where the tree and the volume are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum CacheStorage {
     Memory,
     Disk,
 }
 
-impl Place {
+impl CacheStorage {
     pub(crate) const ALL: [Self; 2] = [Self::Memory, Self::Disk];
 
     pub(crate) fn title(self) -> &'static str {
@@ -84,7 +84,7 @@ impl Place {
 }
 
 /// Seconds of each round.
-pub(crate) type Times = BTreeMap<(Place, Step, Contender), Vec<f64>>;
+pub(crate) type Times = BTreeMap<(CacheStorage, CacheStep, Contender), Vec<f64>>;
 
 /// Measures all steps in all places, once for each contender. They take turns at being first: a disk is slower after the
 /// last one's files were removed.
@@ -96,7 +96,7 @@ pub(crate) fn measure(
 ) -> Result<()> {
     let mut contenders = Contender::ALL;
     contenders.rotate_left(round % Contender::ALL.len());
-    for place in Place::ALL {
+    for place in CacheStorage::ALL {
         for contender in contenders {
             let Some(folder) = place.folder()? else {
                 continue;
@@ -119,7 +119,7 @@ fn steps(
     contender: Contender,
     folder: &Path,
     shrink: usize,
-) -> Result<Vec<(Step, f64)>> {
+) -> Result<Vec<(CacheStep, f64)>> {
     let mut times = Vec::new();
     if programs.cache_command(contender).is_none() {
         return Ok(times);
@@ -127,10 +127,10 @@ fn steps(
     let (tree, volume) = (folder.join("cached"), folder.join("volume"));
     fs::create_dir(&volume)?;
     make_tree(&tree, shrink)?;
-    for step in Step::ALL {
+    for step in CacheStep::ALL {
         match step {
-            Step::SyncFew => change_few(&tree)?,
-            Step::HydrateAll => fs::rename(&tree, folder.join("before"))?,
+            CacheStep::SyncFew => change_few(&tree)?,
+            CacheStep::HydrateAll => fs::rename(&tree, folder.join("before"))?,
             _ => {}
         }
         if let Some(command) = programs.cache_command(contender) {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::contenders::programs::Contender;
-use crate::contenders::work::{DONE, TOKEN, Work, hash};
-use crate::instruments::messages::{Expect, Load};
+use crate::contenders::work::{DONE, TOKEN, Workload, hash};
+use crate::instruments::messages::{ExpectedOutput, JobLoad};
 
 /// The size of a payload that is measured, bytes.
 pub(crate) const LARGE: usize = 5_000_000;
@@ -16,7 +16,7 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// … and in a table.
     pub(crate) title: &'static str,
-    pub(crate) work: Work,
+    pub(crate) work: Workload,
     pub(crate) concurrency: usize,
     /// How much later the platform looks at each call, ms.
     pub(crate) latency: u64,
@@ -68,7 +68,7 @@ const fn amount(warm_up: usize, jobs: usize, count: usize) -> Amount {
 impl Case {
     const fn new(
         (name, title): (&'static str, &'static str),
-        work: Work,
+        work: Workload,
         concurrency: usize,
         amount: Amount,
     ) -> Self {
@@ -79,8 +79,8 @@ impl Case {
             concurrency,
             latency: 0,
             unit: match work {
-                Work::Stream | Work::Join | Work::Paced => Unit::Chunks,
-                Work::Progress => Unit::Updates,
+                Workload::Stream | Workload::Join | Workload::Paced => Unit::Chunks,
+                Workload::Progress => Unit::Updates,
                 _ => Unit::Jobs,
             },
             amount,
@@ -137,33 +137,37 @@ impl Case {
     }
 
     /// The jobs for that.
-    pub(crate) fn load(&self, amount: Amount) -> Load {
+    pub(crate) fn load(&self, amount: Amount) -> JobLoad {
         let Amount {
             warm_up,
             jobs,
             count,
         } = amount;
         let input = |count: usize| match self.work {
-            Work::Noop => json!({}),
-            Work::Echo => json!({"data": "x".repeat(count)}),
+            Workload::Noop => json!({}),
+            Workload::Echo => json!({"data": "x".repeat(count)}),
             _ => json!({"count": count}),
         };
-        Load {
+        JobLoad {
             warm_up,
             // Little of what is counted, that peaks in memory are not those of the warm-up.
             warm_input: input(match self.work {
-                Work::Sleep | Work::Cpu | Work::Call | Work::Batch => count,
+                Workload::Sleep | Workload::Cpu | Workload::Call | Workload::Batch => count,
                 _ => 10,
             }),
             jobs,
             input: input(count),
             expect: match self.work {
-                Work::Noop | Work::Progress | Work::Sleep | Work::Call | Work::Batch => {
-                    Expect::Output(json!(DONE))
+                Workload::Noop
+                | Workload::Progress
+                | Workload::Sleep
+                | Workload::Call
+                | Workload::Batch => ExpectedOutput::Output(json!(DONE)),
+                Workload::Echo => ExpectedOutput::Input,
+                Workload::Stream | Workload::Join | Workload::Paced => {
+                    ExpectedOutput::Text(count * TOKEN.len())
                 }
-                Work::Echo => Expect::Input,
-                Work::Stream | Work::Join | Work::Paced => Expect::Text(count * TOKEN.len()),
-                Work::Cpu => Expect::Output(Value::from(hash(count))),
+                Workload::Cpu => ExpectedOutput::Output(Value::from(hash(count))),
             },
             concurrency: self.concurrency,
         }
@@ -182,69 +186,69 @@ impl Case {
 pub(crate) static CASES: [Case; 19] = [
     Case::new(
         ("noop-1", "no-op jobs, 1 at once"),
-        Work::Noop,
+        Workload::Noop,
         1,
         amount(500, 10_000, 0),
     )
     .official(amount(1, 5, 0)),
     Case::new(
         ("noop-10", "no-op jobs, 10 at once"),
-        Work::Noop,
+        Workload::Noop,
         10,
         amount(1000, 20_000, 0),
     )
     .official(amount(10, 50, 0)),
     Case::new(
         ("noop-100", "no-op jobs, 100 at once"),
-        Work::Noop,
+        Workload::Noop,
         100,
         amount(2000, 30_000, 0),
     )
     .official(amount(100, 500, 0)),
     Case::new(
         ("noop-1000", "no-op jobs, 1,000 at once"),
-        Work::Noop,
+        Workload::Noop,
         1000,
         amount(5000, 30_000, 0),
     ),
     Case::new(
         ("echo-64k", "64 KB in and out, 10 at once"),
-        Work::Echo,
+        Workload::Echo,
         10,
         amount(200, 5000, 64_000),
     )
     .official(amount(10, 50, 64_000)),
     Case::new(
         ("echo-5m", "5 MB in and out, 1 at once"),
-        Work::Echo,
+        Workload::Echo,
         1,
         amount(5, 60, LARGE),
     )
     .official(amount(1, 4, LARGE)),
     Case::new(
         ("payload", "a single job of 5 MB in and out"),
-        Work::Echo,
+        Workload::Echo,
         1,
         amount(1, 1, LARGE),
     )
     .official(amount(1, 1, LARGE)),
     Case::new(
         ("stream", "a stream of 10,000 chunks"),
-        Work::Stream,
+        Workload::Stream,
         1,
         amount(1, 1, 10_000),
     )
     .official(amount(1, 1, 1000)),
     Case::new(
         ("join", "10,000 chunks, with joining"),
-        Work::Join,
+        Workload::Join,
         1,
         amount(1, 1, 10_000),
     )
     .without_floor(),
     Case::new(
         ("stream-20ms", "a stream of 500 chunks at 20 ms"),
-        Work::Stream,
+        Workload::Stream,
         1,
         amount(1, 1, 500),
     )
@@ -252,7 +256,7 @@ pub(crate) static CASES: [Case; 19] = [
     .official(amount(1, 1, 100)),
     Case::new(
         ("join-20ms", "10,000 chunks at 20 ms, with joining"),
-        Work::Join,
+        Workload::Join,
         1,
         amount(1, 1, 10_000),
     )
@@ -260,14 +264,14 @@ pub(crate) static CASES: [Case; 19] = [
     .without_floor(),
     Case::new(
         ("paced", "10,000 chunks in 2 s, with joining"),
-        Work::Paced,
+        Workload::Paced,
         1,
         amount(1, 1, 10_000),
     )
     .without_floor(),
     Case::new(
         ("paced-20ms", "10,000 chunks in 2 s at 20 ms, with joining"),
-        Work::Paced,
+        Workload::Paced,
         1,
         amount(1, 1, 10_000),
     )
@@ -275,42 +279,42 @@ pub(crate) static CASES: [Case; 19] = [
     .without_floor(),
     Case::new(
         ("progress", "1,000 progress updates"),
-        Work::Progress,
+        Workload::Progress,
         1,
         amount(1, 10, 1000),
     )
     .official(amount(1, 1, 1000)),
     Case::new(
         ("sleep", "jobs that sleep 50 ms, 100 at once"),
-        Work::Sleep,
+        Workload::Sleep,
         100,
         amount(200, 6000, 50),
     )
     .official(amount(100, 400, 50)),
     Case::new(
         ("cpu", "jobs of some ms of CPU, 2 at once"),
-        Work::Cpu,
+        Workload::Cpu,
         2,
         amount(10, 600, 8_000_000),
     )
     .official(amount(2, 8, 8_000_000)),
     Case::new(
         ("call", "jobs of 5 ms a call, one by one"),
-        Work::Call,
+        Workload::Call,
         1,
         amount(10, 400, 5),
     )
     .without_floor(),
     Case::new(
         ("batch", "jobs of 5 ms a call, in batches of 16"),
-        Work::Batch,
+        Workload::Batch,
         1,
         amount(160, 6400, 5),
     )
     .without_floor(),
     Case::new(
         ("million", "1,000,000 no-op jobs, 100 at once"),
-        Work::Noop,
+        Workload::Noop,
         100,
         amount(2000, 1_000_000, 0),
     )

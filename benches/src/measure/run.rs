@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::contenders::programs::{Contender, Programs};
-use crate::contenders::work::{GENERATED, Work};
+use crate::contenders::work::{GENERATED, Workload};
 use crate::error::Result;
-use crate::instruments::messages::{Command, Load, Reply, Report};
-use crate::instruments::platform::Platform;
-use crate::instruments::process::Process;
+use crate::instruments::messages::{JobLoad, LoadReport, PlatformCommand, PlatformReply};
+use crate::instruments::platform::PlatformProcess;
+use crate::instruments::process::MeasuredProcess;
 use crate::instruments::stats::Spread;
 use crate::measure::cases::{Case, Unit};
 
@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_mins(15);
 
 /// What one run showed.
 #[derive(Debug, Clone)]
-pub(crate) struct Run {
+pub(crate) struct CaseRun {
     /// Jobs, chunks or updates a second.
     pub(crate) per_second: f64,
     /// CPU seconds of the worker for 1,000 of them.
@@ -37,12 +37,12 @@ pub(crate) struct Run {
 
 /// Runs it; `None` where the contender does not take part.
 pub(crate) fn measure(
-    platform: &mut Platform,
+    platform: &mut PlatformProcess,
     programs: &Programs,
     case: &Case,
     contender: Contender,
     shrink: usize,
-) -> Result<Option<Run>> {
+) -> Result<Option<CaseRun>> {
     let Some(amount) = case.amount(contender, shrink) else {
         return Ok(None);
     };
@@ -50,9 +50,9 @@ pub(crate) fn measure(
         return Ok(None);
     };
     let env = platform.anew(case.latency)?;
-    platform.tell(&Command::Run(case.load(amount)))?;
+    platform.tell(&PlatformCommand::Run(case.load(amount)))?;
     platform.queued()?;
-    let mut worker = Process::start(command, &env)?;
+    let mut worker = MeasuredProcess::start(command, &env)?;
     let (mut cpu, mut resident) = (Duration::ZERO, 0);
     let mut memory = Vec::new();
     let report = watch(platform, &mut worker, |worker, warm, at| {
@@ -74,7 +74,7 @@ pub(crate) fn measure(
         reason = "less than a year, and than a jobs' million"
     )]
     let (units, seconds) = (units as f64, nanos as f64 / 1e9);
-    Ok(Some(Run {
+    Ok(Some(CaseRun {
         per_second: units / seconds,
         cpu: cpu.as_secs_f64() / units * 1e3,
         latency: report.latency,
@@ -88,10 +88,10 @@ pub(crate) fn measure(
 
 /// Waits until all jobs have ended, and looks at the worker now and then, and once the warm-up is over.
 fn watch(
-    platform: &mut Platform,
-    worker: &mut Process,
-    mut look: impl FnMut(&Process, bool, Duration) -> Result<()>,
-) -> Result<Report> {
+    platform: &mut PlatformProcess,
+    worker: &mut MeasuredProcess,
+    mut look: impl FnMut(&MeasuredProcess, bool, Duration) -> Result<()>,
+) -> Result<LoadReport> {
     let began = Instant::now();
     loop {
         let reply = platform.reply(LOOK).map_err(|error| match worker.said() {
@@ -100,8 +100,8 @@ fn watch(
         })?;
         worker.lives()?;
         match reply {
-            Some(Reply::Done(report)) => return Ok(report),
-            Some(Reply::Warm) => look(worker, true, began.elapsed())?,
+            Some(PlatformReply::Done(report)) => return Ok(report),
+            Some(PlatformReply::Warm) => look(worker, true, began.elapsed())?,
             None => look(worker, false, began.elapsed())?,
             Some(other) => return Err(format!("the platform says {other:?}").into()),
         }
@@ -126,7 +126,7 @@ fn generated(said: &str) -> Option<f64> {
 
 /// What a worker is while it has nothing to do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Idle {
+pub(crate) struct IdleUsage {
     /// Bytes.
     pub(crate) memory: f64,
     /// The share of a core.
@@ -136,27 +136,27 @@ pub(crate) struct Idle {
 /// From the start of the process to its first job's hand-out, s; and, where a time is given, what it is when it then idles
 /// for so long.
 pub(crate) fn start(
-    platform: &mut Platform,
+    platform: &mut PlatformProcess,
     programs: &Programs,
     contender: Contender,
     idle: Option<Duration>,
-) -> Result<Option<(f64, Option<Idle>)>> {
-    let Some(command) = programs.command(contender, Work::Noop, 1) else {
+) -> Result<Option<(f64, Option<IdleUsage>)>> {
+    let Some(command) = programs.command(contender, Workload::Noop, 1) else {
         return Ok(None);
     };
     let env = platform.anew(0)?;
-    platform.tell(&Command::Run(one_job()))?;
+    platform.tell(&PlatformCommand::Run(one_job()))?;
     platform.queued()?;
-    let mut worker = Process::start(command, &env)?;
+    let mut worker = MeasuredProcess::start(command, &env)?;
     let report = watch(platform, &mut worker, |_, _, _| Ok(()))?;
     let started = worker.started.duration_since(SystemTime::UNIX_EPOCH)?;
     #[expect(clippy::cast_precision_loss, reason = "less than a year")]
     let took = (report.first_hand_out - i64::try_from(started.as_nanos())?) as f64 / 1e9;
-    let idle = idle.map(|time| -> Result<Idle> {
+    let idle = idle.map(|time| -> Result<IdleUsage> {
         let (cpu, began) = (worker.cpu()?, Instant::now());
         std::thread::sleep(time);
         let cpu = worker.cpu()?.saturating_sub(cpu);
-        Ok(Idle {
+        Ok(IdleUsage {
             memory: float(worker.memory()?.now),
             cpu: cpu.as_secs_f64() / began.elapsed().as_secs_f64(),
         })
@@ -164,13 +164,15 @@ pub(crate) fn start(
     Ok(Some((took, idle.transpose()?)))
 }
 
-fn one_job() -> Load {
-    Load {
+fn one_job() -> JobLoad {
+    JobLoad {
         warm_up: 0,
         warm_input: serde_json::Value::Null,
         jobs: 1,
         input: serde_json::json!({}),
-        expect: crate::instruments::messages::Expect::Output(crate::contenders::work::DONE.into()),
+        expect: crate::instruments::messages::ExpectedOutput::Output(
+            crate::contenders::work::DONE.into(),
+        ),
         concurrency: 1,
     }
 }

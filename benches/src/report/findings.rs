@@ -6,9 +6,9 @@ use crate::contenders::programs::Contender;
 use crate::error::Result;
 use crate::instruments::machine::Machine;
 use crate::instruments::stats::{Spread, median};
-use crate::measure::cache::{Place, Step, Times};
+use crate::measure::cache::{CacheStep, CacheStorage, Times};
 use crate::measure::cases::{CASES, Case};
-use crate::measure::run::{Idle, Run};
+use crate::measure::run::{CaseRun, IdleUsage};
 
 /// What was measured, by case and contender.
 #[derive(Debug)]
@@ -16,9 +16,9 @@ pub(crate) struct Findings {
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,
     pub(crate) shrink: usize,
-    runs: BTreeMap<(&'static str, Contender), Vec<Run>>,
+    runs: BTreeMap<(&'static str, Contender), Vec<CaseRun>>,
     starts: BTreeMap<Contender, Vec<f64>>,
-    idle: BTreeMap<Contender, Idle>,
+    idle: BTreeMap<Contender, IdleUsage>,
     /// The size of `hello`, bytes.
     pub(crate) hello: Option<u64>,
     pub(crate) cache: Times,
@@ -38,7 +38,7 @@ impl Findings {
         })
     }
 
-    pub(crate) fn add(&mut self, case: &Case, contender: Contender, run: Option<Run>) {
+    pub(crate) fn add(&mut self, case: &Case, contender: Contender, run: Option<CaseRun>) {
         if let Some(run) = run {
             self.runs
                 .entry((case.name, contender))
@@ -47,7 +47,7 @@ impl Findings {
         }
     }
 
-    pub(crate) fn started(&mut self, contender: Contender, took: f64, idle: Option<Idle>) {
+    pub(crate) fn started(&mut self, contender: Contender, took: f64, idle: Option<IdleUsage>) {
         self.starts.entry(contender).or_default().push(took);
         self.idle.extend(idle.map(|idle| (contender, idle)));
     }
@@ -58,7 +58,7 @@ impl Findings {
         CASES.iter().filter(measured)
     }
 
-    pub(crate) fn runs(&self, case: &'static str, contender: Contender) -> &[Run] {
+    pub(crate) fn runs(&self, case: &'static str, contender: Contender) -> &[CaseRun] {
         self.runs.get(&(case, contender)).map_or(&[], Vec::as_slice)
     }
 
@@ -67,7 +67,7 @@ impl Findings {
         &self,
         case: &'static str,
         contender: Contender,
-        figure: impl Fn(&Run) -> Option<f64>,
+        figure: impl Fn(&CaseRun) -> Option<f64>,
     ) -> Option<f64> {
         let figures: Vec<f64> = self
             .runs(case, contender)
@@ -94,7 +94,7 @@ impl Findings {
         &self,
         case: &'static str,
         contender: Contender,
-        spread: impl Fn(&Run) -> Option<Spread>,
+        spread: impl Fn(&CaseRun) -> Option<Spread>,
     ) -> Option<(f64, f64)> {
         #[expect(clippy::cast_precision_loss, reason = "less than a year")]
         let seconds = |nanos: i64| nanos as f64 / 1e9;
@@ -110,11 +110,16 @@ impl Findings {
     }
 
     /// How long a step of the cache took, s.
-    pub(crate) fn cache(&self, place: Place, step: Step, contender: Contender) -> Option<f64> {
+    pub(crate) fn cache(
+        &self,
+        place: CacheStorage,
+        step: CacheStep,
+        contender: Contender,
+    ) -> Option<f64> {
         median(self.cache.get(&(place, step, contender))?)
     }
 
-    pub(crate) fn idle(&self, contender: Contender) -> Option<Idle> {
+    pub(crate) fn idle(&self, contender: Contender) -> Option<IdleUsage> {
         self.idle.get(&contender).copied()
     }
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::contenders::programs::Contender::{self, Floor, Official, Ours};
 use crate::instruments::stats::Spread;
-use crate::measure::cache::{Place, Step};
-use crate::measure::run::Run;
+use crate::measure::cache::{CacheStep, CacheStorage};
+use crate::measure::run::CaseRun;
 use crate::report::findings::Findings;
 use crate::report::number::{megabytes, number, time};
 use crate::report::targets::targets;
@@ -141,7 +141,7 @@ fn cpu(findings: &Findings) -> String {
     })
 }
 
-fn spreads(findings: &Findings, spread: impl Fn(&Run) -> Option<Spread>) -> String {
+fn spreads(findings: &Findings, spread: impl Fn(&CaseRun) -> Option<Spread>) -> String {
     by_case(findings, |case, contender| {
         let spread = findings.spread(case, contender, &spread);
         spread.map_or(NOTHING.to_owned(), |(p50, p99)| {
@@ -187,8 +187,8 @@ fn process(findings: &Findings) -> String {
 
 fn cache(findings: &Findings) -> String {
     let mut table = Table::new(&["work", "podwork", "official", "official/podwork"]);
-    for place in Place::ALL {
-        for step in Step::ALL {
+    for place in CacheStorage::ALL {
+        for step in CacheStep::ALL {
             let of = |contender| findings.cache(place, step, contender);
             table.row([
                 format!("{}, {}", step.title(), place.title()),

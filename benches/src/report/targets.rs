@@ -8,21 +8,21 @@ use crate::report::number::{megabytes, number, time};
 
 /// One target.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct PerformanceTarget {
     pub(crate) text: &'static str,
     pub(crate) measured: String,
     pub(crate) verdict: &'static str,
 }
 
 /// What was measured of a target, and whether it is met; `None` where something was not measured.
-type Seen = Option<(String, bool)>;
+type Measured = Option<(String, bool)>;
 
 /// Measured, and at how many jobs at once, of the cases that these targets are about.
 const NOOP: [&str; 3] = ["noop-1", "noop-10", "noop-100"];
 
 /// All of them.
-pub(crate) fn targets(findings: &Findings) -> Vec<Target> {
-    let all: [(&'static str, Seen); 15] = [
+pub(crate) fn targets(findings: &Findings) -> Vec<PerformanceTarget> {
+    let all: [(&'static str, Measured); 15] = [
         (
             "no-op jobs/s at 1, 10, 100 at once: at least 0.7 of the floor",
             throughput(findings),
@@ -83,13 +83,13 @@ pub(crate) fn targets(findings: &Findings) -> Vec<Target> {
         "binary of `hello` without default features, stripped: at most 6 MB",
         hello(findings),
     ));
-    let say = |(text, seen): (&'static str, Seen)| match seen {
-        Some((measured, met)) => Target {
+    let say = |(text, seen): (&'static str, Measured)| match seen {
+        Some((measured, met)) => PerformanceTarget {
             text,
             measured,
             verdict: if met { "met" } else { "missed" },
         },
-        None => Target {
+        None => PerformanceTarget {
             text,
             measured: "–".to_owned(),
             verdict: "not measured",
@@ -108,7 +108,7 @@ fn times(ratio: f64) -> String {
     format!("{}×", number(ratio))
 }
 
-fn throughput(findings: &Findings) -> Seen {
+fn throughput(findings: &Findings) -> Measured {
     let ratio = |case| Some(findings.per_second(case, Ours)? / findings.per_second(case, Floor)?);
     let ratios: Vec<f64> = NOOP.map(ratio).into_iter().collect::<Option<_>>()?;
     Some((
@@ -117,7 +117,7 @@ fn throughput(findings: &Findings) -> Seen {
     ))
 }
 
-fn cpu(findings: &Findings) -> Seen {
+fn cpu(findings: &Findings) -> Measured {
     let ratio = |case| Some(findings.cpu(case, Ours)? / findings.cpu(case, Floor)?);
     let ratios: Vec<f64> = NOOP.map(ratio).into_iter().collect::<Option<_>>()?;
     Some((
@@ -126,7 +126,7 @@ fn cpu(findings: &Findings) -> Seen {
     ))
 }
 
-fn gap(findings: &Findings) -> Seen {
+fn gap(findings: &Findings) -> Measured {
     let (ours, _) = findings.spread("noop-1", Ours, |run| run.gap)?;
     let (floor, _) = findings.spread("noop-1", Floor, |run| run.gap)?;
     let measured = format!(
@@ -138,19 +138,19 @@ fn gap(findings: &Findings) -> Seen {
     Some((measured, ours <= 1.5 * floor))
 }
 
-fn official(findings: &Findings, case: &'static str, least: f64) -> Seen {
+fn official(findings: &Findings, case: &'static str, least: f64) -> Measured {
     let ratio = findings.per_second(case, Ours)? / findings.per_second(case, Official)?;
     Some((times(ratio), ratio >= least))
 }
 
-fn stream(findings: &Findings) -> Seen {
+fn stream(findings: &Findings) -> Measured {
     let ratio = findings.per_second("stream", Ours)? / findings.per_second("stream", Floor)?;
     Some((times(ratio), ratio >= 0.7))
 }
 
 /// Of a generator with a pace of its own. One without is compared with the same stream unjoined: joined, at 0 ms, all of
 /// it takes less than one round trip of 20 ms.
-fn joined(findings: &Findings) -> Seen {
+fn joined(findings: &Findings) -> Measured {
     let took = |case| Some(findings.spread(case, Ours, |run| Some(run.latency))?.0);
     let (paced, paced_far) = (took("paced")?, took("paced-20ms")?);
     let (plain, far) = (took("stream")?, took("join-20ms")?);
@@ -166,23 +166,23 @@ fn joined(findings: &Findings) -> Seen {
     Some((measured, paced_far <= 1.2 * paced && far <= 1.2 * plain))
 }
 
-fn generator(findings: &Findings) -> Seen {
+fn generator(findings: &Findings) -> Measured {
     let took = findings.median("stream-20ms", Ours, |run| run.generated)?;
     Some((time(took), took <= 0.02))
 }
 
-fn batched(findings: &Findings) -> Seen {
+fn batched(findings: &Findings) -> Measured {
     let ratio = findings.per_second("batch", Ours)? / findings.per_second("call", Ours)?;
     Some((times(ratio), ratio >= 8.0))
 }
 
-fn start(findings: &Findings) -> Seen {
+fn start(findings: &Findings) -> Measured {
     let (ours, official) = (findings.start(Ours)?, findings.start(Official)?);
     let measured = format!("{}, 1/{}", time(ours), number(official / ours));
     Some((measured, ours <= 0.01 && ours * 50.0 <= official))
 }
 
-fn memory(findings: &Findings) -> Seen {
+fn memory(findings: &Findings) -> Measured {
     let peaks = |contender| -> Option<Vec<f64>> {
         NOOP.map(|case| findings.peak(case, contender))
             .into_iter()
@@ -203,12 +203,12 @@ fn memory(findings: &Findings) -> Seen {
     Some((measured, met))
 }
 
-fn idle(findings: &Findings) -> Seen {
+fn idle(findings: &Findings) -> Measured {
     let share = findings.idle(Ours)?.cpu;
     Some((format!("{}%", number(share * 100.0)), share < 0.001))
 }
 
-fn payload(findings: &Findings) -> Seen {
+fn payload(findings: &Findings) -> Measured {
     let rise = findings.median("payload", Ours, |run| Some(run.rise))?;
     #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
     let held = rise / LARGE as f64;
@@ -219,12 +219,12 @@ fn payload(findings: &Findings) -> Seen {
     ))
 }
 
-fn linear(findings: &Findings) -> Seen {
+fn linear(findings: &Findings) -> Measured {
     let ratio = findings.cpu("noop-1000", Ours)? / findings.cpu("noop-10", Ours)?;
     Some((times(ratio), ratio <= 1.5))
 }
 
-fn flat(findings: &Findings) -> Seen {
+fn flat(findings: &Findings) -> Measured {
     let [run, ..] = findings.runs("million", Ours) else {
         return None;
     };
@@ -244,7 +244,7 @@ fn growth(memory: &[(f64, f64)]) -> Option<(f64, f64)> {
     ))
 }
 
-fn hello(findings: &Findings) -> Seen {
+fn hello(findings: &Findings) -> Measured {
     #[expect(clippy::cast_precision_loss, reason = "a program is not that large")]
     let bytes = findings.hello? as f64;
     Some((megabytes(bytes), bytes <= 6e6))
