@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
+use serde::Deserialize;
 
 use crate::error::Result;
 
@@ -19,7 +20,14 @@ pub const TOKEN: &str = "token ";
 /// What a worker says before the time that a generator took for its chunks, in µs.
 pub const GENERATED: &str = "generated in us: ";
 
-/// What a worker does with a job.
+/// The input of jobs that repeat something, sleep or hash.
+#[derive(Debug, Deserialize)]
+pub struct CountInput {
+    /// Repetitions, milliseconds or bytes.
+    pub count: usize,
+}
+
+/// The work of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
     /// Nothing; ends with [`DONE`].
