@@ -5,6 +5,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
+use cargo_metadata::Message;
 use podwork_platform::{HandlerSchema, Platform, Rules};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -12,7 +13,7 @@ use tokio::process::Command;
 use crate::args::Dev;
 use crate::processes::{Interrupts, WorkerProcess, ask};
 use crate::project::sources::SourceWatcher;
-use crate::project::{BuildMessage, Project};
+use crate::project::{NO_CARGO, Project};
 
 /// A worker that is to end waits for its open poll, and here it is replaced often.
 const POLL_HOLD: Duration = Duration::from_millis(500);
@@ -111,24 +112,20 @@ impl Loop {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("cargo cannot be started: install Rust from https://rustup.rs")?;
+            .context(NO_CARGO)?;
         let mut built = None;
         if let Some(out) = child.stdout.take() {
             let mut lines = BufReader::new(out).lines();
             while let Some(line) = lines.next_line().await? {
-                let message = serde_json::from_str(&line);
-                if let Ok(BuildMessage::CompilerArtifact {
-                    executable: Some(path),
-                }) = message
-                {
-                    built = Some(path);
+                if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(&line) {
+                    built = artifact.executable.or(built);
                 }
             }
         }
         if !child.wait().await?.success() {
             return Ok(None);
         }
-        let path = built.context("cargo built no binary")?;
+        let path = built.context("cargo built no binary")?.into_std_path_buf();
         Ok(Some(Build {
             at: modified(&path)?,
             path,

@@ -3,11 +3,12 @@
 pub(crate) mod sources;
 pub(crate) mod template;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use anyhow::{Result, anyhow, bail};
+use cargo_metadata::{Metadata, MetadataCommand, Node, Package, PackageId};
 
 /// The worker to build, and its features.
 #[derive(Debug, Default, clap::Args)]
@@ -25,6 +26,9 @@ pub(crate) struct WorkerSelection {
     pub(crate) features: Option<String>,
 }
 
+/// The cure when cargo cannot be started.
+pub(crate) const NO_CARGO: &str = "cannot start cargo: install Rust from https://rustup.rs";
+
 /// A worker's crate.
 #[derive(Debug)]
 pub(crate) struct Project {
@@ -35,89 +39,39 @@ pub(crate) struct Project {
     pub(crate) folder: PathBuf,
     pub(crate) workspace: PathBuf,
     pub(crate) target_dir: PathBuf,
-    /// Folders of the packages that are built from sources on this machine, its own among them.
+    /// The folders of the packages that are built from sources on this machine, its own among them.
     pub(crate) local: Vec<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-    workspace_members: Vec<String>,
-    workspace_root: PathBuf,
-    target_directory: PathBuf,
-    resolve: Option<Resolve>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Package {
-    id: String,
-    name: String,
-    version: String,
-    source: Option<String>,
-    manifest_path: PathBuf,
-    targets: Vec<BuiltTarget>,
-    default_run: Option<String>,
-}
-
-impl Package {
-    fn folder(&self) -> PathBuf {
-        self.manifest_path
-            .parent()
-            .unwrap_or(&self.manifest_path)
-            .to_owned()
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct BuiltTarget {
-    name: String,
-    kind: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Resolve {
-    root: Option<String>,
-    nodes: Vec<Node>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Node {
-    id: String,
-    dependencies: Vec<String>,
-}
-
 impl Project {
-    /// The worker that is meant, as cargo finds it from this folder up.
-    pub(crate) fn find(target: &WorkerSelection) -> Result<Self> {
-        let output = output(cargo().args(["metadata", "--format-version", "1"]))?;
-        let metadata: Metadata =
-            serde_json::from_slice(&output.stdout).context("cargo's metadata cannot be read")?;
-        let package = metadata.choose(target.package.as_deref())?;
-        let bin = choose_bin(package, target.bin.as_deref())?;
+    /// Finds the selected worker in this folder or in one above, as cargo does.
+    pub(crate) fn find(wanted: &WorkerSelection) -> Result<Self> {
+        let metadata = metadata(&MetadataCommand::new())?;
+        let package = choose(&metadata, wanted.package.as_deref())?;
         Ok(Self {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            bin,
-            folder: package.folder(),
-            local: metadata.local_below(&package.id),
-            workspace: metadata.workspace_root.clone(),
-            target_dir: metadata.target_directory.clone(),
+            name: package.name.to_string(),
+            version: package.version.to_string(),
+            bin: choose_bin(package, wanted.bin.as_deref())?,
+            folder: folder(package),
+            local: local_folders(&metadata, &package.id),
+            workspace: metadata.workspace_root.into_std_path_buf(),
+            target_dir: metadata.target_directory.into_std_path_buf(),
         })
     }
 
-    /// The job that the worker's tests begin with, as text.
+    /// Returns the text of `test_input.json`, if there is one.
     pub(crate) fn test_input(&self) -> Option<String> {
         std::fs::read_to_string(self.folder.join("test_input.json")).ok()
     }
 
-    /// The command that builds its binary and reports on standard output, one JSON object a line.
-    pub(crate) fn build(&self, target: &WorkerSelection, release: bool) -> Command {
+    /// Returns the command that builds its binary and reports on standard output, one JSON object a line.
+    pub(crate) fn build(&self, wanted: &WorkerSelection, release: bool) -> Command {
         let mut command = cargo();
         command
             .current_dir(&self.folder)
             .args(["build", "--message-format", "json-render-diagnostics"])
             .args(["--package", &self.name, "--bin", &self.bin]);
-        if let Some(features) = &target.features {
+        if let Some(features) = &wanted.features {
             command.args(["--features", features]);
         }
         if release {
@@ -127,61 +81,71 @@ impl Project {
     }
 }
 
-impl Metadata {
-    fn choose(&self, wanted: Option<&str>) -> Result<&Package> {
-        let members = || {
-            self.packages
-                .iter()
-                .filter(|package| self.workspace_members.contains(&package.id))
-        };
-        let root = self
-            .resolve
-            .as_ref()
-            .and_then(|resolve| resolve.root.as_ref());
-        let mut found = members().filter(|package| match (wanted, root) {
-            (Some(wanted), _) => package.name == wanted,
-            (None, Some(root)) => package.id == *root,
-            (None, None) => true,
-        });
-        if let (Some(package), None) = (found.next(), found.next()) {
-            return Ok(package);
-        }
-        let names: Vec<&str> = members().map(|package| package.name.as_str()).collect();
-        bail!(
-            "which package? Say --package with one of: {}",
-            names.join(", ")
-        )
+/// Returns the workspace member of this name, or the only candidate if none is named.
+fn choose<'a>(metadata: &'a Metadata, wanted: Option<&str>) -> Result<&'a Package> {
+    let members = metadata.workspace_packages();
+    let root = metadata
+        .resolve
+        .as_ref()
+        .and_then(|resolve| resolve.root.as_ref());
+    let mut found = members.iter().filter(|package| match (wanted, root) {
+        (Some(wanted), _) => *package.name == wanted,
+        (None, Some(root)) => package.id == *root,
+        (None, None) => true,
+    });
+    if let (Some(package), None) = (found.next(), found.next()) {
+        return Ok(package);
     }
+    let names: Vec<&str> = members
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    bail!(
+        "which package? Say --package with one of: {}",
+        names.join(", ")
+    )
+}
 
-    /// Folders of the local packages that this one is built from.
-    fn local_below(&self, id: &str) -> Vec<PathBuf> {
-        let nodes = self.resolve.iter().flat_map(|resolve| &resolve.nodes);
-        let nodes: Vec<&Node> = nodes.collect();
-        let mut seen = vec![id.to_owned()];
-        let mut at = 0;
-        while let Some(next) = seen.get(at).cloned() {
-            at += 1;
-            let node = nodes.iter().find(|node| node.id == next);
-            for below in node.into_iter().flat_map(|node| &node.dependencies) {
-                let local = |package: &Package| package.id == *below && package.source.is_none();
-                if !seen.contains(below) && self.packages.iter().any(local) {
-                    seen.push(below.clone());
-                }
+/// Returns the folders of the local packages that this one is built from, its own among them.
+fn local_folders(metadata: &Metadata, id: &PackageId) -> Vec<PathBuf> {
+    let nodes: HashMap<&PackageId, &Node> = metadata
+        .resolve
+        .iter()
+        .flat_map(|resolve| &resolve.nodes)
+        .map(|node| (&node.id, node))
+        .collect();
+    let local = |package: &&Package| package.source.is_none();
+    let local: HashMap<&PackageId, &Package> = metadata
+        .packages
+        .iter()
+        .filter(local)
+        .map(|package| (&package.id, package))
+        .collect();
+    let mut found = vec![id];
+    let mut at = 0;
+    while let Some(next) = found.get(at) {
+        at += 1;
+        let below = nodes.get(next).into_iter();
+        for dependency in below.flat_map(|node| &node.dependencies) {
+            if local.contains_key(dependency) && !found.contains(&dependency) {
+                found.push(dependency);
             }
         }
-        let local = self
-            .packages
-            .iter()
-            .filter(|package| seen.contains(&package.id));
-        local.map(Package::folder).collect()
     }
+    let packages = found.into_iter().filter_map(|id| local.get(id));
+    packages.map(|package| folder(package)).collect()
+}
+
+fn folder(package: &Package) -> PathBuf {
+    let manifest = package.manifest_path.as_std_path();
+    manifest.parent().unwrap_or(manifest).to_owned()
 }
 
 fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
     let bins: Vec<&str> = package
         .targets
         .iter()
-        .filter(|target| target.kind.iter().any(|kind| kind == "bin"))
+        .filter(|target| target.is_bin())
         .map(|target| target.name.as_str())
         .collect();
     let name = &package.name;
@@ -196,31 +160,24 @@ fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
     }
 }
 
-/// What a build says on its standard output.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
-pub(crate) enum BuildMessage {
-    CompilerArtifact {
-        executable: Option<PathBuf>,
-    },
-    #[serde(other)]
-    Other,
-}
-
-/// The workspace root of a package in another folder.
+/// Returns the workspace root of a package in another folder.
 pub(crate) fn workspace_of(folder: &Path) -> Result<PathBuf> {
-    let manifest = folder.join("Cargo.toml");
-    let located = output(
-        cargo()
-            .args(["locate-project", "--workspace", "--message-format", "plain"])
-            .arg("--manifest-path")
-            .arg(manifest),
-    )?;
-    let path = PathBuf::from(String::from_utf8_lossy(&located.stdout).trim());
-    Ok(path.parent().unwrap_or(&path).to_owned())
+    let mut command = MetadataCommand::new();
+    command.manifest_path(folder.join("Cargo.toml")).no_deps();
+    Ok(metadata(&command)?.workspace_root.into_std_path_buf())
 }
 
-/// Whether cargo would look for a crate made here among a workspace's members.
+fn metadata(command: &MetadataCommand) -> Result<Metadata> {
+    command.exec().map_err(|error| match error {
+        cargo_metadata::Error::CargoMetadata { stderr } => {
+            anyhow!("{}", stderr.trim().trim_start_matches("error: "))
+        }
+        cargo_metadata::Error::Io(error) => anyhow::Error::new(error).context(NO_CARGO),
+        error => anyhow::Error::new(error).context("cannot read the output of cargo metadata"),
+    })
+}
+
+/// Returns whether cargo would look for a new crate in this folder among the members of a workspace.
 pub(crate) fn in_workspace(folder: &Path) -> bool {
     let Ok(folder) = folder.canonicalize() else {
         return false;
@@ -234,19 +191,7 @@ pub(crate) fn in_workspace(folder: &Path) -> bool {
     })
 }
 
-/// The cargo that the user has: by a variable where this runs below cargo, else by the path.
+/// Returns the user's cargo: of the variable `CARGO` below another cargo, or else of `PATH`.
 fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-fn output(command: &mut Command) -> Result<Output> {
-    let output = command
-        .stderr(Stdio::piped())
-        .output()
-        .context("cargo cannot be started: install Rust from https://rustup.rs")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", said.trim().trim_start_matches("error: "));
-    }
-    Ok(output)
 }
