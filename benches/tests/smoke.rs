@@ -10,6 +10,7 @@ fn programs() -> Programs {
         platform: env!("CARGO_BIN_EXE_bench-platform").into(),
         worker: env!("CARGO_BIN_EXE_bench-worker").into(),
         floor: env!("CARGO_BIN_EXE_bench-floor").into(),
+        raw: env!("CARGO_BIN_EXE_bench-raw").into(),
         hello: env!("CARGO_BIN_EXE_bench-hello").into(),
         cache: option_env!("CARGO_BIN_EXE_cache-contender")
             .unwrap_or_default()
@@ -31,10 +32,12 @@ fn options(only: &[&str], out: PathBuf) -> BenchOptions {
 }
 
 #[test]
-fn two_contenders_run_and_are_compared() {
+fn podwork_and_both_floors_run_and_are_compared() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(
-        &["process", "noop-1", "stream", "cpu", "call", "batch"],
+        &[
+            "process", "noop-1", "echo-5m", "stream", "progress", "cpu", "call", "batch",
+        ],
         folder.path().into(),
     );
     run(&options, &programs()).unwrap();
@@ -45,7 +48,11 @@ fn two_contenders_run_and_are_compared() {
         let cells: Vec<&str> = row(case).split('|').map(str::trim).collect();
         let number = |place: usize| cells[place].replace(',', "").parse::<f64>().unwrap();
         assert!(number(3) > 0.0 && number(4) > 0.0, "{case}: {cells:?}");
-        assert_eq!((cells[5], cells[7]), ("–", "–"), "{case}: {cells:?}");
+        assert!(number(5) > 0.0, "{case}: {cells:?}");
+        assert_eq!((cells[6], cells[9]), ("–", "–"), "{case}: {cells:?}");
+        for ratio in [7, 8, 10, 11] {
+            assert!(cells[ratio].ends_with('×'), "{case}: {cells:?}");
+        }
     }
     assert!(
         !row("no-op jobs/s at 1, 10").contains("met"),

@@ -11,20 +11,22 @@ use crate::error::Result;
 /// The official worker's version.
 pub(crate) const OFFICIAL: &str = "runpod==1.12.0";
 
-/// Who is measured.
+/// A program that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Contender {
     /// A worker on podwork.
     Ours,
-    /// Bare HTTP.
+    /// Bare HTTP by hyper.
     Floor,
+    /// Bare HTTP over sockets, without a library.
+    Raw,
     /// The official Python worker.
     Official,
 }
 
 impl Contender {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 3] = [Self::Ours, Self::Floor, Self::Official];
+    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Floor, Self::Raw, Self::Official];
 }
 
 impl fmt::Display for Contender {
@@ -32,6 +34,7 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Self::Ours => "podwork",
             Self::Floor => "floor",
+            Self::Raw => "raw",
             Self::Official => "official",
         })
     }
@@ -46,6 +49,8 @@ pub struct Programs {
     pub worker: PathBuf,
     /// `bench-floor`.
     pub floor: PathBuf,
+    /// `bench-raw`.
+    pub raw: PathBuf,
     /// `bench-hello`.
     pub hello: PathBuf,
     /// `cache-contender`.
@@ -93,6 +98,7 @@ impl Programs {
             platform: program("bench-platform"),
             worker: program("bench-worker"),
             floor: program("bench-floor"),
+            raw: program("bench-raw"),
             hello: program("bench-hello"),
             cache: program("cache-contender"),
             python: official.then(|| install(target)).transpose()?,
@@ -109,6 +115,7 @@ impl Programs {
         let mut command = match contender {
             Contender::Ours => Command::new(&self.worker),
             Contender::Floor => Command::new(&self.floor),
+            Contender::Raw => Command::new(&self.raw),
             Contender::Official => {
                 let mut command = Command::new(self.python.as_ref()?);
                 command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/official.py"));
@@ -127,7 +134,7 @@ impl Programs {
     pub(crate) fn cache_command(&self, contender: Contender) -> Option<Command> {
         match contender {
             Contender::Ours => Some(Command::new(&self.cache)),
-            Contender::Floor => None,
+            Contender::Floor | Contender::Raw => None,
             Contender::Official => {
                 let mut command = Command::new(self.python.as_ref()?);
                 command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/official_cache.py"));

@@ -22,7 +22,7 @@ pub(crate) struct Case {
     pub(crate) latency: u64,
     /// What is counted.
     pub(crate) unit: Unit,
-    /// For ours, and for the floor.
+    /// The amount for podwork and for both floors.
     amount: Amount,
     has_floor: bool,
     /// For the official worker, which is given less where it takes a second for each job.
@@ -118,7 +118,7 @@ impl Case {
             count,
         } = match contender {
             Contender::Ours => self.amount,
-            Contender::Floor => self.has_floor.then_some(self.amount)?,
+            Contender::Floor | Contender::Raw => self.has_floor.then_some(self.amount)?,
             Contender::Official => self.official?,
         };
         let fewer = |number: usize, least: usize| number.min((number / shrink).max(least));
@@ -335,6 +335,8 @@ mod tests {
         assert_eq!((stream.jobs, stream.count), (1, 100));
         let official = case("noop-1").amount(Contender::Official, 100).unwrap();
         assert_eq!((official.warm_up, official.jobs), (1, 1));
-        assert!(case("join").amount(Contender::Floor, 1).is_none());
+        for floor in [Contender::Floor, Contender::Raw] {
+            assert!(case("join").amount(floor, 1).is_none());
+        }
     }
 }

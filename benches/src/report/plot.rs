@@ -19,6 +19,7 @@ fn colour(contender: Contender) -> RGBColor {
     match contender {
         Contender::Ours => RGBColor(47, 129, 247),
         Contender::Floor => RGBColor(139, 148, 158),
+        Contender::Raw => RGBColor(63, 160, 120),
         Contender::Official => RGBColor(210, 132, 34),
     }
 }
@@ -68,8 +69,9 @@ fn told(error: impl std::fmt::Display) -> String {
 fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
     const TITLES: i32 = 260;
     const BAR: i32 = 13;
-    const GROUP: i32 = 3 * BAR + 12;
     const TOP: i32 = 56;
+    let bars = BAR * i32::try_from(Contender::ALL.len())?;
+    let group_height = bars + 12;
     let values = || groups.iter().flat_map(|group| group.values).flatten();
     let (least, most) = values().fold((f64::MAX, f64::MIN), |(least, most), value| {
         (least.min(value), most.max(value))
@@ -82,7 +84,7 @@ fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
     #[expect(clippy::cast_possible_truncation, reason = "a place on the page")]
     let length = |value: f64| ((value.log10() - from) / (to - from) * room).max(1.0) as i32;
 
-    let height = TOP + GROUP * i32::try_from(groups.len())?;
+    let height = TOP + group_height * i32::try_from(groups.len())?;
     let area = SVGBackend::new(path, (WIDTH, height.try_into()?)).into_drawing_area();
     let style = |size: i32, horizontal| {
         (FONT, size)
@@ -103,13 +105,8 @@ fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
         write(&contender.to_string(), 13, HPos::Left, (left + 16, 37))?;
     }
     for (place, group) in (0..).zip(groups) {
-        let top = TOP + place * GROUP;
-        write(
-            group.title,
-            13,
-            HPos::Right,
-            (TITLES - 10, top + 3 * BAR / 2),
-        )?;
+        let top = TOP + place * group_height;
+        write(group.title, 13, HPos::Right, (TITLES - 10, top + bars / 2))?;
         for (row, (contender, value)) in (0..).zip(Contender::ALL.into_iter().zip(group.values)) {
             let Some(value) = value else { continue };
             let (left, top) = (TITLES, top + row * BAR);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::contenders::programs::Contender::{self, Floor, Official, Ours};
+use crate::contenders::programs::Contender::{self, Floor, Official, Ours, Raw};
 use crate::instruments::stats::Spread;
 use crate::measure::cache::{CacheStep, CacheStorage};
 use crate::measure::run::CaseRun;
@@ -34,11 +34,7 @@ pub(crate) fn report(findings: &Findings) -> String {
     section(&mut text, "A cache on a volume", &cache(findings));
     let mut rows = Table::new(&["target", "measured", ""]);
     for target in targets(findings) {
-        rows.row([
-            target.text.to_owned(),
-            target.measured,
-            target.verdict.to_owned(),
-        ]);
+        rows.row(target.text, [target.measured, target.verdict.to_owned()]);
     }
     section(&mut text, "Targets", &rows.0);
     text
@@ -79,9 +75,14 @@ impl Table {
         Self(format!("| {} |\n|{}|\n", heads.join(" | "), rule.join("|")))
     }
 
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "| {} |", cells.join(" | "));
+    fn row(&mut self, title: &str, cells: impl IntoIterator<Item = String>) {
+        self.0 += "| ";
+        self.0 += title;
+        for cell in cells {
+            self.0 += " | ";
+            self.0 += &cell;
+        }
+        self.0 += " |\n";
     }
 }
 
@@ -102,35 +103,48 @@ fn throughput(findings: &Findings) -> String {
         "a second",
         "podwork",
         "floor",
+        "raw",
         "official",
         "podwork/floor",
+        "podwork/raw",
         "podwork/official",
         "CPU, podwork/floor",
+        "CPU, podwork/raw",
     ];
     let mut table = Table::new(&heads);
     for case in findings.cases() {
         let of = |contender| findings.per_second(case.name, contender);
         let cpu = |contender| findings.cpu(case.name, contender);
-        table.row([
-            case.title.to_owned(),
+        let cells = [
             case.unit.name().to_owned(),
             cell(of(Ours), number),
             cell(of(Floor), number),
+            cell(of(Raw), number),
             cell(of(Official), number),
             ratio(of(Ours), of(Floor)),
+            ratio(of(Ours), of(Raw)),
             ratio(of(Ours), of(Official)),
             ratio(cpu(Ours), cpu(Floor)),
-        ]);
+            ratio(cpu(Ours), cpu(Raw)),
+        ];
+        table.row(case.title, cells);
     }
     table.0
 }
 
-/// A row for each case, a column for each contender.
+/// Makes a table with a column for each contender.
+fn by_contender(first: &str) -> Table {
+    let names = Contender::ALL.map(|contender| contender.to_string());
+    let names = names.iter().map(String::as_str);
+    Table::new(&std::iter::once(first).chain(names).collect::<Vec<_>>())
+}
+
+/// Makes a table with a row for each case.
 fn by_case(findings: &Findings, say: impl Fn(&'static str, Contender) -> String) -> String {
-    let mut table = Table::new(&["work", "podwork", "floor", "official"]);
+    let mut table = by_contender("work");
     for case in findings.cases() {
-        let [ours, floor, official] = Contender::ALL.map(|contender| say(case.name, contender));
-        table.row([case.title.to_owned(), ours, floor, official]);
+        let cells = Contender::ALL.map(|contender| say(case.name, contender));
+        table.row(case.title, cells);
     }
     table.0
 }
@@ -157,10 +171,9 @@ fn memory(findings: &Findings) -> String {
 }
 
 fn process(findings: &Findings) -> String {
-    let mut table = Table::new(&["", "podwork", "floor", "official"]);
+    let mut table = by_contender("");
     let mut row = |name: &str, say: &dyn Fn(Contender) -> String| {
-        let [ours, floor, official] = Contender::ALL.map(say);
-        table.row([name.to_owned(), ours, floor, official]);
+        table.row(name, Contender::ALL.map(say));
     };
     row("from process start to first take", &|contender| {
         cell(findings.start(contender), time)
@@ -190,12 +203,12 @@ fn cache(findings: &Findings) -> String {
     for place in CacheStorage::ALL {
         for step in CacheStep::ALL {
             let of = |contender| findings.cache(place, step, contender);
-            table.row([
-                format!("{}, {}", step.title(), place.title()),
+            let cells = [
                 cell(of(Ours), time),
                 cell(of(Official), time),
                 ratio(of(Official), of(Ours)),
-            ]);
+            ];
+            table.row(&format!("{}, {}", step.title(), place.title()), cells);
         }
     }
     table.0
