@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -24,7 +25,7 @@ fn colour(contender: Contender) -> RGBColor {
     }
 }
 
-/// All for which something was measured.
+/// Draws all plots for which something was measured.
 pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
     let by_case = |figure: &dyn Fn(&'static str, Contender) -> Option<f64>| -> Vec<Group> {
         let group = |case: &Case| Group {
@@ -54,24 +55,19 @@ pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What stands together: a bar for each contender.
+/// The bars of one case, one for each contender.
 struct Group {
     title: &'static str,
     values: [Option<f64>; Contender::ALL.len()],
 }
 
-/// A plotting library's errors borrow what they are about.
-fn told(error: impl std::fmt::Display) -> String {
+/// Turns an error of the plotting library, which borrows what it is about, into text.
+fn owned(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Horizontal bars on a logarithmic scale: a runtime and an interpreter are orders of magnitude apart.
+/// Draws horizontal bars on a logarithmic scale: a runtime and an interpreter are orders of magnitude apart.
 fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
-    const TITLES: i32 = 260;
-    const BAR: i32 = 13;
-    const TOP: i32 = 56;
-    let bars = BAR * i32::try_from(Contender::ALL.len())?;
-    let group_height = bars + 12;
     let values = || groups.iter().flat_map(|group| group.values).flatten();
     let (least, most) = values().fold((f64::MAX, f64::MIN), |(least, most), value| {
         (least.min(value), most.max(value))
@@ -79,48 +75,90 @@ fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
     if least > most {
         return Ok(());
     }
-    let (from, to) = (least.max(f64::MIN_POSITIVE).log10().floor(), most.log10());
-    let room = f64::from(i32::try_from(WIDTH)? - TITLES - 90);
-    #[expect(clippy::cast_possible_truncation, reason = "a place on the page")]
-    let length = |value: f64| ((value.log10() - from) / (to - from) * room).max(1.0) as i32;
-
-    let height = TOP + group_height * i32::try_from(groups.len())?;
-    let area = SVGBackend::new(path, (WIDTH, height.try_into()?)).into_drawing_area();
-    let style = |size: i32, horizontal| {
-        (FONT, size)
-            .into_font()
-            .color(&TEXT)
-            .pos(Pos::new(horizontal, VPos::Center))
+    let height = BarChart::TOP + BarChart::GROUP * i32::try_from(groups.len())?;
+    let chart = BarChart {
+        area: SVGBackend::new(path, (WIDTH, height.try_into()?)).into_drawing_area(),
+        from: least.max(f64::MIN_POSITIVE).log10().floor(),
+        to: most.log10(),
     };
-    let write = |text: &str, size, horizontal, at| {
-        area.draw(&Text::new(text.to_owned(), at, style(size, horizontal)))
-            .map_err(told)
-    };
-    write(title, 16, HPos::Left, (8, 16))?;
-    for (place, contender) in (0..).zip(Contender::ALL) {
-        let left = TITLES + place * 110;
-        let square = [(left, 32), (left + 10, 42)];
-        area.draw(&Rectangle::new(square, colour(contender).filled()))
-            .map_err(told)?;
-        write(&contender.to_string(), 13, HPos::Left, (left + 16, 37))?;
-    }
+    chart.write(title, 16, HPos::Left, (8, 16))?;
+    chart.legend()?;
     for (place, group) in (0..).zip(groups) {
-        let top = TOP + place * group_height;
-        write(group.title, 13, HPos::Right, (TITLES - 10, top + bars / 2))?;
-        for (row, (contender, value)) in (0..).zip(Contender::ALL.into_iter().zip(group.values)) {
-            let Some(value) = value else { continue };
-            let (left, top) = (TITLES, top + row * BAR);
-            let right = left + length(value);
-            let bar = [(left, top + 1), (right, top + BAR - 1)];
-            area.draw(&Rectangle::new(bar, colour(contender).filled()))
-                .map_err(told)?;
-            write(&number(value), 11, HPos::Left, (right + 5, top + BAR / 2))?;
-        }
+        chart.group(BarChart::TOP + place * BarChart::GROUP, group)?;
     }
-    Ok(area.present().map_err(told)?)
+    Ok(chart.area.present().map_err(owned)?)
 }
 
-/// Memory over time.
+/// A chart of bars, whose scale ends are powers of ten.
+struct BarChart<'a> {
+    area: DrawingArea<SVGBackend<'a>, Shift>,
+    from: f64,
+    to: f64,
+}
+
+impl BarChart<'_> {
+    /// The width of the titles left of the bars.
+    const TITLES: i32 = 260;
+    const BAR: i32 = 13;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "a handful"
+    )]
+    const BARS: i32 = Self::BAR * Contender::ALL.len() as i32;
+    const GROUP: i32 = Self::BARS + 12;
+    /// The height of the title and the legend.
+    const TOP: i32 = 56;
+
+    #[expect(clippy::cast_possible_truncation, reason = "a place on the page")]
+    fn length(&self, value: f64) -> i32 {
+        let room = f64::from(WIDTH) - f64::from(Self::TITLES + 90);
+        ((value.log10() - self.from) / (self.to - self.from) * room).max(1.0) as i32
+    }
+
+    fn write(&self, text: &str, size: i32, horizontal: HPos, at: (i32, i32)) -> Result<()> {
+        let style = (FONT, size)
+            .into_font()
+            .color(&TEXT)
+            .pos(Pos::new(horizontal, VPos::Center));
+        let text = Text::new(text.to_owned(), at, style);
+        Ok(self.area.draw(&text).map_err(owned)?)
+    }
+
+    fn fill(&self, corners: [(i32, i32); 2], contender: Contender) -> Result<()> {
+        let rectangle = Rectangle::new(corners, colour(contender).filled());
+        Ok(self.area.draw(&rectangle).map_err(owned)?)
+    }
+
+    fn legend(&self) -> Result<()> {
+        for (place, contender) in (0..).zip(Contender::ALL) {
+            let left = Self::TITLES + place * 110;
+            self.fill([(left, 32), (left + 10, 42)], contender)?;
+            self.write(&contender.to_string(), 13, HPos::Left, (left + 16, 37))?;
+        }
+        Ok(())
+    }
+
+    fn group(&self, top: i32, group: &Group) -> Result<()> {
+        let left = Self::TITLES;
+        self.write(
+            group.title,
+            13,
+            HPos::Right,
+            (left - 10, top + Self::BARS / 2),
+        )?;
+        for (row, (contender, value)) in (0..).zip(Contender::ALL.into_iter().zip(group.values)) {
+            let Some(value) = value else { continue };
+            let (top, right) = (top + row * Self::BAR, left + self.length(value));
+            self.fill([(left, top + 1), (right, top + Self::BAR - 1)], contender)?;
+            let middle = top + Self::BAR / 2;
+            self.write(&number(value), 11, HPos::Left, (right + 5, middle))?;
+        }
+        Ok(())
+    }
+}
+
+/// Draws memory over time.
 fn memory(path: &Path, memory: &[(f64, f64)]) -> Result<()> {
     let most = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
     let seconds = most(&mut memory.iter().map(|(at, _)| *at));
@@ -133,7 +171,7 @@ fn memory(path: &Path, memory: &[(f64, f64)]) -> Result<()> {
         .x_label_area_size(36)
         .y_label_area_size(44)
         .build_cartesian_2d(0.0..seconds, 0.0..megabytes * 1.3)
-        .map_err(told)?;
+        .map_err(owned)?;
     chart
         .configure_mesh()
         .x_desc("s")
@@ -142,9 +180,9 @@ fn memory(path: &Path, memory: &[(f64, f64)]) -> Result<()> {
         .bold_line_style(TEXT.mix(0.25))
         .light_line_style(TRANSPARENT)
         .draw()
-        .map_err(told)?;
+        .map_err(owned)?;
     let points = memory.iter().map(|(at, bytes)| (*at, bytes / 1e6));
     let line = LineSeries::new(points, colour(Contender::Ours).stroke_width(2));
-    chart.draw_series(line).map_err(told)?;
-    Ok(area.present().map_err(told)?)
+    chart.draw_series(line).map_err(owned)?;
+    Ok(area.present().map_err(owned)?)
 }
