@@ -68,7 +68,7 @@ pub fn run(options: &BenchOptions, programs: &Programs) -> Result<()> {
         let rounds = if case.on_demand { 1 } else { options.rounds };
         for round in 1..=rounds {
             eprintln!("{}: {round} of {rounds}", case.name);
-            for contender in Contender::ALL {
+            for contender in Contender::turns(round) {
                 let run = runs::measure(&mut platform, programs, case, contender, options.shrink)
                     .map_err(|error| format!("{}, {contender}: {error}", case.name))?;
                 findings.add(case, contender, run);
@@ -122,7 +122,7 @@ fn processes(
 ) -> Result<()> {
     for round in 1..=options.starts {
         eprintln!("{PROCESS}: {round} of {}", options.starts);
-        for contender in Contender::ALL {
+        for contender in Contender::turns(round) {
             let idle = (round == options.starts).then_some(options.idle);
             if let Some((took, idle)) = runs::start(platform, programs, contender, idle)
                 .map_err(|error| format!("{PROCESS}, {contender}: {error}"))?

@@ -26,6 +26,10 @@ struct Args {
     #[arg(long)]
     without_official: bool,
 
+    /// Measure this `bench-worker` of another build beside this one, as `before`
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
+
     /// Where tables and plots go [default: benches/results of all, target/bench-results of a part]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -47,13 +51,19 @@ fn main() -> ExitCode {
 
 fn bench(args: Args) -> Result<()> {
     let all = args.only.is_empty() || args.only.iter().any(|name| name == "all");
-    // A first look must not stand where the results are told.
-    let folder = if all && !args.quick {
+    // Only a full run replaces the published results.
+    let folder = if all && !args.quick && args.against.is_none() {
         "benches/results"
     } else {
         "target/bench-results"
     };
-    let programs = Programs::build(!args.without_official)?;
+    if let Some(path) = args.against.as_ref().filter(|path| !path.is_file()) {
+        return Err(format!("--against {}: not a file", path.display()).into());
+    }
+    let programs = Programs {
+        before: args.against,
+        ..Programs::build(!args.without_official)?
+    };
     let options = BenchOptions {
         only: args.only,
         rounds: args.rounds.into(),

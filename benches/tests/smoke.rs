@@ -9,6 +9,7 @@ fn programs() -> Programs {
     Programs {
         platform: env!("CARGO_BIN_EXE_bench-platform").into(),
         worker: env!("CARGO_BIN_EXE_bench-worker").into(),
+        before: None,
         floor: env!("CARGO_BIN_EXE_bench-floor").into(),
         raw: env!("CARGO_BIN_EXE_bench-raw").into(),
         hello: env!("CARGO_BIN_EXE_bench-hello").into(),
@@ -54,6 +55,7 @@ fn podwork_and_both_floors_run_and_are_compared() {
             assert!(cells[ratio].ends_with('×'), "{case}: {cells:?}");
         }
     }
+    assert!(!report.contains("before |"), "no other build took part");
     assert!(
         !row("no-op jobs/s at 1, 10").contains("met"),
         "10 and 100 were not measured"
@@ -64,6 +66,33 @@ fn podwork_and_both_floors_run_and_are_compared() {
         let plot = std::fs::read_to_string(folder.path().join(plot)).unwrap();
         assert!(plot.contains("no-op jobs, 1 at once") && plot.contains("<rect"));
     }
+}
+
+#[test]
+fn another_build_is_measured_beside_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Programs {
+        before: Some(programs().worker),
+        ..programs()
+    };
+    let options = options(&["process", "noop-1"], folder.path().into());
+    run(&options, &programs).unwrap();
+
+    let report = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
+    let (_, ratios) = report.split_once("podwork/before\n").unwrap();
+    let cells = |of: &str| -> Vec<&str> {
+        let row = ratios.lines().find(|line| line.contains(of)).unwrap();
+        row.split('|').map(str::trim).collect()
+    };
+    let noop = cells("no-op jobs, 1 at once");
+    for ratio in &noop[2..6] {
+        assert!(ratio.ends_with('×'), "{noop:?}");
+    }
+    let idle = cells("one job, then idle");
+    for ratio in [idle[3], idle[5], idle[6]] {
+        assert!(ratio.ends_with('×'), "{idle:?}");
+    }
+    assert!(report.contains("| podwork | before | floor | raw | official |"));
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(crate) const OFFICIAL: &str = "runpod==1.12.0";
 pub(crate) enum Contender {
     /// A worker on podwork.
     Ours,
+    /// The same worker of another build.
+    Before,
     /// Bare HTTP by hyper.
     Floor,
     /// Bare HTTP over sockets, without a library.
@@ -26,13 +28,27 @@ pub(crate) enum Contender {
 
 impl Contender {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Floor, Self::Raw, Self::Official];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Ours,
+        Self::Before,
+        Self::Floor,
+        Self::Raw,
+        Self::Official,
+    ];
+
+    /// Returns all, in the order of this round: they take turns at being first.
+    pub(crate) fn turns(round: usize) -> [Self; Self::ALL.len()] {
+        let mut turns = Self::ALL;
+        turns.rotate_left(round % Self::ALL.len());
+        turns
+    }
 }
 
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ours => "podwork",
+            Self::Before => "before",
             Self::Floor => "floor",
             Self::Raw => "raw",
             Self::Official => "official",
@@ -47,6 +63,8 @@ pub struct Programs {
     pub platform: PathBuf,
     /// `bench-worker`.
     pub worker: PathBuf,
+    /// `bench-worker` of another build, if one takes part.
+    pub before: Option<PathBuf>,
     /// `bench-floor`.
     pub floor: PathBuf,
     /// `bench-raw`.
@@ -97,6 +115,7 @@ impl Programs {
         Ok(Self {
             platform: program("bench-platform"),
             worker: program("bench-worker"),
+            before: None,
             floor: program("bench-floor"),
             raw: program("bench-raw"),
             hello: program("bench-hello"),
@@ -114,6 +133,7 @@ impl Programs {
     ) -> Option<Command> {
         let mut command = match contender {
             Contender::Ours => Command::new(&self.worker),
+            Contender::Before => Command::new(self.before.as_ref()?),
             Contender::Floor => Command::new(&self.floor),
             Contender::Raw => Command::new(&self.raw),
             Contender::Official => {
@@ -134,7 +154,7 @@ impl Programs {
     pub(crate) fn cache_command(&self, contender: Contender) -> Option<Command> {
         match contender {
             Contender::Ours => Some(Command::new(&self.cache)),
-            Contender::Floor | Contender::Raw => None,
+            Contender::Before | Contender::Floor | Contender::Raw => None,
             Contender::Official => {
                 let mut command = Command::new(self.python.as_ref()?);
                 command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/official_cache.py"));

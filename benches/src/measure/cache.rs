@@ -94,10 +94,8 @@ pub(crate) fn measure(
     shrink: usize,
     times: &mut Times,
 ) -> Result<()> {
-    let mut contenders = Contender::ALL;
-    contenders.rotate_left(round % Contender::ALL.len());
     for place in CacheStorage::ALL {
-        for contender in contenders {
+        for contender in Contender::turns(round) {
             let Some(folder) = place.folder()? else {
                 continue;
             };

@@ -117,7 +117,7 @@ impl Case {
             jobs,
             count,
         } = match contender {
-            Contender::Ours => self.amount,
+            Contender::Ours | Contender::Before => self.amount,
             Contender::Floor | Contender::Raw => self.has_floor.then_some(self.amount)?,
             Contender::Official => self.official?,
         };

@@ -52,6 +52,19 @@ impl Findings {
         self.idle.extend(idle.map(|idle| (contender, idle)));
     }
 
+    /// Returns the contenders that the tables show: all, but another build only if it was measured.
+    pub(crate) fn contenders(&self) -> impl Iterator<Item = Contender> {
+        let before = self
+            .runs
+            .keys()
+            .map(|(_, contender)| contender)
+            .chain(self.starts.keys())
+            .any(|contender| *contender == Contender::Before);
+        Contender::ALL
+            .into_iter()
+            .filter(move |contender| before || *contender != Contender::Before)
+    }
+
     /// The cases that were measured.
     pub(crate) fn cases(&self) -> impl Iterator<Item = &'static Case> {
         let measured = |case: &&Case| self.runs.contains_key(&(case.name, Contender::Ours));

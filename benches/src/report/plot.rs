@@ -19,6 +19,7 @@ const FONT: &str = "sans-serif";
 fn colour(contender: Contender) -> RGBColor {
     match contender {
         Contender::Ours => RGBColor(47, 129, 247),
+        Contender::Before => RGBColor(154, 103, 215),
         Contender::Floor => RGBColor(139, 148, 158),
         Contender::Raw => RGBColor(63, 160, 120),
         Contender::Official => RGBColor(210, 132, 34),
@@ -27,26 +28,33 @@ fn colour(contender: Contender) -> RGBColor {
 
 /// Draws all plots for which something was measured.
 pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
+    let contenders: Vec<Contender> = findings.contenders().collect();
     let by_case = |figure: &dyn Fn(&'static str, Contender) -> Option<f64>| -> Vec<Group> {
         let group = |case: &Case| Group {
             title: case.title,
-            values: Contender::ALL.map(|contender| figure(case.name, contender)),
+            values: contenders
+                .iter()
+                .map(|contender| figure(case.name, *contender))
+                .collect(),
         };
         findings.cases().map(group).collect()
     };
     bars(
         &folder.join("throughput.svg"),
         "Jobs (chunks, updates) a second, logarithmic: more is better",
+        &contenders,
         &by_case(&|case, contender| findings.per_second(case, contender)),
     )?;
     bars(
         &folder.join("cpu.svg"),
         "CPU milliseconds of the worker for each, logarithmic: less is better",
+        &contenders,
         &by_case(&|case, contender| findings.cpu(case, contender)),
     )?;
     bars(
         &folder.join("memory.svg"),
         "Peak memory of the worker, MB, logarithmic: less is better",
+        &contenders,
         &by_case(&|case, contender| Some(findings.peak(case, contender)? / 1e6)),
     )?;
     if let [run, ..] = findings.runs("million", Contender::Ours) {
@@ -58,7 +66,7 @@ pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
 /// The bars of one case, one for each contender.
 struct Group {
     title: &'static str,
-    values: [Option<f64>; Contender::ALL.len()],
+    values: Vec<Option<f64>>,
 }
 
 /// Turns an error of the plotting library, which borrows what it is about, into text.
@@ -67,24 +75,27 @@ fn owned(error: impl std::fmt::Display) -> String {
 }
 
 /// Draws horizontal bars on a logarithmic scale: a runtime and an interpreter are orders of magnitude apart.
-fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
-    let values = || groups.iter().flat_map(|group| group.values).flatten();
+fn bars(path: &Path, title: &str, contenders: &[Contender], groups: &[Group]) -> Result<()> {
+    let values = || groups.iter().flat_map(|group| &group.values).flatten();
     let (least, most) = values().fold((f64::MAX, f64::MIN), |(least, most), value| {
-        (least.min(value), most.max(value))
+        (least.min(*value), most.max(*value))
     });
     if least > most {
         return Ok(());
     }
-    let height = BarChart::TOP + BarChart::GROUP * i32::try_from(groups.len())?;
+    let bars = BarChart::BAR * i32::try_from(contenders.len())?;
+    let height = BarChart::TOP + (bars + BarChart::GAP) * i32::try_from(groups.len())?;
     let chart = BarChart {
         area: SVGBackend::new(path, (WIDTH, height.try_into()?)).into_drawing_area(),
+        contenders,
+        bars,
         from: least.max(f64::MIN_POSITIVE).log10().floor(),
         to: most.log10(),
     };
     chart.write(title, 16, HPos::Left, (8, 16))?;
     chart.legend()?;
     for (place, group) in (0..).zip(groups) {
-        chart.group(BarChart::TOP + place * BarChart::GROUP, group)?;
+        chart.group(BarChart::TOP + place * (bars + BarChart::GAP), group)?;
     }
     Ok(chart.area.present().map_err(owned)?)
 }
@@ -92,6 +103,9 @@ fn bars(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
 /// A chart of bars, whose scale ends are powers of ten.
 struct BarChart<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
+    contenders: &'a [Contender],
+    /// The height of all bars of a group.
+    bars: i32,
     from: f64,
     to: f64,
 }
@@ -100,13 +114,8 @@ impl BarChart<'_> {
     /// The width of the titles left of the bars.
     const TITLES: i32 = 260;
     const BAR: i32 = 13;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_possible_wrap,
-        reason = "a handful"
-    )]
-    const BARS: i32 = Self::BAR * Contender::ALL.len() as i32;
-    const GROUP: i32 = Self::BARS + 12;
+    /// The space between groups.
+    const GAP: i32 = 12;
     /// The height of the title and the legend.
     const TOP: i32 = 56;
 
@@ -131,9 +140,9 @@ impl BarChart<'_> {
     }
 
     fn legend(&self) -> Result<()> {
-        for (place, contender) in (0..).zip(Contender::ALL) {
+        for (place, contender) in (0..).zip(self.contenders) {
             let left = Self::TITLES + place * 110;
-            self.fill([(left, 32), (left + 10, 42)], contender)?;
+            self.fill([(left, 32), (left + 10, 42)], *contender)?;
             self.write(&contender.to_string(), 13, HPos::Left, (left + 16, 37))?;
         }
         Ok(())
@@ -145,14 +154,14 @@ impl BarChart<'_> {
             group.title,
             13,
             HPos::Right,
-            (left - 10, top + Self::BARS / 2),
+            (left - 10, top + self.bars / 2),
         )?;
-        for (row, (contender, value)) in (0..).zip(Contender::ALL.into_iter().zip(group.values)) {
+        for (row, (contender, value)) in (0..).zip(self.contenders.iter().zip(&group.values)) {
             let Some(value) = value else { continue };
-            let (top, right) = (top + row * Self::BAR, left + self.length(value));
-            self.fill([(left, top + 1), (right, top + Self::BAR - 1)], contender)?;
+            let (top, right) = (top + row * Self::BAR, left + self.length(*value));
+            self.fill([(left, top + 1), (right, top + Self::BAR - 1)], *contender)?;
             let middle = top + Self::BAR / 2;
-            self.write(&number(value), 11, HPos::Left, (right + 5, middle))?;
+            self.write(&number(*value), 11, HPos::Left, (right + 5, middle))?;
         }
         Ok(())
     }

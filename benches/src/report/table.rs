@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::contenders::programs::Contender::{self, Floor, Official, Ours, Raw};
+use crate::contenders::programs::Contender::{self, Before, Floor, Official, Ours, Raw};
 use crate::instruments::stats::Spread;
 use crate::measure::cache::{CacheStep, CacheStorage};
 use crate::measure::run::CaseRun;
@@ -10,10 +10,17 @@ use crate::report::findings::Findings;
 use crate::report::number::{megabytes, number, time};
 use crate::report::targets::targets;
 
-/// All of them.
+/// Returns all tables.
 pub(crate) fn report(findings: &Findings) -> String {
     let mut text = format!("# Results\n\n{}.\n", how(findings));
     section(&mut text, "Throughput", &throughput(findings));
+    if let Some(ratios) = before(findings) {
+        section(
+            &mut text,
+            "This build to the other, podwork/before",
+            &ratios,
+        );
+    }
     section(
         &mut text,
         "CPU seconds of the worker for 1,000 of them",
@@ -40,7 +47,7 @@ pub(crate) fn report(findings: &Findings) -> String {
     text
 }
 
-/// What a reader wants first.
+/// Returns the table for a README.
 pub(crate) fn headline(findings: &Findings) -> String {
     format!("{}.\n\n{}", how(findings), throughput(findings))
 }
@@ -98,52 +105,93 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> String {
 }
 
 fn throughput(findings: &Findings) -> String {
-    let heads = [
-        "work",
-        "a second",
-        "podwork",
-        "floor",
-        "raw",
-        "official",
+    let contenders: Vec<Contender> = findings.contenders().collect();
+    let names: Vec<String> = contenders.iter().map(ToString::to_string).collect();
+    let mut heads = vec!["work", "a second"];
+    heads.extend(names.iter().map(String::as_str));
+    heads.extend([
         "podwork/floor",
         "podwork/raw",
         "podwork/official",
         "CPU, podwork/floor",
         "CPU, podwork/raw",
-    ];
+    ]);
     let mut table = Table::new(&heads);
     for case in findings.cases() {
         let of = |contender| findings.per_second(case.name, contender);
         let cpu = |contender| findings.cpu(case.name, contender);
-        let cells = [
-            case.unit.name().to_owned(),
-            cell(of(Ours), number),
-            cell(of(Floor), number),
-            cell(of(Raw), number),
-            cell(of(Official), number),
+        let unit = case.unit.name().to_owned();
+        let figures = contenders
+            .iter()
+            .map(|contender| cell(of(*contender), number));
+        let ratios = [
             ratio(of(Ours), of(Floor)),
             ratio(of(Ours), of(Raw)),
             ratio(of(Ours), of(Official)),
             ratio(cpu(Ours), cpu(Floor)),
             ratio(cpu(Ours), cpu(Raw)),
         ];
-        table.row(case.title, cells);
+        table.row(
+            case.title,
+            std::iter::once(unit).chain(figures).chain(ratios),
+        );
     }
     table.0
 }
 
+/// Compares this build with another one; `None` if none took part.
+fn before(findings: &Findings) -> Option<String> {
+    findings
+        .contenders()
+        .find(|contender| *contender == Before)?;
+    let mut table = Table::new(&["work", "a second", "CPU", "p50", "peak memory", "start"]);
+    for case in findings.cases() {
+        let between =
+            |figure: &dyn Fn(Contender) -> Option<f64>| ratio(figure(Ours), figure(Before));
+        let p50 = |contender| {
+            let latency = findings.spread(case.name, contender, |run| Some(run.latency));
+            latency.map(|(p50, _)| p50)
+        };
+        let cells = [
+            between(&|contender| findings.per_second(case.name, contender)),
+            between(&|contender| findings.cpu(case.name, contender)),
+            between(&p50),
+            between(&|contender| findings.peak(case.name, contender)),
+            NOTHING.to_owned(),
+        ];
+        table.row(case.title, cells);
+    }
+    let idle = |contender| findings.idle(contender);
+    let memory = |contender| idle(contender).map(|idle| idle.memory);
+    let cpu = |contender| idle(contender).map(|idle| idle.cpu);
+    let cells = [
+        NOTHING.to_owned(),
+        ratio(cpu(Ours), cpu(Before)),
+        NOTHING.to_owned(),
+        ratio(memory(Ours), memory(Before)),
+        ratio(findings.start(Ours), findings.start(Before)),
+    ];
+    table.row("one job, then idle", cells);
+    Some(table.0)
+}
+
 /// Makes a table with a column for each contender.
-fn by_contender(first: &str) -> Table {
-    let names = Contender::ALL.map(|contender| contender.to_string());
+fn by_contender(findings: &Findings, first: &str) -> Table {
+    let names: Vec<String> = findings
+        .contenders()
+        .map(|contender| contender.to_string())
+        .collect();
     let names = names.iter().map(String::as_str);
     Table::new(&std::iter::once(first).chain(names).collect::<Vec<_>>())
 }
 
 /// Makes a table with a row for each case.
 fn by_case(findings: &Findings, say: impl Fn(&'static str, Contender) -> String) -> String {
-    let mut table = by_contender("work");
+    let mut table = by_contender(findings, "work");
     for case in findings.cases() {
-        let cells = Contender::ALL.map(|contender| say(case.name, contender));
+        let cells = findings
+            .contenders()
+            .map(|contender| say(case.name, contender));
         table.row(case.title, cells);
     }
     table.0
@@ -171,9 +219,9 @@ fn memory(findings: &Findings) -> String {
 }
 
 fn process(findings: &Findings) -> String {
-    let mut table = by_contender("");
+    let mut table = by_contender(findings, "");
     let mut row = |name: &str, say: &dyn Fn(Contender) -> String| {
-        table.row(name, Contender::ALL.map(say));
+        table.row(name, findings.contenders().map(say));
     };
     row("from process start to first take", &|contender| {
         cell(findings.start(contender), time)
