@@ -1,5 +1,5 @@
-//! What podwork costs, measured: against bare HTTP (the floor) and against the official worker, in turn, on the same
-//! machine, for the same platform. `benches/README.md` tells how to run it and how to read it.
+//! The cost of podwork, measured against bare HTTP (the floors) and against the official worker, in turn, on the same
+//! machine, for the same platform. `benches/README.md` explains how to run it and how to read it.
 
 pub mod contenders;
 mod error;
@@ -21,36 +21,36 @@ use measure::{cache, run as runs};
 use report::findings::Findings;
 use report::{plot, readme, table};
 
-/// The name on the command line of what is measured of a process beside its work.
+/// The name on the command line of the measurement of start, idleness and size.
 const PROCESS: &str = "process";
-/// … of the cache on a volume, …
+/// The name of the measurement of the cache.
 const CACHE: &str = "cache";
-/// … and of all that need not be named.
+/// The name of everything that does not have to be named.
 const ALL: &str = "all";
 
-/// What is to be measured, and how well.
+/// The options of a benchmark.
 #[derive(Debug, Clone)]
 pub struct BenchOptions {
-    /// Names of cases; if there are none, `all`: those that need not be named.
+    /// The names of the cases. Default: all that do not have to be named.
     pub only: Vec<String>,
-    /// How often each contender has its turn at each case.
+    /// The number of runs of each contender at each case.
     pub rounds: usize,
-    /// By how much less is to be done than at full size.
+    /// The divisor of all amounts.
     pub shrink: usize,
-    /// How long an idle worker is watched.
+    /// The time for which an idle worker is watched.
     pub idle: Duration,
-    /// How often each contender is started only to be timed.
+    /// The number of starts of each contender that are timed.
     pub starts: usize,
-    /// Where tables and plots go.
+    /// The folder of tables and plots.
     pub out: PathBuf,
-    /// A Markdown file between whose marks the short table goes.
+    /// A Markdown file whose marks receive the short table.
     pub readme: Option<PathBuf>,
 }
 
 /// Measures, prints the tables, and writes them and the plots.
 ///
 /// # Errors
-/// A name is unknown, or a contender fails.
+/// Returns an error if a name is unknown or a contender fails.
 pub fn run(options: &BenchOptions, programs: &Programs) -> Result<()> {
     let cases = chosen(&options.only)?;
     let mut findings = Findings::new(options.rounds, options.shrink)?;
@@ -88,12 +88,12 @@ pub fn run(options: &BenchOptions, programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-/// Whether these name that, or all.
+/// Returns whether `only` names `that`, or all.
 fn names(only: &[String], that: &str) -> bool {
     only.is_empty() || only.iter().any(|name| name == ALL || name == that)
 }
 
-/// The cases of these names.
+/// Returns the cases of these names.
 fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
     let known: Vec<&str> = [ALL, PROCESS, CACHE]
         .into_iter()
@@ -113,7 +113,7 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
     Ok(CASES.iter().filter(wanted).collect())
 }
 
-/// Starts each contender often, and watches it idle once.
+/// Times the starts of each contender, and watches it idle once.
 fn processes(
     options: &BenchOptions,
     programs: &Programs,

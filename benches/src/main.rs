@@ -14,7 +14,7 @@ struct Args {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 
-    /// How often each contender has its turn at each case
+    /// Number of runs of each contender at each case
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
 
@@ -30,7 +30,7 @@ struct Args {
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
 
-    /// Where tables and plots go [default: benches/results of all, target/bench-results of a part]
+    /// Folder of tables and plots [default: benches/results of all, target/bench-results of a part]
     #[arg(long)]
     out: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! An endpoint, as its clients see it.
+//! The client of an endpoint.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-/// Where Runpod's endpoints answer, by id.
+/// The base URL of Runpod's endpoints.
 pub(crate) const RUNPOD: &str = "https://api.runpod.ai/v2";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than any answer is held back.
+/// The limit on one call; longer than the platform holds any answer back.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
-/// How long an endpoint in trouble is asked again, before it is given up.
+/// The time for which calls are retried.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An endpoint.
+/// The client of one endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointClient {
-    /// Without a slash at its end.
+    /// The URL, without a slash at its end.
     pub(crate) url: String,
     loopback: bool,
     http: Client,
 }
 
-/// Why there is no answer to work with.
+/// The reason why a call failed.
 #[derive(Debug)]
 enum CallError {
-    /// It may be another one soon: trouble on the way, or of the endpoint.
+    /// A retry may succeed.
     Transient(anyhow::Error),
     Permanent(anyhow::Error),
 }
@@ -46,7 +46,7 @@ impl CallError {
 }
 
 impl EndpointClient {
-    /// The endpoint of this URL, or of this id at Runpod.
+    /// Returns the client for a URL, or for the id of an endpoint at Runpod.
     pub(crate) fn new(endpoint: &str, key: Option<&str>) -> Result<Self> {
         let url = endpoint_url(endpoint)?;
         let mut headers = HeaderMap::new();
@@ -59,14 +59,14 @@ impl EndpointClient {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        // reqwest brings no TLS provider of its own here; an error means that there is one already.
+        // reqwest is built without a TLS provider; an error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT);
         if url.scheme() == "http" {
-            // Certificates need not be there, nor be loaded.
+            // Plain HTTP needs no certificates.
             builder = builder.tls_certs_only([]);
         }
         let loopback = is_loopback(&url);
@@ -86,7 +86,7 @@ impl EndpointClient {
     pub(crate) async fn run(&self, request: &RunRequest) -> Result<JobState> {
         let call = || async {
             let sent = self.request(Method::POST, "run").json(request).send().await;
-            // Unless it was refused, the job may be there: it must not be submitted twice.
+            // Unless the call was refused, the job may exist, and must not be submitted twice.
             self.read(sent).await.map_err(|problem| match problem {
                 CallError::Transient(error) if !error.is::<RefusedCall>() => {
                     CallError::Permanent(error)
@@ -101,7 +101,7 @@ impl EndpointClient {
         self.get(&format!("status/{job}")).await
     }
 
-    /// The chunks since the last call.
+    /// Returns the chunks since the last call.
     pub(crate) async fn stream(&self, job: &str) -> Result<StreamResponse> {
         self.get(&format!("stream/{job}")).await
     }
@@ -115,7 +115,7 @@ impl EndpointClient {
         .await
     }
 
-    /// Asks once.
+    /// Calls `/health`, without retries.
     pub(crate) async fn health(&self) -> Result<Health> {
         let sent = self.request(Method::GET, "health").send().await;
         self.read(sent).await.map_err(CallError::into_inner)
@@ -133,7 +133,7 @@ impl EndpointClient {
         self.http.request(method, format!("{}/{path}", self.url))
     }
 
-    /// The answer, or what is wrong and what to do.
+    /// Reads the answer; an error says how to fix it.
     async fn read<T: DeserializeOwned>(
         &self,
         sent: reqwest::Result<Response>,
@@ -184,7 +184,7 @@ impl EndpointClient {
         };
         let told =
             anyhow::Error::new(error).context(format!("{} cannot be reached{cure}", self.url));
-        // Here at home nobody is on the way who might be gone for a moment only.
+        // On loopback a refused connection means that nothing listens, so a retry is no use.
         if refused {
             CallError::Permanent(told)
         } else {
@@ -193,7 +193,7 @@ impl EndpointClient {
     }
 }
 
-/// The endpoint said no, and did nothing.
+/// The endpoint refused the call, and did nothing.
 #[derive(Debug)]
 struct RefusedCall(String);
 
@@ -205,7 +205,7 @@ impl std::fmt::Display for RefusedCall {
 
 impl std::error::Error for RefusedCall {}
 
-/// Calls again while the problem may pass.
+/// Retries a call while its errors are transient.
 async fn retried<T, F: Future<Output = Result<T, CallError>>>(
     call: impl FnMut() -> F,
 ) -> Result<T> {
@@ -221,7 +221,7 @@ async fn retried<T, F: Future<Output = Result<T, CallError>>>(
     done.await.map_err(CallError::into_inner)
 }
 
-/// The URL without a slash at its end: as it is, or that of an id at Runpod.
+/// Returns the URL of an endpoint, which may be given by its id at Runpod.
 fn endpoint_url(endpoint: &str) -> Result<Url> {
     let endpoint = endpoint.trim().trim_end_matches('/');
     if endpoint.is_empty() {

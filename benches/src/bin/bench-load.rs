@@ -1,4 +1,4 @@
-//! What the platform bears, as a program.
+//! The load of the platform, as a program.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use podwork_benches::load::{LoadOptions, run};
 /// Loads the platform with wrk (`apt-get install wrk`), beside a bare axum route
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long each rate is measured, s
+    /// Duration of each rate's measurement, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u32,
 

@@ -1,5 +1,5 @@
-//! The platform that all contenders work for: it queues jobs by calls from within, so that no client's requests stand
-//! beside those of the worker, and notes when each is handed out and when its result is accepted.
+//! The platform that all contenders work for. It queues jobs by calls from within, so that no client's requests are
+//! measured with the worker's, and records when each is handed out and when its result is accepted.
 
 use std::io::Write as _;
 use std::pin::pin;
@@ -22,7 +22,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// Where the platform tells of jobs.
+/// The target of the platform's job events.
 const JOB_EVENTS: &str = "podwork_platform::job";
 /// Larger than any payload that is measured.
 const PAYLOAD: usize = 64 * 1024 * 1024;
@@ -53,7 +53,7 @@ impl JobRecorder {
 }
 
 impl<S: Subscriber> Layer<S> for JobRecorder {
-    // All others in this process stay as silent as without this layer.
+    // Other events stay disabled, as without this layer.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if metadata.target() == JOB_EVENTS {
             Interest::always()
@@ -89,7 +89,7 @@ impl<S: Subscriber> Layer<S> for JobRecorder {
     }
 }
 
-/// The members of one event.
+/// The fields of a job event.
 #[derive(Default)]
 struct EventFields {
     job_id: String,
@@ -114,7 +114,7 @@ async fn main() -> Result<()> {
     let subscriber = tracing_subscriber::registry().with(recorder.clone());
     tracing::subscriber::set_global_default(subscriber)?;
     let (sender, mut commands) = mpsc::channel(1);
-    // Ends with its input; so does all else then.
+    // The end of its input ends the program.
     tokio::spawn(async move {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         while let Ok(Some(line)) = lines.next_line().await {
@@ -143,7 +143,7 @@ async fn main() -> Result<()> {
                 let platform = running.as_ref().ok_or("nothing was started")?;
                 let ran = tokio::select! {
                     ran = run(platform, &recorder, &load) => ran,
-                    // It is not asked for more before it has answered: nobody is there any more.
+                    // No command comes before the reply, so this is the end of the input.
                     _ = commands.recv() => return Ok(()),
                 };
                 say(&ran.map_or_else(
@@ -216,7 +216,7 @@ fn request(input: &Value) -> Result<RunRequest> {
     })
 }
 
-/// Whether a job ended as it should.
+/// Returns an error unless a job has the expected output.
 async fn check(platform: &Platform, job_id: &str, load: &JobLoad) -> Result<()> {
     let expected = match &load.expect {
         ExpectedOutput::Output(output) => output,

@@ -56,7 +56,7 @@ impl fmt::Display for Contender {
     }
 }
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Debug, Clone)]
 pub struct Programs {
     /// `bench-platform`.
@@ -73,21 +73,21 @@ pub struct Programs {
     pub hello: PathBuf,
     /// `cache-contender`.
     pub cache: PathBuf,
-    /// The Python with the official worker, unless that does not take part.
+    /// The Python with the official worker, if that takes part.
     pub python: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Builds them beside the present program, in the release profile.
+    /// Builds them beside this program, in the release profile.
     ///
     /// # Errors
-    /// The build, or the installation of the official worker, fails.
+    /// Returns an error if the build or the installation of the official worker fails.
     pub fn build(official: bool) -> Result<Self> {
         let this = current_exe()?;
         let target = this.parent().and_then(Path::parent);
         let target = target.ok_or("this program is in no target folder")?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        // The workers without features that they do not use.
+        // Without the cache, as a worker in an image.
         for selected in [
             &["--bin", "bench-*", "--no-default-features"][..],
             &["--bin", "cache-contender"],
@@ -100,7 +100,7 @@ impl Programs {
                 .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
                 .arg("--target-dir")
                 .arg(target);
-            // What `cargo run` tells of this package would have build scripts run again.
+            // The variables that `cargo run` sets for this package would make build scripts run again.
             for (name, _) in std::env::vars() {
                 if ["CARGO_PKG_", "CARGO_MANIFEST_"]
                     .iter()
@@ -124,7 +124,7 @@ impl Programs {
         })
     }
 
-    /// How a contender is started; `None` where it does not take part.
+    /// Returns the command that starts a contender; `None` if it does not take part.
     pub(crate) fn command(
         &self,
         contender: Contender,
@@ -143,14 +143,14 @@ impl Programs {
             }
         };
         command
-            // As in an image made of the template, for all.
+            // As in an image made of the template.
             .env("MALLOC_MMAP_THRESHOLD_", "1048576")
             .env(WORK, work.to_string())
             .env(CONCURRENCY, concurrency.to_string());
         Some(command)
     }
 
-    /// How a contender's cache is called; `None` where it does not take part.
+    /// Returns the command that calls a contender's cache; `None` if it does not take part.
     pub(crate) fn cache_command(&self, contender: Contender) -> Option<Command> {
         match contender {
             Contender::Ours => Some(Command::new(&self.cache)),
@@ -164,7 +164,7 @@ impl Programs {
     }
 }
 
-/// Installs the official worker, if it is not there yet; its Python.
+/// Installs the official worker unless it is installed already, and returns its Python.
 fn install(target: &Path) -> Result<PathBuf> {
     let venv = target.join("bench-venv");
     let python = venv.join("bin/python");

@@ -1,4 +1,4 @@
-//! What workers of all contenders do.
+//! The work of the contenders' workers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use serde::Deserialize;
 
 use crate::error::Result;
 
-/// Variable that tells a worker what to do with its jobs.
+/// The variable with a worker's work.
 pub const WORK: &str = "BENCH_WORK";
-/// Variable that tells a worker how many jobs to run at once.
+/// The variable with a worker's concurrency.
 pub const CONCURRENCY: &str = "BENCH_CONCURRENCY";
-/// What a job without work ends with.
+/// The output of a job without work.
 pub const DONE: &str = "done";
 /// One chunk of a stream.
 pub const TOKEN: &str = "token ";
-/// What a worker says before the time that a generator took for its chunks, in µs.
+/// The text before the time that a generator took for its chunks, in µs, in a worker's output.
 pub const GENERATED: &str = "generated in us: ";
 
 /// The input of jobs that repeat something, sleep or hash.
@@ -32,21 +32,21 @@ pub struct CountInput {
 pub enum Workload {
     /// Nothing; ends with [`DONE`].
     Noop,
-    /// Gives back its input, `{"data": text}`.
+    /// Returns its input, `{"data": text}`.
     Echo,
-    /// Yields [`TOKEN`] as often as `{"count"}` says.
+    /// Yields [`TOKEN`] `{"count"}` times.
     Stream,
-    /// The same, with chunks that wait joined to one.
+    /// The same, with waiting chunks joined into one.
     Join,
-    /// The same, but five in each millisecond and no faster, as a model makes its tokens.
+    /// The same, but five in each millisecond, as a model generates its tokens.
     Paced,
-    /// Says as often as `{"count"}` says how far it is.
+    /// Reports progress `{"count"}` times.
     Progress,
-    /// Sleeps as many milliseconds as `{"count"}` says.
+    /// Sleeps `{"count"}` milliseconds.
     Sleep,
-    /// Hashes as many bytes as `{"count"}` says.
+    /// Hashes `{"count"}` bytes.
     Cpu,
-    /// Holds a device for as many milliseconds as `{"count"}` says, for this one job.
+    /// Holds a device for `{"count"}` milliseconds, for this one job.
     Call,
     /// The same, for all jobs of a batch.
     Batch,
@@ -68,7 +68,7 @@ impl Workload {
 }
 
 impl Workload {
-    /// Whether it makes chunks.
+    /// Returns whether it yields chunks.
     pub const fn streams(self) -> bool {
         matches!(self, Self::Stream | Self::Join | Self::Paced)
     }
@@ -92,16 +92,16 @@ impl FromStr for Workload {
     }
 }
 
-/// What this process is to do, by its environment.
+/// Reads the work and the concurrency of this process from its environment.
 ///
 /// # Errors
-/// The variables are not there or make no sense.
+/// Returns an error if a variable is missing or invalid.
 pub fn assigned() -> Result<(Workload, usize)> {
     let read = |name| std::env::var(name).map_err(|error| format!("{name}: {error}"));
     Ok((read(WORK)?.parse()?, read(CONCURRENCY)?.parse()?))
 }
 
-/// A call of a device: a fixed time, and a little for each job. (Nothing else needs the core meanwhile.)
+/// Calls a device, which takes a fixed time and a little for each job, and leaves the core to others meanwhile.
 pub fn device(call: Duration, jobs: usize) {
     const EACH: Duration = Duration::from_micros(20);
 
@@ -109,7 +109,7 @@ pub fn device(call: Duration, jobs: usize) {
     std::thread::sleep(call + each);
 }
 
-/// Some milliseconds of real work: the hash of so many zeros, its first byte.
+/// Hashes so many zeros, which takes some milliseconds for 8 MB, and returns the first byte.
 pub fn hash(bytes: usize) -> u8 {
     digest(&SHA256, &vec![0; bytes]).as_ref()[0]
 }

@@ -1,4 +1,4 @@
-//! When what happened to the jobs of one load.
+//! The times of the jobs of one load.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,23 +7,23 @@ use crate::error::Result;
 use crate::instruments::messages::LoadReport;
 use crate::instruments::stats::Spread;
 
-/// The platform's notes; times are nanoseconds since they were begun.
+/// The times of jobs, as the platform sees them, in nanoseconds since the load began.
 #[derive(Debug)]
 pub struct JobTimes {
     began: (Instant, SystemTime),
     warm_up: usize,
     total: usize,
-    /// Jobs at a worker, by id: when they were handed out.
+    /// The time of the hand-out of each job at a worker, by id.
     at_worker: HashMap<String, i64>,
     hand_outs: Vec<i64>,
     results: Vec<i64>,
-    /// How long each job was at the worker, in the order of the results.
+    /// The time of each job at the worker, in the order of the results.
     latencies: Vec<i64>,
     failed: usize,
 }
 
 impl JobTimes {
-    /// Begins the notes on so many jobs, the first of which are not measured.
+    /// Begins a load of `total` jobs, of which the first `warm_up` are not measured.
     pub fn new(warm_up: usize, total: usize) -> Self {
         Self {
             began: (Instant::now(), SystemTime::now()),
@@ -37,18 +37,18 @@ impl JobTimes {
         }
     }
 
-    /// The present time.
+    /// Returns the present time.
     pub fn now(&self) -> i64 {
         nanos(self.began.0.elapsed())
     }
 
-    /// A job was handed out.
+    /// Records that a job was handed out.
     pub fn hand_out(&mut self, job_id: String, at: i64) {
         self.hand_outs.push(at);
         self.at_worker.insert(job_id, at);
     }
 
-    /// A job's result was accepted.
+    /// Records that a job's result was accepted.
     pub fn result(&mut self, job_id: &str, well: bool, at: i64) {
         self.failed += usize::from(!well);
         if let Some(handed_out) = self.at_worker.remove(job_id) {
@@ -57,25 +57,25 @@ impl JobTimes {
         }
     }
 
-    /// Whether the last result was the last of the warm-up.
+    /// Returns whether the last result was the last of the warm-up.
     pub fn is_warm(&self) -> bool {
         self.results.len() == self.warm_up
     }
 
-    /// Whether all results are there.
+    /// Returns whether all results have been accepted.
     pub fn is_done(&self) -> bool {
         self.results.len() == self.total
     }
 
-    /// How many jobs did not end well.
+    /// Returns the number of jobs that did not complete.
     pub fn failed(&self) -> usize {
         self.failed
     }
 
-    /// What is to be said of the jobs that are measured, of which so many ran at once.
+    /// Summarizes the measured jobs, of which `concurrency` ran at once.
     ///
     /// # Errors
-    /// There are none.
+    /// Returns an error if no measured job has ended.
     pub fn report(&self, concurrency: usize) -> Result<LoadReport> {
         let Self {
             warm_up,
@@ -153,7 +153,7 @@ mod tests {
         ];
         let report = times(0, &events).report(2).unwrap();
         assert_eq!((report.took, report.gap.unwrap().p50), (40, -15));
-        // With more room than jobs none was made.
+        // With more slots than jobs, no result makes room for another job.
         assert!(times(0, &events).report(3).unwrap().gap.is_none());
     }
 

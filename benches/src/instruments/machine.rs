@@ -1,4 +1,4 @@
-//! Where and when it was measured, and with what.
+//! The machine, the date and the versions of a run.
 
 use std::fmt;
 use std::process::Command;
@@ -7,20 +7,20 @@ use std::thread::available_parallelism;
 use crate::contenders::programs::OFFICIAL;
 use crate::error::Result;
 
-/// The machine and the versions, at a time.
+/// The machine, the date and the versions of a run.
 #[derive(Debug)]
 pub(crate) struct Machine {
     date: String,
     cores: usize,
     cpu: String,
     memory: String,
-    /// What else went on before the first run.
+    /// The load average before the first run.
     load: String,
     rustc: String,
 }
 
 impl Machine {
-    /// The present one.
+    /// Describes this machine.
     pub(crate) fn this() -> Result<Self> {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let (cpus, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
@@ -63,7 +63,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// The value of the first `name: value` line.
+/// Returns the value of the first `name: value` line.
 fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut members = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = members.find(|(key, _)| key.trim() == name)?;

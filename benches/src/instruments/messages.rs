@@ -1,69 +1,69 @@
-//! What the benchmark and its platform tell each other: a JSON value a line.
+//! The messages between the benchmark and its platform: one JSON value a line.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::instruments::stats::Spread;
 
-/// What the platform is told, on its standard input.
+/// A command to the platform, on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PlatformCommand {
-    /// Begin anew: an empty queue, at which each call is looked at so much later.
+    /// Restarts with an empty queue and this latency for each call.
     Start {
         /// Milliseconds.
         latency: u64,
     },
-    /// Queue these jobs and tell when they have ended.
+    /// Queues these jobs, and replies when they have ended.
     Run(JobLoad),
 }
 
-/// Jobs to be run.
+/// The jobs of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobLoad {
-    /// Jobs that come first and are not measured.
+    /// The number of jobs that run first and are not measured.
     pub warm_up: usize,
-    /// … and their input.
+    /// The input of those.
     pub warm_input: Value,
-    /// Jobs that are measured.
+    /// The number of jobs that are measured.
     pub jobs: usize,
-    /// … and their input.
+    /// The input of those.
     pub input: Value,
-    /// What the last of them has to end with.
+    /// The output that the last job must have.
     pub expect: ExpectedOutput,
-    /// How many of them the worker runs at once.
+    /// The number of jobs that the worker runs at once.
     pub concurrency: usize,
 }
 
-/// What a job has to end with, so that no contender is fast by leaving work out.
+/// The output that a job must have, so that no contender is fast because it leaves work out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ExpectedOutput {
     /// This output.
     Output(Value),
     /// Its input as output.
     Input,
-    /// Chunks that are texts of so many bytes together.
+    /// Chunks whose texts have so many bytes together.
     Text(usize),
 }
 
-/// What the platform answers, on its standard output.
+/// A reply of the platform, on its standard output.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PlatformReply {
-    /// It listens.
+    /// The platform listens.
     Started {
-        /// The variables by which a worker finds it.
+        /// The variables that connect a worker to it.
         env: Vec<(String, String)>,
     },
-    /// All jobs wait.
+    /// All jobs are queued.
     Queued,
     /// The jobs that are not measured have ended.
     Warm,
     /// All jobs have ended.
     Done(LoadReport),
-    /// What was asked could not be done.
+    /// A command failed.
     Failed(String),
 }
 
-/// What was seen of the jobs that are measured.
+/// The times of the measured jobs.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct LoadReport {
     /// From the end of the warm-up to the last result, ns. Without a warm-up: from the first hand-out.
@@ -73,6 +73,6 @@ pub struct LoadReport {
     /// From a job's hand-out to its accepted result, ns.
     pub latency: Spread,
     /// From a result to the hand-out that it makes room for, ns: with n jobs at once, the k-th result to the hand-out
-    /// n further on. Below zero where the next job was there already.
+    /// n further on. Negative if the next job had been handed out already.
     pub gap: Option<Spread>,
 }

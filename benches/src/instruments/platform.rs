@@ -1,4 +1,4 @@
-//! The platform's process, as the benchmark drives it.
+//! The platform as a process that the benchmark controls.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::instruments::messages::{PlatformCommand, PlatformReply};
 
-/// How long an answer may take that waits for nothing.
+/// The limit on the time of a reply that does not wait for jobs.
 const ANSWER: Duration = Duration::from_mins(1);
 
-/// A platform that runs; it is killed when this is dropped.
+/// A running platform; dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct PlatformProcess {
     child: Child,
@@ -31,7 +31,7 @@ impl PlatformProcess {
         let input = child.stdin.take().ok_or("no standard input")?;
         let output = child.stdout.take().ok_or("no standard output")?;
         let (sender, replies) = channel();
-        // Ends with the platform.
+        // The thread ends with the platform.
         thread::spawn(move || {
             for line in BufReader::new(output)
                 .lines()
@@ -55,7 +55,7 @@ impl PlatformProcess {
         Ok(self.input.write_all(&line)?)
     }
 
-    /// Begins anew, with so many milliseconds of latency; the variables by which a worker finds it.
+    /// Restarts with a latency in milliseconds, and returns the variables that connect a worker to it.
     pub(crate) fn anew(&mut self, latency: u64) -> Result<Vec<(String, String)>> {
         self.tell(&PlatformCommand::Start { latency })?;
         match self.reply(ANSWER)? {
@@ -64,7 +64,7 @@ impl PlatformProcess {
         }
     }
 
-    /// Waits until the jobs it was told of are queued.
+    /// Waits until the jobs of the last command are queued.
     pub(crate) fn queued(&mut self) -> Result<()> {
         match self.reply(ANSWER)? {
             Some(PlatformReply::Queued) => Ok(()),
@@ -72,7 +72,7 @@ impl PlatformProcess {
         }
     }
 
-    /// What it says next; `None` when it has said nothing for so long.
+    /// Returns its next reply; `None` if there is none in time.
     pub(crate) fn reply(&mut self, patience: Duration) -> Result<Option<PlatformReply>> {
         match self.replies.recv_timeout(patience) {
             Ok(line) => match serde_json::from_str(&line)? {

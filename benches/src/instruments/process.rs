@@ -8,27 +8,27 @@ use tempfile::NamedTempFile;
 
 use crate::error::Result;
 
-/// A worker that runs; it is killed when this is dropped.
+/// A running worker; dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct MeasuredProcess {
     child: Child,
-    /// What it says, on both of its outputs.
+    /// Both of its outputs.
     log: NamedTempFile,
-    /// Just before it was started.
+    /// The time just before its start.
     pub(crate) started: SystemTime,
 }
 
 /// The memory of a process, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessMemory {
-    /// What is resident now.
+    /// The resident memory now.
     pub(crate) now: u64,
-    /// The most that ever was.
+    /// The largest resident memory so far.
     pub(crate) peak: u64,
 }
 
 impl MeasuredProcess {
-    /// Starts it, with nothing of a platform in its environment but what is given.
+    /// Starts it, with no `RUNPOD_` variables except those given.
     pub(crate) fn start(mut command: Command, env: &[(String, String)]) -> Result<Self> {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNPOD_")) {
             command.env_remove(name);
@@ -51,7 +51,7 @@ impl MeasuredProcess {
         })
     }
 
-    /// An error if it has ended, with its last words.
+    /// Returns an error with its output if it has ended.
     pub(crate) fn lives(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -61,23 +61,23 @@ impl MeasuredProcess {
         }
     }
 
-    /// What it has said so far.
+    /// Returns its output so far.
     pub(crate) fn said(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(self.log.path())?).into_owned())
     }
 
-    /// The time that its threads, and those that have ended, had a core.
+    /// Returns the CPU time of its threads, ended ones included.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         cpu(self.child.id())
     }
 
-    /// Its memory.
+    /// Returns its memory.
     pub(crate) fn memory(&self) -> Result<ProcessMemory> {
         memory(self.child.id())
     }
 }
 
-/// The memory of the process of this id.
+/// Returns the memory of a process.
 pub(crate) fn memory(id: u32) -> Result<ProcessMemory> {
     let path = format!("/proc/{id}/status");
     let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -96,9 +96,9 @@ impl Drop for MeasuredProcess {
     }
 }
 
-/// Processes that it has started itself: the official worker's heartbeat is one, and would outlive it.
+/// Returns its child processes: the official worker's heartbeat is one, and would outlive it.
 fn children(id: u32) -> Vec<i32> {
-    // None where the system does not tell.
+    // Not every system has this file.
     let list = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
     let list = list.unwrap_or_default();
     list.split_whitespace()
@@ -119,7 +119,7 @@ fn end(_: i32) {}
 
 #[cfg(target_os = "linux")]
 fn cpu(id: u32) -> Result<Duration> {
-    // Counts in nanoseconds, where /proc/<id>/stat counts in hundredths of a second.
+    // This clock counts in nanoseconds; /proc/<id>/stat counts in hundredths of a second.
     let id = nix::unistd::Pid::from_raw(id.try_into()?);
     Ok(nix::time::clock_getcpuclockid(id)?.now()?.into())
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The middle one; of an even number, half-way between the two in the middle. `None` of none.
+/// Returns the middle value; of an even number, the mean of the two in the middle. `None` without values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -15,23 +15,23 @@ pub fn median(values: &[f64]) -> Option<f64> {
     })
 }
 
-/// The smallest value that at least `percent` of a hundred are not above (nearest rank). `None` of none.
+/// Returns a percentile by the nearest rank. `None` without values.
 pub fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }
 
-/// Where most values lie, and where the slow ones begin; in nanoseconds.
+/// The median and the 99th percentile, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
-    /// Half are not above this.
+    /// The median.
     pub p50: i64,
-    /// Of a hundred, 99 are not above this.
+    /// The 99th percentile.
     pub p99: i64,
 }
 
 impl Spread {
-    /// … of these; `None` of none.
+    /// Returns the spread of these values. `None` without values.
     pub fn of(mut values: Vec<i64>) -> Option<Self> {
         values.sort_unstable();
         Some(Self {

@@ -1,4 +1,4 @@
-//! A cache on a volume, ours and the official one, on the same tree.
+//! The cache on a volume, podwork's and the official one, on the same tree.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,14 +11,14 @@ use ring::digest::{Context as Hash, SHA256};
 use crate::contenders::programs::{Contender, Programs};
 use crate::error::Result;
 
-/// Small files, and the most bytes that one has.
+/// The number of small files, and the limit of their bytes.
 const SMALL: (usize, usize) = (10_000, 16 * 1024);
-/// Large files, and their bytes.
+/// The number of large files, and the bytes of each.
 const LARGE: (usize, usize) = (8, 32 * 1024 * 1024);
-/// Small files that change before a sync of few.
+/// The number of small files that change before `SyncFew`.
 const FEW: usize = 10;
 
-/// What is done to a tree, one after the other.
+/// The steps on a tree, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CacheStep {
     SyncAll,
@@ -55,7 +55,7 @@ impl CacheStep {
     }
 }
 
-/// Where the tree and the volume are.
+/// The storage of the tree and the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CacheStorage {
     Memory,
@@ -72,7 +72,7 @@ impl CacheStorage {
         }
     }
 
-    /// A folder there, where there is one.
+    /// Makes a folder in it; `None` if this machine has no such storage.
     fn folder(self) -> Result<Option<tempfile::TempDir>> {
         let memory = Path::new("/dev/shm");
         Ok(match self {
@@ -83,7 +83,7 @@ impl CacheStorage {
     }
 }
 
-/// Seconds of each round.
+/// The seconds of each round.
 pub(crate) type Times = BTreeMap<(CacheStorage, CacheStep, Contender), Vec<f64>>;
 
 /// Measures all steps in all places, once for each contender. They take turns at being first: a disk is slower after the
@@ -154,7 +154,7 @@ fn run(mut command: Command, call: &str, tree: &Path, volume: &Path) -> Result<f
     }
 }
 
-/// Bytes that do not repeat, and are the same each time.
+/// Returns pseudo-random bytes, the same for the same seed.
 fn noise(seed: u64) -> impl Iterator<Item = u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     std::iter::repeat_with(move || {
@@ -198,7 +198,7 @@ fn change_few(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The checksum of each file.
+/// Returns the checksum of each file.
 fn sums(tree: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut sums = BTreeMap::new();
     let mut folders = vec![tree.to_owned()];

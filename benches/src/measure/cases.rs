@@ -1,4 +1,4 @@
-//! What is measured.
+//! The cases: kinds of work, each at one concurrency.
 
 use serde_json::{Value, json};
 
@@ -6,28 +6,28 @@ use crate::contenders::programs::Contender;
 use crate::contenders::work::{DONE, TOKEN, Workload, hash};
 use crate::instruments::messages::{ExpectedOutput, JobLoad};
 
-/// The size of a payload that is measured, bytes.
+/// The size of a large payload, in bytes.
 pub(crate) const LARGE: usize = 5_000_000;
 
 /// One kind of work, at one concurrency.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// What it is called on the command line.
+    /// The name on the command line.
     pub(crate) name: &'static str,
-    /// … and in a table.
+    /// The title in a table.
     pub(crate) title: &'static str,
     pub(crate) work: Workload,
     pub(crate) concurrency: usize,
-    /// How much later the platform looks at each call, ms.
+    /// The latency of each call, in milliseconds.
     pub(crate) latency: u64,
-    /// What is counted.
+    /// The unit that is counted.
     pub(crate) unit: Unit,
     /// The amount for podwork and for both floors.
     amount: Amount,
     has_floor: bool,
-    /// For the official worker, which is given less where it takes a second for each job.
+    /// The amount for the official worker, which takes a second for each batch of jobs.
     official: Option<Amount>,
-    /// Only when it is named.
+    /// Runs only if it is named.
     pub(crate) on_demand: bool,
 }
 
@@ -48,12 +48,12 @@ impl Unit {
     }
 }
 
-/// How much there is to do.
+/// The amount of work.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Amount {
     warm_up: usize,
     pub(crate) jobs: usize,
-    /// What the jobs' input says, or the bytes of their payload.
+    /// The `count` of each job's input, or the bytes of its payload.
     count: usize,
 }
 
@@ -110,7 +110,7 @@ impl Case {
         self
     }
 
-    /// What this contender has to do, `shrink` times less than at full size; `None` where it does not take part.
+    /// Returns this contender's amount, divided by `shrink`; `None` if it does not take part.
     pub(crate) fn amount(&self, contender: Contender, shrink: usize) -> Option<Amount> {
         let Amount {
             warm_up,
@@ -136,7 +136,7 @@ impl Case {
         })
     }
 
-    /// The jobs for that.
+    /// Returns the jobs of an amount.
     pub(crate) fn load(&self, amount: Amount) -> JobLoad {
         let Amount {
             warm_up,
@@ -150,7 +150,7 @@ impl Case {
         };
         JobLoad {
             warm_up,
-            // Little of what is counted, that peaks in memory are not those of the warm-up.
+            // A small input, so that the warm-up does not set the peak of memory.
             warm_input: input(match self.work {
                 Workload::Sleep | Workload::Cpu | Workload::Call | Workload::Batch => count,
                 _ => 10,
@@ -173,7 +173,7 @@ impl Case {
         }
     }
 
-    /// How many of what is counted that is.
+    /// Returns the number of units of an amount.
     pub(crate) fn units(&self, amount: Amount) -> usize {
         match self.unit {
             Unit::Jobs => amount.jobs,

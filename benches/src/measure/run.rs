@@ -1,4 +1,4 @@
-//! One contender at one case, once.
+//! One run of one contender at one case.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,12 +11,12 @@ use crate::instruments::process::MeasuredProcess;
 use crate::instruments::stats::Spread;
 use crate::measure::cases::{Case, Unit};
 
-/// How often the worker's memory is looked at, and whether it still lives.
+/// The time between two checks of the worker and its memory.
 const LOOK: Duration = Duration::from_millis(100);
-/// Longest that one run may take.
+/// The limit on the time of one run.
 const LONGEST: Duration = Duration::from_mins(15);
 
-/// What one run showed.
+/// The figures of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct CaseRun {
     /// Jobs, chunks or updates a second.
@@ -25,17 +25,17 @@ pub(crate) struct CaseRun {
     pub(crate) cpu: f64,
     pub(crate) latency: Spread,
     pub(crate) gap: Option<Spread>,
-    /// The worker's most memory, bytes.
+    /// The worker's peak of memory, in bytes.
     pub(crate) peak: f64,
-    /// How much more than before the load that is, bytes.
+    /// The difference of that peak to the memory after the warm-up, in bytes.
     pub(crate) rise: f64,
-    /// Its memory over time: seconds and bytes.
+    /// The memory over time: seconds and bytes.
     pub(crate) memory: Vec<(f64, f64)>,
-    /// How long a stream's generator took, s; ours tells.
+    /// The seconds that the generator of a stream took; only podwork reports them.
     pub(crate) generated: Option<f64>,
 }
 
-/// Runs it; `None` where the contender does not take part.
+/// Runs a case; `None` if the contender does not take part.
 pub(crate) fn measure(
     platform: &mut PlatformProcess,
     programs: &Programs,
@@ -86,7 +86,7 @@ pub(crate) fn measure(
     }))
 }
 
-/// Waits until all jobs have ended, and looks at the worker now and then, and once the warm-up is over.
+/// Waits until all jobs have ended, and calls `look` at intervals and once after the warm-up.
 fn watch(
     platform: &mut PlatformProcess,
     worker: &mut MeasuredProcess,
@@ -115,7 +115,7 @@ fn watch(
     }
 }
 
-/// What the last generator said.
+/// Returns the seconds of the last generator in a worker's output.
 fn generated(said: &str) -> Option<f64> {
     let line = said
         .lines()
@@ -124,17 +124,17 @@ fn generated(said: &str) -> Option<f64> {
     Some(line.parse::<f64>().ok()? / 1e6)
 }
 
-/// What a worker is while it has nothing to do.
+/// The cost of an idle worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdleUsage {
-    /// Bytes.
+    /// The resident memory, in bytes.
     pub(crate) memory: f64,
-    /// The share of a core.
+    /// The CPU time, as a share of a core.
     pub(crate) cpu: f64,
 }
 
-/// From the start of the process to its first job's hand-out, s; and, where a time is given, what it is when it then idles
-/// for so long.
+/// Returns the seconds from the start of the process to its first job's hand-out, and, if a time is given, the cost of
+/// idling for so long after that.
 pub(crate) fn start(
     platform: &mut PlatformProcess,
     programs: &Programs,

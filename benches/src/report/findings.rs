@@ -1,4 +1,4 @@
-//! All that was measured.
+//! The figures of all runs.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::measure::cache::{CacheStep, CacheStorage, Times};
 use crate::measure::cases::{CASES, Case};
 use crate::measure::run::{CaseRun, IdleUsage};
 
-/// What was measured, by case and contender.
+/// The figures of all runs, by case and contender.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) machine: Machine,
@@ -65,7 +65,7 @@ impl Findings {
             .filter(move |contender| before || *contender != Contender::Before)
     }
 
-    /// The cases that were measured.
+    /// Returns the cases that were measured.
     pub(crate) fn cases(&self) -> impl Iterator<Item = &'static Case> {
         let measured = |case: &&Case| self.runs.contains_key(&(case.name, Contender::Ours));
         CASES.iter().filter(measured)
@@ -75,7 +75,7 @@ impl Findings {
         self.runs.get(&(case, contender)).map_or(&[], Vec::as_slice)
     }
 
-    /// The median of one figure.
+    /// Returns the median of one figure.
     pub(crate) fn median(
         &self,
         case: &'static str,
@@ -102,7 +102,7 @@ impl Findings {
         self.median(case, contender, |run| Some(run.peak))
     }
 
-    /// Medians of both numbers, in seconds.
+    /// Returns the medians of both percentiles, in seconds.
     pub(crate) fn spread(
         &self,
         case: &'static str,
@@ -117,12 +117,12 @@ impl Findings {
         ))
     }
 
-    /// From process start to first take, s.
+    /// Returns the time from process start to first take, in seconds.
     pub(crate) fn start(&self, contender: Contender) -> Option<f64> {
         median(self.starts.get(&contender)?)
     }
 
-    /// How long a step of the cache took, s.
+    /// Returns the time of a step of the cache, in seconds.
     pub(crate) fn cache(
         &self,
         place: CacheStorage,

@@ -1,6 +1,6 @@
-//! Numbers for readers: three digits that matter.
+//! Numbers for readers, with three significant digits.
 
-/// … with commas between thousands.
+/// Formats a number, with commas between thousands.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let mut digits = 0;
@@ -22,12 +22,12 @@ pub(crate) fn number(value: f64) -> String {
     format!("{sign}{grouped}{rest}")
 }
 
-/// Bytes, as megabytes.
+/// Formats bytes as megabytes.
 pub(crate) fn megabytes(bytes: f64) -> String {
     format!("{} MB", number(bytes / 1e6))
 }
 
-/// Seconds, in the unit that suits them.
+/// Formats seconds in the unit that suits them.
 pub(crate) fn time(seconds: f64) -> String {
     match seconds.abs() {
         size if size >= 0.9995 => format!("{} s", number(seconds)),

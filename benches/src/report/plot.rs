@@ -1,4 +1,4 @@
-//! The plots: SVG without a background, in colours that stand out from light and from dark.
+//! The plots: SVG without a background, in colours for light and dark pages.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What podwork sets itself, and whether this run shows it.
+//! The performance targets of podwork, checked against a run.
 
 use crate::contenders::programs::Contender::{Floor, Official, Ours};
 use crate::instruments::stats::median;
@@ -6,7 +6,7 @@ use crate::measure::cases::LARGE;
 use crate::report::findings::Findings;
 use crate::report::number::{megabytes, number, time};
 
-/// One target.
+/// A target, and its outcome.
 #[derive(Debug)]
 pub(crate) struct PerformanceTarget {
     pub(crate) text: &'static str,
@@ -14,13 +14,13 @@ pub(crate) struct PerformanceTarget {
     pub(crate) verdict: &'static str,
 }
 
-/// What was measured of a target, and whether it is met; `None` where something was not measured.
+/// The figure for a target, and whether the target is met; `None` if a figure is missing.
 type Measured = Option<(String, bool)>;
 
-/// Measured, and at how many jobs at once, of the cases that these targets are about.
+/// The cases at 1, 10 and 100 jobs at once.
 const NOOP: [&str; 3] = ["noop-1", "noop-10", "noop-100"];
 
-/// All of them.
+/// Returns all targets.
 pub(crate) fn targets(findings: &Findings) -> Vec<PerformanceTarget> {
     let all: [(&'static str, Measured); 15] = [
         (
@@ -98,7 +98,7 @@ pub(crate) fn targets(findings: &Findings) -> Vec<PerformanceTarget> {
     all.into_iter().map(say).collect()
 }
 
-/// Several measured values in one cell.
+/// Formats several values for one cell.
 fn list(values: &[f64], say: impl Fn(f64) -> String) -> String {
     let said: Vec<String> = values.iter().map(|value| say(*value)).collect();
     said.join(", ")
@@ -148,8 +148,8 @@ fn stream(findings: &Findings) -> Measured {
     Some((times(ratio), ratio >= 0.7))
 }
 
-/// Of a generator with a pace of its own. One without is compared with the same stream unjoined: joined, at 0 ms, all of
-/// it takes less than one round trip of 20 ms.
+/// Compares a generator with a pace of its own. One without is compared with the same stream unjoined: joined, at 0 ms,
+/// all of it takes less than one round trip of 20 ms.
 fn joined(findings: &Findings) -> Measured {
     let took = |case| Some(findings.spread(case, Ours, |run| Some(run.latency))?.0);
     let (paced, paced_far) = (took("paced")?, took("paced-20ms")?);
@@ -233,7 +233,7 @@ fn flat(findings: &Findings) -> Measured {
     Some((measured, late <= 1.1 * early))
 }
 
-/// The medians of the second and of the last tenth.
+/// Returns the medians of the second and of the last tenth.
 fn growth(memory: &[(f64, f64)]) -> Option<(f64, f64)> {
     let tenth = memory.len() / 10;
     let bytes =

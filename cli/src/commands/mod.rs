@@ -1,4 +1,4 @@
-//! The commands of the tool.
+//! The commands of the tool, a file or a folder each.
 
 mod completions;
 mod dev;

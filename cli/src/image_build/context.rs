@@ -1,5 +1,5 @@
-//! A build context for a crate that depends on others by their paths: a build sees nothing outside of its context, so
-//! the sources of those come along.
+//! The build context of a crate with path dependencies: a build sees nothing outside of its context, so the sources of
+//! those dependencies are copied into it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use crate::project::{Project, workspace_of};
 
-/// Where they stand in the context.
+/// The folder of those sources in the context.
 const FOLDER: &str = "path-dependencies";
 
-/// What is never sent to a build.
+/// Folders that are never sent to a build.
 const LEFT_OUT: [&str; 3] = ["target", ".git", "node_modules"];
 
-/// The folder to build in: the workspace's own, or one that holds a copy of it with the sources from elsewhere.
+/// The folder to build in: the workspace itself, or a copy of it with the sources of its path dependencies.
 #[derive(Debug)]
 pub(crate) enum BuildContext {
     Own(PathBuf),
@@ -73,14 +73,14 @@ impl BuildContext {
     }
 }
 
-/// Copies the worker's own folder: all of it, since a file that git does not know, such as a model, may be for the image.
+/// Copies the whole workspace of the worker: the image may need a file that git ignores, such as a model.
 fn copy_all(from: &Path, to: &Path) -> Result<()> {
     let mut walk = WalkBuilder::new(from);
     walk.standard_filters(false);
     copy(walk, from, to)
 }
 
-/// Copies another workspace: what git would keep.
+/// Copies another workspace, without the files that git ignores.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
     let mut walk = WalkBuilder::new(from);
     walk.hidden(true)
@@ -91,7 +91,7 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn copy(mut walk: WalkBuilder, from: &Path, to: &Path) -> Result<()> {
-    // A link may lead out of the folder: what it leads to is copied.
+    // A link may lead out of the folder, so its target is copied.
     walk.follow_links(true);
     walk.filter_entry(|entry| !LEFT_OUT.iter().any(|name| entry.file_name() == *name));
     for entry in walk.build() {
@@ -106,7 +106,7 @@ fn copy(mut walk: WalkBuilder, from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// … with its time, by which cargo tells whether it has changed since the last build.
+/// Copies a file with its modification time, by which cargo detects changes.
 fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
     let mut source = fs::File::open(from)?;
     let about = source.metadata()?;
@@ -116,8 +116,7 @@ fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
     target.set_modified(about.modified()?)
 }
 
-/// Points the path dependencies of the manifest in `copy`, which stands `below` the context's root, to where they were
-/// moved.
+/// Points the path dependencies of the manifest in `copy`, which is `below` the context's root, to their new places.
 fn repoint(original: &Path, copy: &Path, below: &Path, moved: &[(PathBuf, PathBuf)]) -> Result<()> {
     let manifest = copy.join("Cargo.toml");
     let mut document: DocumentMut = fs::read_to_string(&manifest)?.parse()?;
@@ -138,7 +137,7 @@ fn repoint(original: &Path, copy: &Path, below: &Path, moved: &[(PathBuf, PathBu
     Ok(())
 }
 
-/// Goes through all tables of dependencies: the manifest's own, those of targets, of the workspace, and patches.
+/// Visits all tables of dependencies: the manifest's own, those of targets, of the workspace, and patches.
 fn visit(table: &mut dyn TableLike, place: &dyn Fn(&str) -> Result<Option<String>>) -> Result<()> {
     for (name, item) in table.iter_mut() {
         let dependencies = name.get().ends_with("dependencies");
@@ -174,7 +173,7 @@ fn repoint_all(
                 }
             }
             Some(None) => bail!("the path of {} is no text", name.get()),
-            // A patch is a table of such tables.
+            // A patch is a table of dependency tables.
             None => repoint_all(specification, place)?,
         }
     }

@@ -1,4 +1,4 @@
-//! Building images: the tools, and what they are given.
+//! Image builds: the tools, and their build context.
 
 mod context;
 mod tool;

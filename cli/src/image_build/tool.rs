@@ -44,9 +44,9 @@ impl ImageTool {
         Err(problems.join("; "))
     }
 
-    /// Whether it is there, and what it needs is too.
+    /// Returns why it does not work, if it does not.
     pub(crate) fn works(self) -> Result<(), String> {
-        // A docker client answers `version` without its daemon too, but then with an error.
+        // `docker version` prints the client's version without a daemon, and then fails.
         let asked = match self {
             Self::Docker | Self::Podman => ["info"].as_slice(),
             Self::Buildah => ["version"].as_slice(),
@@ -73,26 +73,26 @@ impl ImageTool {
         }
     }
 
-    /// The command that builds, but for its context.
+    /// Returns the command that builds, without its context.
     pub(crate) fn build(self, tag: &str) -> Command {
         let mut command = Command::new(self.name());
         command.args(["build", "--tag", tag]);
         if self == Self::Buildah {
-            // The others keep layers unasked.
+            // The others keep layers by default.
             command.arg("--layers");
         }
         command
     }
 
-    /// Has the build leave out what this file names, which stands beside the Dockerfile and is called after it.
+    /// Makes the build ignore the paths in this file, which is named after the Dockerfile and in the same folder.
     pub(crate) fn ignore(self, command: &mut Command, file: &Path) {
-        // docker finds it by its name.
+        // docker finds the file by its name.
         if self != Self::Docker {
             command.arg("--ignorefile").arg(file);
         }
     }
 
-    /// How large an image is, and of how many layers.
+    /// Returns the size of an image, and the number of its layers.
     pub(crate) fn inspect(self, tag: &str) -> Result<BuiltImage> {
         match self {
             Self::Docker | Self::Podman => {
@@ -108,7 +108,7 @@ impl ImageTool {
                 let layers = "{{len .OCIv1.RootFS.DiffIDs}}";
                 let layers = self.ask(&["inspect", "--type", "image", "--format", layers, tag])?;
                 let sizes = self.ask(&["images", "--format", "{{.Size}}", tag])?;
-                // An image with several names is listed by each.
+                // An image with several names is listed once for each.
                 let size = sizes.lines().next().unwrap_or_default();
                 Ok(BuiltImage {
                     bytes: bytes(size).with_context(|| format!("`{size}` is no size"))?,
@@ -136,7 +136,7 @@ impl ImageTool {
     }
 }
 
-/// A size as buildah shows it, such as `112 MB`.
+/// Parses a size as buildah prints it, such as `112 MB`.
 fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = text.split_once(' ')?;
     let unit = ["B", "KB", "MB", "GB", "TB"]
@@ -151,7 +151,7 @@ fn bytes(text: &str) -> Option<u64> {
     (bytes >= 0.0).then_some(bytes as u64)
 }
 
-/// A size for people.
+/// Formats a size in megabytes.
 pub(crate) fn readable(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }

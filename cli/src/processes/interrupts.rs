@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-/// SIGINT and SIGTERM, as they come.
+/// SIGINT and SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
     #[cfg(unix)]

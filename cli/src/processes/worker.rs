@@ -11,24 +11,24 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 
-/// A worker that runs beside the tool.
+/// A worker process beside the tool.
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     pub(crate) id: String,
     child: Child,
-    /// They pass on what it says.
+    /// The tasks that print its two outputs.
     relays: [JoinHandle<()>; 2],
-    /// A second SIGTERM would end it at once.
+    /// SIGTERM was sent; a second one would end it at once.
     told: bool,
 }
 
-/// How long what it said may take to come through once it has ended: a process that it left behind may hold the pipes.
+/// The limit on reading its output after it has ended: a child process that it left may still hold the pipes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Most that a program says when it is asked, bytes.
+/// The limit on the output of [`ask`], in bytes.
 const MOST_SAID: u64 = 4 << 20;
 
 impl WorkerProcess {
-    /// Starts it, in a process group of its own: Ctrl-C is for the tool, which then tells the worker.
+    /// Starts it in a process group of its own, so that Ctrl-C reaches only the tool, which then ends the worker.
     pub(crate) fn start(
         id: String,
         program: &Path,
@@ -67,7 +67,7 @@ impl WorkerProcess {
         })
     }
 
-    /// Waits until it has ended, and all it said is passed on.
+    /// Waits until it has ended and its output is printed.
     pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait().await?;
         for relay in &mut self.relays {
@@ -79,7 +79,7 @@ impl WorkerProcess {
         Ok(status)
     }
 
-    /// Has it end after the jobs at hand.
+    /// Asks it to end after its jobs in flight.
     pub(crate) fn terminate(&mut self) {
         if std::mem::replace(&mut self.told, true) {
             return;
@@ -90,7 +90,7 @@ impl WorkerProcess {
             .id()
             .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
         {
-            // An error means that it is gone already.
+            // An error means that it has ended already.
             let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
         }
         #[cfg(not(unix))]
@@ -99,13 +99,13 @@ impl WorkerProcess {
 
     /// Ends it at once.
     pub(crate) fn kill(&mut self) {
-        // An error means that it is gone already.
+        // An error means that it has ended already.
         let _ = self.child.start_kill();
     }
 }
 
-/// What a program prints, if it ends well, and in time; what it says on standard error is left out. It is not told of a
-/// platform, so that one which does more than it is asked for takes no jobs.
+/// Runs a program, and returns its standard output if it succeeds in time. Its environment has no platform, so that a
+/// program that does more than it was asked for fetches no jobs.
 pub(crate) async fn ask(
     program: &Path,
     args: &[String],
@@ -137,7 +137,7 @@ pub(crate) async fn ask(
     tokio::time::timeout(patience, answer).await
 }
 
-/// Passes on what a worker says, line by line, its log in the readable form.
+/// Prints a worker's output line by line, with its log in readable form.
 async fn relay(from: impl AsyncRead + Unpin, id: String, err: bool) {
     let mut lines = BufReader::new(from).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
@@ -150,7 +150,7 @@ async fn relay(from: impl AsyncRead + Unpin, id: String, err: bool) {
     }
 }
 
-/// A line of the log, which workers write as JSON where the environment is the platform's.
+/// Formats a line of the log, which workers write as JSON if their environment is the platform's.
 fn readable(line: &str) -> String {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]

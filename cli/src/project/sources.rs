@@ -1,4 +1,4 @@
-//! Sources under watch.
+//! The watcher of a worker's sources.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use ignore::gitignore::Gitignore;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 
-/// Editors write a file in several steps, and tools many files at once: a build begins once they rest for so long.
+/// The time without changes after which a build begins: editors write a file in several steps.
 const REST: Duration = Duration::from_millis(100);
 
-/// Tells when sources change.
+/// A watcher of a worker's sources.
 #[derive(Debug)]
 pub(crate) struct SourceWatcher {
     watcher: RecommendedWatcher,
@@ -22,12 +22,12 @@ pub(crate) struct SourceWatcher {
     watched: HashSet<PathBuf>,
 }
 
-/// What is under watch.
+/// The paths that are watched.
 #[derive(Debug)]
 struct Sources {
-    /// Folders of packages, each with what git is told to ignore there.
+    /// The folders of packages, each with its `.gitignore`.
     packages: Vec<(PathBuf, Gitignore)>,
-    /// Holds the lock file, and a manifest.
+    /// The workspace root, with the lock file and a manifest.
     workspace: PathBuf,
     target_dir: PathBuf,
 }
@@ -36,7 +36,7 @@ impl SourceWatcher {
     /// Watches the folders of these packages, and the workspace's own files.
     pub(crate) fn start(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Result<Self> {
         let sources = Arc::new(Sources::new(packages, workspace, target_dir));
-        // One waiting change says as much as many.
+        // One waiting change is enough to start a build.
         let (sender, changes) = channel(1);
         let looked_at = Arc::clone(&sources);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
@@ -45,11 +45,11 @@ impl SourceWatcher {
                     !matches!(event.kind, EventKind::Access(_))
                         && event.paths.iter().any(|path| looked_at.contain(path))
                 }
-                // Events were lost: there may be a change among them.
+                // Events were lost, and a change may be one of them.
                 Err(_) => true,
             };
             if matters {
-                // It is full: a change is waiting already.
+                // An error means that a change is waiting already.
                 let _ = sender.try_send(());
             }
         });
@@ -63,16 +63,16 @@ impl SourceWatcher {
         Ok(watch)
     }
 
-    /// Waits for a change, and until changes rest.
+    /// Waits for a change, and then until there are no more for [`REST`].
     pub(crate) async fn changed(&mut self) -> Result<()> {
-        // The sender lives in the watcher, and so as long as this.
+        // The sender is in the watcher, so the channel stays open.
         let _ = self.changes.recv().await;
         while let Ok(Some(())) = tokio::time::timeout(REST, self.changes.recv()).await {}
         self.cover()
     }
 
-    /// Watches what is not watched yet: a folder itself for its files and new folders, and each source folder in it
-    /// with all below. A `target` folder must not be, for all that goes on in there.
+    /// Watches new folders: a package's folder for its own files, and each source folder in it with everything below. A
+    /// `target` folder changes too often to be watched.
     fn cover(&mut self) -> Result<()> {
         let mut wanted = vec![(self.sources.workspace.clone(), RecursiveMode::NonRecursive)];
         for (folder, _) in &self.sources.packages {
@@ -86,7 +86,7 @@ impl SourceWatcher {
                     .map(|path| (path, RecursiveMode::Recursive)),
             );
         }
-        // A folder that is gone is forgotten, so that it is watched again when it comes back.
+        // A removed folder is forgotten, so that it is watched again if it comes back.
         self.watched.retain(|path| path.is_dir());
         for (path, mode) in wanted {
             if self.watched.insert(path.clone()) {
@@ -102,7 +102,7 @@ impl SourceWatcher {
 impl Sources {
     fn new(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Self {
         let package = |folder: &PathBuf| {
-            // Where there is no such file, or a line in it makes no sense, less is ignored.
+            // Without the file, or with an invalid line in it, fewer paths are ignored.
             let (ignored, _) = Gitignore::new(folder.join(".gitignore"));
             (folder.clone(), ignored)
         };
@@ -113,7 +113,7 @@ impl Sources {
         }
     }
 
-    /// Whether a path is a source, and nothing built, passing, or written by the worker where git ignores it.
+    /// Returns whether a path is a source: not built, not temporary, and not ignored by git.
     fn contain(&self, path: &Path) -> bool {
         if path.starts_with(&self.target_dir) {
             return false;
@@ -129,7 +129,7 @@ impl Sources {
             let Ok(inner) = path.strip_prefix(folder) else {
                 return false;
             };
-            // What editors keep beside a file, and what is not written by hand.
+            // Editors' temporary files, and generated folders.
             let by_hand = |part: &str| {
                 !part.starts_with('.')
                     && !part.ends_with('~')

@@ -1,5 +1,5 @@
-//! What `podwork new` writes. The sources are the examples' own, by links in `templates/`; only what differs in a crate
-//! of its own is made here.
+//! The files that `podwork new` writes. The sources are links to the examples in `templates/`; only the files that differ
+//! in a crate of its own are generated here.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,11 +11,11 @@ use toml_edit::{DocumentMut, InlineTable, Item, Value};
 /// The workspace's manifest: versions and features of what the examples depend on.
 const WORKSPACE: &str = include_str!("../../templates/workspace.toml");
 const DOCKERFILE: &str = include_str!("../../templates/Dockerfile.template");
-/// What is sent to no build.
+/// Paths that are sent to no build.
 pub(crate) const DOCKERIGNORE: &str = include_str!("../../templates/dockerignore");
 const README: &str = include_str!("../../templates/README.md");
 
-/// A worker to begin with.
+/// A template for a new worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Template {
     /// `async fn`: a typed input, a typed output
@@ -32,7 +32,7 @@ pub(crate) enum Template {
 
 /// One of the examples.
 struct Example {
-    /// Its package's name.
+    /// The name of its package.
     package: &'static str,
     main: &'static str,
     manifest: &'static str,
@@ -64,7 +64,7 @@ impl Template {
         }
     }
 
-    /// The files of a new crate of this name: path and text. `podwork` is where its checkout is, if it is to be used.
+    /// Returns the files of a new crate, as path and text. `podwork` is a checkout to depend on.
     pub(crate) fn files(
         self,
         name: &str,
@@ -92,12 +92,12 @@ impl Template {
     }
 }
 
-/// The Dockerfile of this crate.
+/// Returns the Dockerfile of a package.
 pub(crate) fn dockerfile(package: &str) -> String {
     DOCKERFILE.replace("\nARG CRATE\n", &format!("\nARG CRATE={package}\n"))
 }
 
-/// The example's manifest, as it is outside of the workspace.
+/// Returns the example's manifest, with everything that it inherits from the workspace.
 fn manifest(example: &Example, name: &str, podwork: Option<&Path>, nested: bool) -> Result<String> {
     let workspace: DocumentMut = WORKSPACE.parse()?;
     let own: DocumentMut = example.manifest.parse()?;
@@ -136,7 +136,7 @@ fn manifest(example: &Example, name: &str, podwork: Option<&Path>, nested: bool)
     Ok(made)
 }
 
-/// A dependency as the workspace has it, with what the example wants beside that.
+/// Merges a dependency of the workspace with the features that the example adds.
 fn specification(shared: &Item, wanted: &Item) -> Option<InlineTable> {
     let mut spec = InlineTable::new();
     match shared.as_value()? {

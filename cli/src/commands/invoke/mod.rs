@@ -18,12 +18,12 @@ use crate::processes::Interrupts;
 use request::request;
 use view::{FinishedJob, JobView, print_line};
 
-/// Between two questions for the status, at first and at last.
+/// The first and the longest pause between two calls for the status.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
-/// The endpoint gave no answer to work with.
+/// The exit code if the endpoint gave no usable answer.
 const NO_ANSWER: u8 = 5;
-/// As a shell has it for a program that Ctrl-C ended.
+/// The exit code that a shell gives to a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
@@ -49,7 +49,7 @@ pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
     }
 }
 
-/// Submits the job and shows it until it has ended. The first signal cancels it; `None` at the second.
+/// Submits the job, and shows it until it has ended. The first signal cancels it; `None` after the second.
 async fn follow(
     endpoint: &EndpointClient,
     request: &RunRequest,
@@ -63,7 +63,7 @@ async fn follow(
     };
     view.submitted(&job.id);
     let watching = async {
-        // Without a stream to wait for, its side is done at once.
+        // Without `--stream` there are no chunks to wait for.
         let chunks = async {
             if stream {
                 chunks(endpoint, &job.id, view).await
@@ -90,7 +90,7 @@ async fn follow(
     }
 }
 
-/// Asks how the job stands until it has ended.
+/// Polls the status until the job has ended.
 async fn status(endpoint: &EndpointClient, job: &str, view: &JobView) -> Result<StatusResponse> {
     let (mut pause, longest) = PAUSES;
     loop {
@@ -104,7 +104,7 @@ async fn status(endpoint: &EndpointClient, job: &str, view: &JobView) -> Result<
     }
 }
 
-/// Shows chunks as they come, until there are no more to come.
+/// Shows chunks as they arrive, until the stream has ended.
 async fn chunks(
     endpoint: &EndpointClient,
     job: &str,
@@ -118,7 +118,7 @@ async fn chunks(
         let none = response.stream.is_empty();
         for chunk in response.stream {
             view.chunk(&chunk.output);
-            // They are kept for the one object at the end only.
+            // Only the JSON object at the end needs them.
             if view.json {
                 chunks.push(chunk.output);
             }

@@ -1,11 +1,11 @@
-//! How far a job is, told from its progress.
+//! The completed share of a job, read from its progress.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-/// A share between 0 and 1, where the progress is or has one, by the rule of the platform's console: a number or a text
+/// Returns a share between 0 and 1, by the rule of the platform's console: from a number or a text
 /// with `%`, an object's `percent`, `percentage` or `progress`, or its first number as a part of `of` or `total`.
 pub(super) fn share(progress: &str) -> Option<f64> {
     let entries = match serde_json::from_str(progress).ok()? {

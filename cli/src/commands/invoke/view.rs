@@ -19,7 +19,7 @@ pub(super) struct FinishedJob {
     pub(super) chunks: Vec<Box<RawValue>>,
 }
 
-/// What the user sees: chunks and output on standard output, all else on standard error, where that is a terminal.
+/// The display: chunks and output on standard output, progress on standard error if that is a terminal.
 pub(super) struct JobView {
     pub(super) json: bool,
     pub(super) bar: ProgressBar,
@@ -27,7 +27,7 @@ pub(super) struct JobView {
 
 impl JobView {
     pub(super) fn new(json: bool) -> Self {
-        // A bar shows itself on a terminal only.
+        // A bar is visible on a terminal only.
         let bar = if json {
             ProgressBar::hidden()
         } else {
@@ -122,12 +122,12 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// A text without its quotes, all else as JSON.
+/// Formats a string without its quotes, and any other value as JSON.
 fn plain(value: &RawValue) -> String {
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
-/// What an error result says.
+/// Returns the message of an error result.
 fn message(error: &Value) -> String {
     let text = error
         .as_str()
@@ -138,7 +138,7 @@ fn message(error: &Value) -> String {
     }
 }
 
-/// A reader that is gone, such as `head`, is no trouble of the job's.
+/// Prints a line. It ignores a closed reader, such as `head`, which does not affect the job.
 pub(super) fn print_line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
