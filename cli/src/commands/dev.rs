@@ -1,4 +1,4 @@
-//! `podwork dev`: the platform stays, and the worker follows the sources.
+//! `podwork dev`: one platform, and a worker that is rebuilt after each change.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -15,10 +15,10 @@ use crate::processes::{Interrupts, WorkerProcess, ask};
 use crate::project::sources::SourceWatcher;
 use crate::project::{NO_CARGO, Project};
 
-/// A worker that is to end waits for its open poll, and here it is replaced often.
+/// A worker ends only after its open poll; it is replaced often here.
 const POLL_HOLD: Duration = Duration::from_millis(500);
 
-/// How long a worker may take to tell its schema: it does so before all else, unless its `fn main` does more.
+/// The limit on `--schema`, which a worker handles before anything else, unless its `fn main` does more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
@@ -34,7 +34,7 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
         builder = builder.example(&example);
     }
     let platform = builder.start().await;
-    // The platform's error names its cause itself.
+    // The message of the platform's error contains its cause.
     let platform = platform.map_err(|error| anyhow!("{error} (--port, --host)"))?;
     say(&format!("Console: {}/   Ctrl-C ends all.", platform.url()));
     let watch = SourceWatcher::start(&project.local, &project.workspace, &project.target_dir)?;
@@ -46,7 +46,7 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
         worker: None,
         started: 0,
     };
-    // Whatever ends the loop, the worker and the platform end in order.
+    // Both must shut down whatever ended the loop.
     let ended = tokio::select! {
         ended = dev.run() => ended,
         () = signals.next() => Ok(()),
@@ -68,13 +68,13 @@ struct Loop {
     started: usize,
 }
 
-/// A worker, and the build that it is.
+/// A worker process, and its build.
 struct Running {
     worker: WorkerProcess,
     build: Build,
 }
 
-/// A binary as it was built at a time.
+/// A binary, and the time of its build.
 #[derive(PartialEq, Eq)]
 struct Build {
     path: PathBuf,
@@ -103,7 +103,7 @@ impl Loop {
         }
     }
 
-    /// Builds the worker; `None` when that failed, of which cargo has told.
+    /// Builds the worker; `None` if the build failed, as cargo has printed.
     async fn build(&self) -> Result<Option<Build>> {
         say("Building …");
         let mut command = Command::from(self.project.build(&self.args.worker, self.args.release));
@@ -132,7 +132,7 @@ impl Loop {
         }))
     }
 
-    /// Puts a worker of this build in the place of the old one, once that has done what it had.
+    /// Replaces the worker by one of this build, after its jobs in flight.
     async fn replace(&mut self, build: Build) -> Result<()> {
         if let Some(old) = &mut self.worker {
             let id = &old.worker.id;
@@ -158,29 +158,28 @@ impl Loop {
         Ok(())
     }
 
-    /// What the worker's handler takes and gives, if it tells.
+    /// Returns the schema of the worker's handler, if it has one.
     async fn schema(&self, build: &Build) -> Option<HandlerSchema> {
         let mut args = self.args.worker_args.clone();
         args.push("--schema".to_owned());
         let asked = ask(&build.path, &args, &self.project.folder, PATIENCE).await;
         let Ok(told) = asked else {
             say(&format!(
-                "Of types nothing is known: the worker had not answered --schema after {PATIENCE:?}. Is its `fn main` at \
-                 work before podwork is?"
+                "No schema: the worker did not answer `--schema` within {PATIENCE:?}. Does its `fn main` work before \
+                 podwork runs?"
             ));
             return None;
         };
         let schema = serde_json::from_slice(&told?);
         if schema.is_err() {
             say(
-                "Of types nothing is known: the worker's answer to --schema is none. Does its `fn main` print before \
-                 podwork runs?",
+                "No schema: `--schema` did not print valid JSON. Does its `fn main` print before podwork runs?",
             );
         }
         schema.ok()
     }
 
-    /// Waits for a change of the sources, and says so when the worker ends by itself meanwhile.
+    /// Waits for a change of the sources, and reports if the worker ends meanwhile.
     async fn until_changed(&mut self) -> Result<()> {
         let Some(running) = &mut self.worker else {
             return self.watch.changed().await;
