@@ -10,7 +10,7 @@ use hyper::header::HOST;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use podwork_benches::Result;
-use podwork_benches::contenders::floor::{Answer, FloorConnection, run};
+use podwork_benches::contenders::floor::{FloorAnswer, FloorConnection, run};
 use tokio::net::TcpStream;
 
 struct HyperConnection {
@@ -19,7 +19,7 @@ struct HyperConnection {
 }
 
 impl HyperConnection {
-    async fn call(&mut self, method: Method, path: &str, body: String) -> Result<Answer> {
+    async fn call(&mut self, method: Method, path: &str, body: String) -> Result<FloorAnswer> {
         self.sender.ready().await?;
         let request = Request::builder()
             .method(method)
@@ -27,7 +27,7 @@ impl HyperConnection {
             .header(HOST, &self.host)
             .body(Full::new(body.into()))?;
         let response = self.sender.send_request(request).await?;
-        Ok(Answer {
+        Ok(FloorAnswer {
             status: response.status().as_u16(),
             body: response.into_body().collect().await?.to_bytes(),
         })
@@ -46,11 +46,11 @@ impl FloorConnection for HyperConnection {
         })
     }
 
-    async fn get(&mut self, path: &str) -> Result<Answer> {
+    async fn get(&mut self, path: &str) -> Result<FloorAnswer> {
         self.call(Method::GET, path, String::new()).await
     }
 
-    async fn post(&mut self, path: &str, body: String) -> Result<Answer> {
+    async fn post(&mut self, path: &str, body: String) -> Result<FloorAnswer> {
         self.call(Method::POST, path, body).await
     }
 }

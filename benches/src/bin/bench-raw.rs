@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use bytes::{Buf as _, BytesMut};
 use podwork_benches::Result;
-use podwork_benches::contenders::floor::{Answer, FloorConnection, run};
+use podwork_benches::contenders::floor::{FloorAnswer, FloorConnection, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -28,7 +28,7 @@ struct RawConnection {
 }
 
 impl RawConnection {
-    async fn answer(&mut self) -> Result<Answer> {
+    async fn answer(&mut self) -> Result<FloorAnswer> {
         let head = loop {
             if let Some(head) = Head::parse(&self.received)? {
                 break head;
@@ -42,7 +42,7 @@ impl RawConnection {
         while self.received.len() < head.content_length {
             self.receive().await?;
         }
-        Ok(Answer {
+        Ok(FloorAnswer {
             status: head.status,
             body: self.received.split_to(head.content_length).freeze(),
         })
@@ -68,7 +68,7 @@ impl FloorConnection for RawConnection {
         })
     }
 
-    async fn get(&mut self, path: &str) -> Result<Answer> {
+    async fn get(&mut self, path: &str) -> Result<FloorAnswer> {
         let Self { host, request, .. } = self;
         request.clear();
         write!(request, "GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")?;
@@ -76,7 +76,7 @@ impl FloorConnection for RawConnection {
         self.answer().await
     }
 
-    async fn post(&mut self, path: &str, body: String) -> Result<Answer> {
+    async fn post(&mut self, path: &str, body: String) -> Result<FloorAnswer> {
         let Self { host, request, .. } = self;
         let length = body.len();
         request.clear();

@@ -19,7 +19,7 @@ use crate::error::Result;
 
 /// The answer to a call.
 #[derive(Debug)]
-pub struct Answer {
+pub struct FloorAnswer {
     /// The status code.
     pub status: u16,
     /// The whole body.
@@ -32,10 +32,14 @@ pub trait FloorConnection: Send + Sized + 'static {
     fn connect(addr: SocketAddr) -> impl Future<Output = Result<Self>> + Send;
 
     /// Sends a `GET` request and reads the whole answer.
-    fn get(&mut self, path: &str) -> impl Future<Output = Result<Answer>> + Send;
+    fn get(&mut self, path: &str) -> impl Future<Output = Result<FloorAnswer>> + Send;
 
     /// Sends a `POST` request and reads the whole answer.
-    fn post(&mut self, path: &str, body: String) -> impl Future<Output = Result<Answer>> + Send;
+    fn post(
+        &mut self,
+        path: &str,
+        body: String,
+    ) -> impl Future<Output = Result<FloorAnswer>> + Send;
 }
 
 /// Runs the floor until a connection fails.
@@ -131,7 +135,7 @@ impl Floor {
     async fn serve<C: FloorConnection>(self) -> Result<Infallible> {
         let mut connection = C::connect(self.addr).await?;
         loop {
-            let Answer { status, body } = connection.get(&self.take).await?;
+            let FloorAnswer { status, body } = connection.get(&self.take).await?;
             if status == 200 {
                 let job: TakenJob<'_> = serde_json::from_slice(&body)?;
                 self.run(&mut connection, job).await?;
@@ -179,7 +183,7 @@ impl Floor {
 
 /// Posts, and returns an error unless the platform accepts.
 async fn post<C: FloorConnection>(connection: &mut C, path: &str, body: String) -> Result<()> {
-    let Answer { status, body } = connection.post(path, body).await?;
+    let FloorAnswer { status, body } = connection.post(path, body).await?;
     if (200..300).contains(&status) {
         return Ok(());
     }

@@ -20,70 +20,70 @@ type Measured = Option<(String, bool)>;
 /// The cases at 1, 10 and 100 jobs at once.
 const NOOP: [&str; 3] = ["noop-1", "noop-10", "noop-100"];
 
+/// The text of a target, and the function that checks it.
+type TargetCheck = (&'static str, fn(&Findings) -> Measured);
+
+const TARGETS: [TargetCheck; 16] = [
+    (
+        "no-op jobs/s at 1, 10, 100 at once: at least 0.7 of the floor",
+        throughput,
+    ),
+    (
+        "CPU of a no-op job at 1, 10, 100 at once: at most 1.5× the floor's",
+        cpu,
+    ),
+    (
+        "from a result to the next hand-out, 1 at once: at most 1.5 round trips (the floor's is one)",
+        gap,
+    ),
+    (
+        "no-op jobs/s, 1 at once: at least 500× the official worker",
+        |findings| official(findings, "noop-1", 500.0),
+    ),
+    (
+        "no-op jobs/s, 100 at once: at least 50× the official worker",
+        |findings| official(findings, "noop-100", 50.0),
+    ),
+    ("chunks/s: at least 0.7 of the floor", stream),
+    (
+        "10,000 chunks at 20 ms, with joining: at most 1.2× as long as at 0 ms",
+        joined,
+    ),
+    (
+        "a generator does not wait while the outbox has room: 500 chunks made within one round trip of 20 ms",
+        generator,
+    ),
+    (
+        "jobs/s of a handler whose cost is mostly fixed per call, in batches of 16: at least 8× one by one",
+        batched,
+    ),
+    (
+        "process start to first take: at most 10 ms, and 1/50 of the official worker's",
+        start,
+    ),
+    (
+        "peak memory for no-op jobs at 1, 10, 100 at once: at most 12 MB, and 1/5 of the official worker's",
+        memory,
+    ),
+    ("CPU when idle: below 0.1% of a core", idle),
+    ("a payload of 5 MB is held at most twice at once", payload),
+    (
+        "CPU of a no-op job, 1,000 at once: at most 1.5× that at 10",
+        linear,
+    ),
+    (
+        "memory over 1,000,000 jobs: flat (the last tenth at most 1.1× the second)",
+        flat,
+    ),
+    (
+        "binary of `hello` without default features, stripped: at most 6 MB",
+        hello,
+    ),
+];
+
 /// Returns all targets.
 pub(crate) fn targets(findings: &Findings) -> Vec<PerformanceTarget> {
-    let all: [(&'static str, Measured); 15] = [
-        (
-            "no-op jobs/s at 1, 10, 100 at once: at least 0.7 of the floor",
-            throughput(findings),
-        ),
-        (
-            "CPU of a no-op job at 1, 10, 100 at once: at most 1.5× the floor's",
-            cpu(findings),
-        ),
-        (
-            "from a result to the next hand-out, 1 at once: at most 1.5 round trips (the floor's is one)",
-            gap(findings),
-        ),
-        (
-            "no-op jobs/s, 1 at once: at least 500× the official worker",
-            official(findings, "noop-1", 500.0),
-        ),
-        (
-            "no-op jobs/s, 100 at once: at least 50× the official worker",
-            official(findings, "noop-100", 50.0),
-        ),
-        ("chunks/s: at least 0.7 of the floor", stream(findings)),
-        (
-            "10,000 chunks at 20 ms, with joining: at most 1.2× as long as at 0 ms",
-            joined(findings),
-        ),
-        (
-            "a generator does not wait while the outbox has room: 500 chunks made within one round trip of 20 ms",
-            generator(findings),
-        ),
-        (
-            "jobs/s of a handler whose cost is mostly fixed per call, in batches of 16: at least 8× one by one",
-            batched(findings),
-        ),
-        (
-            "process start to first take: at most 10 ms, and 1/50 of the official worker's",
-            start(findings),
-        ),
-        (
-            "peak memory for no-op jobs at 1, 10, 100 at once: at most 12 MB, and 1/5 of the official worker's",
-            memory(findings),
-        ),
-        ("CPU when idle: below 0.1% of a core", idle(findings)),
-        (
-            "a payload of 5 MB is held at most twice at once",
-            payload(findings),
-        ),
-        (
-            "CPU of a no-op job, 1,000 at once: at most 1.5× that at 10",
-            linear(findings),
-        ),
-        (
-            "memory over 1,000,000 jobs: flat (the last tenth at most 1.1× the second)",
-            flat(findings),
-        ),
-    ];
-    let mut all: Vec<_> = all.into_iter().collect();
-    all.push((
-        "binary of `hello` without default features, stripped: at most 6 MB",
-        hello(findings),
-    ));
-    let say = |(text, seen): (&'static str, Measured)| match seen {
+    let check = |(text, measure): TargetCheck| match measure(findings) {
         Some((measured, met)) => PerformanceTarget {
             text,
             measured,
@@ -95,7 +95,7 @@ pub(crate) fn targets(findings: &Findings) -> Vec<PerformanceTarget> {
             verdict: "not measured",
         },
     };
-    all.into_iter().map(say).collect()
+    TARGETS.into_iter().map(check).collect()
 }
 
 /// Formats several values for one cell.
