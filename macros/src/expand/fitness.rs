@@ -4,10 +4,13 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt as _;
 
-use crate::parse::FitnessCheck;
+use crate::parse::ParsedFitnessCheck;
 
-pub(crate) fn fitness_check(item: &TokenStream, parsed: syn::Result<FitnessCheck>) -> TokenStream {
-    let FitnessCheck { cfgs, name } = match parsed {
+pub(crate) fn fitness_check(
+    item: &TokenStream,
+    parsed: syn::Result<ParsedFitnessCheck>,
+) -> TokenStream {
+    let ParsedFitnessCheck { cfgs, name } = match parsed {
         Ok(check) => check,
         Err(error) => {
             let error = error.into_compile_error();

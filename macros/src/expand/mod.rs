@@ -56,24 +56,12 @@ fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
     let streams = signature.chunks.is_some();
     let join = signature.join;
     let call = call_body(handler, broken);
-    // After a mistake the settings of batches would only add errors.
+    // After a mistake the other traits would only add errors.
     let batch = signature.batch.as_ref().filter(|_| !broken);
     let item = batch.map_or_else(|| quote!(()), |batch| batch.item.to_token_stream());
-    let batching = batch.map(|_| {
-        quote! {
-            const BATCH: ::core::option::Option<
-                ::podwork::__private::Batching<Self::State, Self::Item>,
-            > = ::core::option::Option::Some(::podwork::__private::Batching::of::<Self>());
-        }
-    });
     let batch_handler = batch.map(|batch| batch_handler(handler, batch));
     let described = (signature.schema && !broken).then(|| described(handler));
-    let schema = described.is_some().then(|| {
-        quote! {
-            const SCHEMA: ::core::option::Option<fn() -> ::podwork::HandlerSchema> =
-                ::core::option::Option::Some(<Self as ::podwork::DescribedHandler>::schema);
-        }
-    });
+    let others = other_traits(batch_handler.is_some(), described.is_some());
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
         #[doc(hidden)]
@@ -90,8 +78,7 @@ fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
                 const STREAMS: bool = #streams;
                 const JOIN: bool = #join;
                 type Item = #item;
-                #batching
-                #schema
+                #others
 
                 fn call(call: ::podwork::__private::Call<Self::State>) -> ::podwork::__private::Reply {
                     #call
@@ -116,4 +103,22 @@ fn call_body(handler: &ParsedHandler, broken: bool) -> TokenStream {
             quote!(#shape #call)
         }
     }
+}
+
+/// Quotes the constants by which `Handler` leads to the other traits.
+fn other_traits(batch: bool, schema: bool) -> TokenStream {
+    let batch = batch.then(|| {
+        quote! {
+            const BATCH: ::core::option::Option<
+                ::podwork::__private::Batching<Self::State, Self::Item>,
+            > = ::core::option::Option::Some(::podwork::__private::Batching::of::<Self>());
+        }
+    });
+    let schema = schema.then(|| {
+        quote! {
+            const SCHEMA: ::core::option::Option<fn() -> ::podwork::HandlerSchema> =
+                ::core::option::Option::Some(<Self as ::podwork::DescribedHandler>::schema);
+        }
+    });
+    quote!(#batch #schema)
 }

@@ -7,7 +7,7 @@ use super::function::{FunctionKind, check_function};
 use crate::errors::Errors;
 
 /// A function under `#[fitness_check]`.
-pub(crate) struct FitnessCheck {
+pub(crate) struct ParsedFitnessCheck {
     /// The function's `#[cfg]`s, which apply to its registration as well.
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) name: Ident,
@@ -16,7 +16,7 @@ pub(crate) struct FitnessCheck {
 pub(crate) fn fitness_check(
     arguments: &TokenStream,
     item: &TokenStream,
-) -> syn::Result<FitnessCheck> {
+) -> syn::Result<ParsedFitnessCheck> {
     let function = parse2::<ItemFn>(item.clone()).map_err(|error| {
         Error::new(
             error.span(),
@@ -46,7 +46,7 @@ pub(crate) fn fitness_check(
     }
     match errors.into_error() {
         Some(error) => Err(error),
-        None => Ok(FitnessCheck {
+        None => Ok(ParsedFitnessCheck {
             cfgs: function
                 .attrs
                 .into_iter()

@@ -16,7 +16,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Block, Error, ExprYield, Ident, Item, Signature, Visibility, parse2};
 
 pub(crate) use batch::{BatchSettings, WeightLimit};
-pub(crate) use fitness::{FitnessCheck, fitness_check};
+pub(crate) use fitness::{ParsedFitnessCheck, fitness_check};
 pub(crate) use output::ChunkSource;
 pub(crate) use parameters::Parameter;
 pub(crate) use signature::HandlerSignature;
