@@ -193,6 +193,7 @@ mod tests {
         let guide = std::fs::read_dir(root.join("docs/src")).unwrap();
         let mut pages: Vec<_> = guide.map(|file| file.unwrap().path()).collect();
         pages.push(root.join("README.md"));
+        pages.push(root.join("cli/README.md"));
         pages.push(root.join("cli/templates/README.md"));
         let mut typed = 0;
         for page in pages {
