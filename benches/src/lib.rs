@@ -1,12 +1,25 @@
 //! The cost of podwork, measured against bare HTTP (the floors) and against the official worker, in turn, on the same
 //! machine, for the same platform. `benches/README.md` explains how to run it and how to read it.
 
-pub mod contenders;
-mod error;
-pub mod instruments;
+// Each room imports only from those below it.
+
+// The load of the platform, a benchmark of its own.
 pub mod load;
-mod measure;
+
+// All figures, and their tables, plots and targets.
 mod report;
+
+// The cases, one run of a contender, and the cache.
+mod measure;
+
+// The platform and the workers as processes, the times of jobs, and the machine.
+pub mod instruments;
+
+// The programs that are measured, and their work.
+pub mod contenders;
+
+// The error type.
+mod error;
 
 use std::path::PathBuf;
 use std::time::Duration;

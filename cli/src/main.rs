@@ -1,11 +1,24 @@
 //! `podwork`: from an empty folder to a worker image.
 
-mod args;
+// Each room imports only from those below it.
+
+// The commands of the tool, a file or a folder each.
 mod commands;
-mod endpoint_client;
+
+// The command line.
+mod args;
+
+// Image tools, and the build context.
 mod image_build;
-mod processes;
+
+// The worker's crate: what cargo knows of it, its sources, and the templates of new ones.
 mod project;
+
+// The client of an endpoint, local or at Runpod.
+mod endpoint_client;
+
+// Worker processes, and the signals that end the tool.
+mod processes;
 
 use std::process::ExitCode;
 

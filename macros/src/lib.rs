@@ -1,12 +1,16 @@
 //! The attributes `#[handler]` and `#[fitness_check]` of the crate [`podwork`](https://docs.rs/podwork). Use them from
 //! there.
 
-/// The mistakes in the user's code.
-mod errors;
-/// Plain structs to the generated code.
+// Each room imports only from those below it.
+
+// Plain structs to the generated code.
 mod expand;
-/// Tokens to plain structs.
+
+// Tokens to plain structs, with the options of the attribute.
 mod parse;
+
+// The mistakes in the user's code.
+mod errors;
 
 use proc_macro::TokenStream;
 
