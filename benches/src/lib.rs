@@ -1,72 +1,73 @@
-//! What podwork costs, measured: against bare HTTP (the floor) and against the official worker, in turn, on the same
-//! machine, for the same platform. `benches/README.md` tells how to run it and how to read it.
+//! The cost of podwork, measured against bare HTTP (the floors) and against the official worker, in turn, on the same
+//! machine, for the same platform. `benches/README.md` explains how to run it and how to read it.
 
-pub mod book;
-mod cache;
-mod cases;
-mod findings;
+// Each room imports only from those below it.
+
+// The load of the platform, a benchmark of its own.
 pub mod load;
-mod machine;
+
+// All figures, and their tables, plots and targets.
+mod report;
+
+// The cases, one run of a contender, and the cache.
 mod measure;
-mod number;
-mod platform;
-mod plot;
-mod process;
-mod programs;
-mod readme;
-pub mod stats;
-mod table;
-mod targets;
-pub mod wire;
-pub mod work;
+
+// The platform and the workers as processes, the times of jobs, and the machine.
+pub mod instruments;
+
+// The programs that are measured, and their work.
+pub mod contenders;
+
+// The error type.
+mod error;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use programs::Programs;
+pub use contenders::programs::Programs;
+pub use error::Result;
 
-use cases::{CASES, Case};
-use findings::Findings;
-use platform::Platform;
-use programs::Contender;
+use contenders::programs::Contender;
+use instruments::platform::PlatformProcess;
+use measure::cases::{CASES, Case};
+use measure::{cache, run as runs};
+use report::findings::Findings;
+use report::{plot, readme, table};
 
-/// Any error, in words.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// The name on the command line of what is measured of a process beside its work.
+/// The name on the command line of the measurement of start, idleness and size.
 const PROCESS: &str = "process";
-/// … of the cache on a volume, …
+/// The name of the measurement of the cache.
 const CACHE: &str = "cache";
-/// … and of all that need not be named.
+/// The name of everything that does not have to be named.
 const ALL: &str = "all";
 
-/// What is to be measured, and how well.
+/// The options of a benchmark.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Names of cases; if there are none, `all`: those that need not be named.
+pub struct BenchOptions {
+    /// The names of the cases. Default: all that do not have to be named.
     pub only: Vec<String>,
-    /// How often each contender has its turn at each case.
+    /// The number of runs of each contender at each case.
     pub rounds: usize,
-    /// By how much less is to be done than at full size.
+    /// The divisor of all amounts.
     pub shrink: usize,
-    /// How long an idle worker is watched.
+    /// The time for which an idle worker is watched.
     pub idle: Duration,
-    /// How often each contender is started only to be timed.
+    /// The number of starts of each contender that are timed.
     pub starts: usize,
-    /// Where tables and plots go.
+    /// The folder of tables and plots.
     pub out: PathBuf,
-    /// A Markdown file between whose marks the short table goes.
+    /// A Markdown file whose marks receive the short table.
     pub readme: Option<PathBuf>,
 }
 
 /// Measures, prints the tables, and writes them and the plots.
 ///
 /// # Errors
-/// A name is unknown, or a contender fails.
-pub fn run(options: &Options, programs: &Programs) -> Result<()> {
+/// Returns an error if a name is unknown or a contender fails.
+pub fn run(options: &BenchOptions, programs: &Programs) -> Result<()> {
     let cases = chosen(&options.only)?;
     let mut findings = Findings::new(options.rounds, options.shrink)?;
-    let mut platform = Platform::start(&programs.platform)?;
+    let mut platform = PlatformProcess::start(&programs.platform)?;
     if names(&options.only, PROCESS) {
         processes(options, programs, &mut platform, &mut findings)?;
     }
@@ -80,10 +81,9 @@ pub fn run(options: &Options, programs: &Programs) -> Result<()> {
         let rounds = if case.on_demand { 1 } else { options.rounds };
         for round in 1..=rounds {
             eprintln!("{}: {round} of {rounds}", case.name);
-            for contender in Contender::ALL {
-                let run =
-                    measure::measure(&mut platform, programs, case, contender, options.shrink)
-                        .map_err(|error| format!("{}, {contender}: {error}", case.name))?;
+            for contender in Contender::turns(round) {
+                let run = runs::measure(&mut platform, programs, case, contender, options.shrink)
+                    .map_err(|error| format!("{}, {contender}: {error}", case.name))?;
                 findings.add(case, contender, run);
             }
         }
@@ -101,12 +101,12 @@ pub fn run(options: &Options, programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-/// Whether these name that, or all.
+/// Returns whether `only` names `that`, or all.
 fn names(only: &[String], that: &str) -> bool {
     only.is_empty() || only.iter().any(|name| name == ALL || name == that)
 }
 
-/// The cases of these names.
+/// Returns the cases of these names.
 fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
     let known: Vec<&str> = [ALL, PROCESS, CACHE]
         .into_iter()
@@ -126,18 +126,18 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
     Ok(CASES.iter().filter(wanted).collect())
 }
 
-/// Starts each contender often, and watches it idle once.
+/// Times the starts of each contender, and watches it idle once.
 fn processes(
-    options: &Options,
+    options: &BenchOptions,
     programs: &Programs,
-    platform: &mut Platform,
+    platform: &mut PlatformProcess,
     findings: &mut Findings,
 ) -> Result<()> {
     for round in 1..=options.starts {
         eprintln!("{PROCESS}: {round} of {}", options.starts);
-        for contender in Contender::ALL {
+        for contender in Contender::turns(round) {
             let idle = (round == options.starts).then_some(options.idle);
-            if let Some((took, idle)) = measure::start(platform, programs, contender, idle)
+            if let Some((took, idle)) = runs::start(platform, programs, contender, idle)
                 .map_err(|error| format!("{PROCESS}, {contender}: {error}"))?
             {
                 findings.started(contender, took, idle);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use podwork_benches::{Options, Programs, Result, run};
+use podwork_benches::{BenchOptions, Programs, Result, run};
 
 /// Measures podwork against bare HTTP and against the official worker.
 #[derive(Debug, Parser)]
@@ -14,7 +14,7 @@ struct Args {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 
-    /// How often each contender has its turn at each case
+    /// Number of runs of each contender at each case
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
 
@@ -26,7 +26,11 @@ struct Args {
     #[arg(long)]
     without_official: bool,
 
-    /// Where tables and plots go [default: benches/results of all, target/bench-results of a part]
+    /// Measure this `bench-worker` of another build beside this one, as `before`
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
+
+    /// Folder of tables and plots [default: benches/results of all, target/bench-results of a part]
     #[arg(long)]
     out: Option<PathBuf>,
 
@@ -47,14 +51,20 @@ fn main() -> ExitCode {
 
 fn bench(args: Args) -> Result<()> {
     let all = args.only.is_empty() || args.only.iter().any(|name| name == "all");
-    // A first look must not stand where the results are told.
-    let folder = if all && !args.quick {
+    // Only a full run replaces the published results.
+    let folder = if all && !args.quick && args.against.is_none() {
         "benches/results"
     } else {
         "target/bench-results"
     };
-    let programs = Programs::build(!args.without_official)?;
-    let options = Options {
+    if let Some(path) = args.against.as_ref().filter(|path| !path.is_file()) {
+        return Err(format!("--against {}: not a file", path.display()).into());
+    }
+    let programs = Programs {
+        before: args.against,
+        ..Programs::build(!args.without_official)?
+    };
+    let options = BenchOptions {
         only: args.only,
         rounds: args.rounds.into(),
         shrink: if args.quick { 10 } else { 1 },

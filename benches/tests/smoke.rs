@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use podwork_benches::{Options, Programs, run};
+use podwork_benches::{BenchOptions, Programs, run};
 
 fn programs() -> Programs {
     Programs {
         platform: env!("CARGO_BIN_EXE_bench-platform").into(),
         worker: env!("CARGO_BIN_EXE_bench-worker").into(),
+        before: None,
         floor: env!("CARGO_BIN_EXE_bench-floor").into(),
+        raw: env!("CARGO_BIN_EXE_bench-raw").into(),
         hello: env!("CARGO_BIN_EXE_bench-hello").into(),
         cache: option_env!("CARGO_BIN_EXE_cache-contender")
             .unwrap_or_default()
@@ -18,8 +20,8 @@ fn programs() -> Programs {
     }
 }
 
-fn options(only: &[&str], out: PathBuf) -> Options {
-    Options {
+fn options(only: &[&str], out: PathBuf) -> BenchOptions {
+    BenchOptions {
         only: only.iter().map(|&name| name.to_owned()).collect(),
         rounds: 1,
         shrink: 50,
@@ -31,10 +33,12 @@ fn options(only: &[&str], out: PathBuf) -> Options {
 }
 
 #[test]
-fn two_contenders_run_and_are_compared() {
+fn podwork_and_both_floors_run_and_are_compared() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(
-        &["process", "noop-1", "stream", "cpu", "call", "batch"],
+        &[
+            "process", "noop-1", "echo-5m", "stream", "progress", "cpu", "call", "batch",
+        ],
         folder.path().into(),
     );
     run(&options, &programs()).unwrap();
@@ -45,8 +49,13 @@ fn two_contenders_run_and_are_compared() {
         let cells: Vec<&str> = row(case).split('|').map(str::trim).collect();
         let number = |place: usize| cells[place].replace(',', "").parse::<f64>().unwrap();
         assert!(number(3) > 0.0 && number(4) > 0.0, "{case}: {cells:?}");
-        assert_eq!((cells[5], cells[7]), ("–", "–"), "{case}: {cells:?}");
+        assert!(number(5) > 0.0, "{case}: {cells:?}");
+        assert_eq!((cells[6], cells[9]), ("–", "–"), "{case}: {cells:?}");
+        for ratio in [7, 8, 10, 11] {
+            assert!(cells[ratio].ends_with('×'), "{case}: {cells:?}");
+        }
     }
+    assert!(!report.contains("before |"), "no other build took part");
     assert!(
         !row("no-op jobs/s at 1, 10").contains("met"),
         "10 and 100 were not measured"
@@ -57,6 +66,33 @@ fn two_contenders_run_and_are_compared() {
         let plot = std::fs::read_to_string(folder.path().join(plot)).unwrap();
         assert!(plot.contains("no-op jobs, 1 at once") && plot.contains("<rect"));
     }
+}
+
+#[test]
+fn another_build_is_measured_beside_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Programs {
+        before: Some(programs().worker),
+        ..programs()
+    };
+    let options = options(&["process", "noop-1"], folder.path().into());
+    run(&options, &programs).unwrap();
+
+    let report = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
+    let (_, ratios) = report.split_once("podwork/before\n").unwrap();
+    let cells = |of: &str| -> Vec<&str> {
+        let row = ratios.lines().find(|line| line.contains(of)).unwrap();
+        row.split('|').map(str::trim).collect()
+    };
+    let noop = cells("no-op jobs, 1 at once");
+    for ratio in &noop[2..6] {
+        assert!(ratio.ends_with('×'), "{noop:?}");
+    }
+    let idle = cells("one job, then idle");
+    for ratio in [idle[3], idle[5], idle[6]] {
+        assert!(ratio.ends_with('×'), "{idle:?}");
+    }
+    assert!(report.contains("| podwork | before | floor | raw | official |"));
 }
 
 #[test]

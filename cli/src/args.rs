@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::engine::Engine;
-use crate::template::Template;
+use crate::image_build::ImageTool;
+use crate::project::WorkerSelection;
+use crate::project::template::Template;
 
 /// From an empty folder to a worker image: new workers, a development loop, jobs from the shell, images.
 #[derive(Debug, Parser)]
@@ -41,27 +42,11 @@ pub(crate) struct New {
     pub(crate) podwork_path: Option<PathBuf>,
 }
 
-/// Which worker, and how it is built.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Target {
-    /// Package, where the folder is a workspace of several
-    #[arg(long, short)]
-    pub(crate) package: Option<String>,
-
-    /// Binary, where the package has several
-    #[arg(long)]
-    pub(crate) bin: Option<String>,
-
-    /// Features to build with, separated by commas
-    #[arg(long, value_name = "FEATURES")]
-    pub(crate) features: Option<String>,
-}
-
 /// Build and run the worker here on a platform of its own, and again after each change
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dev {
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) worker: WorkerSelection,
 
     /// Build with optimisations
     #[arg(long)]
@@ -122,7 +107,7 @@ pub(crate) struct Invoke {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Image {
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) worker: WorkerSelection,
 
     /// Name and tag of the image; the package's name and version unless it is set
     #[arg(long, short)]
@@ -130,7 +115,7 @@ pub(crate) struct Image {
 
     /// Tool to build with
     #[arg(long, value_enum)]
-    pub(crate) engine: Option<Engine>,
+    pub(crate) engine: Option<ImageTool>,
 
     /// A build argument of the Dockerfile, such as `RUNTIME_IMAGE=…`; may be given again
     #[arg(long, value_name = "NAME=VALUE")]
@@ -208,6 +193,7 @@ mod tests {
         let guide = std::fs::read_dir(root.join("docs/src")).unwrap();
         let mut pages: Vec<_> = guide.map(|file| file.unwrap().path()).collect();
         pages.push(root.join("README.md"));
+        pages.push(root.join("cli/README.md"));
         pages.push(root.join("cli/templates/README.md"));
         let mut typed = 0;
         for page in pages {

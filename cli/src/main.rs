@@ -1,15 +1,24 @@
 //! `podwork`: from an empty folder to a worker image.
 
-mod args;
-mod cargo;
-mod child;
-mod client;
+// Each room imports only from those below it.
+
+// The commands of the tool, a file or a folder each.
 mod commands;
-mod engine;
-mod share;
-mod staging;
-mod template;
-mod watch;
+
+// The command line.
+mod args;
+
+// Image tools, and the build context.
+mod image_build;
+
+// The worker's crate: what cargo knows of it, its sources, and the templates of new ones.
+mod project;
+
+// The client of an endpoint, local or at Runpod.
+mod endpoint_client;
+
+// Worker processes, and the signals that end the tool.
+mod processes;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Mistakes in the user's code, each at its place.
+//! The mistakes in the user's code, each with its place.
 
 use quote::ToTokens;
 use syn::Error;
@@ -23,7 +23,7 @@ impl Errors {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// One error that shows them all.
+    /// Combines them into one error; `None` if there are no mistakes.
     pub(crate) fn into_error(self) -> Option<Error> {
         self.0
     }

@@ -1,36 +1,44 @@
 //! The attributes `#[handler]` and `#[fitness_check]` of the crate [`podwork`](https://docs.rs/podwork). Use them from
 //! there.
 
-mod errors;
+// Each room imports only from those below it.
+
+// Plain structs to the generated code.
 mod expand;
-mod fitness;
+
+// Tokens to plain structs, with the options of the attribute.
 mod parse;
-mod signature;
+
+// The mistakes in the user's code.
+mod errors;
 
 use proc_macro::TokenStream;
 
-/// # What it writes
+/// # Generated code
 ///
-/// The function stays as it is: other code and tests call it as before. Beside it comes a hidden type of the same name
-/// and visibility that implements the trait `podwork::Handler`, so that `podwork::run::<greet>()` and
-/// `Worker::new::<greet>()` can name it. Types and modules share their names in Rust, so no `struct`, `enum` or `mod`
-/// of that name can stand beside the function.
+/// The function stays as written: other code and tests call it as before. The attribute adds a hidden type of the same
+/// name and visibility that implements the trait `podwork::Handler`, so that `podwork::run::<greet>()` and
+/// `Worker::new::<greet>()` can name it. Types and modules share one namespace in Rust, so the function's scope cannot
+/// have a `struct`, `enum` or `mod` of that name.
 ///
-/// # What it refuses
+/// # Compile errors
 ///
-/// Two inputs, two states or two contexts; `&mut` state; an input that borrows; a generic function, a method, an
-/// `unsafe` or `extern` one; an `async fn` that returns an iterator; a `Batch` beside a context, or answered with a
-/// stream; `validate` without an input; and `yield` outside of `stream!` and `try_stream!`. Each is a compile error at that place, which says what
-/// to write instead.
+/// The attribute rejects: two inputs, two states or two contexts; `&mut` state; an input that borrows; a generic
+/// function, a method, an `unsafe` or `extern` function; an `async fn` that returns an iterator; a `Batch` together with
+/// a context or with a stream as return type; `validate` without an input; and `yield` outside of `stream!` and
+/// `try_stream!`. Each error points to that place and says what to write instead.
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(&parse::parse(arguments.into(), item.into())).into()
+    expand::handler(&parse::handler(arguments.into(), item.into())).into()
 }
 
-/// # What it refuses
+/// # Compile errors
 ///
-/// Parameters; a generic function, a method, an `unsafe` or `extern` one. Each is a compile error at that place.
+/// The attribute rejects parameters, and a generic function, a method, an `unsafe` or `extern` function. Each error
+/// points to that place.
 #[proc_macro_attribute]
 pub fn fitness_check(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    fitness::expand(&arguments.into(), &item.into()).into()
+    let item = item.into();
+    let parsed = parse::fitness_check(&arguments.into(), &item);
+    expand::fitness_check(&item, parsed).into()
 }

@@ -1,14 +1,14 @@
-//! What the platform bears, as a program.
+//! The load of the platform, as a program.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use podwork_benches::load::{Options, run};
+use podwork_benches::load::{LoadOptions, run};
 
 /// Loads the platform with wrk (`apt-get install wrk`), beside a bare axum route
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long each rate is measured, s
+    /// Duration of each rate's measurement, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u32,
 
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         queued,
         kept,
     } = Args::parse();
-    match run(Options {
+    match run(LoadOptions {
         seconds,
         queued,
         kept,

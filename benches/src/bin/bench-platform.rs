@@ -1,5 +1,5 @@
-//! The platform that all contenders work for: it queues jobs by calls from within, so that no client's requests stand
-//! beside those of the worker, and notes when each is handed out and when its result is accepted.
+//! The platform that all contenders work for. It queues jobs by calls from within, so that no client's requests are
+//! measured with the worker's, and records when each is handed out and when its result is accepted.
 
 use std::io::Write as _;
 use std::pin::pin;
@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use podwork_benches::Result;
-use podwork_benches::book::Book;
-use podwork_benches::wire::{Command, Expect, Load, Reply, Report};
+use podwork_benches::instruments::job_times::JobTimes;
+use podwork_benches::instruments::messages::{
+    ExpectedOutput, JobLoad, LoadReport, PlatformCommand, PlatformReply,
+};
 use podwork_platform::{Faults, JobEvent, Platform, Rules, RunRequest};
 use podwork_protocol::{JobStatus, RawValue};
 use serde_json::Value;
@@ -20,38 +22,38 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// Where the platform tells of jobs.
+/// The target of the platform's job events.
 const JOB_EVENTS: &str = "podwork_platform::job";
 /// Larger than any payload that is measured.
 const PAYLOAD: usize = 64 * 1024 * 1024;
 
-/// Keeps the book, by what the platform tells.
+/// Records the times of jobs, from the events of the platform.
 #[derive(Debug, Clone)]
-struct Clerk(Arc<Desk>);
+struct JobRecorder(Arc<RecorderState>);
 
 #[derive(Debug)]
-struct Desk {
-    book: Mutex<Book>,
+struct RecorderState {
+    times: Mutex<JobTimes>,
     warm: Notify,
     done: Notify,
 }
 
-impl Clerk {
+impl JobRecorder {
     fn new() -> Self {
-        Self(Arc::new(Desk {
-            book: Mutex::new(Book::new(0, 0)),
+        Self(Arc::new(RecorderState {
+            times: Mutex::new(JobTimes::new(0, 0)),
             warm: Notify::new(),
             done: Notify::new(),
         }))
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn times(&self) -> MutexGuard<'_, JobTimes> {
+        self.0.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: Subscriber> Layer<S> for Clerk {
-    // All others in this process stay as silent as without this layer.
+impl<S: Subscriber> Layer<S> for JobRecorder {
+    // Other events stay disabled, as without this layer.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if metadata.target() == JOB_EVENTS {
             Interest::always()
@@ -65,36 +67,36 @@ impl<S: Subscriber> Layer<S> for Clerk {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut told = Told::default();
+        let mut told = EventFields::default();
         event.record(&mut told);
-        let mut book = self.book();
-        let now = book.now();
+        let mut times = self.times();
+        let now = times.now();
         if told.status == JobStatus::InProgress.as_str() {
-            book.hand_out(told.job_id, now);
+            times.hand_out(told.job_id, now);
             return;
         }
-        book.result(
+        times.result(
             &told.job_id,
             told.status == JobStatus::Completed.as_str(),
             now,
         );
-        if book.is_warm() {
+        if times.is_warm() {
             self.0.warm.notify_one();
         }
-        if book.is_done() {
+        if times.is_done() {
             self.0.done.notify_one();
         }
     }
 }
 
-/// The members of one event.
+/// The fields of a job event.
 #[derive(Default)]
-struct Told {
+struct EventFields {
     job_id: String,
     status: String,
 }
 
-impl Visit for Told {
+impl Visit for EventFields {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "job_id" => value.clone_into(&mut self.job_id),
@@ -108,11 +110,11 @@ impl Visit for Told {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let clerk = Clerk::new();
-    let subscriber = tracing_subscriber::registry().with(clerk.clone());
+    let recorder = JobRecorder::new();
+    let subscriber = tracing_subscriber::registry().with(recorder.clone());
     tracing::subscriber::set_global_default(subscriber)?;
     let (sender, mut commands) = mpsc::channel(1);
-    // Ends with its input; so does all else then.
+    // The end of its input ends the program.
     tokio::spawn(async move {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         while let Ok(Some(line)) = lines.next_line().await {
@@ -125,33 +127,36 @@ async fn main() -> Result<()> {
     let mut started = 0_u64;
     while let Some(line) = commands.recv().await {
         match serde_json::from_str(&line)? {
-            Command::Start { latency } => {
+            PlatformCommand::Start { latency } => {
                 if let Some(platform) = running.take() {
                     platform.shutdown().await;
                 }
                 started += 1;
                 let platform = start(started, latency).await?;
                 let env = platform.worker_env("bench").into_iter();
-                say(&Reply::Started {
+                say(&PlatformReply::Started {
                     env: env.map(|(name, value)| (name.to_owned(), value)).collect(),
                 })?;
                 running = Some(platform);
             }
-            Command::Run(load) => {
+            PlatformCommand::Run(load) => {
                 let platform = running.as_ref().ok_or("nothing was started")?;
                 let ran = tokio::select! {
-                    ran = run(platform, &clerk, &load) => ran,
-                    // It is not asked for more before it has answered: nobody is there any more.
+                    ran = run(platform, &recorder, &load) => ran,
+                    // No command comes before the reply, so this is the end of the input.
                     _ = commands.recv() => return Ok(()),
                 };
-                say(&ran.map_or_else(|error| Reply::Failed(error.to_string()), Reply::Done))?;
+                say(&ran.map_or_else(
+                    |error| PlatformReply::Failed(error.to_string()),
+                    PlatformReply::Done,
+                ))?;
             }
         }
     }
     Ok(())
 }
 
-fn say(reply: &Reply) -> Result<()> {
+fn say(reply: &PlatformReply) -> Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, reply)?;
     out.write_all(b"\n")?;
@@ -175,8 +180,8 @@ async fn start(number: u64, latency: u64) -> Result<Platform> {
 }
 
 /// Queues the jobs, and waits until all have ended.
-async fn run(platform: &Platform, clerk: &Clerk, load: &Load) -> Result<Report> {
-    *clerk.book() = Book::new(load.warm_up, load.warm_up + load.jobs);
+async fn run(platform: &Platform, recorder: &JobRecorder, load: &JobLoad) -> Result<LoadReport> {
+    *recorder.times() = JobTimes::new(load.warm_up, load.warm_up + load.jobs);
     let (warm_input, input) = (request(&load.warm_input)?, request(&load.input)?);
     for _ in 0..load.warm_up {
         platform.submit(warm_input.clone())?;
@@ -185,15 +190,15 @@ async fn run(platform: &Platform, clerk: &Clerk, load: &Load) -> Result<Report> 
     for _ in 0..load.jobs {
         last = Some(platform.submit(input.clone())?);
     }
-    say(&Reply::Queued)?;
+    say(&PlatformReply::Queued)?;
     if load.warm_up > 0 {
-        clerk.0.warm.notified().await;
-        say(&Reply::Warm)?;
+        recorder.0.warm.notified().await;
+        say(&PlatformReply::Warm)?;
     }
-    clerk.0.done.notified().await;
+    recorder.0.done.notified().await;
     let (report, failed) = {
-        let book = clerk.book();
-        (book.report(load.concurrency), book.failed())
+        let times = recorder.times();
+        (times.report(load.concurrency), times.failed())
     };
     if failed > 0 {
         return Err(format!("{failed} jobs failed").into());
@@ -211,12 +216,12 @@ fn request(input: &Value) -> Result<RunRequest> {
     })
 }
 
-/// Whether a job ended as it should.
-async fn check(platform: &Platform, job_id: &str, load: &Load) -> Result<()> {
+/// Returns an error unless a job has the expected output.
+async fn check(platform: &Platform, job_id: &str, load: &JobLoad) -> Result<()> {
     let expected = match &load.expect {
-        Expect::Output(output) => output,
-        Expect::Input => &load.input,
-        Expect::Text(bytes) => {
+        ExpectedOutput::Output(output) => output,
+        ExpectedOutput::Input => &load.input,
+        ExpectedOutput::Text(bytes) => {
             let mut events = pin!(platform.follow(job_id));
             let mut text = 0;
             while let Some(event) = events.next().await {

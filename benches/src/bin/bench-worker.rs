@@ -3,16 +3,11 @@
 use std::time::{Duration, Instant};
 
 use podwork::{Batch, Context, ExitCode, Handler, Stream, Worker, handler, state, stream};
-use podwork_benches::work::{self, DONE, GENERATED, TOKEN, Work};
+use podwork_benches::contenders::work::{self, CountInput, DONE, GENERATED, TOKEN, Workload};
 use serde::{Deserialize, Serialize};
 
-#[derive(Deserialize)]
-struct Count {
-    count: usize,
-}
-
 #[derive(Serialize, Deserialize)]
-struct Data {
+struct EchoData {
     data: String,
 }
 
@@ -22,7 +17,7 @@ async fn noop() -> &'static str {
 }
 
 #[handler]
-async fn echo(input: Data) -> Data {
+async fn echo(input: EchoData) -> EchoData {
     input
 }
 
@@ -37,17 +32,17 @@ fn chunks(count: usize) -> impl Stream<Item = &'static str> {
 }
 
 #[handler]
-fn tokens(input: Count) -> impl Stream<Item = &'static str> {
+fn tokens(input: CountInput) -> impl Stream<Item = &'static str> {
     chunks(input.count)
 }
 
 #[handler(join)]
-fn joined(input: Count) -> impl Stream<Item = &'static str> {
+fn joined(input: CountInput) -> impl Stream<Item = &'static str> {
     chunks(input.count)
 }
 
 #[handler(join)]
-fn paced(input: Count) -> impl Stream<Item = &'static str> {
+fn paced(input: CountInput) -> impl Stream<Item = &'static str> {
     stream! {
         let mut milliseconds = tokio::time::interval(Duration::from_millis(1));
         for made in 0..input.count {
@@ -60,7 +55,7 @@ fn paced(input: Count) -> impl Stream<Item = &'static str> {
 }
 
 #[handler]
-async fn progress(input: Count, cx: Context) -> &'static str {
+async fn progress(input: CountInput, cx: Context) -> &'static str {
     for update in 0..input.count {
         cx.progress(update);
         // As a handler that awaits something between its updates.
@@ -70,24 +65,24 @@ async fn progress(input: Count, cx: Context) -> &'static str {
 }
 
 #[handler]
-async fn sleep(input: Count) -> &'static str {
+async fn sleep(input: CountInput) -> &'static str {
     tokio::time::sleep(Duration::from_millis(input.count as u64)).await;
     DONE
 }
 
 #[handler]
-fn cpu(input: Count) -> u8 {
+fn cpu(input: CountInput) -> u8 {
     work::hash(input.count)
 }
 
 #[handler]
-fn call(input: Count) -> &'static str {
+fn call(input: CountInput) -> &'static str {
     work::device(Duration::from_millis(input.count as u64), 1);
     DONE
 }
 
 #[handler(max_batch = 16, max_wait = "5ms")]
-fn batch(inputs: Batch<Count>) -> Vec<&'static str> {
+fn batch(inputs: Batch<CountInput>) -> Vec<&'static str> {
     let longest = inputs.iter().map(|input| input.count).max();
     work::device(
         Duration::from_millis(longest.unwrap_or_default() as u64),
@@ -105,16 +100,16 @@ where
 
 fn main() -> ExitCode {
     match work::assigned() {
-        Ok((Work::Noop, at_once)) => run::<noop>(at_once),
-        Ok((Work::Echo, at_once)) => run::<echo>(at_once),
-        Ok((Work::Stream, at_once)) => run::<tokens>(at_once),
-        Ok((Work::Join, at_once)) => run::<joined>(at_once),
-        Ok((Work::Paced, at_once)) => run::<paced>(at_once),
-        Ok((Work::Progress, at_once)) => run::<progress>(at_once),
-        Ok((Work::Sleep, at_once)) => run::<sleep>(at_once),
-        Ok((Work::Cpu, at_once)) => run::<cpu>(at_once),
-        Ok((Work::Call, at_once)) => run::<call>(at_once),
-        Ok((Work::Batch, at_once)) => run::<batch>(at_once),
+        Ok((Workload::Noop, at_once)) => run::<noop>(at_once),
+        Ok((Workload::Echo, at_once)) => run::<echo>(at_once),
+        Ok((Workload::Stream, at_once)) => run::<tokens>(at_once),
+        Ok((Workload::Join, at_once)) => run::<joined>(at_once),
+        Ok((Workload::Paced, at_once)) => run::<paced>(at_once),
+        Ok((Workload::Progress, at_once)) => run::<progress>(at_once),
+        Ok((Workload::Sleep, at_once)) => run::<sleep>(at_once),
+        Ok((Workload::Cpu, at_once)) => run::<cpu>(at_once),
+        Ok((Workload::Call, at_once)) => run::<call>(at_once),
+        Ok((Workload::Batch, at_once)) => run::<batch>(at_once),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! Does one thing with a cache of ours, and says how many seconds it took.
+//! Calls podwork's cache once, and prints the seconds that it took.
 
 use std::time::Instant;
 

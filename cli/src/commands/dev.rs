@@ -1,28 +1,29 @@
-//! `podwork dev`: the platform stays, and the worker follows the sources.
+//! `podwork dev`: one platform, and a worker that is rebuilt after each change.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
+use cargo_metadata::Message;
 use podwork_platform::{HandlerSchema, Platform, Rules};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::args::Dev;
-use crate::cargo::{Message, Project};
-use crate::child::{Signals, Worker, ask};
-use crate::watch::Watch;
+use crate::processes::{Interrupts, WorkerProcess, ask};
+use crate::project::sources::SourceWatcher;
+use crate::project::{NO_CARGO, Project};
 
-/// A worker that is to end waits for its open poll, and here it is replaced often.
+/// A worker ends only after its open poll; it is replaced often here.
 const POLL_HOLD: Duration = Duration::from_millis(500);
 
-/// How long a worker may take to tell its schema: it does so before all else, unless its `fn main` does more.
+/// The limit on `--schema`, which a worker handles before anything else, unless its `fn main` does more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
-    let project = Project::find(&args.target)?;
-    let mut signals = Signals::new()?;
+    let project = Project::find(&args.worker)?;
+    let mut signals = Interrupts::new()?;
     let mut rules = Rules::default();
     rules.poll_hold = POLL_HOLD;
     let mut builder = Platform::builder().bind(&args.host, args.port).rules(rules);
@@ -33,10 +34,10 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
         builder = builder.example(&example);
     }
     let platform = builder.start().await;
-    // The platform's error names its cause itself.
+    // The message of the platform's error contains its cause.
     let platform = platform.map_err(|error| anyhow!("{error} (--port, --host)"))?;
     say(&format!("Console: {}/   Ctrl-C ends all.", platform.url()));
-    let watch = Watch::start(&project.local, &project.workspace, &project.target_dir)?;
+    let watch = SourceWatcher::start(&project.local, &project.workspace, &project.target_dir)?;
     let mut dev = Loop {
         project,
         args,
@@ -45,7 +46,7 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
         worker: None,
         started: 0,
     };
-    // Whatever ends the loop, the worker and the platform end in order.
+    // Both must shut down whatever ended the loop.
     let ended = tokio::select! {
         ended = dev.run() => ended,
         () = signals.next() => Ok(()),
@@ -62,18 +63,18 @@ struct Loop {
     project: Project,
     args: Dev,
     platform: Platform,
-    watch: Watch,
+    watch: SourceWatcher,
     worker: Option<Running>,
     started: usize,
 }
 
-/// A worker, and the build that it is.
+/// A worker process, and its build.
 struct Running {
-    worker: Worker,
+    worker: WorkerProcess,
     build: Build,
 }
 
-/// A binary as it was built at a time.
+/// A binary, and the time of its build.
 #[derive(PartialEq, Eq)]
 struct Build {
     path: PathBuf,
@@ -102,40 +103,36 @@ impl Loop {
         }
     }
 
-    /// Builds the worker; `None` when that failed, of which cargo has told.
+    /// Builds the worker; `None` if the build failed, as cargo has printed.
     async fn build(&self) -> Result<Option<Build>> {
         say("Building …");
-        let mut command = Command::from(self.project.build(&self.args.target, self.args.release));
+        let mut command = Command::from(self.project.build(&self.args.worker, self.args.release));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("cargo cannot be started: install Rust from https://rustup.rs")?;
+            .context(NO_CARGO)?;
         let mut built = None;
         if let Some(out) = child.stdout.take() {
             let mut lines = BufReader::new(out).lines();
             while let Some(line) = lines.next_line().await? {
-                let message = serde_json::from_str(&line);
-                if let Ok(Message::CompilerArtifact {
-                    executable: Some(path),
-                }) = message
-                {
-                    built = Some(path);
+                if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(&line) {
+                    built = artifact.executable.or(built);
                 }
             }
         }
         if !child.wait().await?.success() {
             return Ok(None);
         }
-        let path = built.context("cargo built no binary")?;
+        let path = built.context("cargo built no binary")?.into_std_path_buf();
         Ok(Some(Build {
             at: modified(&path)?,
             path,
         }))
     }
 
-    /// Puts a worker of this build in the place of the old one, once that has done what it had.
+    /// Replaces the worker by one of this build, after its jobs in flight.
     async fn replace(&mut self, build: Build) -> Result<()> {
         if let Some(old) = &mut self.worker {
             let id = &old.worker.id;
@@ -149,7 +146,7 @@ impl Loop {
         self.platform.set_schema(self.schema(&build).await);
         self.started += 1;
         let id = format!("dev-{}", self.started);
-        let worker = Worker::start(
+        let worker = WorkerProcess::start(
             id.clone(),
             &build.path,
             &self.args.worker_args,
@@ -161,29 +158,28 @@ impl Loop {
         Ok(())
     }
 
-    /// What the worker's handler takes and gives, if it tells.
+    /// Returns the schema of the worker's handler, if it has one.
     async fn schema(&self, build: &Build) -> Option<HandlerSchema> {
         let mut args = self.args.worker_args.clone();
         args.push("--schema".to_owned());
         let asked = ask(&build.path, &args, &self.project.folder, PATIENCE).await;
         let Ok(told) = asked else {
             say(&format!(
-                "Of types nothing is known: the worker had not answered --schema after {PATIENCE:?}. Is its `fn main` at \
-                 work before podwork is?"
+                "No schema: the worker did not answer `--schema` within {PATIENCE:?}. Does its `fn main` work before \
+                 podwork runs?"
             ));
             return None;
         };
         let schema = serde_json::from_slice(&told?);
         if schema.is_err() {
             say(
-                "Of types nothing is known: the worker's answer to --schema is none. Does its `fn main` print before \
-                 podwork runs?",
+                "No schema: `--schema` did not print valid JSON. Does its `fn main` print before podwork runs?",
             );
         }
         schema.ok()
     }
 
-    /// Waits for a change of the sources, and says so when the worker ends by itself meanwhile.
+    /// Waits for a change of the sources, and reports if the worker ends meanwhile.
     async fn until_changed(&mut self) -> Result<()> {
         let Some(running) = &mut self.worker else {
             return self.watch.changed().await;
@@ -200,7 +196,7 @@ impl Loop {
     }
 
     /// Ends the worker, then the platform. A further signal ends the worker at once.
-    async fn end(self, signals: &mut Signals) -> Result<()> {
+    async fn end(self, signals: &mut Interrupts) -> Result<()> {
         if let Some(mut running) = self.worker {
             say("Ending: the worker ends its jobs first; Ctrl-C again ends it at once.");
             running.worker.terminate();

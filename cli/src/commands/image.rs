@@ -1,97 +1,122 @@
 //! `podwork image`.
 
-use std::process::{ExitCode, Stdio};
-use std::time::Instant;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::args::Image;
-use crate::cargo::Project;
-use crate::engine::{Engine, readable};
-use crate::staging::BuildContext;
-use crate::template::{DOCKERIGNORE, dockerfile};
+use crate::image_build::{BuildContext, BuiltImage, ImageTool, readable};
+use crate::project::Project;
+use crate::project::template::{DOCKERIGNORE, dockerfile};
 
 pub(crate) fn image(args: &Image) -> Result<ExitCode> {
-    let project = Project::find(&args.target)?;
-    // The project's own Dockerfile may have been changed by its user. In a workspace it is the package's.
+    let project = Project::find(&args.worker)?;
+    // The user may have changed the package's own Dockerfile.
     let own = std::fs::read_to_string(project.folder.join("Dockerfile")).ok();
     let text = own.unwrap_or_else(|| dockerfile(&project.name));
     if args.print {
         print!("{text}");
         return Ok(ExitCode::SUCCESS);
     }
-    let engine = match args.engine {
-        Some(engine) => engine
-            .works()
-            .map(|()| engine)
-            .map_err(|problem| anyhow::anyhow!("{}: {problem}", engine.name()))?,
-        None => Engine::find()?,
-    };
+    let tool = tool(args.engine)?;
     let tag = args.tag.clone().unwrap_or_else(|| {
-        // Names of images are in small letters.
+        // Image names are lower case.
         format!("{}:{}", project.name.to_lowercase(), project.version)
     });
 
     let context = BuildContext::of(&project)?;
-    let files = tempfile::tempdir().context("no temporary folder can be made")?;
-    let file = files.path().join("Dockerfile");
-    std::fs::write(&file, text).context("the Dockerfile cannot be written")?;
-
+    let files = tempfile::tempdir().context("cannot make a temporary folder")?;
+    std::fs::write(files.path().join("Dockerfile"), text).context("cannot write the Dockerfile")?;
     let started = Instant::now();
-    let mut command = engine.build(&tag);
-    // The context's own counts where there is one.
-    if !context.path().join(".dockerignore").exists() {
-        let ignore = files.path().join("Dockerfile.dockerignore");
-        std::fs::write(&ignore, DOCKERIGNORE).context("the .dockerignore cannot be written")?;
-        engine.ignore(&mut command, &ignore);
+    let mut build = tool.build(&tag);
+    add_ignore_file(&mut build, tool, context.path(), files.path())?;
+    build.arg("--file").arg(files.path().join("Dockerfile"));
+    add_arguments(&mut build, args, &project);
+    build.arg(context.path());
+    run(build, tool, &tag)?;
+    report(args, tool, &tag, &tool.inspect(&tag)?, started.elapsed());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tool(wanted: Option<ImageTool>) -> Result<ImageTool> {
+    match wanted {
+        Some(tool) => tool
+            .works()
+            .map(|()| tool)
+            .map_err(|problem| anyhow!("{}: {problem}", tool.name())),
+        None => ImageTool::find().map_err(|problems| {
+            anyhow!(
+                "no tool to build images with is here; install docker, podman or buildah ({problems})"
+            )
+        }),
     }
-    command
-        .arg("--file")
-        .arg(&file)
+}
+
+/// Adds the template's `.dockerignore`, unless the build context has its own.
+fn add_ignore_file(
+    build: &mut Command,
+    tool: ImageTool,
+    context: &Path,
+    files: &Path,
+) -> Result<()> {
+    if !context.join(".dockerignore").exists() {
+        let ignore = files.join("Dockerfile.dockerignore");
+        std::fs::write(&ignore, DOCKERIGNORE).context("cannot write the .dockerignore")?;
+        tool.ignore(build, &ignore);
+    }
+    Ok(())
+}
+
+/// Adds the build arguments, and the user's own arguments for the tool.
+fn add_arguments(build: &mut Command, args: &Image, project: &Project) {
+    build
         .args(["--build-arg", &format!("CRATE={}", project.name)])
         .args(["--build-arg", &format!("BIN={}", project.bin)]);
-    if let Some(features) = &args.target.features {
-        command.args(["--build-arg", &format!("FEATURES={features}")]);
+    if let Some(features) = &args.worker.features {
+        build.args(["--build-arg", &format!("FEATURES={features}")]);
     }
     for argument in &args.build_arg {
-        command.args(["--build-arg", argument]);
+        build.args(["--build-arg", argument]);
     }
-    command
-        .args(&args.engine_args)
-        .arg(context.path())
-        .stdin(Stdio::null());
+    build.args(&args.engine_args);
     if args.json {
         // Standard output is for the one object.
-        command.stdout(std::io::stderr());
+        build.stdout(std::io::stderr());
     }
-    eprintln!("Building {tag} with {} …", engine.name());
-    let status = command
+}
+
+fn run(mut build: Command, tool: ImageTool, tag: &str) -> Result<()> {
+    let name = tool.name();
+    eprintln!("Building {tag} with {name} …");
+    let status = build
+        .stdin(Stdio::null())
         .status()
-        .with_context(|| format!("{} cannot be started", engine.name()))?;
+        .with_context(|| format!("cannot start {name}"))?;
     if !status.success() {
-        bail!(
-            "{} could not build {tag} ({status}); what it said stands above",
-            engine.name()
-        );
+        bail!("{name} failed to build {tag} ({status}); see its output above");
     }
-    let built = engine.inspect(&tag)?;
-    let seconds = started.elapsed().as_secs();
+    Ok(())
+}
+
+fn report(args: &Image, tool: ImageTool, tag: &str, built: &BuiltImage, elapsed: Duration) {
+    let BuiltImage { bytes, layers } = built;
+    let seconds = elapsed.as_secs();
     if args.json {
         let object = json!({
             "tag": tag,
-            "engine": engine,
-            "bytes": built.bytes,
-            "layers": built.layers,
+            "engine": tool,
+            "bytes": bytes,
+            "layers": layers,
             "seconds": seconds,
         });
         println!("{object}");
     } else {
         println!(
-            "{tag}: {}, {} layers, built in {seconds} s",
-            readable(built.bytes),
-            built.layers
+            "{tag}: {}, {layers} layers, built in {seconds} s",
+            readable(*bytes)
         );
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! What the tool does, a file for each command.
+//! The commands of the tool, a file or a folder each.
 
 mod completions;
 mod dev;

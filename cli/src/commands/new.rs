@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 use crate::args::New;
-use crate::cargo::in_workspace;
+use crate::project::in_workspace;
 
-/// Names that the crate's own dependencies or Rust itself have.
+/// The names of the crate's dependencies and of Rust's own crates.
 const TAKEN: [&str; 12] = [
     "podwork",
     "serde",
@@ -30,7 +30,7 @@ pub(crate) fn new(args: &New) -> Result<ExitCode> {
         .name
         .file_name()
         .and_then(|name| name.to_str())
-        .context("the name is none for a crate: use letters, digits, `-` and `_`")?;
+        .context("not a valid crate name: use letters, digits, `-` and `_`")?;
     check_name(name)?;
     if args.name.exists() {
         bail!(
@@ -65,7 +65,7 @@ fn check_name(name: &str) -> Result<()> {
     let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(letters) {
         bail!(
-            "`{name}` is no name for a crate: begin with a letter, then use letters, digits, `-` and `_`"
+            "`{name}` is not a valid crate name: begin with a letter, then use letters, digits, `-` and `_`"
         );
     }
     if TAKEN.contains(&name.replace('-', "_").to_ascii_lowercase().as_str()) {
@@ -76,7 +76,7 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The checkout's full path.
+/// Returns the full path of a checkout.
 fn checkout(path: &Path) -> Result<std::path::PathBuf> {
     let full = path
         .canonicalize()

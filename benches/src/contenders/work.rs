@@ -1,0 +1,129 @@
+//! The work of the contenders' workers.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use serde::Deserialize;
+
+use crate::error::Result;
+
+/// The variable with a worker's work.
+pub const WORK: &str = "BENCH_WORK";
+/// The variable with a worker's concurrency.
+pub const CONCURRENCY: &str = "BENCH_CONCURRENCY";
+/// The output of a job without work.
+pub const DONE: &str = "done";
+/// One chunk of a stream.
+pub const TOKEN: &str = "token ";
+/// The text before the time that a generator took for its chunks, in µs, in a worker's output.
+pub const GENERATED: &str = "generated in us: ";
+
+/// The input of jobs that repeat something, sleep or hash.
+#[derive(Debug, Deserialize)]
+pub struct CountInput {
+    /// Repetitions, milliseconds or bytes.
+    pub count: usize,
+}
+
+/// The work of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workload {
+    /// Nothing; ends with [`DONE`].
+    Noop,
+    /// Returns its input, `{"data": text}`.
+    Echo,
+    /// Yields [`TOKEN`] `{"count"}` times.
+    Stream,
+    /// The same, with waiting chunks joined into one.
+    Join,
+    /// The same, but five in each millisecond, as a model generates its tokens.
+    Paced,
+    /// Reports progress `{"count"}` times.
+    Progress,
+    /// Sleeps `{"count"}` milliseconds.
+    Sleep,
+    /// Hashes `{"count"}` bytes.
+    Cpu,
+    /// Holds a device for `{"count"}` milliseconds, for this one job.
+    Call,
+    /// The same, for all jobs of a batch.
+    Batch,
+}
+
+impl Workload {
+    const ALL: [(Self, &str); 10] = [
+        (Self::Noop, "noop"),
+        (Self::Echo, "echo"),
+        (Self::Stream, "stream"),
+        (Self::Join, "join"),
+        (Self::Paced, "paced"),
+        (Self::Progress, "progress"),
+        (Self::Sleep, "sleep"),
+        (Self::Cpu, "cpu"),
+        (Self::Call, "call"),
+        (Self::Batch, "batch"),
+    ];
+}
+
+impl Workload {
+    /// Returns whether it yields chunks.
+    pub const fn streams(self) -> bool {
+        matches!(self, Self::Stream | Self::Join | Self::Paced)
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(work, _)| work == self);
+        f.write_str(name.map_or("", |(_, name)| name))
+    }
+}
+
+impl FromStr for Workload {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text);
+        found
+            .map(|(work, _)| *work)
+            .ok_or_else(|| format!("`{text}` is no work of a benchmark"))
+    }
+}
+
+/// Reads the work and the concurrency of this process from its environment.
+///
+/// # Errors
+/// Returns an error if a variable is missing or invalid.
+pub fn assigned() -> Result<(Workload, usize)> {
+    let read = |name| std::env::var(name).map_err(|error| format!("{name}: {error}"));
+    Ok((read(WORK)?.parse()?, read(CONCURRENCY)?.parse()?))
+}
+
+/// Calls a device, which takes a fixed time and a little for each job, and leaves the core to others meanwhile.
+pub fn device(call: Duration, jobs: usize) {
+    const EACH: Duration = Duration::from_micros(20);
+
+    let each = EACH * u32::try_from(jobs).unwrap_or(u32::MAX);
+    std::thread::sleep(call + each);
+}
+
+/// Hashes so many zeros, which takes some milliseconds for 8 MB, and returns the first byte.
+pub fn hash(bytes: usize) -> u8 {
+    digest(&SHA256, &vec![0; bytes]).as_ref()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_read_as_it_is_written() {
+        for (work, name) in Workload::ALL {
+            assert_eq!(work.to_string(), name);
+            assert_eq!(name.parse(), Ok(work));
+        }
+        assert!("nap".parse::<Workload>().unwrap_err().contains("`nap`"));
+    }
+}

@@ -1,0 +1,252 @@
+//! The checks.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use podwork_protocol::client::RunRequest;
+use podwork_protocol::env;
+
+use super::finding::Finding;
+use crate::endpoint_client::{EndpointClient, RUNPOD};
+use crate::image_build::ImageTool;
+use crate::project::{Project, WorkerSelection};
+
+/// Returns what a program prints; `None` if it is missing or fails.
+fn ask(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+pub(super) fn rust() -> Finding {
+    let (name, least) = ("rust", env!("CARGO_PKG_RUST_VERSION"));
+    let cure = format!(
+        "install Rust {least} or later from https://rustup.rs, or update it: rustup update stable"
+    );
+    let Some(said) = ask("rustc", &["--version"]) else {
+        return Finding::bad(name, "rustc is not installed", cure);
+    };
+    let version = said.split_whitespace().nth(1).unwrap_or_default();
+    if numbers(version) < numbers(least) {
+        return Finding::bad(name, format!("{said}, and podwork needs {least}"), cure);
+    }
+    match ask("cargo", &["--version"]) {
+        Some(cargo) => Finding::good(name, format!("{said}; {cargo}")),
+        None => Finding::bad(name, "cargo is not installed", cure),
+    }
+}
+
+/// Returns the major and minor version.
+fn numbers(version: &str) -> Vec<u32> {
+    version
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok())
+        .take(2)
+        .collect()
+}
+
+pub(super) fn c_compiler() -> Finding {
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    match ask(&compiler, &["--version"]) {
+        Some(said) => Finding::good("C compiler", said.lines().next().unwrap_or_default()),
+        None => Finding::bad(
+            "C compiler",
+            format!("`{compiler}` is not there, and the TLS library is built with it"),
+            "install gcc or clang, such as by: apt-get install gcc libc6-dev; on macOS: xcode-select --install",
+        ),
+    }
+}
+
+pub(super) fn worker() -> Finding {
+    let name = "worker";
+    let project = match Project::find(&WorkerSelection::default()) {
+        Ok(project) => project,
+        Err(error) => {
+            let found = format!(
+                "none in this folder: {}",
+                error.to_string().lines().next().unwrap_or_default()
+            );
+            return Finding::note(name, found, "podwork new NAME makes one");
+        }
+    };
+    let Some(text) = project.test_input() else {
+        return Finding::note(
+            name,
+            format!("{}, without a test_input.json", project.name),
+            r#"write {"input": …} into test_input.json: `cargo run` and `podwork invoke` take it"#,
+        );
+    };
+    match serde_json::from_str::<RunRequest>(&text) {
+        Ok(_) => Finding::good(
+            name,
+            format!("{} {}, with test_input.json", project.name, project.version),
+        ),
+        Err(error) => Finding::bad(
+            name,
+            format!("test_input.json of {}: {error}", project.name),
+            r#"write {"input": …}, with what the handler takes in place of the dots"#,
+        ),
+    }
+}
+
+pub(super) fn image_tool() -> Finding {
+    match ImageTool::find() {
+        Ok(tool) => Finding::good("image tool", tool.name()),
+        Err(problems) => Finding::note(
+            "image tool",
+            problems,
+            "install docker, podman or buildah (apt-get install buildah) for `podwork image`",
+        ),
+    }
+}
+
+/// Checks the worker's variables: a local run needs none, a run on the platform all of them.
+pub(super) fn environment(get: impl Fn(&str) -> Option<String>) -> Finding {
+    let name = "environment";
+    let set = |variable: &str| get(variable).is_some_and(|value| !value.trim().is_empty());
+    if !set(env::GET_JOB) {
+        let key = if set("RUNPOD_API_KEY") {
+            "RUNPOD_API_KEY is set"
+        } else {
+            "RUNPOD_API_KEY is not set"
+        };
+        return Finding::good(
+            name,
+            format!(
+                "workers run locally here ({} is not set); {key}",
+                env::GET_JOB
+            ),
+        );
+    }
+    let missing: Vec<&str> = [
+        env::POST_OUTPUT,
+        env::POST_STREAM,
+        env::PING,
+        env::API_KEY,
+        env::POD_ID,
+    ]
+    .into_iter()
+    .filter(|variable| !set(variable))
+    .collect();
+    if !set(env::POST_OUTPUT) {
+        return Finding::bad(
+            name,
+            format!("{} is set, and {} is not", env::GET_JOB, env::POST_OUTPUT),
+            "a worker started here cannot post its results: set all of the platform's variables, or none",
+        );
+    }
+    if missing.is_empty() {
+        return Finding::good(
+            name,
+            "workers started here pull from the platform of RUNPOD_WEBHOOK_GET_JOB",
+        );
+    }
+    Finding::note(
+        name,
+        format!("not set: {}", missing.join(", ")),
+        "without them a worker cannot stream, sends no heartbeat, shows no key or takes a random id",
+    )
+}
+
+pub(super) fn port(port: u16) -> Finding {
+    match TcpListener::bind(("127.0.0.1", port)) {
+        Ok(_) => Finding::good("port", format!("{port} is free")),
+        Err(error) => Finding::note(
+            "port",
+            format!("{port}: {error}"),
+            "`podwork dev` may run already; it takes another by --port",
+        ),
+    }
+}
+
+pub(super) async fn endpoint(wanted: Option<&str>, key: Option<&str>) -> Finding {
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    let name = "endpoint";
+    let Some(wanted) = wanted else {
+        return platform(name).await;
+    };
+    let asked = async { EndpointClient::new(wanted, key)?.health().await };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(health)) => Finding::good(
+            name,
+            format!(
+                "{wanted} answers; workers ready: {}, jobs waiting: {}",
+                health.workers.ready, health.jobs.in_queue
+            ),
+        ),
+        Ok(Err(error)) => Finding::bad(
+            name,
+            format!("{error:#}"),
+            "check the address, and RUNPOD_API_KEY",
+        ),
+        Err(_) => Finding::bad(
+            name,
+            format!("{wanted} does not answer within 10 s"),
+            "check the address and the network",
+        ),
+    }
+}
+
+/// Checks that Runpod can be reached, which only a deployment needs.
+async fn platform(name: &'static str) -> Finding {
+    let host = RUNPOD
+        .trim_start_matches("https://")
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    let connecting = tokio::net::TcpStream::connect((host, 443));
+    let connected = tokio::time::timeout(Duration::from_secs(5), connecting).await;
+    let problem = match connected {
+        Ok(Ok(_)) => {
+            return Finding::good(
+                name,
+                format!("{host} can be reached; --endpoint checks yours"),
+            );
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no connection within 5 s".to_owned(),
+    };
+    Finding::note(
+        name,
+        format!("{host}: {problem}"),
+        "only endpoints at Runpod need it; a local one is checked by --endpoint http://localhost:8000",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict;
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(numbers("1.100.0-nightly") > numbers("1.95"));
+        assert!(numbers("1.94.1") < numbers("1.95"));
+    }
+
+    #[test]
+    fn reports_partially_set_platform_variables() {
+        let verdict =
+            |set: &[&str]| environment(|name| set.contains(&name).then(|| "x".to_owned())).verdict;
+        assert_eq!(verdict(&[]), Verdict::Good);
+        assert_eq!(verdict(&[env::GET_JOB]), Verdict::Bad);
+        assert_eq!(verdict(&[env::GET_JOB, env::POST_OUTPUT]), Verdict::Note);
+        let all = [
+            env::GET_JOB,
+            env::POST_OUTPUT,
+            env::POST_STREAM,
+            env::PING,
+            env::API_KEY,
+            env::POD_ID,
+        ];
+        assert_eq!(verdict(&all), Verdict::Good);
+    }
+}

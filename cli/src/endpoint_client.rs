@@ -1,0 +1,276 @@
+//! The client of an endpoint.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use backon::{ExponentialBuilder, Retryable as _};
+use podwork_protocol::client::{
+    ErrorBody, Health, JobState, RunRequest, StatusResponse, StreamResponse,
+};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+/// The base URL of Runpod's endpoints.
+pub(crate) const RUNPOD: &str = "https://api.runpod.ai/v2";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The limit on one call; longer than the platform holds any answer back.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
+/// The time for which calls are retried.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The client of one endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointClient {
+    /// The URL, without a slash at its end.
+    pub(crate) url: String,
+    loopback: bool,
+    http: Client,
+}
+
+/// The reason why a call failed.
+#[derive(Debug)]
+enum CallError {
+    /// A retry may succeed.
+    Transient(anyhow::Error),
+    Permanent(anyhow::Error),
+}
+
+impl CallError {
+    fn into_inner(self) -> anyhow::Error {
+        match self {
+            Self::Transient(error) | Self::Permanent(error) => error,
+        }
+    }
+}
+
+impl EndpointClient {
+    /// Returns the client for a URL, or for the id of an endpoint at Runpod.
+    pub(crate) fn new(endpoint: &str, key: Option<&str>) -> Result<Self> {
+        let url = endpoint_url(endpoint)?;
+        let mut headers = HeaderMap::new();
+        let agent = concat!("podwork-cli/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        if let Some(key) = key.filter(|key| !key.is_empty()) {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+                anyhow!("the API key holds characters that no HTTP header can carry")
+            })?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        // reqwest is built without a TLS provider; an error means that one is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT);
+        if url.scheme() == "http" {
+            // Plain HTTP needs no certificates.
+            builder = builder.tls_certs_only([]);
+        }
+        let loopback = is_loopback(&url);
+        if loopback {
+            builder = builder.no_proxy();
+        }
+        Ok(Self {
+            url: url.as_str().trim_end_matches('/').to_owned(),
+            loopback,
+            http: builder
+                .build()
+                .context("the HTTP client cannot be set up")?,
+        })
+    }
+
+    /// Submits a job.
+    pub(crate) async fn run(&self, request: &RunRequest) -> Result<JobState> {
+        let call = || async {
+            let sent = self.request(Method::POST, "run").json(request).send().await;
+            // Unless the call was refused, the job may exist, and must not be submitted twice.
+            self.read(sent).await.map_err(|problem| match problem {
+                CallError::Transient(error) if !error.is::<RefusedCall>() => {
+                    CallError::Permanent(error)
+                }
+                other => other,
+            })
+        };
+        retried(call).await
+    }
+
+    pub(crate) async fn status(&self, job: &str) -> Result<StatusResponse> {
+        self.get(&format!("status/{job}")).await
+    }
+
+    /// Returns the chunks since the last call.
+    pub(crate) async fn stream(&self, job: &str) -> Result<StreamResponse> {
+        self.get(&format!("stream/{job}")).await
+    }
+
+    pub(crate) async fn cancel(&self, job: &str) -> Result<JobState> {
+        let path = format!("cancel/{job}");
+        retried(|| async {
+            self.read(self.request(Method::POST, &path).send().await)
+                .await
+        })
+        .await
+    }
+
+    /// Calls `/health`, without retries.
+    pub(crate) async fn health(&self) -> Result<Health> {
+        let sent = self.request(Method::GET, "health").send().await;
+        self.read(sent).await.map_err(CallError::into_inner)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        retried(|| async {
+            self.read(self.request(Method::GET, path).send().await)
+                .await
+        })
+        .await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}/{path}", self.url))
+    }
+
+    /// Reads the answer; an error says how to fix it.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        sent: reqwest::Result<Response>,
+    ) -> Result<T, CallError> {
+        let response = sent.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let text = response
+            .text()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|error| {
+                CallError::Permanent(anyhow!(
+                    "{} does not answer as an endpoint does: {error}",
+                    self.url
+                ))
+            });
+        }
+        let said = serde_json::from_str::<ErrorBody>(&text).map_or(text, |body| body.error);
+        let cure = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                "; pass the endpoint's key by RUNPOD_API_KEY"
+            }
+            StatusCode::NOT_FOUND => "; is the endpoint's address right, and the job not too old?",
+            _ => "",
+        };
+        let refused = RefusedCall(format!(
+            "{} answers {status}: {}{cure}",
+            self.url,
+            said.trim()
+        ));
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                CallError::Transient(refused.into())
+            }
+            status if status.is_server_error() => CallError::Transient(anyhow!(refused.0)),
+            _ => CallError::Permanent(refused.into()),
+        })
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> CallError {
+        let error = error.without_url();
+        let refused = error.is_connect() && self.loopback;
+        let cure = if refused {
+            "; does `podwork dev` run?"
+        } else {
+            ""
+        };
+        let told =
+            anyhow::Error::new(error).context(format!("{} cannot be reached{cure}", self.url));
+        // On loopback a refused connection means that nothing listens, so a retry is no use.
+        if refused {
+            CallError::Permanent(told)
+        } else {
+            CallError::Transient(told)
+        }
+    }
+}
+
+/// The endpoint refused the call, and did nothing.
+#[derive(Debug)]
+struct RefusedCall(String);
+
+impl std::fmt::Display for RefusedCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RefusedCall {}
+
+/// Retries a call while its errors are transient.
+async fn retried<T, F: Future<Output = Result<T, CallError>>>(
+    call: impl FnMut() -> F,
+) -> Result<T> {
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_total_delay(Some(PATIENCE))
+        .without_max_times()
+        .with_jitter();
+    let done = call
+        .retry(pauses)
+        .when(|problem| matches!(problem, CallError::Transient(_)));
+    done.await.map_err(CallError::into_inner)
+}
+
+/// Returns the URL of an endpoint, which may be given by its id at Runpod.
+fn endpoint_url(endpoint: &str) -> Result<Url> {
+    let endpoint = endpoint.trim().trim_end_matches('/');
+    if endpoint.is_empty() {
+        bail!("the endpoint is empty: pass its URL, or its id at Runpod");
+    }
+    let is_id = endpoint
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let text = if endpoint.contains("://") {
+        endpoint.to_owned()
+    } else if is_id && endpoint != "localhost" {
+        format!("{RUNPOD}/{endpoint}")
+    } else {
+        format!("http://{endpoint}")
+    };
+    let url =
+        Url::parse(&text).with_context(|| format!("`{endpoint}` is no URL of an endpoint"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        bail!("`{endpoint}` is not http or https");
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let host = host.trim_matches(['[', ']']);
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_or_an_id() {
+        let url = |text: &str| {
+            endpoint_url(text)
+                .map(|url| url.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(url("abc123"), "https://api.runpod.ai/v2/abc123");
+        assert_eq!(url("http://h:8000/v2/e/"), "http://h:8000/v2/e");
+        assert_eq!(url("localhost:8000/v2/e"), "http://localhost:8000/v2/e");
+        assert_eq!(url("127.0.0.1:9"), "http://127.0.0.1:9/");
+        assert_eq!(url(""), "");
+        assert_eq!(url("ftp://h"), "");
+    }
+}

@@ -1,0 +1,7 @@
+//! Processes and signals.
+
+mod interrupts;
+mod worker;
+
+pub(crate) use interrupts::Interrupts;
+pub(crate) use worker::{WorkerProcess, ask};

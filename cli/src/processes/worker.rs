@@ -1,0 +1,208 @@
+//! Workers that the tool starts as processes.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
+
+/// A worker process beside the tool.
+#[derive(Debug)]
+pub(crate) struct WorkerProcess {
+    pub(crate) id: String,
+    child: Child,
+    /// The tasks that print its two outputs.
+    relays: [JoinHandle<()>; 2],
+    /// SIGTERM was sent; a second one would end it at once.
+    told: bool,
+}
+
+/// The limit on reading its output after it has ended: a child process that it left may still hold the pipes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The limit on the output of [`ask`], in bytes.
+const MOST_SAID: u64 = 4 << 20;
+
+impl WorkerProcess {
+    /// Starts it in a process group of its own, so that Ctrl-C reaches only the tool, which then ends the worker.
+    pub(crate) fn start(
+        id: String,
+        program: &Path,
+        args: &[String],
+        folder: &Path,
+        env: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .current_dir(folder)
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{} cannot be started", program.display()))?;
+        let out = child
+            .stdout
+            .take()
+            .map(|out| tokio::spawn(relay(out, id.clone(), false)));
+        let err = child
+            .stderr
+            .take()
+            .map(|err| tokio::spawn(relay(err, id.clone(), true)));
+        let relays = [out, err].map(|relay| relay.unwrap_or_else(|| tokio::spawn(async {})));
+        Ok(Self {
+            id,
+            child,
+            relays,
+            told: false,
+        })
+    }
+
+    /// Waits until it has ended and its output is printed.
+    pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        for relay in &mut self.relays {
+            if !relay.is_finished() && tokio::time::timeout(LAST_WORDS, &mut *relay).await.is_err()
+            {
+                relay.abort();
+            }
+        }
+        Ok(status)
+    }
+
+    /// Asks it to end after its jobs in flight.
+    pub(crate) fn terminate(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        #[cfg(unix)]
+        if let Some(id) = self
+            .child
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
+        {
+            // An error means that it has ended already.
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        #[cfg(not(unix))]
+        self.kill();
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.start_kill();
+    }
+}
+
+/// Runs a program, and returns its standard output if it succeeds in time. Its environment has no platform, so that a
+/// program that does more than it was asked for fetches no jobs.
+pub(crate) async fn ask(
+    program: &Path,
+    args: &[String],
+    folder: &Path,
+    patience: Duration,
+) -> Result<Option<Vec<u8>>, Elapsed> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RUNPOD_") {
+            command.env_remove(name);
+        }
+    }
+    #[cfg(unix)]
+    command.process_group(0);
+    let answer = async {
+        let mut child = command.spawn().ok()?;
+        let mut said = Vec::new();
+        let out = child.stdout.take()?;
+        out.take(MOST_SAID).read_to_end(&mut said).await.ok()?;
+        child.wait().await.ok()?.success().then_some(said)
+    };
+    tokio::time::timeout(patience, answer).await
+}
+
+/// Prints a worker's output line by line, with its log in readable form.
+async fn relay(from: impl AsyncRead + Unpin, id: String, err: bool) {
+    let mut lines = BufReader::new(from).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = readable(&String::from_utf8_lossy(&line));
+        if err {
+            eprintln!("{id} | {line}");
+        } else {
+            println!("{id} | {line}");
+        }
+    }
+}
+
+/// Formats a line of the log, which workers write as JSON if their environment is the platform's.
+fn readable(line: &str) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Logged {
+        request_id: Option<String>,
+        message: String,
+        level: String,
+    }
+
+    let line = line.trim_end_matches('\r');
+    let Ok(logged) = serde_json::from_str::<Logged>(line) else {
+        return line.to_owned();
+    };
+    let Logged { message, level, .. } = &logged;
+    match &logged.request_id {
+        Some(job) => format!("{level:5} | {job} | {message}"),
+        None => format!("{level:5} | {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_a_program_prints_counts_if_it_ends_well_and_in_time() {
+        let ask = async |script: &str, patience| {
+            let args = ["-c".to_owned(), script.to_owned()];
+            let here = Path::new(".");
+            ask(Path::new("/bin/sh"), &args, here, patience).await
+        };
+        let long = Duration::from_mins(1);
+        let said = ask("echo noise >&2; echo '{}'", long).await;
+        assert_eq!(said.unwrap().unwrap(), b"{}\n");
+        assert_eq!(ask("echo '{}'; exit 1", long).await, Ok(None));
+        let late = ask("read line </dev/zero", Duration::from_millis(50)).await;
+        assert!(late.is_err());
+    }
+
+    #[test]
+    fn a_log_line_is_made_readable_and_all_else_stays() {
+        let line = r#"{"requestId":"j1","message":"done","level":"INFO"}"#;
+        assert_eq!(readable(line), "INFO  | j1 | done");
+        let line = r#"{"requestId":null,"message":"ready","level":"WARN"}"#;
+        assert_eq!(readable(line), "WARN  | ready");
+        for other in [
+            "plain",
+            r#"{"message":"mine"}"#,
+            r#"{"message":"a","level":"b","more":1}"#,
+        ] {
+            assert_eq!(readable(other), other);
+        }
+    }
+}

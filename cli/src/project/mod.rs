@@ -1,0 +1,197 @@
+//! The worker's crate, as cargo knows it, and its builds.
+
+pub(crate) mod sources;
+pub(crate) mod template;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, anyhow, bail};
+use cargo_metadata::{Metadata, MetadataCommand, Node, Package, PackageId};
+
+/// The worker to build, and its features.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct WorkerSelection {
+    /// Package, where the folder is a workspace of several
+    #[arg(long, short)]
+    pub(crate) package: Option<String>,
+
+    /// Binary, where the package has several
+    #[arg(long)]
+    pub(crate) bin: Option<String>,
+
+    /// Features to build with, separated by commas
+    #[arg(long, value_name = "FEATURES")]
+    pub(crate) features: Option<String>,
+}
+
+/// The cure when cargo cannot be started.
+pub(crate) const NO_CARGO: &str = "cannot start cargo: install Rust from https://rustup.rs";
+
+/// A worker's crate.
+#[derive(Debug)]
+pub(crate) struct Project {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) bin: String,
+    /// The package's folder.
+    pub(crate) folder: PathBuf,
+    pub(crate) workspace: PathBuf,
+    pub(crate) target_dir: PathBuf,
+    /// The folders of the packages that are built from sources on this machine, its own among them.
+    pub(crate) local: Vec<PathBuf>,
+}
+
+impl Project {
+    /// Finds the selected worker in this folder or in one above, as cargo does.
+    pub(crate) fn find(wanted: &WorkerSelection) -> Result<Self> {
+        let metadata = metadata(&MetadataCommand::new())?;
+        let package = choose(&metadata, wanted.package.as_deref())?;
+        Ok(Self {
+            name: package.name.to_string(),
+            version: package.version.to_string(),
+            bin: choose_bin(package, wanted.bin.as_deref())?,
+            folder: folder(package),
+            local: local_folders(&metadata, &package.id),
+            workspace: metadata.workspace_root.into_std_path_buf(),
+            target_dir: metadata.target_directory.into_std_path_buf(),
+        })
+    }
+
+    /// Returns the text of `test_input.json`, if there is one.
+    pub(crate) fn test_input(&self) -> Option<String> {
+        std::fs::read_to_string(self.folder.join("test_input.json")).ok()
+    }
+
+    /// Returns the command that builds its binary and reports on standard output, one JSON object a line.
+    pub(crate) fn build(&self, wanted: &WorkerSelection, release: bool) -> Command {
+        let mut command = cargo();
+        command
+            .current_dir(&self.folder)
+            .args(["build", "--message-format", "json-render-diagnostics"])
+            .args(["--package", &self.name, "--bin", &self.bin]);
+        if let Some(features) = &wanted.features {
+            command.args(["--features", features]);
+        }
+        if release {
+            command.arg("--release");
+        }
+        command
+    }
+}
+
+/// Returns the workspace member of this name, or the only candidate if none is named.
+fn choose<'a>(metadata: &'a Metadata, wanted: Option<&str>) -> Result<&'a Package> {
+    let members = metadata.workspace_packages();
+    let root = metadata
+        .resolve
+        .as_ref()
+        .and_then(|resolve| resolve.root.as_ref());
+    let mut found = members.iter().filter(|package| match (wanted, root) {
+        (Some(wanted), _) => *package.name == wanted,
+        (None, Some(root)) => package.id == *root,
+        (None, None) => true,
+    });
+    if let (Some(package), None) = (found.next(), found.next()) {
+        return Ok(package);
+    }
+    let names: Vec<&str> = members
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    bail!(
+        "which package? Say --package with one of: {}",
+        names.join(", ")
+    )
+}
+
+/// Returns the folders of the local packages that this one is built from, its own among them.
+fn local_folders(metadata: &Metadata, id: &PackageId) -> Vec<PathBuf> {
+    let nodes: HashMap<&PackageId, &Node> = metadata
+        .resolve
+        .iter()
+        .flat_map(|resolve| &resolve.nodes)
+        .map(|node| (&node.id, node))
+        .collect();
+    let local = |package: &&Package| package.source.is_none();
+    let local: HashMap<&PackageId, &Package> = metadata
+        .packages
+        .iter()
+        .filter(local)
+        .map(|package| (&package.id, package))
+        .collect();
+    let mut found = vec![id];
+    let mut at = 0;
+    while let Some(next) = found.get(at) {
+        at += 1;
+        let below = nodes.get(next).into_iter();
+        for dependency in below.flat_map(|node| &node.dependencies) {
+            if local.contains_key(dependency) && !found.contains(&dependency) {
+                found.push(dependency);
+            }
+        }
+    }
+    let packages = found.into_iter().filter_map(|id| local.get(id));
+    packages.map(|package| folder(package)).collect()
+}
+
+fn folder(package: &Package) -> PathBuf {
+    let manifest = package.manifest_path.as_std_path();
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
+    let bins: Vec<&str> = package
+        .targets
+        .iter()
+        .filter(|target| target.is_bin())
+        .map(|target| target.name.as_str())
+        .collect();
+    let name = &package.name;
+    match (wanted.or(package.default_run.as_deref()), bins.as_slice()) {
+        (_, []) => bail!("{name} has no binary: a worker's `fn main` stands in src/main.rs"),
+        (None, [bin]) => Ok((*bin).to_owned()),
+        (Some(wanted), bins) if bins.contains(&wanted) => Ok(wanted.to_owned()),
+        (_, bins) => bail!(
+            "which binary of {name}? Say --bin with one of: {}",
+            bins.join(", ")
+        ),
+    }
+}
+
+/// Returns the workspace root of a package in another folder.
+pub(crate) fn workspace_of(folder: &Path) -> Result<PathBuf> {
+    let mut command = MetadataCommand::new();
+    command.manifest_path(folder.join("Cargo.toml")).no_deps();
+    Ok(metadata(&command)?.workspace_root.into_std_path_buf())
+}
+
+fn metadata(command: &MetadataCommand) -> Result<Metadata> {
+    command.exec().map_err(|error| match error {
+        cargo_metadata::Error::CargoMetadata { stderr } => {
+            anyhow!("{}", stderr.trim().trim_start_matches("error: "))
+        }
+        cargo_metadata::Error::Io(error) => anyhow::Error::new(error).context(NO_CARGO),
+        error => anyhow::Error::new(error).context("cannot read the output of cargo metadata"),
+    })
+}
+
+/// Returns whether cargo would look for a new crate in this folder among the members of a workspace.
+pub(crate) fn in_workspace(folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else {
+        return false;
+    };
+    folder.ancestors().any(|folder| {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml"));
+        manifest.is_ok_and(|text| {
+            text.parse::<toml_edit::DocumentMut>()
+                .is_ok_and(|manifest| manifest.contains_key("workspace"))
+        })
+    })
+}
+
+/// Returns the user's cargo: of the variable `CARGO` below another cargo, or else of `PATH`.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}

@@ -1,0 +1,143 @@
+//! The return type: one output, or chunks.
+
+use syn::visit::{self, Visit};
+use syn::{GenericArgument, PathArguments, Signature, Type, TypeImplTrait, TypeParamBound};
+
+use super::types::{Lifetimes, bare};
+use crate::errors::Errors;
+
+/// The source of a handler's chunks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChunkSource {
+    Stream,
+    Iterator,
+}
+
+/// Decides the source of the chunks by the attribute's argument and by the return type; `None` for one output.
+pub(super) fn chunk_source(
+    sig: &Signature,
+    returned: &Type,
+    argument: Option<ChunkSource>,
+    shown: Option<Opaque>,
+    errors: &mut Errors,
+) -> Option<ChunkSource> {
+    let shown = match shown {
+        Some(Opaque::Stream) => Some(ChunkSource::Stream),
+        Some(Opaque::Iterator) => Some(ChunkSource::Iterator),
+        Some(Opaque::Future | Opaque::Other) | None => None,
+    };
+    if argument.is_some() && shown.is_some() && argument != shown {
+        errors.add(
+            returned,
+            "`#[handler(..)]` says another kind than this type shows: leave out its argument",
+        );
+    }
+    let chunks = shown.or(argument);
+    if chunks == Some(ChunkSource::Iterator) && sig.asyncness.is_some() {
+        errors.add(
+            sig.asyncness,
+            "a handler that returns an iterator runs on a thread for blocking work, where nothing can be awaited: \
+             leave out `async`; or return `impl Stream`, and make it with `podwork::stream!`",
+        );
+    }
+    chunks
+}
+
+/// Rejects futures, and streams or iterators that are not the whole return type.
+pub(super) fn check_opaque(returned: &Type, shown: Option<Opaque>, errors: &mut Errors) {
+    if shown == Some(Opaque::Future) {
+        errors.add(
+            returned,
+            "what a plain `fn` returns is not awaited: write `async fn`, and what the future gives as its return type",
+        );
+    }
+    if shown.is_none() && Opaque::inside(returned).is_some_and(|inside| inside != Opaque::Other) {
+        errors.add(
+            returned,
+            "a handler's stream or iterator is its whole return type, as errors come as items: write \
+             `-> impl Stream<Item = podwork::Result<T>>` with `podwork::try_stream!`, or `-> impl Iterator<Item = \
+             podwork::Result<T>>`",
+        );
+    }
+}
+
+/// The trait of an `impl Trait`, as far as it matters to a handler.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opaque {
+    Stream,
+    Iterator,
+    Future,
+    Other,
+}
+
+impl Opaque {
+    /// Returns the trait of a type that is an `impl Trait` as a whole.
+    pub(super) fn of(ty: &Type) -> Option<Self> {
+        match bare(ty) {
+            Type::ImplTrait(opaque) => Some(Self::of_bounds(opaque)),
+            _ => None,
+        }
+    }
+
+    /// Returns the first one inside the type that matters to a handler, or else the first one.
+    pub(super) fn inside(ty: &Type) -> Option<Self> {
+        struct OpaqueFinder(Option<Opaque>);
+
+        impl<'ast> Visit<'ast> for OpaqueFinder {
+            fn visit_type_impl_trait(&mut self, opaque: &'ast TypeImplTrait) {
+                if matches!(self.0, None | Some(Opaque::Other)) {
+                    self.0 = Some(Opaque::of_bounds(opaque));
+                }
+                visit::visit_type_impl_trait(self, opaque);
+            }
+        }
+
+        let mut found = OpaqueFinder(None);
+        found.visit_type(ty);
+        found.0
+    }
+
+    fn of_bounds(opaque: &TypeImplTrait) -> Self {
+        let known = opaque.bounds.iter().find_map(|bound| {
+            let TypeParamBound::Trait(bound) = bound else {
+                return None;
+            };
+            match &*bound.path.segments.last()?.ident.to_string() {
+                "Stream" | "FusedStream" | "TryStream" => Some(Self::Stream),
+                "Iterator" | "DoubleEndedIterator" | "ExactSizeIterator" | "FusedIterator" => {
+                    Some(Self::Iterator)
+                }
+                "Future" => Some(Self::Future),
+                _ => None,
+            }
+        });
+        known.unwrap_or(Self::Other)
+    }
+}
+
+/// Returns the `T` of `impl Stream<Item = T>`.
+pub(super) fn item(returned: &Type) -> Option<Type> {
+    let Type::ImplTrait(opaque) = bare(returned) else {
+        return None;
+    };
+    opaque.bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else {
+            return None;
+        };
+        let PathArguments::AngleBracketed(arguments) = &bound.path.segments.last()?.arguments
+        else {
+            return None;
+        };
+        arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(assoc) if assoc.ident == "Item" => Some(assoc.ty.clone()),
+            _ => None,
+        })
+    })
+}
+
+/// Returns whether a type of the signature means the same inside another function.
+pub(super) fn can_be_repeated(ty: &Type) -> bool {
+    let mut lifetimes = Lifetimes::default();
+    lifetimes.visit_type(ty);
+    !lifetimes.named && Opaque::inside(ty).is_none() && !matches!(ty, Type::Never(_))
+}
