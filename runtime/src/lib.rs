@@ -68,7 +68,6 @@
 //! |---|---|
 //! | `local` (on unless default features are off) | the local platform in the worker |
 //! | `gpu` (on unless default features are off) | the GPU check at start |
-//! | `folder` | `Context::folder`, a temporary folder for each job |
 //! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
 //! | `upload` | `files::Upload`: files to S3-compatible storage, for URLs in the output |
 //! | `schema` | `#[handler(schema)]` and `--rp_schema`: input and output as JSON Schema |
@@ -81,6 +80,8 @@
 //!
 //! A handler that panics fails its own job and no other. With `panic = "abort"` in the profile nothing can be caught,
 //! and a panic ends the worker with all its jobs: leave it at `unwind`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // The rooms follow the way of a job, from the start of the worker down to the network. Each imports only from those
 // below it; `tests/tests/house.rs` checks that.
@@ -152,15 +153,12 @@ mod renamed;
 // The version, as the worker reports it.
 mod version;
 
-#[doc(hidden)]
-pub use macro_support as __private;
-
 pub use std::process::ExitCode;
 
 pub use async_stream::{stream, try_stream};
 pub use error::{Error, HandlerError, Result};
 pub use futures::Stream;
-pub use handler::{Batch, BatchHandler, Context, Handler, Input, Output};
+pub use handler::{Batch, BatchHandler, Context, Handler, HandlerKind, Input, Output};
 #[cfg(feature = "schema")]
 pub use handler::{DescribedHandler, schema};
 pub use launch::{Worker, run};

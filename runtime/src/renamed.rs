@@ -11,9 +11,15 @@ pub trait Renamed<New> {}
 macro_rules! new_names {
     ($($new:ident),*) => {
         $(
-            #[allow(non_camel_case_types, missing_docs)]
+            #[allow(
+                non_camel_case_types,
+                missing_docs,
+                dead_code,
+                unreachable_pub,
+                reason = "it only names a method, which may need a feature"
+            )]
             #[derive(Debug)]
-            pub struct $new;
+            pub enum $new {}
         )*
     };
 }

@@ -272,8 +272,13 @@ mod many_outputs {
 
     #[test]
     fn the_platform_is_told_which_handlers_stream() {
-        assert!(words::STREAMS && numbers::STREAMS && boxed::STREAMS && upto::STREAMS);
-        assert!(!super::errors::aliased::STREAMS);
+        assert!(
+            words::KIND.streams()
+                && numbers::KIND.streams()
+                && boxed::KIND.streams()
+                && upto::KIND.streams()
+        );
+        assert!(!super::errors::aliased::KIND.streams());
         assert_eq!(upto::NAME, "upto");
     }
 }

@@ -18,7 +18,7 @@ use crate::project::{NO_CARGO, Project};
 /// A worker ends only after its open poll; it is replaced often here.
 const POLL_HOLD: Duration = Duration::from_millis(500);
 
-/// The limit on `--schema`, which a worker handles before anything else, unless its `fn main` does more.
+/// The limit on `--rp_schema`, which a worker handles before anything else, unless its `fn main` does more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
@@ -161,11 +161,11 @@ impl Loop {
     /// Returns the schema of the worker's handler, if it has one.
     async fn schema(&self, build: &Build) -> Option<HandlerSchema> {
         let mut args = self.args.worker_args.clone();
-        args.push("--schema".to_owned());
+        args.push("--rp_schema".to_owned());
         let asked = ask(&build.path, &args, &self.project.folder, PATIENCE).await;
         let Ok(told) = asked else {
             say(&format!(
-                "No schema: the worker did not answer `--schema` within {PATIENCE:?}. Does its `fn main` work before \
+                "No schema: the worker did not answer `--rp_schema` within {PATIENCE:?}. Does its `fn main` work before \
                  podwork runs?"
             ));
             return None;
@@ -173,7 +173,7 @@ impl Loop {
         let schema = serde_json::from_slice(&told?);
         if schema.is_err() {
             say(
-                "No schema: `--schema` did not print valid JSON. Does its `fn main` print before podwork runs?",
+                "No schema: `--rp_schema` did not print valid JSON. Does its `fn main` print before podwork runs?",
             );
         }
         schema.ok()

@@ -23,7 +23,7 @@ pub(super) fn batch_handler(handler: &ParsedHandler, batch: &BatchSettings) -> T
             #constants
 
             fn input(
-                call: &::podwork::__private::Call<Self::State>,
+                call: &::podwork::macro_support::Call<Self::State>,
             ) -> ::core::result::Result<Self::Item, ::podwork::HandlerError> {
                 #input
             }
@@ -31,7 +31,7 @@ pub(super) fn batch_handler(handler: &ParsedHandler, batch: &BatchSettings) -> T
             fn call_batch(
                 inputs: ::podwork::Batch<Self::Item>,
                 state: ::std::sync::Arc<Self::State>,
-            ) -> ::podwork::__private::Reply<::std::vec::Vec<::podwork::__private::Outcome>> {
+            ) -> ::podwork::macro_support::Reply<::std::vec::Vec<::podwork::macro_support::Outcome>> {
                 #shape
                 #call
             }
@@ -62,7 +62,7 @@ fn checks(name: &Ident, batch: &BatchSettings) -> TokenStream {
 fn constants(batch: &BatchSettings) -> TokenStream {
     let max_batch = batch.max_batch.as_ref().map(|value| {
         quote_spanned! {at(value.span())=>
-            const MAX_BATCH: ::core::primitive::usize = ::podwork::__private::jobs(#value);
+            const MAX_BATCH: ::core::primitive::usize = ::podwork::macro_support::jobs(#value);
         }
     });
     let max_wait = batch.max_wait.as_ref().map(
@@ -70,8 +70,8 @@ fn constants(batch: &BatchSettings) -> TokenStream {
     );
     let weighing = batch.weight_limit.as_ref().map(|WeightLimit { weight, max }| {
         quote_spanned! {at(weight.span())=>
-            const WEIGHING: ::core::option::Option<::podwork::__private::Weighing<Self::Item>> =
-                ::core::option::Option::Some(::podwork::__private::Weighing::new(#weight, #max));
+            const WEIGHING: ::core::option::Option<::podwork::macro_support::Weighing<Self::Item>> =
+                ::core::option::Option::Some(::podwork::macro_support::Weighing::new(#weight, #max));
         }
     });
     quote!(#max_batch #max_wait #weighing)
@@ -84,18 +84,18 @@ fn call_batch(handler: &ParsedHandler) -> TokenStream {
 
     let (called, output) = (called(handler), output_type(handler));
     let results = quote_spanned! {at_output=>
-        let results = ::podwork::__private::shape(&output).tag().whole::<#output>(output)?;
-        let encode = ::podwork::__private::results_shape(&results).tag().encoder();
+        let results = ::podwork::macro_support::shape(&output).tag().whole::<#output>(output)?;
+        let encode = ::podwork::macro_support::results_shape(&results).tag().encoder();
     };
     let body = quote_spanned! {at_name=>
         let jobs = inputs.len();
         #called
         #results
-        ::podwork::__private::outcomes(results, jobs, encode)
+        ::podwork::macro_support::outcomes(results, jobs, encode)
     };
     if handler.signature.awaited {
-        quote_spanned!(at_name=> ::podwork::__private::future(async move { #body }))
+        quote_spanned!(at_name=> ::podwork::macro_support::future(async move { #body }))
     } else {
-        quote_spanned!(at_name=> ::podwork::__private::blocking_batch::<Self>(inputs, state, |inputs, state| { #body }))
+        quote_spanned!(at_name=> ::podwork::macro_support::blocking_batch::<Self>(inputs, state, |inputs, state| { #body }))
     }
 }

@@ -28,14 +28,14 @@ pub(super) fn call(handler: &ParsedHandler) -> TokenStream {
     let drive = match chunks {
         None => quote_spanned!(at_name=> encode(output)),
         Some(ChunkSource::Stream) => {
-            quote_spanned!(at_output=> ::podwork::__private::drive_stream(output, call, encode).await)
+            quote_spanned!(at_output=> ::podwork::macro_support::drive_stream(output, call, encode).await)
         }
         Some(ChunkSource::Iterator) => {
-            quote_spanned!(at_output=> ::podwork::__private::drive_iterator(output, call, encode))
+            quote_spanned!(at_output=> ::podwork::macro_support::drive_iterator(output, call, encode))
         }
     };
     let encoder = quote_spanned! {at_output=>
-        let encode = ::podwork::__private::#shape.tag().encoder::<#output>();
+        let encode = ::podwork::macro_support::#shape.tag().encoder::<#output>();
     };
     let body = quote_spanned! {at_name=>
         #(#decode)*
@@ -45,9 +45,9 @@ pub(super) fn call(handler: &ParsedHandler) -> TokenStream {
         #drive
     };
     if *awaited || *chunks == Some(ChunkSource::Stream) {
-        quote_spanned!(at_name=> ::podwork::__private::future(async move { #body }))
+        quote_spanned!(at_name=> ::podwork::macro_support::future(async move { #body }))
     } else {
-        quote_spanned!(at_name=> ::podwork::__private::blocking::<Self>(call, |call| { #body }))
+        quote_spanned!(at_name=> ::podwork::macro_support::blocking::<Self>(call, |call| { #body }))
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn call(handler: &ParsedHandler) -> TokenStream {
 pub(super) fn plain_shape() -> TokenStream {
     quote! {
         #[allow(unused_imports)]
-        use ::podwork::__private::PlainShape as _;
+        use ::podwork::macro_support::PlainShape as _;
     }
 }
 
@@ -68,11 +68,11 @@ pub(super) fn shape(handler: &ParsedHandler) -> (TokenStream, TokenStream) {
             quote_spanned!(at_output=> shape(&output)),
         ),
         Some(ChunkSource::Stream) => (
-            quote_spanned!(at_output=> let output = ::podwork::__private::stream(output);),
+            quote_spanned!(at_output=> let output = ::podwork::macro_support::stream(output);),
             quote_spanned!(at_output=> stream_shape(&output)),
         ),
         Some(ChunkSource::Iterator) => (
-            quote_spanned!(at_output=> let output = ::podwork::__private::iterator(output);),
+            quote_spanned!(at_output=> let output = ::podwork::macro_support::iterator(output);),
             quote_spanned!(at_output=> iterator_shape(&output)),
         ),
     }

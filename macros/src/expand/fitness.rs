@@ -24,12 +24,12 @@ pub(crate) fn fitness_check(
 
         #(#cfgs)*
         const _: () = {
-            use ::podwork::__private::inventory;
+            use ::podwork::macro_support::inventory;
             inventory::submit! {
-                ::podwork::__private::Registered::new(
+                ::podwork::macro_support::Registered::new(
                     #text,
                     (::core::file!(), ::core::line!()),
-                    || ::podwork::__private::fitness(#name),
+                    || ::podwork::macro_support::fitness(#name),
                 )
             }
         };

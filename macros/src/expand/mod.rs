@@ -1,4 +1,4 @@
-//! Quotes the generated code. It only connects: the work is done by functions of `podwork::__private`.
+//! Quotes the generated code. It only connects: the work is done by functions of `podwork::macro_support`.
 
 mod batch;
 mod call;
@@ -53,8 +53,12 @@ fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
         .as_ref()
         .map_or_else(|| quote!(()), ToTokens::to_token_stream);
     let text = name.unraw().to_string();
-    let streams = signature.chunks.is_some();
-    let join = signature.join;
+    let kind = if signature.chunks.is_some() {
+        let join = signature.join;
+        quote!(Stream { join: #join })
+    } else {
+        quote!(Once)
+    };
     let call = call_body(handler, broken);
     // After a mistake the other traits would only add errors.
     let batch = signature.batch.as_ref().filter(|_| !broken);
@@ -75,12 +79,11 @@ fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
             impl ::podwork::Handler for #name {
                 type State = #state;
                 const NAME: &'static str = #text;
-                const STREAMS: bool = #streams;
-                const JOIN: bool = #join;
+                const KIND: ::podwork::HandlerKind = ::podwork::HandlerKind::#kind;
                 type Item = #item;
                 #others
 
-                fn call(call: ::podwork::__private::Call<Self::State>) -> ::podwork::__private::Reply {
+                fn call(call: ::podwork::macro_support::Call<Self::State>) -> ::podwork::macro_support::Reply {
                     #call
                 }
             }
@@ -96,7 +99,7 @@ fn call_body(handler: &ParsedHandler, broken: bool) -> TokenStream {
     match &handler.signature.batch {
         _ if broken => quote!(::core::unreachable!()),
         Some(_) => {
-            quote_spanned!(Span::mixed_site()=> ::podwork::__private::alone::<Self>(call))
+            quote_spanned!(Span::mixed_site()=> ::podwork::macro_support::alone::<Self>(call))
         }
         None => {
             let (shape, call) = (plain_shape(), call(handler));
@@ -110,8 +113,8 @@ fn other_traits(batch: bool, schema: bool) -> TokenStream {
     let batch = batch.then(|| {
         quote! {
             const BATCH: ::core::option::Option<
-                ::podwork::__private::Batching<Self::State, Self::Item>,
-            > = ::core::option::Option::Some(::podwork::__private::Batching::of::<Self>());
+                ::podwork::macro_support::Batching<Self::State, Self::Item>,
+            > = ::core::option::Option::Some(::podwork::macro_support::Batching::of::<Self>());
         }
     });
     let schema = schema.then(|| {

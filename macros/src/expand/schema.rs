@@ -31,7 +31,7 @@ pub(super) fn described(handler: &ParsedHandler) -> TokenStream {
         #(#given)*
         #called
         #results
-        ::podwork::__private::#shape
+        ::podwork::macro_support::#shape
     };
     let of = if signature.awaited {
         quote_spanned!(at_name=> of_future(|| async move { #body }))
@@ -45,8 +45,8 @@ pub(super) fn described(handler: &ParsedHandler) -> TokenStream {
         impl ::podwork::DescribedHandler for #name {
             fn schema() -> ::podwork::HandlerSchema {
                 #plain_shape
-                let shape = ::podwork::__private::schema::#of;
-                ::podwork::__private::schema::of::<Self>(#input, #output)
+                let shape = ::podwork::macro_support::schema::#of;
+                ::podwork::macro_support::schema::of::<Self>(#input, #output)
             }
         }
     }
@@ -66,8 +66,8 @@ fn input_schema(handler: &ParsedHandler) -> TokenStream {
         });
     own.or(signature.batch.as_ref().map(|batch| &batch.item))
         .map_or_else(
-            || quote_spanned!(at(name.span())=> ::podwork::__private::schema::anything()),
-            |ty| quote_spanned!(at(ty.span())=> ::podwork::__private::schema::input::<#ty>()),
+            || quote_spanned!(at(name.span())=> ::podwork::macro_support::schema::anything()),
+            |ty| quote_spanned!(at(ty.span())=> ::podwork::macro_support::schema::input::<#ty>()),
         )
 }
 
@@ -78,7 +78,7 @@ fn batch_shape(handler: &ParsedHandler) -> (TokenStream, TokenStream, TokenStrea
     (
         quote_spanned! {at_output=>
             let ::core::result::Result::Ok(results) =
-                ::podwork::__private::shape(&output).tag().whole::<#output>(output)
+                ::podwork::macro_support::shape(&output).tag().whole::<#output>(output)
             else {
                 ::core::unreachable!()
             };
@@ -94,9 +94,9 @@ fn given(parameter: &Parameter) -> TokenStream {
         Parameter::Input(ty) => (ty, "input", quote!(#ty)),
         Parameter::Batch(ty) => (ty, "inputs", quote!(#ty)),
         Parameter::State(ty) => (ty, "state", quote!(&'static #ty)),
-        Parameter::Context(ty) => (ty, "call", quote!(::podwork::__private::Call<()>)),
+        Parameter::Context(ty) => (ty, "call", quote!(::podwork::macro_support::Call<()>)),
     };
     let at_type = at(ty.span());
     let name = Ident::new(name, at_type);
-    quote_spanned!(at_type=> let #name = ::podwork::__private::schema::any::<#of>();)
+    quote_spanned!(at_type=> let #name = ::podwork::macro_support::schema::any::<#of>();)
 }

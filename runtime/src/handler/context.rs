@@ -25,7 +25,6 @@ use crate::config::DownloadLimits;
 #[cfg(feature = "upload")]
 use crate::config::UploadSettings;
 use crate::delivery::outbox::Outbox;
-#[cfg(feature = "folder")]
 use crate::handler::folder::Folder;
 use crate::handler::json::to_raw_value;
 
@@ -54,7 +53,6 @@ struct Inner {
     cancelled: CancellationToken,
     refresh: AtomicBool,
     span: Span,
-    #[cfg(feature = "folder")]
     folder: Folder,
     #[cfg(feature = "download")]
     download_limits: DownloadLimits,
@@ -88,7 +86,6 @@ impl Context {
             cancelled,
             refresh: AtomicBool::new(false),
             span,
-            #[cfg(feature = "folder")]
             folder: Folder::default(),
             #[cfg(feature = "download")]
             download_limits: DownloadLimits::default(),
@@ -202,13 +199,11 @@ impl Context {
     ///
     /// # Errors
     /// It cannot be made, or the job has ended.
-    #[cfg(feature = "folder")]
     pub fn folder(&self) -> std::io::Result<std::path::PathBuf> {
         self.0.folder.path()
     }
 
     /// Removes the job's folder.
-    #[cfg(feature = "folder")]
     pub(crate) async fn remove_folder(&self) {
         self.0.folder.remove().await;
     }

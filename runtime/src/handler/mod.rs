@@ -3,7 +3,6 @@
 mod batch;
 mod context;
 pub(crate) mod execution;
-#[cfg(feature = "folder")]
 mod folder;
 pub(crate) mod json;
 #[cfg(feature = "schema")]
@@ -31,6 +30,31 @@ pub use schema::{DescribedHandler, schema};
 /// Longest place in an input, and longest word for what is wrong there, in bytes: both may hold what the client sent.
 const LONGEST_PART: usize = 400;
 
+/// How a handler answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandlerKind {
+    /// Once, with one output.
+    Once,
+    /// With a stream of chunks.
+    Stream {
+        /// Chunks that wait together may be posted as one.
+        join: bool,
+    },
+}
+
+impl HandlerKind {
+    /// Returns whether the handler may yield chunks.
+    pub const fn streams(self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+
+    /// Returns whether chunks that wait together may be posted as one.
+    pub(crate) const fn joins(self) -> bool {
+        matches!(self, Self::Stream { join: true })
+    }
+}
+
 /// A function that serves jobs. Written by [`#[handler]`](macro@crate::handler), not by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
@@ -44,11 +68,8 @@ pub trait Handler: Send + 'static {
     /// The function's name.
     const NAME: &'static str;
 
-    /// Whether it yields chunks.
-    const STREAMS: bool;
-
-    /// Whether chunks that wait together may be posted as one.
-    const JOIN: bool;
+    /// How it answers.
+    const KIND: HandlerKind;
 
     /// One entry of its batches; `()` when it takes its jobs one by one.
     #[doc(hidden)]

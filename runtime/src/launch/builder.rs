@@ -374,7 +374,7 @@ impl<H: Handler, S> Worker<H, S> {
             let name = crate::config::given(|name| self.lookup(name), env::ENDPOINT_ID);
             self.settings.cache = Some(cache.or_name(name));
         }
-        Config::read(|name| self.lookup(name), H::STREAMS)
+        Config::read(|name| self.lookup(name), H::KIND.streams())
     }
 
     pub(super) fn launch(self, handlers: Handle, shutdown: Shutdown) -> Launch<S> {

@@ -19,7 +19,7 @@ pub(super) async fn work_for<H: Handler, S: StateSource<H::State>>(
     launch: Launch<S>,
 ) -> Result<(), Error> {
     let env: HashMap<_, _> = platform.worker_env(WORKER_ID).into_iter().collect();
-    let mut config = Config::read(|name| env.get(name).cloned(), H::STREAMS)?;
+    let mut config = Config::read(|name| env.get(name).cloned(), H::KIND.streams())?;
     config.fitness = None;
     poll::<H, S>(launch, config).await
 }

@@ -53,7 +53,7 @@ impl Fallible {
 pub fn of<H: Handler>(input: Value, output: Value) -> HandlerSchema {
     HandlerSchema {
         handler: H::NAME.to_owned(),
-        streams: H::STREAMS,
+        streams: H::KIND.streams(),
         input,
         output,
     }

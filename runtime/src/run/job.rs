@@ -130,7 +130,6 @@ impl<H: Handler> Runner<H> {
         tokens.by_worker.run_until_cancelled(released).await;
         #[cfg(feature = "upload")]
         context.tidied().await;
-        #[cfg(feature = "folder")]
         context.remove_folder().await;
         verdict
     }

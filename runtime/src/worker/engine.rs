@@ -122,7 +122,7 @@ impl<H: Handler> Engine<H> {
         let Some((run, delivery)) = self.jobs.take(&job.id, &self.telemetry, timing) else {
             return Err(job);
         };
-        let outbox = Arc::new(Outbox::new(H::JOIN));
+        let outbox = Arc::new(Outbox::new(H::KIND.joins()));
         let log = job::span(&job.id);
         let delivering = deliver(Arc::clone(&outbox), delivery);
         self.tasks.spawn(delivering.instrument(log.clone()));

@@ -39,7 +39,7 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
         api: api.clone(),
         identity: engine.identity.clone(),
         error_details: engine.error_details,
-        streams: H::STREAMS,
+        streams: H::KIND.streams(),
         deadline,
     });
     let poller = Poller {
