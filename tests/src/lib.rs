@@ -53,5 +53,6 @@ mod guide {
         from_python: "from-python",
         self_hosted: "self-hosted",
         performance: "performance",
+        upgrading: "upgrading",
     }
 }

@@ -5,18 +5,18 @@ use podwork_protocol::RawValue;
 /// Texts or lists on their way into one.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    kind: Kind,
+    kind: JoinKind,
     /// All but the closing quote or bracket.
     text: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum JoinKind {
     Text,
     List,
 }
 
-impl Kind {
+impl JoinKind {
     const fn close(self) -> char {
         match self {
             Self::Text => '"',
@@ -39,8 +39,8 @@ impl Kind {
 impl Joined {
     /// Begins with a chunk; `None` where it is neither a string nor an array.
     pub(crate) fn begin(first: &RawValue) -> Option<Self> {
-        let (kind, inside) = Kind::of(first)?;
-        let open = if kind == Kind::Text { '"' } else { '[' };
+        let (kind, inside) = JoinKind::of(first)?;
+        let open = if kind == JoinKind::Text { '"' } else { '[' };
         Some(Self {
             kind,
             text: format!("{open}{inside}"),
@@ -49,10 +49,10 @@ impl Joined {
 
     /// Adds a chunk of the same kind, unless all would be over `limit` bytes; whether it did.
     pub(crate) fn add(&mut self, next: &RawValue, limit: usize) -> bool {
-        let Some((kind, inside)) = Kind::of(next) else {
+        let Some((kind, inside)) = JoinKind::of(next) else {
             return false;
         };
-        let comma = kind == Kind::List && self.text.len() > 1 && !inside.is_empty();
+        let comma = kind == JoinKind::List && self.text.len() > 1 && !inside.is_empty();
         if kind != self.kind || self.text.len() + usize::from(comma) + inside.len() + 1 > limit {
             return false;
         }

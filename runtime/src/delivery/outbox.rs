@@ -47,7 +47,7 @@ impl From<Closed> for HandlerError {
 
 /// What becomes of messages that wait together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Manner {
+enum QueueMode {
     /// A newer progress takes the place of an older one.
     #[default]
     Coalesce,
@@ -59,16 +59,16 @@ enum Manner {
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    manner: Manner,
+    mode: QueueMode,
     // Never held across an await.
-    state: Mutex<State>,
+    state: Mutex<OutboxState>,
     written: Notify,
     emptied: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Waiting>,
+struct OutboxState {
+    queue: VecDeque<Queued>,
     /// Of the chunks in `queue`.
     bytes: usize,
     /// How many have left the queue since the start.
@@ -84,12 +84,12 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Waiting {
+enum Queued {
     Chunk(Box<RawValue>),
     Progress(Box<RawValue>),
 }
 
-impl State {
+impl OutboxState {
     fn has_room(&self) -> bool {
         self.queue.len() < MAX_CHUNKS && self.bytes < MAX_BYTES
     }
@@ -103,13 +103,13 @@ impl State {
 
     /// The chunk that has just left the queue, with those behind it that can be joined to it.
     fn joined(&mut self, first: Box<RawValue>) -> Box<RawValue> {
-        if !matches!(self.queue.front(), Some(Waiting::Chunk(_))) {
+        if !matches!(self.queue.front(), Some(Queued::Chunk(_))) {
             return first;
         }
         let Some(mut joined) = Joined::begin(&first) else {
             return first;
         };
-        while let Some(Waiting::Chunk(next)) = self.queue.front()
+        while let Some(Queued::Chunk(next)) = self.queue.front()
             && joined.add(next, limits::CHUNK)
         {
             self.bytes -= next.get().len();
@@ -124,7 +124,11 @@ impl Outbox {
     /// An outbox from which chunks that wait together leave as one, if `join` says so.
     pub(crate) fn new(join: bool) -> Self {
         Self {
-            manner: if join { Manner::Join } else { Manner::Coalesce },
+            mode: if join {
+                QueueMode::Join
+            } else {
+                QueueMode::Coalesce
+            },
             ..Self::default()
         }
     }
@@ -132,7 +136,7 @@ impl Outbox {
     /// An outbox in which no progress update replaces another.
     pub(crate) fn keeping_all() -> Self {
         Self {
-            manner: Manner::KeepAll,
+            mode: QueueMode::KeepAll,
             ..Self::default()
         }
     }
@@ -145,7 +149,7 @@ impl Outbox {
         state.bytes + output.map_or(0, |output| output.get().len())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutboxState> {
         // No code panics while it holds the lock, so a poisoned state is still a good one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,7 +165,7 @@ impl Outbox {
                 }
                 if state.has_room() {
                     state.bytes += chunk.get().len();
-                    state.queue.push_back(Waiting::Chunk(chunk));
+                    state.queue.push_back(Queued::Chunk(chunk));
                     break;
                 }
                 state.held_back = true;
@@ -181,12 +185,12 @@ impl Outbox {
             }
             let waiting = state.progress.and_then(|at| at.checked_sub(state.left));
             match waiting {
-                Some(at) if self.manner != Manner::KeepAll => {
-                    state.queue[at] = Waiting::Progress(progress);
+                Some(at) if self.mode != QueueMode::KeepAll => {
+                    state.queue[at] = Queued::Progress(progress);
                 }
                 _ => {
                     state.progress = Some(state.left + state.queue.len());
-                    state.queue.push_back(Waiting::Progress(progress));
+                    state.queue.push_back(Queued::Progress(progress));
                 }
             }
         }
@@ -200,10 +204,10 @@ impl Outbox {
             if std::mem::replace(&mut state.finished, true) {
                 return;
             }
-            if self.manner != Manner::KeepAll {
+            if self.mode != QueueMode::KeepAll {
                 state
                     .queue
-                    .retain(|waiting| matches!(waiting, Waiting::Chunk(_)));
+                    .retain(|waiting| matches!(waiting, Queued::Chunk(_)));
             }
             state.last = Some(last);
         }
@@ -249,16 +253,16 @@ impl Outbox {
     fn pop(&self) -> Option<Message> {
         let mut state = self.state();
         let message = match state.queue.pop_front() {
-            Some(Waiting::Chunk(chunk)) => {
+            Some(Queued::Chunk(chunk)) => {
                 state.bytes -= chunk.get().len();
                 state.left += 1;
-                Message::Chunk(if self.manner == Manner::Join {
+                Message::Chunk(if self.mode == QueueMode::Join {
                     state.joined(chunk)
                 } else {
                     chunk
                 })
             }
-            Some(Waiting::Progress(progress)) => {
+            Some(Queued::Progress(progress)) => {
                 state.left += 1;
                 Message::Progress(progress)
             }

@@ -14,14 +14,14 @@ use tracing::warn;
 #[derive(Debug, Default)]
 pub(crate) struct Folder {
     // Held while a folder is made, and never across an await.
-    place: Mutex<Place>,
+    place: Mutex<FolderState>,
     /// What goes on in it on threads of its own; it stays until that has ended.
     #[cfg(feature = "download")]
     work: TaskTracker,
 }
 
 #[derive(Debug, Default)]
-enum Place {
+enum FolderState {
     #[default]
     Unmade,
     Made(TempDir),
@@ -32,11 +32,11 @@ impl Folder {
     /// Where it is; it is made if it is not there yet.
     pub(crate) fn path(&self) -> io::Result<PathBuf> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*place, Place::Unmade) {
-            *place = Place::Made(make()?);
+        if matches!(*place, FolderState::Unmade) {
+            *place = FolderState::Made(make()?);
         }
         match &*place {
-            Place::Made(made) => Ok(made.path().to_owned()),
+            FolderState::Made(made) => Ok(made.path().to_owned()),
             _ => Err(io::Error::other(
                 "the job has ended, and its folder with it",
             )),
@@ -70,8 +70,8 @@ impl Folder {
 
     fn take(&self) -> Option<TempDir> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *place, Place::Gone) {
-            Place::Made(made) => Some(made),
+        match std::mem::replace(&mut *place, FolderState::Gone) {
+            FolderState::Made(made) => Some(made),
             _ => None,
         }
     }

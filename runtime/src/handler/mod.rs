@@ -7,6 +7,7 @@ mod folder;
 pub(crate) mod json;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
+pub(crate) mod seal;
 pub mod state;
 #[cfg(feature = "validate")]
 pub(crate) mod validate;

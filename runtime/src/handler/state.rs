@@ -8,8 +8,9 @@ use futures::future::BoxFuture;
 
 use crate::error::HandlerError;
 
-/// Where a worker's state of type `S` comes from. Implemented by what `Worker::state` and `Worker::setup` leave in
-/// the builder.
+use super::seal::Seal;
+
+/// A source of a worker's state of type `S`: what `Worker::state` and `Worker::setup` leave in the builder. Sealed.
 #[diagnostic::on_unimplemented(
     message = "the worker has no state, and its handler takes `&{S}`",
     label = "the state is missing",
@@ -18,7 +19,7 @@ use crate::error::HandlerError;
 pub trait StateSource<S>: Send + 'static {
     /// Makes the state, once.
     #[doc(hidden)]
-    fn make(self) -> BoxFuture<'static, Result<S, HandlerError>>;
+    fn make(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>>;
 }
 
 /// No state was given; enough for a handler that takes none.
@@ -26,7 +27,7 @@ pub trait StateSource<S>: Send + 'static {
 pub struct NoState;
 
 impl StateSource<()> for NoState {
-    fn make(self) -> BoxFuture<'static, Result<(), HandlerError>> {
+    fn make(self, _: Seal) -> BoxFuture<'static, Result<(), HandlerError>> {
         futures::future::ready(Ok(())).boxed()
     }
 }
@@ -47,7 +48,7 @@ impl<S: Send + 'static> Given<S> {
 
     pub(crate) fn setup<M>(setup: impl Setup<S, M>) -> Self {
         Self(Box::new(|| {
-            AssertUnwindSafe(setup.run())
+            AssertUnwindSafe(setup.run(Seal))
                 .catch_unwind()
                 .map(|made| made.unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))))
                 .boxed()
@@ -56,13 +57,13 @@ impl<S: Send + 'static> Given<S> {
 }
 
 impl<S: Send + 'static> StateSource<S> for Given<S> {
-    fn make(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+    fn make(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>> {
         (self.0)()
     }
 }
 
 /// A function that makes a worker's state: `fn() -> S`, `fn() -> Result<S, E>`, or an `async` one of either kind.
-/// `M` only tells the kinds apart and is always inferred.
+/// Sealed; `M` only tells the kinds apart and is always inferred.
 #[diagnostic::on_unimplemented(
     message = "this cannot set up a state of type `{S}`",
     note = "a set-up function takes nothing and returns `{S}` or `Result<{S}, E>`, async or not"
@@ -70,7 +71,7 @@ impl<S: Send + 'static> StateSource<S> for Given<S> {
 pub trait Setup<S, M>: Send + 'static {
     /// Runs the function.
     #[doc(hidden)]
-    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>>;
+    fn run(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>>;
 }
 
 /// Marks a [`Setup`] that returns the state.
@@ -84,7 +85,7 @@ pub struct Fallible;
 pub struct Async<M>(M);
 
 impl<S: Send + 'static, F: FnOnce() -> S + Send + 'static> Setup<S, Plain> for F {
-    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+    fn run(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>> {
         blocking(|| Ok(self()))
     }
 }
@@ -95,7 +96,7 @@ where
     E: Into<HandlerError>,
     F: FnOnce() -> Result<S, E> + Send + 'static,
 {
-    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+    fn run(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>> {
         blocking(|| self().map_err(Into::into))
     }
 }
@@ -106,7 +107,7 @@ where
     Fut: Future<Output = S> + Send + 'static,
     F: FnOnce() -> Fut + Send + 'static,
 {
-    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+    fn run(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>> {
         async { Ok(self().await) }.boxed()
     }
 }
@@ -118,7 +119,7 @@ where
     Fut: Future<Output = Result<S, E>> + Send + 'static,
     F: FnOnce() -> Fut + Send + 'static,
 {
-    fn run(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+    fn run(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>> {
         async { self().await.map_err(Into::into) }.boxed()
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::error::HandlerError;
+use crate::handler::seal::Seal;
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::Failing;
@@ -25,13 +26,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The worker's health, as heartbeats report it: the health check's last answer, and the breaker.
 #[derive(Debug)]
-pub(crate) struct Health {
+pub(crate) struct WorkerHealth {
     jobs: Arc<Jobs>,
     // Never held across an await.
     check: Mutex<Option<Failing>>,
 }
 
-impl Health {
+impl WorkerHealth {
     pub(crate) fn new(jobs: Arc<Jobs>) -> Arc<Self> {
         Arc::new(Self {
             jobs,
@@ -73,7 +74,7 @@ impl HealthCheck {
         let ask = move |state: &AnyState, given_up| {
             let state = state.downcast_ref();
             let state = state.expect("the builder ties the check to the worker's state");
-            check.ask(state, given_up)
+            check.ask(state, given_up, Seal)
         };
         Self { ask: Arc::new(ask) }
     }
@@ -83,7 +84,7 @@ impl HealthCheck {
         &self,
         state: Arc<AnyState>,
         handlers: &Handle,
-        health: &Health,
+        health: &WorkerHealth,
         limit: Duration,
     ) -> Result<(), Failing> {
         let deadline = Instant::now() + limit;
@@ -144,7 +145,7 @@ impl std::fmt::Debug for HealthCheck {
 pub trait Check<S, M>: Send + Sync + 'static {
     /// Asks once, on a thread for blocking work.
     #[doc(hidden)]
-    fn ask(&self, state: &S, given_up: CancellationToken) -> Result<(), HandlerError>;
+    fn ask(&self, state: &S, given_up: CancellationToken, _: Seal) -> Result<(), HandlerError>;
 }
 
 /// Marks a [`Check`] that is not async.
@@ -159,7 +160,7 @@ where
     E: Into<HandlerError>,
     F: Fn(&S) -> Result<(), E> + Send + Sync + 'static,
 {
-    fn ask(&self, state: &S, _: CancellationToken) -> Result<(), HandlerError> {
+    fn ask(&self, state: &S, _: CancellationToken, _: Seal) -> Result<(), HandlerError> {
         self(state).map_err(Into::into)
     }
 }
@@ -169,7 +170,7 @@ where
     E: Into<HandlerError>,
     F: AsyncFn(&S) -> Result<(), E> + Send + Sync + 'static,
 {
-    fn ask(&self, state: &S, given_up: CancellationToken) -> Result<(), HandlerError> {
+    fn ask(&self, state: &S, given_up: CancellationToken, _: Seal) -> Result<(), HandlerError> {
         let answer = given_up.run_until_cancelled(self(state));
         match Handle::current().block_on(answer) {
             Some(answer) => answer.map_err(Into::into),

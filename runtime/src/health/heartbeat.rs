@@ -13,7 +13,7 @@ use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::{Api, Trouble};
 
-use super::check::Health;
+use super::check::WorkerHealth;
 
 /// Beats until it is dropped.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Heartbeat {
     pub(crate) fn start(
         remote: Remote,
         jobs: Arc<Jobs>,
-        health: Arc<Health>,
+        health: Arc<WorkerHealth>,
     ) -> Result<Self, Error> {
         let system = |source| Error::System {
             what: "starting the heartbeat",
@@ -63,7 +63,7 @@ impl Drop for Heartbeat {
     }
 }
 
-async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<Health>) {
+async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
     let every = api.remote().ping_interval;
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

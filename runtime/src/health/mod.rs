@@ -6,6 +6,6 @@ pub(crate) mod fitness;
 mod heartbeat;
 
 pub use check::{Awaited, Blocking, Check};
-pub(crate) use check::{Health, HealthCheck};
+pub(crate) use check::{HealthCheck, WorkerHealth};
 pub use fitness::MachineCheck;
 pub(crate) use heartbeat::Heartbeat;

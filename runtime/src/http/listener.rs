@@ -35,7 +35,7 @@ pub(super) struct Listener {
 }
 
 /// A server that accepts connections until it is told to stop; dropped, it ends at once.
-pub(super) struct Server {
+pub(super) struct CallServer {
     accepting: AbortOnDropHandle<GracefulShutdown>,
 }
 
@@ -57,13 +57,13 @@ impl Listener {
     }
 
     /// Serves calls until `stop`.
-    pub(super) fn serve(self, calls: Arc<Calls>, stop: CancellationToken) -> Server {
+    pub(super) fn serve(self, calls: Arc<Calls>, stop: CancellationToken) -> CallServer {
         let accepting = AbortOnDropHandle::new(tokio::spawn(accept(self.listener, calls, stop)));
-        Server { accepting }
+        CallServer { accepting }
     }
 }
 
-impl Server {
+impl CallServer {
     /// Waits until the connections have written their last answers, for at most `limit`.
     pub(super) async fn end(self, limit: Duration) {
         let ending = async {

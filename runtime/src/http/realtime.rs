@@ -33,25 +33,25 @@ const BODY_TIMEOUT: Duration = Duration::from_mins(2);
 /// The calls that have arrived and wait for a slot.
 pub(super) struct Calls {
     path: String,
-    waiting: mpsc::Sender<Call>,
+    waiting: mpsc::Sender<RealtimeCall>,
 }
 
 /// A job that was called for, and where its result goes.
-pub(super) struct Call {
+pub(super) struct RealtimeCall {
     job: Job,
-    answer: oneshot::Sender<Result<Post, Refusal>>,
+    answer: oneshot::Sender<Result<Post, CallRefusal>>,
 }
 
 /// Why a call has no result.
 #[derive(Debug, Clone, Copy)]
-enum Refusal {
+enum CallRefusal {
     /// A job of this id is in flight.
     Duplicate,
 }
 
 impl Calls {
     /// The calls of an endpoint, and the end at which they arrive.
-    pub(super) fn new(endpoint_id: &str) -> (Self, mpsc::Receiver<Call>) {
+    pub(super) fn new(endpoint_id: &str) -> (Self, mpsc::Receiver<RealtimeCall>) {
         let (waiting, arriving) = mpsc::channel(MAX_WAITING);
         let path = format!("/{endpoint_id}/realtime");
         (Self { path, waiting }, arriving)
@@ -91,10 +91,10 @@ impl Calls {
         };
         let id = job.id.clone();
         let (answer, answered) = oneshot::channel();
-        place.send(Call { job, answer });
+        place.send(RealtimeCall { job, answer });
         match answered.await {
             Ok(Ok(post)) => json(StatusCode::OK, &post),
-            Ok(Err(Refusal::Duplicate)) => refused(
+            Ok(Err(CallRefusal::Duplicate)) => refused(
                 StatusCode::CONFLICT,
                 &format!("job {id} is already in flight"),
             ),
@@ -137,7 +137,7 @@ async fn read_job(body: Incoming) -> Result<Job, (StatusCode, String)> {
 /// failed for too long. Calls that still wait then are refused.
 pub(super) async fn dispatch<H: Handler>(
     engine: &Engine<H>,
-    mut arriving: mpsc::Receiver<Call>,
+    mut arriving: mpsc::Receiver<RealtimeCall>,
 ) -> Result<(), Failing> {
     let drain = &engine.shutdown.drain;
     let next = async {
@@ -155,8 +155,8 @@ pub(super) async fn dispatch<H: Handler>(
     drain.run_until_cancelled(next).await.unwrap_or(Ok(()))
 }
 
-fn start<H: Handler>(engine: &Engine<H>, call: Call, timing: TakeTiming) {
-    let Call { job, answer } = call;
+fn start<H: Handler>(engine: &Engine<H>, call: RealtimeCall, timing: TakeTiming) {
+    let RealtimeCall { job, answer } = call;
     let identity = engine.identity.clone();
     let details = engine.error_details;
     let mut answer = Some(answer);
@@ -164,7 +164,7 @@ fn start<H: Handler>(engine: &Engine<H>, call: Call, timing: TakeTiming) {
     let started = engine.start(job, timing, deliver);
     if let (Err(_), Some(answer)) = (started, answer) {
         // Whoever called may have left.
-        let _ = answer.send(Err(Refusal::Duplicate));
+        let _ = answer.send(Err(CallRefusal::Duplicate));
     }
 }
 
@@ -172,7 +172,7 @@ fn start<H: Handler>(engine: &Engine<H>, call: Call, timing: TakeTiming) {
 async fn deliver(
     outbox: Arc<Outbox>,
     job: JobDelivery,
-    answer: Option<oneshot::Sender<Result<Post, Refusal>>>,
+    answer: Option<oneshot::Sender<Result<Post, CallRefusal>>>,
     identity: Identity,
     details: bool,
 ) {

@@ -11,13 +11,13 @@ use crate::telemetry::JobTelemetry;
 
 use super::Jobs;
 use super::cancel_tokens::CancelTokens;
-use super::table::{Ended, Key};
+use super::table::{Ended, JobKey};
 
 /// A job's slot, for who runs it. Dropped, it frees the slot.
 #[derive(Debug)]
 pub(crate) struct JobRun {
     jobs: Arc<Jobs>,
-    key: Key,
+    key: JobKey,
     tokens: CancelTokens,
     telemetry: JobTelemetry,
     /// Bytes that wait in the job's outbox.
@@ -27,7 +27,7 @@ pub(crate) struct JobRun {
 impl JobRun {
     pub(super) fn new(
         jobs: Arc<Jobs>,
-        key: Key,
+        key: JobKey,
         tokens: CancelTokens,
         telemetry: JobTelemetry,
     ) -> Self {
@@ -95,7 +95,7 @@ impl Drop for JobRun {
 #[derive(Debug)]
 pub(crate) struct JobDelivery {
     jobs: Arc<Jobs>,
-    key: Key,
+    key: JobKey,
     cancelled: CancellationToken,
     telemetry: JobTelemetry,
     settled: bool,
@@ -104,7 +104,7 @@ pub(crate) struct JobDelivery {
 impl JobDelivery {
     pub(super) fn new(
         jobs: Arc<Jobs>,
-        key: Key,
+        key: JobKey,
         cancelled: CancellationToken,
         telemetry: JobTelemetry,
     ) -> Self {
@@ -154,11 +154,11 @@ impl Drop for JobDelivery {
 #[derive(Debug)]
 pub(crate) struct BatchPermit {
     jobs: Arc<Jobs>,
-    key: Key,
+    key: JobKey,
 }
 
 impl BatchPermit {
-    pub(super) fn new(jobs: Arc<Jobs>, key: Key) -> Self {
+    pub(super) fn new(jobs: Arc<Jobs>, key: JobKey) -> Self {
         Self { jobs, key }
     }
 

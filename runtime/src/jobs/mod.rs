@@ -28,13 +28,13 @@ use crate::telemetry::{Load, TakeTiming, Telemetry};
 pub(crate) use cancel_tokens::CancelTokens;
 pub(crate) use handles::{BatchPermit, JobDelivery, JobRun};
 pub(crate) use table::JobRules;
-use table::Table;
+use table::JobTable;
 
 /// The jobs in flight of one worker.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     // Never held across an await.
-    table: Mutex<Table>,
+    table: Mutex<JobTable>,
     /// A job may have become welcome.
     room: Notify,
     /// A batch may have become welcome.
@@ -47,14 +47,14 @@ impl Jobs {
     /// An empty table for at most one job, or batch, at a time.
     pub(crate) fn new(rules: JobRules) -> Arc<Self> {
         Arc::new(Self {
-            table: Mutex::new(Table::new(rules)),
+            table: Mutex::new(JobTable::new(rules)),
             room: Notify::new(),
             batch_room: Notify::new(),
             worker_ended: CancellationToken::new(),
         })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, JobTable> {
         // No code panics while it holds the lock, so a poisoned table is still a good one.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -28,7 +28,7 @@ pub(crate) struct JobRules {
 
 /// A job's place in the table. Unlike its id it is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(u64);
+pub(super) struct JobKey(u64);
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ struct Record {
     stage: Stage,
 }
 
-/// What is asked at each take, kept up to date by [`Table::move_to`].
+/// What is asked at each take, kept up to date by [`JobTable::move_to`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) slots: usize,
@@ -111,15 +111,15 @@ enum BatchStage {
 
 /// All jobs in flight, and the batches they run in.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct JobTable {
     rules: JobRules,
     concurrency: usize,
     next_key: u64,
-    jobs: BTreeMap<Key, Record>,
+    jobs: BTreeMap<JobKey, Record>,
     /// The jobs in flight, by id.
-    by_id: BTreeMap<Arc<str>, Key>,
+    by_id: BTreeMap<Arc<str>, JobKey>,
     counts: Counts,
-    batches: BTreeMap<Key, BatchStage>,
+    batches: BTreeMap<JobKey, BatchStage>,
     /// Jobs completed since the open poll began. If that poll brings one of them, it was handed out again before its
     /// result came in. A failed job is not among them: it may well be retried.
     completed: BTreeSet<Arc<str>>,
@@ -127,7 +127,7 @@ pub(super) struct Table {
     breakdowns: usize,
 }
 
-impl Table {
+impl JobTable {
     pub(super) fn new(rules: JobRules) -> Self {
         Self {
             rules,
@@ -222,14 +222,14 @@ impl Table {
         self.completed.clear();
     }
 
-    fn new_key(&mut self) -> Key {
-        let key = Key(self.next_key);
+    fn new_key(&mut self) -> JobKey {
+        let key = JobKey(self.next_key);
         self.next_key += 1;
         key
     }
 
     /// Enters a job; `None`: it is in flight, or was completed since the poll began.
-    pub(super) fn take(&mut self, id: &str, tokens: CancelTokens) -> Option<Key> {
+    pub(super) fn take(&mut self, id: &str, tokens: CancelTokens) -> Option<JobKey> {
         if self.by_id.contains_key(id) || self.completed.contains(id) {
             return None;
         }
@@ -240,12 +240,12 @@ impl Table {
         Some(key)
     }
 
-    pub(super) fn stage(&self, key: Key) -> Option<Stage> {
+    pub(super) fn stage(&self, key: JobKey) -> Option<Stage> {
         self.jobs.get(&key).map(|record| record.stage)
     }
 
     /// Moves a job to its next stage; `None`: out of the table.
-    fn move_to(&mut self, key: Key, next: Option<Stage>) {
+    fn move_to(&mut self, key: JobKey, next: Option<Stage>) {
         let Some(record) = self.jobs.get_mut(&key) else {
             return;
         };
@@ -266,7 +266,7 @@ impl Table {
     }
 
     /// The handler is called.
-    pub(super) fn start(&mut self, key: Key, now: Instant) {
+    pub(super) fn start(&mut self, key: JobKey, now: Instant) {
         match self.stage(key) {
             Some(Stage::Taken) => self.move_to(key, Some(Stage::Running { since: now })),
             Some(Stage::Abandoned { since: None }) => {
@@ -277,7 +277,7 @@ impl Table {
     }
 
     /// The run is over. Returns since when the handler ran, if it was called. An abandoned job stays abandoned.
-    pub(super) fn end(&mut self, key: Key, ended: Ended) -> Option<Instant> {
+    pub(super) fn end(&mut self, key: JobKey, ended: Ended) -> Option<Instant> {
         let since = match self.stage(key)? {
             Stage::Running { since } => Some(since),
             Stage::Taken => None,
@@ -304,7 +304,7 @@ impl Table {
     }
 
     /// The handler has returned, and frees its slot; `bytes` wait in the job's outbox.
-    pub(super) fn vacate(&mut self, key: Key, bytes: usize, now: Instant) {
+    pub(super) fn vacate(&mut self, key: JobKey, bytes: usize, now: Instant) {
         let ended = match self.stage(key) {
             None | Some(Stage::Delivering { .. }) => return,
             Some(Stage::Abandoned { .. }) => return self.move_to(key, None),
@@ -318,7 +318,7 @@ impl Table {
     }
 
     /// Nothing more of the job is posted; `completed`: its output was accepted. Returns the end of its run, if it is over.
-    pub(super) fn settle(&mut self, key: Key, completed: bool) -> Option<Ended> {
+    pub(super) fn settle(&mut self, key: JobKey, completed: bool) -> Option<Ended> {
         if completed && let Some(record) = self.jobs.get(&key) {
             self.completed.insert(Arc::clone(&record.id));
         }
@@ -344,7 +344,7 @@ impl Table {
     }
 
     /// Enters a batch that goes to the handler, if one may.
-    pub(super) fn start_batch(&mut self) -> Option<Key> {
+    pub(super) fn start_batch(&mut self) -> Option<JobKey> {
         if self.batches.len() >= self.concurrency {
             return None;
         }
@@ -354,14 +354,14 @@ impl Table {
     }
 
     /// All jobs of the batch are gone, which were so many, and the handler has yet to return; `None`: it has.
-    pub(super) fn set_stuck(&mut self, key: Key, jobs: Option<usize>) {
+    pub(super) fn set_stuck(&mut self, key: JobKey, jobs: Option<usize>) {
         if let Some(stage) = self.batches.get_mut(&key) {
             *stage = jobs.map_or(BatchStage::Running, |jobs| BatchStage::Stuck { jobs });
         }
     }
 
     /// The handler has returned from the batch.
-    pub(super) fn end_batch(&mut self, key: Key) {
+    pub(super) fn end_batch(&mut self, key: JobKey) {
         self.batches.remove(&key);
     }
 

@@ -15,11 +15,11 @@ use crate::handler::{BatchHandler, Handler};
 use crate::health::fitness::FitnessCheck;
 use crate::health::{Check, HealthCheck, MachineCheck};
 use crate::renamed::renamed;
-use crate::run::batches::BatchSettings;
+use crate::run::batches::BatchOverrides;
 use crate::run::job::JobSettings;
 use crate::take::{Asked, Fixed};
 use crate::telemetry::TelemetrySettings;
-use crate::worker::{Launch, Settings, Shutdown};
+use crate::worker::{Launch, Shutdown, WorkerSettings};
 
 /// How long one post is tried: longer than a platform's redeploy takes.
 const DEFAULT_DELIVERY_DEADLINE: Duration = Duration::from_mins(15);
@@ -54,7 +54,7 @@ const DEFAULT_GRACE: Duration = Duration::from_mins(10);
 #[must_use = "a worker does nothing until it is run"]
 pub struct Worker<H = (), S = NoState> {
     source: S,
-    settings: Settings,
+    settings: WorkerSettings,
     env: HashMap<String, String>,
     handler: PhantomData<fn() -> H>,
 }
@@ -70,10 +70,10 @@ impl Worker {
     pub fn new<H: Handler>() -> Worker<H> {
         Worker {
             source: NoState,
-            settings: Settings {
+            settings: WorkerSettings {
                 concurrency: None,
                 job: JobSettings::default(),
-                batch: BatchSettings::default(),
+                batch: BatchOverrides::default(),
                 error_details: false,
                 grace: DEFAULT_GRACE,
                 delivery_deadline: DEFAULT_DELIVERY_DEADLINE,

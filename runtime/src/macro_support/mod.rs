@@ -27,13 +27,14 @@ use crate::delivery::outbox::{Chunks, Closed};
 use crate::error::HandlerError;
 use crate::handler::Batch;
 use crate::handler::json::to_raw_value;
+use crate::handler::seal::Seal;
 use crate::handler::state::{Given, StateSource as _};
 use crate::handler::{Handler, Output};
 use crate::health::fitness::MachineCheck;
 
 /// Runs a function under `#[fitness_check]`; a panic is its error.
 pub fn fitness<M>(check: impl MachineCheck<M>) -> BoxFuture<'static, Result<(), HandlerError>> {
-    Given::setup(check).make()
+    Given::setup(check).make(Seal)
 }
 
 /// A handler's work as a future, for the async runtime.

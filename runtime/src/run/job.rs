@@ -39,7 +39,7 @@ pub(crate) struct JobSettings {
 
 /// What a job's end means for its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Consequence {
     GoOn,
     /// A job asked for the worker's replacement.
     Refresh,
@@ -72,7 +72,7 @@ impl<H: Handler> Runner<H> {
         slot: &JobRun,
         outbox: &Arc<Outbox>,
         log: Span,
-    ) -> Verdict {
+    ) -> Consequence {
         let span = slot.telemetry().run_span(log);
         let running = AssertUnwindSafe(self.run_job(job, slot, outbox, &span)).catch_unwind();
         let ended = running.instrument(span.clone()).await;
@@ -82,7 +82,13 @@ impl<H: Handler> Runner<H> {
         })
     }
 
-    async fn run_job(&self, job: Job, slot: &JobRun, outbox: &Arc<Outbox>, span: &Span) -> Verdict {
+    async fn run_job(
+        &self,
+        job: Job,
+        slot: &JobRun,
+        outbox: &Arc<Outbox>,
+        span: &Span,
+    ) -> Consequence {
         let limit = limits::result_payload(&job.id);
         let chunks = Chunks::new(Arc::clone(outbox), &job.id, self.settings.aggregate);
         let Job { id, input, extra } = job;
@@ -100,7 +106,7 @@ impl<H: Handler> Runner<H> {
         let context = context.with_uploads(Arc::clone(&self.settings.uploads));
         if tokens.by_platform.is_cancelled() {
             info!("Stopped before it started.");
-            return Verdict::GoOn;
+            return Consequence::GoOn;
         }
         info!("Started.");
         slot.started();
@@ -121,7 +127,7 @@ impl<H: Handler> Runner<H> {
         let (outcome, thread) = execution.end(outcome);
         let outcome = outcome.and_then(|output| within(limit, output));
         let refresh = self.settings.refresh || context.wants_refresh();
-        let verdict = conclude(outcome, slot, outbox, refresh);
+        let consequence = conclude(outcome, slot, outbox, refresh);
         if let Some(thread) = thread {
             warn!("Its handler has yet to see that it is to end, and keeps its slot until then.");
             tokens.by_worker.run_until_cancelled(thread).await;
@@ -131,17 +137,17 @@ impl<H: Handler> Runner<H> {
         #[cfg(feature = "upload")]
         context.tidied().await;
         context.remove_folder().await;
-        verdict
+        consequence
     }
 }
 
 /// Puts the result into the outbox, unless the job was cancelled.
-fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> Verdict {
+fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> Consequence {
     if slot.tokens().by_platform.is_cancelled() {
         outbox.close();
         slot.cancelled();
         info!("Stopped.");
-        return Verdict::GoOn;
+        return Consequence::GoOn;
     }
     match &outcome {
         Ok(output) => debug!("Output: {}", output.get()),
@@ -151,11 +157,11 @@ fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> 
     outbox.finish(Final { outcome, refresh });
     info!("Finished.");
     if tripped {
-        Verdict::Broken
+        Consequence::Broken
     } else if refresh {
-        Verdict::Refresh
+        Consequence::Refresh
     } else {
-        Verdict::GoOn
+        Consequence::GoOn
     }
 }
 

@@ -14,19 +14,20 @@ use tracing::warn;
 use crate::cache::VolumeCache;
 use crate::error::HandlerError;
 
+use crate::handler::seal::Seal;
 use crate::handler::state::StateSource;
 
 /// Hydrates before the state is made.
 pub(super) struct Hydrating<S>(pub(super) Option<VolumeCache>, pub(super) S);
 
 impl<S: Send + 'static, T: StateSource<S>> StateSource<S> for Hydrating<T> {
-    fn make(self) -> BoxFuture<'static, Result<S, HandlerError>> {
+    fn make(self, seal: Seal) -> BoxFuture<'static, Result<S, HandlerError>> {
         let Self(cache, source) = self;
         async move {
             if let Some(cache) = cache {
                 cache.hydrate().await;
             }
-            source.make().await
+            source.make(seal).await
         }
         .boxed()
     }

@@ -14,11 +14,11 @@ use crate::delivery::outbox::Outbox;
 use crate::error::Error;
 use crate::error::handler_error::Identity;
 use crate::handler::Handler;
-use crate::health::{Health, HealthCheck, Heartbeat};
+use crate::health::{HealthCheck, Heartbeat, WorkerHealth};
 use crate::jobs::{JobDelivery, JobRun, Jobs};
 use crate::platform_client::{Api, Failing};
 use crate::run::batches::ReadyBatch;
-use crate::run::job::{self, Runner, Verdict};
+use crate::run::job::{self, Consequence, Runner};
 use crate::telemetry::{TakeTiming, Telemetry, TelemetryGuard};
 
 use super::Shutdown;
@@ -37,7 +37,7 @@ pub(crate) struct Engine<H: Handler> {
     /// `None`: no platform is behind it.
     pub(super) api: Option<Api>,
     pub(crate) jobs: Arc<Jobs>,
-    pub(super) health: Arc<Health>,
+    pub(super) health: Arc<WorkerHealth>,
     pub(crate) telemetry: Telemetry,
     pub(super) runner: Arc<Runner<H>>,
     /// All that runs and delivers jobs.
@@ -188,13 +188,15 @@ struct RunTask<H: Handler> {
 
 impl<H: Handler> RunTask<H> {
     async fn run(self, job: Job, slot: JobRun) {
-        let verdict = self.runner.run(job, &slot, &self.outbox, self.log).await;
-        match verdict {
-            Verdict::GoOn => {}
-            Verdict::Refresh => info!("This worker is to be replaced: taking no more jobs."),
-            Verdict::Broken => error!("Too many jobs in a row broke down: taking no more jobs."),
+        let consequence = self.runner.run(job, &slot, &self.outbox, self.log).await;
+        match consequence {
+            Consequence::GoOn => {}
+            Consequence::Refresh => info!("This worker is to be replaced: taking no more jobs."),
+            Consequence::Broken => {
+                error!("Too many jobs in a row broke down: taking no more jobs.")
+            }
         }
-        if verdict != Verdict::GoOn {
+        if consequence != Consequence::GoOn {
             // Before the slot is free: nothing more is to be taken.
             self.drain.cancel();
         }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
-use crate::health::Health;
+use crate::health::WorkerHealth;
 use crate::jobs::{JobRules, Jobs};
 use crate::platform_client::Api;
 use crate::run::batches::Batches;
@@ -27,12 +27,12 @@ use crate::telemetry::About;
 
 pub(crate) use engine::Engine;
 pub(crate) use polling::poll;
-pub(crate) use settings::Settings;
+pub(crate) use settings::WorkerSettings;
 pub(crate) use shutdown::Shutdown;
 
 /// All that a worker is started with, beside the environment.
 pub(crate) struct Launch<S> {
-    pub(crate) settings: Settings,
+    pub(crate) settings: WorkerSettings,
     /// Where the handler's state comes from.
     pub(crate) source: S,
     /// The runtime for all that is the user's: set-up, checks and handlers.
@@ -78,7 +78,7 @@ impl<S> Launch<S> {
             return Ok(None);
         };
         let state = Arc::new(state?);
-        let health = Health::new(Arc::clone(&jobs));
+        let health = WorkerHealth::new(Arc::clone(&jobs));
         let heartbeat = start_up::heartbeat(config.remote, &jobs, &health)?;
         let batches =
             batching.map(|batching| Batches::new(batching, Arc::clone(&jobs), Arc::clone(&state)));

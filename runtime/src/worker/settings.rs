@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cache::VolumeCache;
 use crate::health::HealthCheck;
 use crate::health::fitness::FitnessCheck;
-use crate::run::batches::BatchSettings;
+use crate::run::batches::BatchOverrides;
 use crate::run::job::JobSettings;
 use crate::take::Concurrency;
 #[cfg(feature = "local")]
@@ -14,11 +14,11 @@ use crate::take::Fixed;
 use crate::telemetry::TelemetrySettings;
 
 /// The builder's settings.
-pub(crate) struct Settings {
+pub(crate) struct WorkerSettings {
     /// `None`: one at a time.
     pub(crate) concurrency: Option<Box<dyn Concurrency>>,
     pub(crate) job: JobSettings,
-    pub(crate) batch: BatchSettings,
+    pub(crate) batch: BatchOverrides,
     /// Error results carry host name and causes.
     pub(crate) error_details: bool,
     pub(crate) grace: Duration,
@@ -34,7 +34,7 @@ pub(crate) struct Settings {
 }
 
 #[cfg(feature = "local")]
-impl Settings {
+impl WorkerSettings {
     /// Has so many jobs run at once, whatever the builder was told.
     pub(crate) fn fix_concurrency(&mut self, jobs: usize) {
         self.concurrency = Some(Box::new(Fixed(jobs)));

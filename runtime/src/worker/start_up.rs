@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Remote};
 use crate::error::Error;
+use crate::handler::seal::Seal;
 use crate::handler::state::StateSource;
 use crate::health::fitness::{self, FitnessCheck};
-use crate::health::{Health, Heartbeat};
+use crate::health::{Heartbeat, WorkerHealth};
 use crate::jobs::Jobs;
 use crate::platform_client::{Api, Failing};
 
@@ -34,7 +35,7 @@ pub(super) async fn run<S: Send + 'static>(
         let check = failing.check;
         return Err(Error::Unfit { check, failure });
     }
-    let made = AbortOnDropHandle::new(handlers.spawn(source.make())).await;
+    let made = AbortOnDropHandle::new(handlers.spawn(source.make(Seal))).await;
     match made.unwrap_or_else(|error| Err(error.into())) {
         Ok(state) => Ok(state),
         Err(failure) => {
@@ -52,7 +53,7 @@ pub(super) async fn run<S: Send + 'static>(
 pub(super) fn heartbeat(
     remote: Option<Remote>,
     jobs: &Arc<Jobs>,
-    health: &Arc<Health>,
+    health: &Arc<WorkerHealth>,
 ) -> Result<Option<Heartbeat>, Error> {
     let Some(remote) = remote else {
         return Ok(None);

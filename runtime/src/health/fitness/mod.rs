@@ -15,15 +15,16 @@ use crate::config::Fitness;
 use crate::error::HandlerError;
 use crate::platform_client::Failing;
 
+use crate::handler::seal::Seal;
 use crate::handler::state::{Given, Setup, StateSource as _};
 
-type Outcome = Result<(), HandlerError>;
-type Run = Box<dyn FnOnce() -> BoxFuture<'static, Outcome> + Send>;
+type CheckResult = Result<(), HandlerError>;
+type RunCheck = Box<dyn FnOnce() -> BoxFuture<'static, CheckResult> + Send>;
 
 /// One check, to be run once.
 pub(crate) struct FitnessCheck {
     name: Cow<'static, str>,
-    run: Run,
+    run: RunCheck,
 }
 
 /// A fitness check: `fn()` or `fn() -> Result<(), E>`, or an `async` one of either kind. `M` only tells the kinds apart
@@ -42,7 +43,7 @@ impl FitnessCheck {
         let check = Given::setup(check);
         Self {
             name: name.into(),
-            run: Box::new(move || check.make()),
+            run: Box::new(move || check.make(Seal)),
         }
     }
 }
@@ -60,7 +61,7 @@ pub struct Registered {
     name: &'static str,
     /// Its file and line: checks run in this order.
     place: (&'static str, u32),
-    run: fn() -> BoxFuture<'static, Outcome>,
+    run: fn() -> BoxFuture<'static, CheckResult>,
 }
 
 impl Registered {
@@ -68,7 +69,7 @@ impl Registered {
     pub const fn new(
         name: &'static str,
         place: (&'static str, u32),
-        run: fn() -> BoxFuture<'static, Outcome>,
+        run: fn() -> BoxFuture<'static, CheckResult>,
     ) -> Self {
         Self { name, place, run }
     }

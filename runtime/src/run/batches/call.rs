@@ -15,13 +15,13 @@ use crate::jobs::BatchPermit;
 use crate::telemetry::{BatchReason, Telemetry};
 
 use super::Batches;
-use super::queue::Waiting;
+use super::queue::WaitingJob;
 
 /// Jobs that go to the handler together.
 pub(crate) struct ReadyBatch<T> {
     permit: BatchPermit,
     reason: BatchReason,
-    jobs: Vec<Waiting<T>>,
+    jobs: Vec<WaitingJob<T>>,
 }
 
 impl<T> fmt::Debug for ReadyBatch<T> {
@@ -31,7 +31,7 @@ impl<T> fmt::Debug for ReadyBatch<T> {
 }
 
 impl<T> ReadyBatch<T> {
-    pub(super) fn new(permit: BatchPermit, reason: BatchReason, jobs: Vec<Waiting<T>>) -> Self {
+    pub(super) fn new(permit: BatchPermit, reason: BatchReason, jobs: Vec<WaitingJob<T>>) -> Self {
         Self {
             permit,
             reason,
@@ -54,7 +54,7 @@ impl<T: Send + 'static> ReadyBatch<T> {
             jobs,
         } = self;
         // Since it was ready, some may have left. A panic when their inputs are dropped must not concern the others.
-        let (left, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Waiting::has_left);
+        let (left, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(WaitingJob::has_left);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
         if jobs.is_empty() {
             return;
@@ -72,7 +72,7 @@ impl<T: Send + 'static> ReadyBatch<T> {
 async fn call<S: Send + Sync + 'static, T: Send + 'static>(
     batches: &Batches<S, T>,
     permit: &BatchPermit,
-    jobs: Vec<Waiting<T>>,
+    jobs: Vec<WaitingJob<T>>,
     worker_ended: &CancellationToken,
 ) {
     let size = jobs.len();
@@ -115,7 +115,7 @@ async fn call<S: Send + Sync + 'static, T: Send + 'static>(
 }
 
 /// Returns the span of a batch: a lone job's own, else one that follows from the jobs' spans.
-fn span<T>(jobs: &[Waiting<T>]) -> Span {
+fn span<T>(jobs: &[WaitingJob<T>]) -> Span {
     if let [only] = jobs {
         return only.context.span().clone();
     }

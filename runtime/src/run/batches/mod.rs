@@ -26,11 +26,11 @@ use crate::jobs::Jobs;
 use crate::telemetry::BatchReason;
 
 pub(crate) use call::ReadyBatch;
-use queue::{NextBatch, Queue, Waiting};
+use queue::{NextBatch, Queue, WaitingJob};
 
 /// What the builder says in place of the handler's attribute.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct BatchSettings {
+pub(crate) struct BatchOverrides {
     /// The largest batch, in jobs.
     pub(crate) jobs: Option<usize>,
     /// How long a job waits for others.
@@ -39,7 +39,7 @@ pub(crate) struct BatchSettings {
     pub(crate) weight: Option<usize>,
 }
 
-impl BatchSettings {
+impl BatchOverrides {
     /// Returns how the handler's jobs are batched, with these settings in place of its attribute's.
     pub(crate) fn applied_to<S, T>(self, batching: Batching<S, T>) -> Batching<S, T> {
         if self.weight.is_some() && batching.weighing.is_none() {
@@ -130,7 +130,7 @@ impl<S, T> Batches<S, T> {
     ) -> BatchTicket<S, T> {
         let (answer, answered) = oneshot::channel();
         let wakes = self.queue().push(
-            Waiting {
+            WaitingJob {
                 since: Instant::now(),
                 weight,
                 input,

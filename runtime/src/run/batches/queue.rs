@@ -10,7 +10,7 @@ use crate::handler::{Batching, Context, Outcome, Weighing};
 use super::Release;
 
 /// A job that waits for others.
-pub(super) struct Waiting<T> {
+pub(super) struct WaitingJob<T> {
     pub(super) since: Instant,
     /// 0 where jobs are not weighed.
     pub(super) weight: usize,
@@ -20,7 +20,7 @@ pub(super) struct Waiting<T> {
     pub(super) release: Release,
 }
 
-impl<T> Waiting<T> {
+impl<T> WaitingJob<T> {
     /// Whether nobody waits for its outcome any longer.
     pub(super) fn has_left(&self) -> bool {
         self.answer.is_closed()
@@ -28,7 +28,7 @@ impl<T> Waiting<T> {
 }
 
 /// The jobs that wait, in the order in which they came.
-pub(super) struct Queue<T>(VecDeque<Waiting<T>>);
+pub(super) struct Queue<T>(VecDeque<WaitingJob<T>>);
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
@@ -45,12 +45,12 @@ pub(super) struct NextBatch {
 
 impl<T> Queue<T> {
     /// Adds a job. Returns whether that may make a batch ready: jobs between the first and the last of a batch do not.
-    pub(super) fn push<S>(&mut self, job: Waiting<T>, batching: &Batching<S, T>) -> bool {
+    pub(super) fn push<S>(&mut self, job: WaitingJob<T>, batching: &Batching<S, T>) -> bool {
         self.0.push_back(job);
         self.0.len() == 1 || self.next_batch(batching).full
     }
 
-    pub(super) fn first(&self) -> Option<&Waiting<T>> {
+    pub(super) fn first(&self) -> Option<&WaitingJob<T>> {
         self.0.front()
     }
 
@@ -75,13 +75,13 @@ impl<T> Queue<T> {
     }
 
     /// Takes the first `jobs` out.
-    pub(super) fn take(&mut self, jobs: usize) -> Vec<Waiting<T>> {
+    pub(super) fn take(&mut self, jobs: usize) -> Vec<WaitingJob<T>> {
         self.0.drain(..jobs).collect()
     }
 
     /// Takes out a job whose outcome nobody waits for.
-    pub(super) fn remove_left(&mut self) -> Option<Waiting<T>> {
-        let at = self.0.iter().position(Waiting::has_left)?;
+    pub(super) fn remove_left(&mut self) -> Option<WaitingJob<T>> {
+        let at = self.0.iter().position(WaitingJob::has_left)?;
         self.0.remove(at)
     }
 }

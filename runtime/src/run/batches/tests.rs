@@ -373,7 +373,7 @@ async fn a_weight_that_panics_fails_its_own_job() {
 
 #[test]
 fn the_builder_has_the_last_word() {
-    let settings = BatchSettings {
+    let settings = BatchOverrides {
         jobs: Some(0),
         wait: Some(Duration::ZERO),
         weight: Some(7),
