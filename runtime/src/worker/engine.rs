@@ -193,7 +193,7 @@ impl<H: Handler> RunTask<H> {
             Consequence::GoOn => {}
             Consequence::Refresh => info!("This worker is to be replaced: taking no more jobs."),
             Consequence::Broken => {
-                error!("Too many jobs in a row broke down: taking no more jobs.")
+                error!("Too many jobs in a row broke down: taking no more jobs.");
             }
         }
         if consequence != Consequence::GoOn {
