@@ -60,10 +60,11 @@ fn bench(args: Args) -> Result<()> {
     if let Some(path) = args.against.as_ref().filter(|path| !path.is_file()) {
         return Err(format!("--against {}: not a file", path.display()).into());
     }
-    let programs = Programs {
-        before: args.against,
-        ..Programs::build(!args.without_official)?
-    };
+    let copies = tempfile::tempdir()?;
+    let mut programs = Programs::build(!args.without_official)?;
+    if let Some(before) = &args.against {
+        programs = programs.against(before, copies.path())?;
+    }
     let options = BenchOptions {
         only: args.only,
         rounds: args.rounds.into(),

@@ -71,10 +71,8 @@ fn podwork_and_both_floors_run_and_are_compared() {
 #[test]
 fn another_build_is_measured_beside_this_one() {
     let folder = tempfile::tempdir().unwrap();
-    let programs = Programs {
-        before: Some(programs().worker),
-        ..programs()
-    };
+    let before = programs().worker;
+    let programs = programs().against(&before, folder.path()).unwrap();
     let options = options(&["process", "noop-1"], folder.path().into());
     run(&options, &programs).unwrap();
 

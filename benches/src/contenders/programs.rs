@@ -124,6 +124,24 @@ impl Programs {
         })
     }
 
+    /// Adds the `bench-worker` of another build, as the contender `before`.
+    ///
+    /// Both workers are copied into `folder`, and measured there: Linux maps a copied program in larger pieces than one
+    /// that a linker wrote, which alone changes its resident memory by a tenth.
+    ///
+    /// # Errors
+    /// Returns an error if a program cannot be copied.
+    pub fn against(mut self, before: &Path, folder: &Path) -> Result<Self> {
+        let copy = |from: &Path, name| -> Result<PathBuf> {
+            let to = folder.join(name);
+            std::fs::copy(from, &to).map_err(|error| format!("{}: {error}", from.display()))?;
+            Ok(to)
+        };
+        self.before = Some(copy(before, "before")?);
+        self.worker = copy(&self.worker, "podwork")?;
+        Ok(self)
+    }
+
     /// Returns the command that starts a contender; `None` if it does not take part.
     pub(crate) fn command(
         &self,
