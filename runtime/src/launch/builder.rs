@@ -424,9 +424,8 @@ impl<H: Handler, S> Worker<H, S> {
         if args.schema {
             return print_schema::<H>();
         }
-        let level = match args.log_level {
+        let level = match args.level() {
             Some(level) => level,
-            None if args.debugger => tracing::level_filters::LevelFilter::DEBUG,
             None => log::level_from(|name| self.lookup(name))?,
         };
         #[cfg(feature = "otel")]
