@@ -47,7 +47,7 @@
 //! | `--rp_log_level LEVEL` | ERROR, WARN, INFO, DEBUG, TRACE or NOTSET |
 //! | `--rp_debugger` | logs at DEBUG |
 //!
-//! All other arguments are left to your program.
+//! All other arguments are left to your program, and so is everything after `--`.
 //!
 //! # While the platform does not answer
 //!

@@ -33,7 +33,7 @@ impl Binary {
             .kill_on_drop(true)
             .env_remove("CARGO_MANIFEST_DIR");
         for (name, _) in std::env::vars() {
-            if name.starts_with("RUNPOD_") || name.starts_with("OTEL_") {
+            if name.starts_with("RUNPOD_") || name.starts_with("OTEL_") || name == "RUST_LOG" {
                 command.env_remove(name);
             }
         }

@@ -56,6 +56,35 @@ async fn the_log_tells_each_batch_with_its_size_and_reason() {
 }
 
 #[tokio::test]
+async fn rust_log_sets_levels_where_the_platforms_variables_set_none() {
+    let log = async |variables: &[(&'static str, &str)]| {
+        let input = r#"{"input": {"do": "echo", "value": 1}}"#;
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        let worker = worker(&["--test_input", input]).env(variables);
+        let output = worker.output().await;
+        assert_eq!(output.status.code(), Some(0));
+        text(&output)
+    };
+    let ready = "Worker local is ready";
+    assert!(log(&[]).await.contains(ready));
+    assert!(!log(&[("RUST_LOG", "warn")]).await.contains(ready));
+    assert!(
+        log(&[("RUST_LOG", "warn,podwork=info")])
+            .await
+            .contains(ready)
+    );
+    let level = ("RUNPOD_LOG_LEVEL", "ERROR");
+    assert!(!log(&[("RUST_LOG", "info"), level]).await.contains(ready));
+    let invalid = log(&[("RUST_LOG", "podwork=loud")]).await;
+    assert!(
+        invalid.contains("Ignoring invalid entries of RUST_LOG") && invalid.contains(ready),
+        "{invalid}"
+    );
+}
+
+#[tokio::test]
 async fn the_flag_wins_over_the_file_and_progress_is_shown() {
     let flag = r#"{"input": {"do": "progress", "values": [{"step": 1}], "value": "done"}}"#;
     let binary = worker(&[
@@ -179,7 +208,7 @@ async fn a_missing_or_malformed_variable_gets_one_clear_line() {
         .complaint()
         .await;
     assert!(
-        level.contains("RUNPOD_LOG_LEVEL is `LOUD`: no such level"),
+        level.contains("RUNPOD_LOG_LEVEL is `LOUD`: not a log level"),
         "{level}"
     );
     let interval = worker(&[])

@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use podwork::cache::VolumeCache;
+use podwork::cache::{CacheError, VolumeCache};
 
 /// The same name in each process, and another folder.
 const CACHED: &str = "/proc/self/cwd/cached";
@@ -94,6 +95,12 @@ fn argument() -> usize {
     std::env::var("CACHE_ARGUMENT").unwrap().parse().unwrap()
 }
 
+/// An error and its cause.
+fn with_cause(error: CacheError) -> String {
+    let cause = error.source().map(ToString::to_string);
+    format!("{error}: {}", cause.unwrap_or_default())
+}
+
 /// What the processes of these tests do; nothing in a run of all tests.
 #[tokio::test(flavor = "multi_thread")]
 async fn child() {
@@ -112,17 +119,11 @@ async fn child() {
         }
         Ok("sync-once") => {
             let synced = cache().sync().await;
-            println!(
-                "\nCHILD {:?}",
-                synced.problem.map(|problem| problem.to_string())
-            );
+            println!("\nCHILD {:?}", synced.problem.map(with_cause));
         }
         Ok("hydrate") => {
             let hydrated = cache().hydrate().await;
-            println!(
-                "\nCHILD {:?}",
-                hydrated.problem.map(|problem| problem.to_string())
-            );
+            println!("\nCHILD {:?}", hydrated.problem.map(with_cause));
         }
         Ok("hydrate-often") => {
             let folder = PathBuf::from(CACHED);

@@ -396,7 +396,7 @@ async fn a_port_that_cannot_be_had_keeps_the_worker_from_starting() {
         .to_string();
     assert_eq!(
         said,
-        "PODWORK_METRICS_PORT is `9090/tcp`: no whole number above 0 that fits; set it to a port number"
+        "PODWORK_METRICS_PORT is `9090/tcp`: not a whole number above 0, or too large; set it to a port number"
     );
     assert!(platform.of("job-take").is_empty(), "nothing was taken");
 }

@@ -703,7 +703,7 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
         (
             "OTEL_BSP_SCHEDULE_DELAY",
             "0",
-            "`0`: no whole number above 0 that fits; set it to milliseconds, such as 5000\n",
+            "`0`: not a whole number above 0, or too large; set it to milliseconds, such as 5000\n",
         ),
     ] {
         let said = binary(&[], "http://localhost:4318", &[(name, value)]);

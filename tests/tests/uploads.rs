@@ -742,7 +742,7 @@ async fn a_request_names_a_bucket_of_its_own() {
         (
             "endpointUrl",
             json!("h:9000"),
-            "the job's s3Config.endpointUrl cannot be used: there is no https://",
+            "the job's s3Config.endpointUrl cannot be used: the URL has no https://",
         ),
     ] {
         let mut config = config.clone();

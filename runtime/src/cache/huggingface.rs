@@ -1,4 +1,4 @@
-//! Models of Hugging Face that the platform, or the hub's own tools, have downloaded.
+//! Models of Hugging Face that the platform, or Hugging Face's own tools, have downloaded.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -6,75 +6,79 @@ use std::path::{Path, PathBuf};
 
 use crate::config::given;
 
-/// Where the platform keeps cached models.
+/// The folder where the platform keeps cached models.
 const HUB: &str = "/runpod-volume/huggingface-cache/hub";
-/// What the hub's own library goes by: the folder itself, …
+/// Variable of Hugging Face's library: the cache folder.
 const HF_HUB_CACHE: &str = "HF_HUB_CACHE";
-/// … by its name of before, …
+/// Earlier name of [`HF_HUB_CACHE`].
 const HUGGINGFACE_HUB_CACHE: &str = "HUGGINGFACE_HUB_CACHE";
-/// … or the folder above.
+/// Variable of Hugging Face's library: the folder that contains the cache folder `hub`.
 const HF_HOME: &str = "HF_HOME";
 
-/// Why a model's files are not to be had.
+/// The reason why a model's files were not found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// It is no name of a repository, or of a revision.
-    #[error("`{name}` is no {what}, such as {example}")]
+    /// The name of a repository or a revision is invalid.
+    #[error("`{name}` is not a valid {what}: expected one such as {example}")]
     Name {
-        /// What was given.
+        /// The name.
         name: String,
-        /// What it should be.
+        /// What it names.
         what: &'static str,
-        /// … for example.
+        /// A valid example.
         example: &'static str,
     },
 
-    /// Nothing of the repository is there.
+    /// The repository is not in the cache.
     #[error(
-        "{repository} is not in {}: name it as the endpoint's model, or set HF_HUB_CACHE to where it is", .hub.display()
+        "{repository} is not cached in {}: set it as the endpoint's model, or set HF_HUB_CACHE to the folder that holds it",
+        .hub.display()
     )]
     NotCached {
         /// The repository.
         repository: String,
-        /// Where it was looked for.
+        /// The folder that was searched.
         hub: PathBuf,
     },
 
-    /// The repository is there, and not this revision of it.
-    #[error("{repository} is in {}, but not its revision `{revision}`; there is: {}", .hub.display(), .there.join(", "))]
+    /// The repository is in the cache, but not this revision.
+    #[error(
+        "{repository} is cached in {} without revision `{revision}`: cached are {}", .hub.display(), .cached.join(", ")
+    )]
     NoRevision {
         /// The repository.
         repository: String,
         /// The revision.
         revision: String,
-        /// Where it was looked for.
+        /// The folder that was searched.
         hub: PathBuf,
-        /// The snapshots that are there.
-        there: Vec<String>,
+        /// The revisions in the cache.
+        cached: Vec<String>,
     },
 
-    /// It cannot be read.
-    #[error("{}: {source}", .path.display())]
+    /// A file or folder cannot be read.
+    #[error("cannot read {}", .path.display())]
     File {
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// The folder with the files of a Hugging Face repository that was downloaded before: by the platform, for the model that
-/// an endpoint names, or by the hub's own tools. The revision is a branch, a tag or a commit's hash; `main` unless it is
-/// given.
+/// Returns the folder with the files of a Hugging Face repository that was downloaded before: by the platform, for the
+/// model of an endpoint, or by Hugging Face's own tools.
 ///
-/// It is looked for in `HF_HUB_CACHE`, else in `HUGGINGFACE_HUB_CACHE`, else in `hub` in `HF_HOME`, as the hub's own library
-/// does; if none is set, in `/runpod-volume/huggingface-cache/hub`, where the platform keeps cached models. A folder whose
-/// name differs in upper and lower case alone will do, if there is but one. Where no revision is given, nor known which is
-/// `main`, the only one that is there is taken: a download by a commit's hash leaves no branch.
+/// `revision` is a branch, a tag or a commit's hash. Default: `main`, or else the only revision in the cache: a download by
+/// a commit's hash leaves no branch.
+///
+/// The cache folder is `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, as for Hugging Face's own
+/// library. If none is set, it is `/runpod-volume/huggingface-cache/hub`, where the platform keeps cached models. If no
+/// folder has the exact name, one that differs only in case is used, if it is the only one.
 ///
 /// # Errors
-/// It is not there, or not in this revision; or these are no names.
+/// Returns an error if the repository or the revision is not in the cache, or a name is invalid.
 ///
 /// ```no_run
 /// let model = podwork::cache::huggingface_snapshot("openai/whisper-tiny", None)?;
@@ -88,78 +92,64 @@ pub fn huggingface_snapshot(
     huggingface_snapshot_in(hub(|name| std::env::var(name).ok()), repository, revision)
 }
 
-/// The same, in this folder: the one that has `models--…` in it.
+/// Does the same as [`huggingface_snapshot`] with the given cache folder, which contains the folders `models--…`.
 ///
 /// # Errors
-/// As above.
+/// Returns an error if the repository or the revision is not in the cache, or a name is invalid.
 pub fn huggingface_snapshot_in(
     hub: impl Into<PathBuf>,
     repository: &str,
     revision: Option<&str>,
 ) -> Result<PathBuf, SnapshotError> {
     let hub = hub.into();
-    let given = revision;
-    let revision = given.unwrap_or("main");
-    let parts: Vec<&str> = repository.split('/').collect();
-    if parts.len() > 2 || !parts.iter().all(|part| is_plain(part)) {
+    let folder = model_folder(repository)?;
+    let name = revision.unwrap_or("main");
+    if !name.split('/').all(is_plain) {
         return Err(SnapshotError::Name {
-            name: repository.to_owned(),
-            what: "name of a repository",
-            example: "`openai/whisper-tiny`",
-        });
-    }
-    if !revision.split('/').all(is_plain) {
-        return Err(SnapshotError::Name {
-            name: revision.to_owned(),
+            name: name.to_owned(),
             what: "revision",
             example: "`main`, `v1.0` or a commit's hash",
         });
     }
-    let model = folder_of(&hub, &format!("models--{}", parts.join("--")));
+    let model = find_folder(&hub, &folder);
     let snapshots = model.join("snapshots");
-    let there = match fs::read_dir(&snapshots) {
-        Ok(entries) => entries
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(SnapshotError::NotCached {
-                repository: repository.to_owned(),
-                hub,
-            });
-        }
-        Err(error) => return Err(failed(&snapshots, error)),
+    let Some(cached) = list_names(&snapshots)? else {
+        return Err(SnapshotError::NotCached {
+            repository: repository.to_owned(),
+            hub,
+        });
     };
-    let mut there: Vec<String> = there.collect();
-    there.sort();
-    let reference = model.join("refs").join(revision);
-    let commit = match fs::read_to_string(&reference) {
-        Ok(commit) => commit.trim().to_owned(),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory
-            ) =>
-        {
-            match (given, &there[..]) {
-                (None, [only]) => only.clone(),
-                _ => revision.to_owned(),
-            }
-        }
-        Err(error) => return Err(failed(&reference, error)),
+    let commit = match (read_reference(&model, name)?, revision, &cached[..]) {
+        (Some(commit), ..) => commit,
+        (None, None, [only]) => only.clone(),
+        (None, ..) => name.to_owned(),
     };
-    if there.contains(&commit) {
+    if cached.contains(&commit) {
         return Ok(snapshots.join(commit));
     }
     Err(SnapshotError::NoRevision {
         repository: repository.to_owned(),
-        revision: revision.to_owned(),
+        revision: name.to_owned(),
         hub,
-        there,
+        cached,
     })
 }
 
-/// The folder of this name, or the only one that differs in case alone.
-fn folder_of(hub: &Path, name: &str) -> PathBuf {
+/// Returns the name of a repository's folder.
+fn model_folder(repository: &str) -> Result<String, SnapshotError> {
+    let parts: Vec<&str> = repository.split('/').collect();
+    if parts.len() > 2 || !parts.iter().all(|part| is_plain(part)) {
+        return Err(SnapshotError::Name {
+            name: repository.to_owned(),
+            what: "repository name",
+            example: "`openai/whisper-tiny`",
+        });
+    }
+    Ok(format!("models--{}", parts.join("--")))
+}
+
+/// Returns the folder of this name, or the only one that differs in case alone.
+fn find_folder(hub: &Path, name: &str) -> PathBuf {
     let exact = hub.join(name);
     if exact.exists() {
         return exact;
@@ -172,6 +162,31 @@ fn folder_of(hub: &Path, name: &str) -> PathBuf {
     }
 }
 
+/// Returns the sorted names in a folder; `None` if the folder does not exist.
+fn list_names(folder: &Path) -> Result<Option<Vec<String>>, SnapshotError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(folder, error)),
+    };
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    Ok(Some(names))
+}
+
+/// Returns the commit of a branch or tag; `None` if there is no branch or tag of this name.
+fn read_reference(model: &Path, name: &str) -> Result<Option<String>, SnapshotError> {
+    let reference = model.join("refs").join(name);
+    match fs::read_to_string(&reference) {
+        Ok(commit) => Ok(Some(commit.trim().to_owned())),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => Ok(None),
+            _ => Err(failed(&reference, error)),
+        },
+    }
+}
+
 fn failed(path: &Path, source: io::Error) -> SnapshotError {
     SnapshotError::File {
         path: path.to_owned(),
@@ -179,7 +194,7 @@ fn failed(path: &Path, source: io::Error) -> SnapshotError {
     }
 }
 
-/// Where repositories are.
+/// Returns the cache folder.
 fn hub(lookup: impl Fn(&str) -> Option<String>) -> PathBuf {
     let given = |name| {
         let path = given(&lookup, name)?;
@@ -195,7 +210,7 @@ fn hub(lookup: impl Fn(&str) -> Option<String>) -> PathBuf {
         .unwrap_or_else(|| HUB.into())
 }
 
-/// One name of a folder, which leads nowhere else.
+/// Returns whether this is a single folder name that leads nowhere else.
 fn is_plain(part: &str) -> bool {
     !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0', ':'])
 }
@@ -233,7 +248,7 @@ mod tests {
         assert!(
             missing
                 .to_string()
-                .starts_with("openai/whisper-tiny is not in ")
+                .starts_with("openai/whisper-tiny is not cached in ")
         );
 
         fs::create_dir_all(model.join("snapshots/abc123")).unwrap();
@@ -246,10 +261,10 @@ mod tests {
         assert_eq!(find(Some("abc123")).unwrap(), expected);
         for revision in ["pr/1", "pr", "v2", "main/x"] {
             let error = find(Some(revision)).unwrap_err();
-            let SnapshotError::NoRevision { there, .. } = &error else {
+            let SnapshotError::NoRevision { cached, .. } = &error else {
                 panic!("{revision}: {error}");
             };
-            assert_eq!(there, &["abc123"], "{revision}");
+            assert_eq!(cached, &["abc123"], "{revision}");
         }
     }
 

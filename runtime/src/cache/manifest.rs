@@ -1,5 +1,4 @@
-//! What a generation is made of, and how that is written down: a line with the format and a checksum, and a line with all
-//! the rest.
+//! The manifest of a generation. Its file has two lines: a header with the format's number and a checksum, and the content.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::sha256::Sum;
 
-/// The format's number. Another one is for what this code would misread.
+/// The format's number. It changes with anything that this code would misread.
 pub(super) const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -19,63 +18,69 @@ struct Header {
     sha256: Option<Sum>,
 }
 
-/// A generation: which files there are, and where their bytes are.
+/// The content of a generation: its files, and the objects that hold their bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
-    /// The files on the volume that hold the bytes, and their lengths.
+    /// The length of each object, by its name.
     pub(super) objects: BTreeMap<String, u64>,
-    /// By the cached directory.
-    pub(super) roots: BTreeMap<String, Root>,
+    /// The cached directories.
+    pub(super) roots: Roots,
 }
 
-/// What is in one cached directory, by the path below it.
+/// The content of cached directories, by the directory's name.
+pub(super) type Roots = BTreeMap<String, Root>;
+
+/// The content of one cached directory, by the path below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Root {
-    pub(super) files: BTreeMap<String, Entry>,
-    /// Symbolic links, and where they lead.
+    pub(super) files: BTreeMap<String, FileEntry>,
+    /// The target of each symbolic link.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) links: BTreeMap<String, String>,
 }
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct FileEntry {
     pub(super) size: u64,
-    /// Nanoseconds since 1970.
+    /// Time of the last change, in nanoseconds since 1970.
     pub(super) mtime: i64,
-    /// Permissions.
+    /// Permission bits.
     pub(super) mode: u32,
     pub(super) sha256: Sum,
-    /// What holds its bytes, and from where on.
+    /// The object that holds its bytes.
     pub(super) object: String,
+    /// Offset of its bytes in the object.
     pub(super) at: u64,
 }
 
-/// By what a file is taken for the same.
+/// Size and time of a file. A file with the same stamp counts as unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) size: u64,
-    /// Nanoseconds since 1970.
+    /// Time of the last change, in nanoseconds since 1970.
     pub(super) mtime: i64,
 }
 
-impl Entry {
+impl FileEntry {
     pub(super) fn stamp(&self) -> Stamp {
         let Self { size, mtime, .. } = *self;
         Stamp { size, mtime }
     }
 }
 
-/// Why a manifest cannot be used.
+/// The reason why a manifest cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unusable {
+pub(super) enum ManifestError {
+    /// It has a later format, of this number.
     Newer(u32),
+    /// It is not what was written.
     Damaged(String),
 }
 
 impl Manifest {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let json = |value: serde_json::Result<Vec<u8>>| value.expect("it has text keys only");
+        let json = |value: serde_json::Result<Vec<u8>>| value.expect("all keys are strings");
         let body = json(serde_json::to_vec(self));
         let header = Header {
             format: FORMAT,
@@ -88,60 +93,60 @@ impl Manifest {
         bytes
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, Unusable> {
-        let damaged = |problem: &str| Unusable::Damaged(problem.to_owned());
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let damaged = |problem: &str| ManifestError::Damaged(problem.to_owned());
         let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
         let header = lines.next().unwrap_or_default();
         let header: Header =
-            serde_json::from_slice(header).map_err(|_| damaged("it does not begin as one"))?;
+            serde_json::from_slice(header).map_err(|_| damaged("its header is invalid"))?;
         if header.format > FORMAT {
-            return Err(Unusable::Newer(header.format));
+            return Err(ManifestError::Newer(header.format));
         }
         let body = lines.next().and_then(|rest| rest.strip_suffix(b"\n"));
-        let body = body.ok_or_else(|| damaged("its end is missing"))?;
+        let body = body.ok_or_else(|| damaged("it is incomplete"))?;
         if header.sha256 != Some(Sum::of(body)) {
-            return Err(damaged("its checksum is another"));
+            return Err(damaged("its checksum does not match"));
         }
-        let manifest: Self =
-            serde_json::from_slice(body).map_err(|error| Unusable::Damaged(error.to_string()))?;
-        manifest.check().map_err(Unusable::Damaged)?;
+        let manifest: Self = serde_json::from_slice(body)
+            .map_err(|error| ManifestError::Damaged(error.to_string()))?;
+        manifest.check().map_err(ManifestError::Damaged)?;
         Ok(manifest)
     }
 
-    /// Whoever wrote it: nothing in it leads elsewhere.
+    /// Checks that no name in it leads out of the cache or the cached directories, whoever wrote it.
     fn check(&self) -> Result<(), String> {
         if let Some(name) = self.objects.keys().find(|name| !is_object(name)) {
-            return Err(format!("`{name}` is no name of an object"));
+            return Err(format!("`{name}` is not a valid object name"));
         }
         for (directory, root) in &self.roots {
             if !Path::new(directory).is_absolute() {
-                return Err(format!("`{directory}` is no absolute path"));
+                return Err(format!("`{directory}` is not an absolute path"));
             }
             for (path, entry) in &root.files {
                 let end = entry.at.checked_add(entry.size);
                 let len = self.objects.get(&entry.object);
                 if !is_inner(path) || end.is_none() || end.as_ref() > len {
-                    return Err(format!("`{path}` is no file of `{directory}`"));
+                    return Err(format!("`{path}` is not a valid file of `{directory}`"));
                 }
             }
             for (path, target) in &root.links {
                 if !is_inner(path) || !stays_inside(path, target) || root.files.contains_key(path) {
-                    return Err(format!("`{path}` is no link of `{directory}`"));
+                    return Err(format!("`{path}` is not a valid link of `{directory}`"));
                 }
             }
         }
         Ok(())
     }
 
-    /// Adds a file, and what holds it.
-    pub(super) fn insert(&mut self, directory: &str, path: String, entry: Entry, len: u64) {
+    /// Adds a file, and the object that holds it.
+    pub(super) fn insert(&mut self, directory: &str, path: String, entry: FileEntry, len: u64) {
         self.objects.insert(entry.object.clone(), len);
         let root = self.roots.entry(directory.to_owned()).or_default();
         root.files.insert(path, entry);
     }
 }
 
-/// `<batch>/<file>`, of such names as this code gives.
+/// Returns whether this is `<batch>/<file>`, of names as this code gives them.
 fn is_object(name: &str) -> bool {
     let plain = |part: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
@@ -151,14 +156,14 @@ fn is_object(name: &str) -> bool {
         .is_some_and(|(batch, file)| plain(batch) && plain(file))
 }
 
-/// Whether a path leads down, and is written as the tree's own paths are.
+/// Returns whether a path leads down, and is normalized.
 fn is_inner(path: &str) -> bool {
     !path.is_empty()
         && !path.contains('\0')
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// Whether a link at `path` stays in the directory: up no further than to the top, and then down.
+/// Returns whether a link at `path` stays in its directory: up at most to the top, and then down.
 pub(super) fn stays_inside(path: &str, target: &str) -> bool {
     let depth = path.split('/').count() - 1;
     let mut ups = 0;
@@ -180,7 +185,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let mut manifest = Manifest::default();
-        let entry = Entry {
+        let entry = FileEntry {
             size: 5,
             mtime: -7,
             mode: 0o644,
@@ -213,20 +218,20 @@ mod tests {
                 assert_eq!(read, manifest(), "{place}");
             }
             let torn = Manifest::from_bytes(&good[..place]);
-            assert!(matches!(torn, Err(Unusable::Damaged(_))), "{place}");
+            assert!(matches!(torn, Err(ManifestError::Damaged(_))), "{place}");
         }
     }
 
     #[test]
     fn a_later_format_is_told() {
         let bytes = b"{\"podwork-cache\":2,\"blake\":\"x\"}\nanything";
-        assert_eq!(Manifest::from_bytes(bytes), Err(Unusable::Newer(2)));
+        assert_eq!(Manifest::from_bytes(bytes), Err(ManifestError::Newer(2)));
     }
 
     #[test]
     fn nothing_leads_elsewhere() {
         type Change = fn(&mut Manifest);
-        let entry = |manifest: &mut Manifest, change: fn(&mut Entry)| {
+        let entry = |manifest: &mut Manifest, change: fn(&mut FileEntry)| {
             let root = manifest.roots.get_mut("/cache").unwrap();
             change(root.files.get_mut("deep/file").unwrap());
         };
@@ -260,7 +265,7 @@ mod tests {
             assert!(bad.check().is_err(), "{what}");
         }
         for change in [
-            (|e| e.at = 1020) as fn(&mut Entry),
+            (|e| e.at = 1020) as fn(&mut FileEntry),
             |e| e.at = u64::MAX,
             |e| e.object = "b/0.tar".to_owned(),
         ] {

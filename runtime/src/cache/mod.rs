@@ -1,7 +1,7 @@
-//! A warm cache on a network volume, and where the platform's cached models are (feature `cache`; on Unix).
+//! A warm cache on a network volume, and the location of the platform's cached models (feature `cache`; Unix only).
 //!
-//! What a worker downloads or compiles at its first start, a later one need not: [`VolumeCache`] brings directories from
-//! the volume before the set-up, and takes what is new back to it.
+//! What one worker downloads or compiles at its first start, later workers can reuse. [`VolumeCache`] copies directories
+//! from the volume before the set-up, and copies new files back to it.
 //!
 //! ```no_run
 //! use podwork::cache::{VolumeCache, huggingface_snapshot};
@@ -12,7 +12,7 @@
 //! impl Model {
 //!     fn load() -> Result<Self> {
 //!         let weights = huggingface_snapshot("openai/whisper-tiny", None)?.join("model.safetensors");
-//!         // … and what it compiles is kept in /root/.cache/torch.
+//!         // … compiled kernels are kept in /root/.cache/torch.
 //! #       let _ = weights;
 //!         Ok(Self)
 //!     }
@@ -31,18 +31,38 @@
 //! }
 //! ```
 
-mod huggingface;
+// The public type, its settings and its state.
+mod volume_cache;
+
+// From the volume to the local directories, and back.
 mod hydrate;
-mod manifest;
-mod pack;
-mod parallel;
+mod sync;
+
+// The content of the next generation.
 mod plan;
-mod report;
+
+// Local files written into objects.
+mod pack;
+
+// The local directories.
+mod tree;
+
+// The volume: objects, generations, and their removal.
 mod store;
 mod sweep;
-mod sync;
-mod tree;
-mod volume_cache;
+
+// The format of a generation.
+mod manifest;
+
+// Several threads for file I/O, and the file operations that the standard library lacks.
+mod file_io;
+mod parallel;
+
+// Results and errors.
+mod report;
+
+// Models of Hugging Face.
+mod huggingface;
 
 pub use huggingface::{SnapshotError, huggingface_snapshot, huggingface_snapshot_in};
 pub use report::{CacheError, Hydrated, Synced};

@@ -1,4 +1,4 @@
-//! Local files into objects on the volume: small ones packed, large ones as they are.
+//! Writes local files into objects on the volume: small files in packs, each large file as an object of its own.
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Read as _, Write};
@@ -10,114 +10,122 @@ use tracing::debug;
 
 use crate::net::sha256::Sum;
 
-use super::manifest::Entry;
+use super::file_io;
+use super::manifest::FileEntry;
 use super::parallel::first;
 use super::report::CacheError;
-use super::store::{self, Store};
-use super::tree::{Directory, Found};
+use super::store::CacheStore;
+use super::tree::{Directory, FileStat};
 
-/// Bytes of one pack, about.
-const PACK: u64 = 64 * 1024 * 1024;
-/// … and the fewest for which there is another, so that it can be written beside.
-const SHARE: u64 = 4 * 1024 * 1024;
-/// A pack of fewer bytes is a little one …
-pub(super) const LITTLE: u64 = 16 * 1024 * 1024;
-/// … and once there are more than so many, they are packed together.
-pub(super) const LITTLE_PACKS: usize = 16;
-/// Packs that are written at once, but for full ones: far fewer than would be packed together again.
-const SHARES: usize = LITTLE_PACKS / 2;
-/// Bytes that are copied at once: so few that they stay in a core's cache until they are written.
+/// Size of a full pack, in bytes.
+const FULL_PACK: u64 = 64 * 1024 * 1024;
+/// Minimum bytes for which another pack is started, so that packs are written in parallel.
+const MIN_PACK: u64 = 4 * 1024 * 1024;
+/// A pack of fewer bytes is small.
+pub(super) const SMALL_PACK: u64 = 16 * 1024 * 1024;
+/// Maximum number of small packs. When there are more, they are packed together.
+pub(super) const MAX_SMALL_PACKS: usize = 16;
+/// Maximum number of packs that are not full in one sync: far fewer than would be packed together again.
+const MAX_PARALLEL_PACKS: usize = MAX_SMALL_PACKS / 2;
+/// Bytes that are copied at once: few enough to stay in a core's cache until they are written.
 const CHUNK: usize = 256 * 1024;
-/// The unit of a tar archive.
+/// Block size of a tar archive, in bytes.
 const BLOCK: u64 = 512;
 
-/// What ends the name of a pack.
-pub(super) const PACKED: &str = ".tar";
+/// Suffix of a pack's name.
+pub(super) const PACK_SUFFIX: &str = ".tar";
 
-/// A local file that is to be written.
+/// A local file to write to the volume.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct SourceFile<'a> {
     pub(super) directory: &'a Directory,
     pub(super) path: &'a str,
-    /// What it was when the tree was walked.
-    pub(super) found: Found,
+    /// Its metadata when the directory was listed.
+    pub(super) seen: FileStat,
 }
 
-impl Source<'_> {
+impl SourceFile<'_> {
     fn size(&self) -> u64 {
-        self.found.stamp.size
+        self.seen.stamp.size
     }
 }
 
-/// What becomes one object.
+/// The files of one object.
 #[derive(Debug)]
-pub(super) enum Task<'a> {
-    Pack(Vec<Source<'a>>),
-    Large(Source<'a>),
+pub(super) enum ObjectFiles<'a> {
+    /// Small files, packed together.
+    Pack(Vec<SourceFile<'a>>),
+    /// One large file.
+    Large(SourceFile<'a>),
 }
 
-/// A file that was written, and how long its object is; or one that changed meanwhile.
+/// The result for one file.
 #[derive(Debug)]
-pub(super) struct Packed<'a> {
-    pub(super) source: Source<'a>,
-    pub(super) written: Option<(Entry, u64)>,
+pub(super) struct PackedFile<'a> {
+    pub(super) source: SourceFile<'a>,
+    /// The file on the volume and the length of its object. `None` if it changed while it was read, or is unreadable.
+    pub(super) written: Option<(FileEntry, u64)>,
 }
 
-/// Which objects become of these, where so many cores are at work.
-pub(super) fn tasks(files: Vec<Source<'_>>, small_below: u64, cores: usize) -> Vec<Task<'_>> {
+/// Distributes files over objects, with about one pack for each core.
+pub(super) fn assign_objects(
+    files: Vec<SourceFile<'_>>,
+    small_below: u64,
+    cores: usize,
+) -> Vec<ObjectFiles<'_>> {
     let (small, mut large): (Vec<_>, Vec<_>) = files
         .into_iter()
         .partition(|file| file.size() < small_below);
-    // The longest first, so that the last to end is a short one.
+    // The longest first, so that no thread is left with a long one at the end.
     large.sort_by_key(|file| std::cmp::Reverse(file.size()));
-    let mut tasks = Vec::new();
+    let mut objects = Vec::new();
     let total: u64 = small.iter().map(|file| file.size() + BLOCK).sum();
-    let shares = (total / SHARE).clamp(1, cores.clamp(1, SHARES) as u64);
-    let most = (total / shares + 1).min(PACK);
+    let packs = (total / MIN_PACK).clamp(1, cores.clamp(1, MAX_PARALLEL_PACKS) as u64);
+    let max_bytes = (total / packs + 1).min(FULL_PACK);
     let (mut pack, mut bytes) = (Vec::new(), 0);
     for file in small {
         pack.push(file);
         bytes += file.size() + BLOCK;
-        if bytes >= most {
-            tasks.push(Task::Pack(std::mem::take(&mut pack)));
+        if bytes >= max_bytes {
+            objects.push(ObjectFiles::Pack(std::mem::take(&mut pack)));
             bytes = 0;
         }
     }
     if !pack.is_empty() {
-        tasks.push(Task::Pack(pack));
+        objects.push(ObjectFiles::Pack(pack));
     }
-    tasks.extend(large.into_iter().map(Task::Large));
-    tasks
+    objects.extend(large.into_iter().map(ObjectFiles::Large));
+    objects
 }
 
-/// Bytes of a file in a pack, with what stands before it and behind it.
+/// Returns the bytes that a file takes up in a pack, with headers and padding.
 pub(super) fn len_in_pack(directory: &str, path: &str, size: u64) -> u64 {
     let name = (directory.len() + path.len()) as u64;
-    // A name that is longer than its field is told in a block of its own kind.
-    let long = if name > 100 {
+    // A name too long for the header has an entry of its own.
+    let long_name = if name > 100 {
         BLOCK + (name + 1).next_multiple_of(BLOCK)
     } else {
         0
     };
-    long + BLOCK + size.next_multiple_of(BLOCK)
+    long_name + BLOCK + size.next_multiple_of(BLOCK)
 }
 
-/// Writes an object.
+/// Writes an object through to the disk. Removes it again if none of its files could be read.
 pub(super) fn write<'a>(
-    store: &Store,
+    store: &CacheStore,
     object: &str,
-    task: &Task<'a>,
+    files: &ObjectFiles<'a>,
     buffer: &mut Vec<u8>,
     stop: &CancellationToken,
-) -> Result<Vec<Packed<'a>>, CacheError> {
+) -> Result<Vec<PackedFile<'a>>, CacheError> {
     let path = store.object(object);
     let failed = || CacheError::at(&path);
     let mut file = File::create_new(&path).map_err(failed())?;
-    let packed = match task {
-        Task::Pack(sources) => pack(sources, object, &file, buffer, stop, &path)?,
-        Task::Large(source) => vec![copy(*source, object, &mut file, buffer, stop, &path)?],
+    let packed = match files {
+        ObjectFiles::Pack(sources) => pack(sources, object, &file, buffer, stop, &path)?,
+        ObjectFiles::Large(source) => vec![copy(*source, object, &mut file, buffer, stop, &path)?],
     };
-    // Whole on the volume before anything refers to it.
+    // Complete on the volume before a manifest refers to it.
     file.sync_data().map_err(failed())?;
     if packed.iter().all(|packed| packed.written.is_none()) {
         std::fs::remove_file(&path).map_err(failed())?;
@@ -125,18 +133,18 @@ pub(super) fn write<'a>(
     Ok(packed)
 }
 
-/// Packs small files into a tar archive, so that anybody can look into it. It is read by the places alone that the
-/// manifest knows.
+/// Packs small files into a tar archive, which any tool can list. The cache itself reads files by their offset in the
+/// manifest.
 fn pack<'a>(
-    sources: &[Source<'a>],
+    sources: &[SourceFile<'a>],
     object: &str,
     file: &File,
     buffer: &mut Vec<u8>,
     stop: &CancellationToken,
     path: &Path,
-) -> Result<Vec<Packed<'a>>, CacheError> {
+) -> Result<Vec<PackedFile<'a>>, CacheError> {
     let failed = || CacheError::at(path);
-    let mut archive = tar::Builder::new(Counted {
+    let mut archive = tar::Builder::new(CountingWriter {
         writer: BufWriter::with_capacity(CHUNK, file),
         len: 0,
     });
@@ -145,25 +153,25 @@ fn pack<'a>(
         if stop.is_cancelled() {
             return Err(CacheError::Stopped);
         }
-        let Some((found, bytes)) = read_settled(source, buffer) else {
-            packed.push(Packed {
+        let Some((stat, bytes)) = read_settled(source, buffer) else {
+            packed.push(PackedFile {
                 source,
                 written: None,
             });
             continue;
         };
         let mut header = tar::Header::new_gnu();
-        header.set_size(found.stamp.size);
-        header.set_mode(found.mode);
-        header.set_mtime(u64::try_from(found.stamp.mtime / 1_000_000_000).unwrap_or_default());
+        header.set_size(stat.stamp.size);
+        header.set_mode(stat.mode);
+        header.set_mtime(u64::try_from(stat.stamp.mtime / 1_000_000_000).unwrap_or_default());
         let name = format!("{}/{}", source.directory.name, source.path);
         let name = name.trim_start_matches('/');
         archive
             .append_data(&mut header, name, bytes)
             .map_err(failed())?;
-        let at = archive.get_ref().len - found.stamp.size.next_multiple_of(BLOCK);
-        let entry = entry(found, Sum::of(bytes), object, at);
-        packed.push(Packed {
+        let at = archive.get_ref().len - stat.stamp.size.next_multiple_of(BLOCK);
+        let entry = entry(stat, Sum::of(bytes), object, at);
+        packed.push(PackedFile {
             source,
             written: Some((entry, 0)),
         });
@@ -176,40 +184,46 @@ fn pack<'a>(
     Ok(packed)
 }
 
-/// Reads a file that does not change meanwhile; `None` if it does, or is not there any more, or cannot be read.
-fn read_settled<'b>(source: Source<'_>, buffer: &'b mut Vec<u8>) -> Option<(Found, &'b [u8])> {
+/// Reads a small file. Returns `None` if it changed meanwhile, no longer exists, or is unreadable.
+fn read_settled<'b>(
+    source: SourceFile<'_>,
+    buffer: &'b mut Vec<u8>,
+) -> Option<(FileStat, &'b [u8])> {
     settled(source, read(source, buffer))
 }
 
-fn read<'b>(source: Source<'_>, buffer: &'b mut Vec<u8>) -> io::Result<Option<(Found, &'b [u8])>> {
+fn read<'b>(
+    source: SourceFile<'_>,
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<Option<(FileStat, &'b [u8])>> {
     let mut file = open(source)?;
-    // What has grown since may be too long for this.
-    let found = look(&file)?.filter(|found| found.stamp.size <= source.size());
-    let Some(found) = found else {
+    // A file that has grown since may be too long for the buffer.
+    let stat = look(&file)?.filter(|stat| stat.stamp.size <= source.size());
+    let Some(stat) = stat else {
         return Ok(None);
     };
-    let len = usize::try_from(found.stamp.size).map_err(io::Error::other)?;
+    let len = usize::try_from(stat.stamp.size).map_err(io::Error::other)?;
     let bytes = first(buffer, len);
     file.read_exact(bytes)?;
-    let is_same = look(&file)? == Some(found);
-    Ok(is_same.then_some((found, bytes)))
+    let is_same = look(&file)? == Some(stat);
+    Ok(is_same.then_some((stat, bytes)))
 }
 
-/// Copies a large file as it is.
+/// Copies a large file into an object of its own.
 fn copy<'a>(
-    source: Source<'a>,
+    source: SourceFile<'a>,
     object: &str,
     to: &mut File,
     buffer: &mut Vec<u8>,
     stop: &CancellationToken,
     path: &Path,
-) -> Result<Packed<'a>, CacheError> {
-    let unsettled = Packed {
+) -> Result<PackedFile<'a>, CacheError> {
+    let unsettled = PackedFile {
         source,
         written: None,
     };
-    let opened = open(source).and_then(|file| Ok(look(&file)?.map(|found| (file, found))));
-    let Some((mut file, found)) = settled(source, opened) else {
+    let opened = open(source).and_then(|file| Ok(look(&file)?.map(|stat| (file, stat))));
+    let Some((mut file, stat)) = settled(source, opened) else {
         return Ok(unsettled);
     };
     let mut hash = Hash::new(&SHA256);
@@ -229,64 +243,64 @@ fn copy<'a>(
             }
         };
         len += read as u64;
-        if len > found.stamp.size {
+        if len > stat.stamp.size {
             return Ok(unsettled);
         }
         hash.update(&buffer[..read]);
         to.write_all(&buffer[..read])
             .map_err(CacheError::at(path))?;
     }
-    if settled(source, look(&file)) != Some(found) || len != found.stamp.size {
+    if settled(source, look(&file)) != Some(stat) || len != stat.stamp.size {
         return Ok(unsettled);
     }
-    let entry = entry(found, hash.finish().into(), object, 0);
-    Ok(Packed {
+    let entry = entry(stat, hash.finish().into(), object, 0);
+    Ok(PackedFile {
         source,
         written: Some((entry, len)),
     })
 }
 
-fn entry(found: Found, sha256: Sum, object: &str, at: u64) -> Entry {
-    Entry {
-        size: found.stamp.size,
-        mtime: found.stamp.mtime,
-        mode: found.mode,
+fn entry(stat: FileStat, sha256: Sum, object: &str, at: u64) -> FileEntry {
+    FileEntry {
+        size: stat.stamp.size,
+        mtime: stat.stamp.mtime,
+        mode: stat.mode,
         sha256,
         object: object.to_owned(),
         at,
     }
 }
 
-fn open(source: Source<'_>) -> io::Result<File> {
-    store::open(&source.directory.path.join(source.path))
+fn open(source: SourceFile<'_>) -> io::Result<File> {
+    file_io::open(&source.directory.path.join(source.path))
 }
 
-/// What an open file is now, if it is one, and was not changed just now.
-fn look(file: &File) -> io::Result<Option<Found>> {
+/// Returns the metadata of an open file. `None` if it is not a file, or changed just now.
+fn look(file: &File) -> io::Result<Option<FileStat>> {
     let metadata = file.metadata()?;
-    let found = metadata.is_file().then(|| Found::of(&metadata));
-    Ok(found.filter(|found| found.unsettled_for().is_zero()))
+    let stat = metadata.is_file().then(|| FileStat::of(&metadata));
+    Ok(stat.filter(|stat| stat.unsettled_for().is_zero()))
 }
 
-/// A local file that cannot be read is left out, like one that changes.
-fn settled<T>(source: Source<'_>, read: io::Result<Option<T>>) -> Option<T> {
+/// Treats a local file that cannot be read like one that changes: it is skipped.
+fn settled<T>(source: SourceFile<'_>, read: io::Result<Option<T>>) -> Option<T> {
     match read {
         Ok(read) => read,
         Err(error) => {
             let (directory, path) = (&source.directory.name, source.path);
-            debug!("{directory}/{path} is not cached this time: {error}");
+            debug!(directory, path, %error, "Skipping a file that cannot be read");
             None
         }
     }
 }
 
-/// Counts what is written.
-struct Counted<W> {
+/// Counts the bytes that are written.
+struct CountingWriter<W> {
     writer: W,
     len: u64,
 }
 
-impl<W: Write> Write for Counted<W> {
+impl<W: Write> Write for CountingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.writer.write(bytes)?;
         self.len += written as u64;
@@ -311,19 +325,22 @@ mod tests {
             name: "/x".to_owned(),
             path: folder.path().to_owned(),
         };
-        let source = Source {
+        let source = SourceFile {
             directory: &directory,
             path: "file",
-            found: directory.walk().files["file"],
+            seen: directory.walk().files["file"],
         };
         for files in (1000..20_000).step_by(500) {
-            let tasks = tasks(vec![source; files], 256 * 1024, 64);
-            let len = |task: &Task<'_>| match task {
-                Task::Pack(sources) => sources.iter().map(Source::size).sum(),
-                Task::Large(source) => source.size(),
+            let objects = assign_objects(vec![source; files], 256 * 1024, 64);
+            let len = |files: &ObjectFiles<'_>| match files {
+                ObjectFiles::Pack(sources) => sources.iter().map(SourceFile::size).sum(),
+                ObjectFiles::Large(source) => source.size(),
             };
-            let little = tasks.iter().filter(|task| len(task) < LITTLE).count();
-            assert!(little <= LITTLE_PACKS, "{little} of {files} files");
+            let little = objects
+                .iter()
+                .filter(|files| len(files) < SMALL_PACK)
+                .count();
+            assert!(little <= MAX_SMALL_PACKS, "{little} of {files} files");
         }
     }
 
@@ -335,16 +352,16 @@ mod tests {
             name: "/x".to_owned(),
             path: folder.path().to_owned(),
         };
-        let is_read = |seen: &str, now: &str| {
-            std::fs::write(&file, seen).unwrap();
-            let found = directory.walk().files["file"];
+        let is_read = |before: &str, now: &str| {
+            std::fs::write(&file, before).unwrap();
+            let seen = directory.walk().files["file"];
             std::fs::write(&file, now).unwrap();
-            let unsettled = Found::of(&file.metadata().unwrap()).unsettled_for();
+            let unsettled = FileStat::of(&file.metadata().unwrap()).unsettled_for();
             std::thread::sleep(unsettled);
-            let source = Source {
+            let source = SourceFile {
                 directory: &directory,
                 path: "file",
-                found,
+                seen,
             };
             read(source, &mut Vec::new()).unwrap().is_some()
         };

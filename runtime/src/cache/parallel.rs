@@ -1,4 +1,8 @@
-//! Work that waits for disks, on several threads.
+//! File I/O on several threads.
+//!
+//! Plain scoped threads rather than rayon: the work waits for disks, so that a pool as wide as the cores is too narrow;
+//! each thread keeps one buffer for all its tasks, which rayon's `map_init` does not promise; and where the system refuses
+//! further threads, those that exist do the work.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Builder;
@@ -7,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::CacheError;
 
-/// The first bytes of a buffer, which grows as it must.
+/// Returns the first `len` bytes of a buffer, which grows as needed.
 pub(super) fn first(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if buffer.len() < len {
         buffer.resize(len, 0);
@@ -15,44 +19,42 @@ pub(super) fn first(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     &mut buffer[..len]
 }
 
-/// Does each of these, on up to `threads` threads, and gives what came of them, in no order. The first error ends it. Each
-/// thread has one buffer for all that it does: a new one for each file would cost more than the small files themselves.
+/// Runs `work` for each task on up to `threads` threads, and returns the results in any order.
+///
+/// Each thread has one buffer for all its tasks: a new buffer for each file would cost more than a small file itself.
+///
+/// # Errors
+/// Returns the first error, after which no further task starts; [`CacheError::Stopped`] if `stop` is cancelled.
 pub(super) fn each<T: Sync, R: Send>(
     threads: usize,
     stop: &CancellationToken,
     tasks: &[T],
     work: impl Fn(&mut Vec<u8>, &T) -> Result<R, CacheError> + Sync,
 ) -> Result<Vec<R>, CacheError> {
-    let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let worker = || {
-        let (mut done, mut buffer) = (Vec::new(), Vec::new());
+        let (mut results, mut buffer) = (Vec::new(), Vec::new());
         while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if over.load(Ordering::Relaxed) {
+            if has_failed.load(Ordering::Relaxed) {
                 break;
             }
-            let worked = match work(&mut buffer, task) {
+            let result = match work(&mut buffer, task) {
                 Ok(_) if stop.is_cancelled() => Err(CacheError::Stopped),
-                worked => worked,
+                result => result,
             };
-            match worked {
-                Ok(worked) => done.push(worked),
-                Err(error) => {
-                    over.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
+            results.push(result.inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?);
         }
-        Ok(done)
+        Ok(results)
     };
     std::thread::scope(|scope| {
-        // Where no more threads can be had, those that there are do it.
+        // Where the system refuses further threads, those that exist do the work.
         let more = (1..threads.min(tasks.len()))
             .map_while(|_| Builder::new().spawn_scoped(scope, worker).ok());
         let more: Vec<_> = more.collect();
         let mut all = worker()?;
         for worker in more {
             match worker.join() {
-                Ok(done) => all.extend(done?),
+                Ok(results) => all.extend(results?),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }

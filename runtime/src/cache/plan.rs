@@ -1,55 +1,54 @@
-//! What the next generation is: what is here, what others brought, and which of two counts.
+//! Decides the content of the next generation: local files, files of other workers, and which of two versions is kept.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::manifest::{Entry, Manifest, Root};
-use super::pack::Source;
+use super::manifest::{FileEntry, Manifest, Root, Roots};
+use super::pack::SourceFile;
 use super::report::Synced;
-use super::tree::{Directory, Found, Tree};
+use super::tree::{Directory, FileStat, Tree};
 
-/// A file, by its directory and path.
-type Key<'a> = (&'a str, &'a str);
-/// What was written, and how long its object is; or nothing, where the file did not hold still.
-pub(super) type Written<'a> = BTreeMap<Key<'a>, Option<(Entry, u64)>>;
+/// The directory's name and the path of a file.
+type FileKey<'a> = (&'a str, &'a str);
+/// Files written by this sync, each with the length of its object; `None` for a file that changed while it was read.
+pub(super) type WrittenFiles<'a> = BTreeMap<FileKey<'a>, Option<(FileEntry, u64)>>;
 
-/// One directory, from all sides.
-pub(super) struct View<'a, 'b> {
+/// One cached directory, as all parties know it.
+pub(super) struct DirectoryView<'a, 'b> {
     pub(super) directory: &'a Directory,
-    /// What is in it.
+    /// Its local content.
     pub(super) tree: &'a Tree,
-    /// The latest generation, …
+    /// The latest generation.
     pub(super) current: &'b Manifest,
-    /// … the directory's part of it, …
+    /// Its content in the latest generation.
     pub(super) root: &'b Root,
-    /// … and what it was when the directory was last the same.
+    /// Its content in the generation that the local directory was last in step with.
     pub(super) base: &'b Root,
-    pub(super) is_there: &'b HashSet<&'b str>,
+    /// Objects that exist and are intact.
+    pub(super) usable: &'b HashSet<&'b str>,
 }
 
-impl View<'_, '_> {
-    /// What the latest generation has of a file.
-    fn recorded(&self, path: &str) -> Option<&Entry> {
+impl DirectoryView<'_, '_> {
+    /// Returns a file of the latest generation, if its object is usable.
+    fn recorded(&self, path: &str) -> Option<&FileEntry> {
         let entry = self.root.files.get(path)?;
-        self.is_there
-            .contains(entry.object.as_str())
-            .then_some(entry)
+        self.usable.contains(entry.object.as_str()).then_some(entry)
     }
 
-    /// What the latest generation has of a file, if it is to stay so: where but one of the two changed since the directory
-    /// was the same, that one counts, else the later one.
-    fn prevailing(&self, path: &str, found: Found) -> Option<&Entry> {
+    /// Returns a file of the latest generation, if it is to be kept rather than the local one. If only one of the two has
+    /// changed since the base, that one is kept; if both have, the later one.
+    fn prevailing(&self, path: &str, stat: FileStat) -> Option<&FileEntry> {
         let theirs = self.recorded(path)?;
-        let base = self.base.files.get(path).map(Entry::stamp);
-        let prevails = if theirs.stamp() == found.stamp || base == Some(theirs.stamp()) {
+        let base = self.base.files.get(path).map(FileEntry::stamp);
+        let prevails = if theirs.stamp() == stat.stamp || base == Some(theirs.stamp()) {
             false
         } else {
-            base == Some(found.stamp) || theirs.mtime > found.stamp.mtime
+            base == Some(stat.stamp) || theirs.mtime > stat.stamp.mtime
         };
         prevails.then_some(theirs)
     }
 
-    /// Whether a file of another cannot be where this one's are: one has a folder where the other has a file.
-    fn is_in_the_way(&self, path: &str) -> bool {
+    /// Returns whether a path conflicts with the local files: one side has a folder where the other has a file.
+    fn conflicts(&self, path: &str) -> bool {
         let files = &self.tree.files;
         let mut folders = path.match_indices('/').map(|(end, _)| &path[..end]);
         let below = format!("{path}/");
@@ -58,40 +57,40 @@ impl View<'_, '_> {
             || next.is_some_and(|(file, _)| file.starts_with(&below))
     }
 
-    /// Whether what is not there, and was the `same` when the directory was, was deleted.
-    fn is_deleted(&self, same: bool) -> bool {
-        same && !self.tree.is_partial
+    /// Returns whether a missing file was deleted here. `in_base`: the base has it as the latest generation does.
+    fn is_deleted(&self, in_base: bool) -> bool {
+        in_base && !self.tree.is_partial
     }
 }
 
-/// The next generation, as far as it is known.
+/// The content of the next generation, as far as it is decided.
 #[derive(Default)]
-pub(super) struct Plan<'a> {
+pub(super) struct SyncPlan<'a> {
     pub(super) next: Manifest,
-    /// What of it the directories hold.
-    pub(super) held: BTreeMap<String, Root>,
-    /// Files that are yet to be written.
-    pub(super) missing: Vec<Source<'a>>,
+    /// The part of it that the local directories are in step with: the base of the next sync.
+    pub(super) base: Roots,
+    /// Files that have to be written first.
+    pub(super) missing: Vec<SourceFile<'a>>,
     pub(super) synced: Synced,
 }
 
-impl<'a> Plan<'a> {
-    /// A file that is there.
-    pub(super) fn add(
+impl<'a> SyncPlan<'a> {
+    /// Adds a local file.
+    pub(super) fn add_local(
         &mut self,
-        view: &View<'a, '_>,
+        view: &DirectoryView<'a, '_>,
         path: &'a str,
-        found: Found,
-        written: Option<&Option<(Entry, u64)>>,
-        worn: &HashSet<&str>,
+        stat: FileStat,
+        written: Option<&Option<(FileEntry, u64)>>,
+        repack: &HashSet<&str>,
     ) {
         let name = view.directory.name.as_str();
         let recorded = view.recorded(path);
-        if let Some(theirs) = view.prevailing(path, found) {
+        if let Some(theirs) = view.prevailing(path, stat) {
             self.keep(view.current, name, path, theirs.clone());
             let seen = view.base.files.get(path);
-            if let Some(seen) = seen.filter(|seen| seen.stamp() == found.stamp) {
-                self.hold(name, path, seen.clone());
+            if let Some(seen) = seen.filter(|seen| seen.stamp() == stat.stamp) {
+                self.set_base(name, path, seen.clone());
             }
             return;
         }
@@ -99,41 +98,41 @@ impl<'a> Plan<'a> {
             Some(Some((entry, len))) => {
                 self.synced.files += 1;
                 self.synced.bytes += entry.size;
-                self.hold(name, path, entry.clone());
+                self.set_base(name, path, entry.clone());
                 self.next.insert(name, path.to_owned(), entry.clone(), *len);
             }
             Some(None) => {
                 self.synced.unsettled += 1;
                 if let Some(entry) = recorded {
-                    self.hold(name, path, entry.clone());
+                    self.set_base(name, path, entry.clone());
                     self.keep(view.current, name, path, entry.clone());
                 }
             }
             None => {
-                let is_same = |entry: &&Entry| entry.stamp() == found.stamp;
-                let is_good = |entry: &&Entry| !worn.contains(entry.object.as_str());
+                let is_same = |entry: &&FileEntry| entry.stamp() == stat.stamp;
+                let is_good = |entry: &&FileEntry| !repack.contains(entry.object.as_str());
                 let Some(entry) = recorded.filter(is_same).filter(is_good) else {
-                    self.missing.push(Source {
+                    self.missing.push(SourceFile {
                         directory: view.directory,
                         path,
-                        found,
+                        seen: stat,
                     });
                     return;
                 };
                 self.synced.unchanged += 1;
-                let mode = found.mode;
-                let entry = Entry {
+                let mode = stat.mode;
+                let entry = FileEntry {
                     mode,
                     ..entry.clone()
                 };
-                self.hold(name, path, entry.clone());
+                self.set_base(name, path, entry.clone());
                 self.keep(view.current, name, path, entry);
             }
         }
     }
 
-    /// Files that are not here.
-    pub(super) fn add_those_of_others(&mut self, view: &View<'_, '_>) {
+    /// Adds files of the latest generation that are missing here, unless they were deleted here.
+    pub(super) fn add_remote(&mut self, view: &DirectoryView<'_, '_>) {
         let (name, tree) = (view.directory.name.as_str(), view.tree);
         for (path, theirs) in &view.root.files {
             if tree.files.contains_key(path) {
@@ -144,14 +143,15 @@ impl<'a> Plan<'a> {
                 self.synced.removed += 1;
             } else if let Some(entry) = view.recorded(path)
                 && !tree.links.contains_key(path)
-                && !view.is_in_the_way(path)
+                && !view.conflicts(path)
             {
                 self.keep(view.current, name, path, entry.clone());
             }
         }
     }
 
-    pub(super) fn add_links(&mut self, view: &View<'_, '_>) {
+    /// Adds local links, and those of the latest generation that were not deleted here.
+    pub(super) fn add_links(&mut self, view: &DirectoryView<'_, '_>) {
         let (name, tree) = (view.directory.name.as_str(), view.tree);
         let mut links = tree.links.clone();
         for (path, target) in &view.root.links {
@@ -161,27 +161,34 @@ impl<'a> Plan<'a> {
             }
         }
         if !tree.links.is_empty() {
-            let held = self.held.entry(name.to_owned()).or_default();
-            held.links.clone_from(&tree.links);
+            let base = self.base.entry(name.to_owned()).or_default();
+            base.links.clone_from(&tree.links);
         }
-        self.link(name, links);
+        self.set_links(name, links);
     }
 
-    pub(super) fn link(&mut self, directory: &str, links: BTreeMap<String, String>) {
+    /// Sets the links of a directory.
+    pub(super) fn set_links(&mut self, directory: &str, links: BTreeMap<String, String>) {
         if !links.is_empty() {
             let root = self.next.roots.entry(directory.to_owned()).or_default();
             root.links = links;
         }
     }
 
-    /// A file stays where it is.
-    pub(super) fn keep(&mut self, current: &Manifest, directory: &str, path: &str, entry: Entry) {
+    /// Keeps a file of the latest generation in its object.
+    pub(super) fn keep(
+        &mut self,
+        current: &Manifest,
+        directory: &str,
+        path: &str,
+        entry: FileEntry,
+    ) {
         let len = current.objects[&entry.object];
         self.next.insert(directory, path.to_owned(), entry, len);
     }
 
-    fn hold(&mut self, directory: &str, path: &str, entry: Entry) {
-        let held = self.held.entry(directory.to_owned()).or_default();
-        held.files.insert(path.to_owned(), entry);
+    fn set_base(&mut self, directory: &str, path: &str, entry: FileEntry) {
+        let base = self.base.entry(directory.to_owned()).or_default();
+        base.files.insert(path.to_owned(), entry);
     }
 }

@@ -1,10 +1,10 @@
-//! What came of it.
+//! Results and errors of the cache.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What [`hydrate`](super::VolumeCache::hydrate) did.
+/// The result of [`hydrate`](super::VolumeCache::hydrate).
 ///
 /// ```
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -19,116 +19,128 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Hydrated {
-    /// Files that were brought.
+    /// Number of files and links copied from the volume.
     pub files: u64,
-    /// Their bytes.
+    /// Size of these files, in bytes.
     pub bytes: u64,
-    /// Files that were there already, the same or changed since, and were left as they are; and those in whose way
-    /// something else was, such as a link.
+    /// Number of files that were not copied: the local file is the same or newer, or something else, such as a link, has
+    /// its path.
     pub kept: u64,
-    /// Which generation of the cache this is; `None` where nothing was ever synced, or can be used.
+    /// The generation of the cache that was used. `None` if nothing was ever synced, or no generation is usable.
     pub generation: Option<u64>,
-    /// What went wrong; with a generation beside it: what is wrong with a later one.
+    /// The error, if any. Beside a generation: the reason why a later generation was not used.
     pub problem: Option<CacheError>,
 }
 
-/// What [`sync`](super::VolumeCache::sync) did.
+/// The result of [`sync`](super::VolumeCache::sync).
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Synced {
-    /// Files that were written to the volume.
+    /// Number of files written to the volume.
     pub files: u64,
-    /// Their bytes.
+    /// Size of these files, in bytes.
     pub bytes: u64,
-    /// Local files that were there already.
+    /// Number of local files that the volume had already.
     pub unchanged: u64,
-    /// Files that are no longer in the cache, since they were deleted here.
+    /// Number of files removed from the cache because they were deleted here.
     pub removed: u64,
-    /// Files that changed while they were read, or could not be read: those stay as they were, or out, until the next
-    /// time.
+    /// Number of files that changed while they were read, or could not be read. The cache keeps its earlier version, if
+    /// it has one, until the next sync.
     pub unsettled: u64,
-    /// Which generation of the cache holds these files.
+    /// The generation of the cache that holds these files.
     pub generation: Option<u64>,
-    /// What went wrong. What was in the cache before is not lost by it.
+    /// The error, if any. Earlier generations are not affected.
     pub problem: Option<CacheError>,
 }
 
-/// Why the cache does less than it should. It never fails a worker; it is told in the log and by the calls' results.
+/// The reason why a hydrate or a sync did less than it should.
+///
+/// It never fails a worker: it is logged, and returned in [`Hydrated`] and [`Synced`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
     /// No volume is attached.
-    #[error("there is no network volume at {}", .volume.display())]
+    #[error(
+        "no network volume at {}: attach one to the endpoint, or set its path by VolumeCache::volume", .volume.display()
+    )]
     NoVolume {
-        /// Where it should be.
+        /// The expected mount point.
         volume: PathBuf,
     },
 
     /// The cache has no name.
-    #[error("RUNPOD_ENDPOINT_ID is not set, and the cache was given no other name")]
+    #[error("the cache has no name: set RUNPOD_ENDPOINT_ID or call VolumeCache::name")]
     NoName,
 
-    /// The cache's name is none.
-    #[error("`{name}` cannot be a cache's name: that is one name of a folder")]
+    /// The name of the cache is invalid.
+    #[error(
+        "invalid cache name `{name}`: expected the name of a folder, without `/` and `\\`, not starting with a dot, of at \
+         most 200 bytes"
+    )]
     Name {
         /// The name.
         name: String,
     },
 
     /// A directory cannot be cached.
-    #[error("{} cannot be cached: {problem}", .directory.display())]
+    #[error("cannot cache {}: {problem}", .directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// Why not.
+        /// The reason.
         problem: &'static str,
     },
 
-    /// What is on the volume is not as it was written.
+    /// A file on the volume is not what was written.
     #[error("{} is damaged: {problem}", .path.display())]
     Damaged {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The difference.
         problem: String,
     },
 
-    /// What is on the volume was written by a later version.
-    #[error("{} was written by a later podwork: its format is {format}", .path.display())]
+    /// A file on the volume was written by a later version.
+    #[error(
+        "{} has format {format}, written by a later podwork: update this worker, or give its cache another name",
+        .path.display()
+    )]
     Newer {
-        /// Where.
+        /// The file.
         path: PathBuf,
         /// The format's number.
         format: u32,
     },
 
     /// A file or folder cannot be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot access {}", .path.display())]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// Other workers synced at the same time, again and again.
-    #[error("other workers synced at the same time, {tries} times in a row")]
+    /// Other workers published a generation first, again and again.
+    #[error(
+        "gave up after {tries} attempts: each time another worker published a generation first"
+    )]
     Busy {
-        /// How often.
+        /// Number of attempts.
         tries: usize,
     },
 
-    /// It was told to stop before it was done.
-    #[error("it was told to stop")]
+    /// The caller stopped waiting before the work was complete.
+    #[error("cancelled before it was complete")]
     Stopped,
 
-    /// It broke down, which is a defect of this crate.
-    #[error("it broke down")]
+    /// The cache panicked, which is a defect of this crate.
+    #[error("the cache panicked: please report this as a bug of podwork")]
     Panicked,
 }
 
 impl CacheError {
-    /// An error at this path.
+    /// Returns a function that adds `path` to an I/O error.
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::File {
             path: path.to_owned(),
@@ -136,7 +148,7 @@ impl CacheError {
         }
     }
 
-    /// Where there is no cache to speak of, which is no trouble at home.
+    /// Returns whether no cache is set up here, which is normal outside the platform.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::NoVolume { .. } | Self::NoName)
     }
@@ -147,7 +159,7 @@ impl fmt::Display for Hydrated {
         let Self {
             files, bytes, kept, ..
         } = self;
-        write!(f, "{files} file(s) of {bytes} bytes brought, {kept} kept")
+        write!(f, "{files} file(s) of {bytes} bytes copied, {kept} kept")
     }
 }
 

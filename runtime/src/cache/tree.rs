@@ -1,4 +1,4 @@
-//! The local side: the directories that are cached.
+//! The cached directories on the local disk.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, FileTimes, Metadata, Permissions};
@@ -11,42 +11,44 @@ use tempfile::TempDir;
 use tracing::{debug, warn};
 use walkdir::{DirEntry, WalkDir};
 
-use super::manifest::{Entry, Stamp, stays_inside};
+use super::manifest::{FileEntry, Stamp, stays_inside};
 use super::report::CacheError;
 
-/// Two changes that are closer to each other may leave the same times: the system's clock for files is a coarse one.
+/// Resolution of file times: two changes within it may leave the same time.
 const TICK: Duration = Duration::from_millis(20);
-/// What begins the name of a folder for files that are not complete yet.
+/// Prefix of a folder for incomplete files.
 const STAGING: &str = ".podwork-hydrate-";
 
-/// A directory that is cached.
+/// A cached directory.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
-    /// What it is called on the volume: its absolute path as it was given.
+    /// Its name on the volume: the absolute path, with links.
     pub(super) name: String,
-    /// Where it is, links resolved.
+    /// Its path, with links resolved.
     pub(super) path: PathBuf,
 }
 
-/// What is in a directory, by the path below it.
+/// The content of a directory, by the path below it.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    pub(super) files: BTreeMap<String, Found>,
+    pub(super) files: BTreeMap<String, FileStat>,
+    /// The target of each symbolic link.
     pub(super) links: BTreeMap<String, String>,
-    /// Something in it could not be read: what seems to be missing may be there.
+    /// Part of the directory could not be read, so a file that is not listed may exist.
     pub(super) is_partial: bool,
 }
 
-/// A file, as it was seen.
+/// The metadata of a file, as it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FileStat {
     pub(super) stamp: Stamp,
+    /// Permission bits.
     pub(super) mode: u32,
-    /// When anything of it changed last, in seconds and nanoseconds.
+    /// Time of the last change of its bytes or metadata, in seconds and nanoseconds.
     ctime: (i64, i64),
 }
 
-impl Found {
+impl FileStat {
     pub(super) fn of(metadata: &Metadata) -> Self {
         let nanos =
             i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
@@ -56,19 +58,19 @@ impl Found {
                 size: metadata.len(),
                 mtime: i64::try_from(clamped).unwrap_or_default(),
             },
-            // None of the bits by which a file runs as somebody else.
+            // Without the bits that let a program run as another user.
             mode: metadata.mode() & 0o777,
             ctime: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
-    /// How long it is until another change would show in its times.
+    /// Returns how long to wait until another change would be visible in the file's times.
     pub(super) fn unsettled_for(&self) -> Duration {
         let (seconds, nanos) = self.ctime;
         let nanos = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         match SystemTime::now().duration_since(time(nanos)) {
             Ok(age) => TICK.saturating_sub(age),
-            // A little ahead it may be; further, and the clock was set back.
+            // The file's clock may be slightly ahead. If it is far ahead, the clock was set back.
             Err(ahead) if ahead.duration() < TICK => TICK,
             Err(_) => Duration::ZERO,
         }
@@ -76,7 +78,7 @@ impl Found {
 }
 
 impl Directory {
-    /// Where these are. One within another is cached with that.
+    /// Resolves the given paths. A directory within another is cached with that one.
     pub(super) fn all(given: &[PathBuf], volume: &Path) -> Result<Vec<Self>, CacheError> {
         let volume = fs::canonicalize(volume).map_err(CacheError::at(volume))?;
         let mut all: Vec<Self> = Vec::new();
@@ -87,11 +89,11 @@ impl Directory {
             };
             let absolute = std::path::absolute(directory).map_err(CacheError::at(directory))?;
             if absolute.components().any(|part| part.as_os_str() == "..") {
-                return Err(refused("its path has `..` in it"));
+                return Err(refused("its path contains `..`"));
             }
             let path = resolve(&absolute).map_err(CacheError::at(directory))?;
             if path.starts_with(&volume) || volume.starts_with(&path) {
-                return Err(refused("it is on the volume, or the volume is in it"));
+                return Err(refused("it is on the volume, or contains the volume"));
             }
             let name = absolute.to_str();
             let name = name.ok_or_else(|| refused("its path is not UTF-8"))?;
@@ -105,7 +107,7 @@ impl Directory {
         Ok(all)
     }
 
-    /// All that is in it now.
+    /// Lists its files and links.
     pub(super) fn walk(&self) -> Tree {
         let mut tree = Tree::default();
         let wanted = |entry: &DirEntry| {
@@ -121,10 +123,14 @@ impl Directory {
                 .map_err(io::Error::from)
                 .and_then(|entry| self.add(&entry, &mut tree));
             match added {
-                // It went while the tree was walked, or the directory is yet to be made.
+                // Removed meanwhile, or the directory does not exist yet.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
-                    warn!("not all of {} can be cached: {error}", self.name);
+                    warn!(
+                        directory = self.name,
+                        %error,
+                        "Could not read part of a cached directory; skipping that part"
+                    );
                     tree.is_partial = true;
                 }
                 Ok(()) => {}
@@ -140,14 +146,12 @@ impl Directory {
         }
         let inner = entry.path().strip_prefix(&self.path).ok();
         let Some(inner) = inner.and_then(Path::to_str) else {
-            debug!(
-                "{} is not cached: its name is not UTF-8",
-                entry.path().display()
-            );
+            let path = entry.path().display();
+            debug!(%path, "Not caching a file whose name is not UTF-8");
             return Ok(());
         };
         if kind.is_file() {
-            let found = Found::of(&entry.metadata()?);
+            let found = FileStat::of(&entry.metadata()?);
             tree.files.insert(inner.to_owned(), found);
         } else if kind.is_symlink() {
             let target = fs::read_link(entry.path())?;
@@ -156,14 +160,14 @@ impl Directory {
                 tree.links.insert(inner.to_owned(), to.to_owned());
             } else {
                 let path = entry.path().display();
-                debug!("{path} is not cached: it leads elsewhere");
+                debug!(%path, "Not caching a link that leads out of its directory");
             }
         }
         Ok(())
     }
 
-    /// Where files of it wait until all are complete; removed when it is dropped. It is in the directory itself, so that
-    /// they can be renamed. Where none will wait, there is none.
+    /// Creates a folder for files that are not complete yet, unless none is `needed`. It is in the directory itself, so
+    /// that the files can be moved by renaming them, and is removed on drop.
     pub(super) fn staging(&self, needed: bool) -> Result<Staging, CacheError> {
         let failed = || CacheError::at(&self.path);
         self.clear_abandoned().map_err(failed())?;
@@ -174,13 +178,13 @@ impl Directory {
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix(STAGING).tempdir_in(&self.path);
         let folder = folder.map_err(failed())?;
-        // Held as long as it is in use. A process that ends lets go of it, however it ends.
+        // Marks the folder as in use. The system releases the lock when the process ends in any way.
         let lock = File::open(folder.path()).map_err(failed())?;
         lock.try_lock().map_err(io::Error::from).map_err(failed())?;
         Ok(Staging(Some((folder, lock))))
     }
 
-    /// Removes what processes left that were killed.
+    /// Removes folders left by processes that were killed.
     fn clear_abandoned(&self) -> io::Result<()> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -198,26 +202,30 @@ impl Directory {
             if folder.try_lock().is_ok()
                 && let Err(error) = fs::remove_dir_all(entry.path())
             {
-                debug!("{} stays: {error}", entry.path().display());
+                let path = entry.path();
+                debug!(path = %path.display(), %error, "Could not remove an abandoned folder");
             }
         }
         Ok(())
     }
 }
 
-/// A folder for files that are not complete yet.
+/// A folder for files that are not complete yet, and the lock that marks it as in use.
 #[derive(Debug)]
 pub(super) struct Staging(Option<(TempDir, File)>);
 
 impl Staging {
-    /// The place of the file with this number.
+    /// Returns the path of the file with this number.
     pub(super) fn file(&self, number: usize) -> PathBuf {
-        let (folder, _) = self.0.as_ref().expect("it is there where files wait");
+        let (folder, _) = self
+            .0
+            .as_ref()
+            .expect("it was created because it is needed");
         folder.path().join(number.to_string())
     }
 }
 
-/// Links resolved, as far down as it is there.
+/// Resolves links in the part of a path that exists.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Err(error), Some(parent), Some(name)) if error.kind() == ErrorKind::NotFound => {
@@ -227,8 +235,8 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Gives a file that was written its time and permissions.
-pub(super) fn dress(file: &File, entry: &Entry) -> io::Result<()> {
+/// Sets a file's time and permissions.
+pub(super) fn set_metadata(file: &File, entry: &FileEntry) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(entry.mode & 0o777))?;
     file.set_times(FileTimes::new().set_modified(time(entry.mtime)))
 }
@@ -242,14 +250,15 @@ fn time(nanos: i64) -> SystemTime {
     }
 }
 
-/// Folders below a directory that are known to be none of others: neither they nor what they are in are links.
+/// Checks that folders below a directory are real, so that nothing is written through a link. Remembers the folders it has
+/// checked.
 #[derive(Debug)]
-pub(super) struct Folders<'a> {
+pub(super) struct RealFolders<'a> {
     top: &'a Path,
     known: HashSet<String>,
 }
 
-impl<'a> Folders<'a> {
+impl<'a> RealFolders<'a> {
     pub(super) fn below(top: &'a Path) -> Self {
         Self {
             top,
@@ -257,12 +266,12 @@ impl<'a> Folders<'a> {
         }
     }
 
-    /// Whether the folder of this file is one, or can be made.
+    /// Returns whether the folder of this file is real, or can be created.
     pub(super) fn allow(&mut self, file: &str) -> io::Result<bool> {
         self.check(file, |_| Ok(()))
     }
 
-    /// Makes the folder of this file, if it is not there; whether it is one.
+    /// Creates the folder of this file, if it does not exist, and returns whether it is real.
     pub(super) fn make(&mut self, file: &str) -> io::Result<bool> {
         self.check(file, |folder| match fs::create_dir(folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -277,12 +286,8 @@ impl<'a> Folders<'a> {
         if self.known.contains(folder) {
             return Ok(true);
         }
-        let mut ends = folder
-            .match_indices('/')
-            .map(|(end, _)| end)
-            .collect::<Vec<_>>();
-        ends.push(folder.len());
-        for end in ends {
+        let ends = folder.match_indices('/').map(|(end, _)| end);
+        for end in ends.chain([folder.len()]) {
             let part = self.top.join(&folder[..end]);
             match fs::symlink_metadata(&part) {
                 Ok(found) if found.is_dir() => {}

@@ -1,6 +1,5 @@
-//! The face of the cache.
+//! The public type of the cache.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,31 +11,36 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::given;
+use crate::net::http::chain;
 
 use super::hydrate;
-use super::manifest::Root;
+use super::manifest::Roots;
 use super::report::{CacheError, Hydrated, Synced};
-use super::store::{Bad, Store};
-use super::sync::Sync;
+use super::store::{BadObjects, CacheStore};
+use super::sync::SyncRun;
 use super::tree::Directory;
 
-/// Where the platform mounts a network volume.
+/// The path where the platform mounts a network volume.
 const VOLUME: &str = "/runpod-volume";
-/// Files of fewer bytes are packed together.
+/// Default size below which files are packed together, in bytes.
 const SMALL_BELOW: u64 = 256 * 1024;
-/// Most threads unless it is set: they wait for the volume more than they compute.
-const MOST_THREADS: usize = 32;
-/// How long after one sync a job may bring about the next.
+/// Maximum of [`VolumeCache::small_below`], in bytes: each such file is held in memory while it is packed.
+const MAX_SMALL_BELOW: u64 = 64 * 1024 * 1024;
+/// Default number of threads for each core: they wait for the volume more than they compute.
+const THREADS_PER_CORE: usize = 4;
+/// Maximum of the default number of threads.
+const MAX_DEFAULT_THREADS: usize = 32;
+/// Default time between two syncs that jobs trigger.
 const INTERVAL: Duration = Duration::from_mins(5);
 
-/// Directories that are warm when a worker starts: kept on a network volume, and brought from there.
+/// Local directories that are kept on a network volume, so that later workers start with them.
 ///
-/// [`Worker::cache`](crate::Worker::cache) does all of it: it hydrates before the set-up, and syncs after it, after jobs
-/// and when the worker ends. Elsewhere, call [`hydrate`](Self::hydrate) and [`sync`](Self::sync) yourself, in a tokio
-/// runtime; their work goes on on threads for blocking work.
+/// [`Worker::cache`](crate::Worker::cache) does everything: it hydrates before the set-up, and syncs after the set-up,
+/// after jobs, and when the worker ends. Without a worker, call [`hydrate`](Self::hydrate) and [`sync`](Self::sync) in a
+/// tokio runtime. They do their work on threads for blocking work.
 ///
-/// Nothing of it fails a worker. Where there is no volume, nothing is done. What goes wrong is warned about in the log, and
-/// is in what the calls return.
+/// The cache never fails a worker. Without a volume it does nothing. Errors are logged as warnings and returned in the
+/// results.
 ///
 /// ```
 /// # let volume = tempfile::tempdir().unwrap();
@@ -52,40 +56,44 @@ const INTERVAL: Duration = Duration::from_mins(5);
 /// std::fs::write(directory.join("kernel.bin"), "compiled")?;
 /// assert_eq!(cache.sync().await.files, 1);
 ///
-/// std::fs::remove_dir_all(&directory)?; // a later worker has none of it
+/// std::fs::remove_dir_all(&directory)?; // a later worker starts without it
 /// let cache = VolumeCache::new([&directory]).volume(volume.path()).name("captions");
 /// assert_eq!(cache.hydrate().await.files, 1);
 /// assert_eq!(std::fs::read(directory.join("kernel.bin"))?, b"compiled");
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 ///
-/// # What is kept
+/// # Cached files
 ///
-/// Files with their permissions and their time of change to the nanosecond, and relative symbolic links that stay inside
-/// their directory. Not: files called `*.lock`, links that lead elsewhere, pipes and devices, empty folders, names that are not
-/// UTF-8. A file that changes while it is read waits for the next sync.
+/// The cache keeps files with their permissions and their modification time, to the nanosecond, and relative symbolic links
+/// that stay inside their directory. It skips `*.lock` files, other links, pipes, devices, empty folders, and names that are
+/// not UTF-8. A file that changes while it is read is skipped until the next sync.
 ///
-/// A file that is there is only replaced by a later one. A file goes from the cache when it is deleted by a worker that
-/// had it from there, or brought it, unless another has changed it since, or has it still and syncs; what other workers bring
-/// meanwhile is added to. When several change the same file, the one with the latest time is kept; where one has a file and
-/// another a folder, the one that syncs last.
+/// # Conflicts
 ///
-/// # What it withstands
+/// - A local file is only replaced by a newer one.
+/// - A file is removed from the cache when a worker that had it, from there or by its own sync, deletes it. It stays if
+///   another worker has changed it since, and comes back if another worker still has it and syncs.
+/// - Files that several workers add are all kept.
+/// - When several workers change the same file, the version with the latest modification time is kept. Where one has a file
+///   and another a folder, the last sync is kept.
 ///
-/// Each sync with anything new makes a generation, which never changes: first its bytes, then a manifest with a checksum of
-/// each file. A worker uses none of a generation before all of it has been read and checked, and only whole files; if it is
-/// killed while it puts them in place, the next hydrate brings the rest. So nothing that was torn is used, wherever a
-/// worker was killed, and however many sync at once. A damaged generation gives way to the one before, and is mended by
-/// the next sync. The last four are kept.
+/// # Crash safety
+///
+/// Each sync with changes publishes a *generation*, which never changes: first the bytes, then a manifest with a checksum
+/// of each file. A worker uses a generation only after reading and checking all files that it needs, and moves only whole
+/// files to their paths. If it is killed meanwhile, the next hydrate continues. So a torn file is never used, no matter when
+/// a worker is killed or how many sync at once. If a generation is damaged, the one before is used, and the next sync
+/// repairs the damage. The last four generations are kept.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is brought before `hydrate`, and nothing kept before `sync`"]
+#[must_use = "nothing is copied before `hydrate` or `sync`"]
 pub struct VolumeCache {
-    settings: Settings,
-    shared: Arc<Shared>,
+    settings: CacheSettings,
+    shared: Arc<SharedState>,
 }
 
 #[derive(Debug, Clone)]
-struct Settings {
+struct CacheSettings {
     directories: Vec<PathBuf>,
     volume: PathBuf,
     name: Option<String>,
@@ -94,79 +102,83 @@ struct Settings {
     interval: Duration,
 }
 
+/// The state that clones of a cache share.
 #[derive(Debug, Default)]
-struct Shared {
-    /// Held by what is at work.
-    known: Arc<Mutex<Known>>,
-    /// A sync in the background is yet to begin.
+struct SharedState {
+    /// Locked while a hydrate or a sync runs.
+    knowledge: Arc<Mutex<VolumeKnowledge>>,
+    /// A background sync is waiting to start.
     queued: AtomicBool,
-    /// It was told that there is no volume.
-    told: AtomicBool,
+    /// The absence of a volume has been logged.
+    absence_logged: AtomicBool,
 }
 
-/// A sync that is yet to begin: not any more, once this is dropped.
-struct Queued(Arc<Shared>);
+/// A background sync that is waiting to start. Dropped when it starts, or is given up.
+struct QueuedSync(Arc<SharedState>);
 
-impl Drop for Queued {
+impl Drop for QueuedSync {
     fn drop(&mut self) {
         self.0.queued.store(false, Ordering::Release);
     }
 }
 
-/// What is known of the volume from before.
+/// What earlier calls found out about the volume.
 #[derive(Debug, Default)]
-struct Known {
-    /// What the directories held of the cache.
-    base: Option<BTreeMap<String, Root>>,
-    bad: Bad,
+struct VolumeKnowledge {
+    /// The content that the directories last shared with the cache.
+    base: Option<Roots>,
+    bad: BadObjects,
 }
 
+/// Work on the volume, which blocks its thread.
+type BlockingWork<T> =
+    fn(&CacheSettings, &mut VolumeKnowledge, &CancellationToken) -> Result<T, CacheError>;
+
 impl VolumeCache {
-    /// A cache of these directories. They need not be there.
+    /// Creates a cache of these directories, which need not exist.
     pub fn new<P: Into<PathBuf>>(directories: impl IntoIterator<Item = P>) -> Self {
-        let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            settings: Settings {
+            settings: CacheSettings {
                 directories: directories.into_iter().map(Into::into).collect(),
                 volume: VOLUME.into(),
                 name: None,
                 small_below: SMALL_BELOW,
-                threads: (at_once * 4).min(MOST_THREADS),
+                threads: (cores * THREADS_PER_CORE).min(MAX_DEFAULT_THREADS),
                 interval: INTERVAL,
             },
             shared: Arc::default(),
         }
     }
 
-    /// Where the volume is; `/runpod-volume` unless it is set.
+    /// Sets the mount point of the volume. Default: `/runpod-volume`.
     pub fn volume(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.volume = path.into();
         self
     }
 
-    /// What tells this cache from others on the volume, a plain name; `RUNPOD_ENDPOINT_ID` unless it is set. Workers with
-    /// the same name share the cache.
+    /// Sets the name of the cache, a plain folder name. Workers that use the same name share the cache. Default:
+    /// `RUNPOD_ENDPOINT_ID`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = Some(name.into());
         self
     }
 
-    /// Files of fewer bytes are packed together, since a network volume takes about as long for a short file as for a
-    /// long one; 256 KiB unless it is set.
+    /// Sets the size, in bytes, below which files are packed together: a network volume takes about as long for a short
+    /// file as for a long one. Default: 256 KiB. Maximum: 64 MiB.
     pub fn small_below(mut self, bytes: u64) -> Self {
-        // Each is held in memory while it is packed.
-        self.settings.small_below = bytes.min(64 * 1024 * 1024);
+        self.settings.small_below = bytes.min(MAX_SMALL_BELOW);
         self
     }
 
-    /// How many files are read or written at once; four for each core, and 32 at most, unless it is set. 0 counts as 1.
+    /// Sets the number of files that are read or written in parallel; 0 counts as 1. Default: four for each core, at most 32.
     pub fn parallel(mut self, threads: usize) -> Self {
         self.settings.threads = threads.max(1);
         self
     }
 
-    /// How long a [worker](crate::Worker::cache) leaves at least between a sync and the next that a job brings about; 5
-    /// minutes unless it is set.
+    /// Sets the minimum time between two syncs that the jobs of a [worker](crate::Worker::cache) trigger. Default: 5
+    /// minutes.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.settings.interval = interval;
         self
@@ -176,129 +188,152 @@ impl VolumeCache {
         self.settings.interval
     }
 
-    /// The name where none was given.
+    /// Sets the name, unless one is set.
     pub(crate) fn or_name(mut self, name: Option<String>) -> Self {
         self.settings.name = self.settings.name.or(name);
         self
     }
 
-    /// Brings what is missing in the directories, from the latest generation on the volume.
+    /// Copies missing files from the latest generation on the volume to the directories.
     ///
     /// # Panics
-    /// It is called outside a tokio runtime.
+    /// Panics if called outside a tokio runtime.
     pub async fn hydrate(&self) -> Hydrated {
-        let began = Instant::now();
-        let hydrated = self.blocking(Settings::hydrate).await;
+        let start = Instant::now();
+        let hydrated = self.blocking(|| {}, CacheSettings::hydrate).await;
         let hydrated = hydrated.unwrap_or_else(|error| Hydrated {
             problem: Some(error),
             ..Hydrated::default()
         });
-        if hydrated.generation.is_some() {
-            info!("Cache: {hydrated}, in {:?}.", began.elapsed());
+        if let Some(generation) = hydrated.generation {
+            info!(
+                generation,
+                files = hydrated.files,
+                bytes = hydrated.bytes,
+                kept = hydrated.kept,
+                elapsed_ms = elapsed_ms(start),
+                "Cache hydrated from the volume"
+            );
         }
-        self.tell("hydrated", hydrated.problem.as_ref());
+        self.log_problem("Could not hydrate the cache", hydrated.problem.as_ref());
         hydrated
     }
 
-    /// Takes what is new in the directories to the volume, as its next generation; if nothing is, none is made.
+    /// Copies new files from the directories to the volume, as its next generation. Writes nothing if nothing is new.
     ///
     /// # Panics
-    /// It is called outside a tokio runtime.
+    /// Panics if called outside a tokio runtime.
     pub async fn sync(&self) -> Synced {
         self.sync_after(|| {}).await
     }
 
     async fn sync_after(&self, on_start: impl FnOnce() + Send) -> Synced {
-        let began = Instant::now();
-        let synced = self.blocking_after(on_start, Settings::sync).await;
+        let start = Instant::now();
+        let synced = self.blocking(on_start, CacheSettings::sync).await;
         let synced = synced.unwrap_or_else(|error| Synced {
             problem: Some(error),
             ..Synced::default()
         });
         if synced.files + synced.removed > 0 {
-            info!("Cache: {synced}, in {:?}.", began.elapsed());
+            info!(
+                generation = synced.generation,
+                files = synced.files,
+                bytes = synced.bytes,
+                unchanged = synced.unchanged,
+                removed = synced.removed,
+                unsettled = synced.unsettled,
+                elapsed_ms = elapsed_ms(start),
+                "Cache synced to the volume"
+            );
         }
-        self.tell("synced", synced.problem.as_ref());
+        self.log_problem("Could not sync the cache", synced.problem.as_ref());
         synced
     }
 
-    /// The same, without waiting for it. At most one runs and one waits: then this one is not needed.
+    /// Starts a [`sync`](Self::sync) without waiting for it. At most one sync runs and one waits; further calls do nothing.
     ///
     /// # Panics
-    /// It is called outside a tokio runtime.
+    /// Panics if called outside a tokio runtime.
     pub fn sync_in_background(&self) {
         if self.shared.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (cache, queued) = (self.clone(), Queued(Arc::clone(&self.shared)));
+        let (cache, queued) = (self.clone(), QueuedSync(Arc::clone(&self.shared)));
         tokio::spawn(async move { cache.sync_after(|| drop(queued)).await });
     }
 
-    /// Warns of a problem, if there is one; of an absence it tells once.
-    fn tell(&self, done: &str, problem: Option<&CacheError>) {
+    /// Logs a problem, if there is one. The absence of a volume is logged once.
+    fn log_problem(&self, failed: &str, problem: Option<&CacheError>) {
         let Some(problem) = problem else { return };
+        let error = chain(problem);
         if !problem.is_absence() {
-            warn!("the cache was not {done} as it should be: {problem}");
-        } else if !self.shared.told.swap(true, Ordering::Relaxed) {
-            info!("Nothing is cached: {problem}.");
+            warn!(error, "{failed}");
+        } else if !self.shared.absence_logged.swap(true, Ordering::Relaxed) {
+            info!(reason = error, "Caching is off");
         }
     }
 
+    /// Runs `work` on a thread for blocking work, one call at a time, and cancels it if the caller stops waiting.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: fn(&Settings, &mut Known, &CancellationToken) -> Result<T, CacheError>,
-    ) -> Result<T, CacheError> {
-        self.blocking_after(|| {}, work).await
-    }
-
-    /// Runs it on a thread that may block, one at a time; told to stop when the caller waits no longer.
-    async fn blocking_after<T: Send + 'static>(
-        &self,
         on_start: impl FnOnce() + Send,
-        work: fn(&Settings, &mut Known, &CancellationToken) -> Result<T, CacheError>,
+        work: BlockingWork<T>,
     ) -> Result<T, CacheError> {
-        let mut known: OwnedMutexGuard<Known> = Arc::clone(&self.shared.known).lock_owned().await;
+        let knowledge = Arc::clone(&self.shared.knowledge);
+        let mut knowledge: OwnedMutexGuard<_> = knowledge.lock_owned().await;
         on_start();
         let settings = self.settings.clone();
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
-        let working = tokio::task::spawn_blocking(move || work(&settings, &mut known, &stop));
+        let working = tokio::task::spawn_blocking(move || work(&settings, &mut knowledge, &stop));
         working.await.unwrap_or(Err(CacheError::Panicked))
     }
 }
 
-impl Settings {
-    fn open(&self) -> Result<(Store, Vec<Directory>), CacheError> {
+fn elapsed_ms(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl CacheSettings {
+    fn open(&self) -> Result<(CacheStore, Vec<Directory>), CacheError> {
         let from_environment = || given(|name| std::env::var(name).ok(), env::ENDPOINT_ID);
         let name = self.name.clone().or_else(from_environment);
-        let store = Store::open(&self.volume, &name.ok_or(CacheError::NoName)?)?;
+        let store = CacheStore::open(&self.volume, &name.ok_or(CacheError::NoName)?)?;
         let directories = Directory::all(&self.directories, &self.volume)?;
         Ok((store, directories))
     }
 
-    fn hydrate(&self, known: &mut Known, stop: &CancellationToken) -> Result<Hydrated, CacheError> {
+    fn hydrate(
+        &self,
+        knowledge: &mut VolumeKnowledge,
+        stop: &CancellationToken,
+    ) -> Result<Hydrated, CacheError> {
         let (store, directories) = self.open()?;
-        let bad = &mut known.bad;
-        let (hydrated, held) = hydrate::hydrate(&store, &directories, self.threads, bad, stop)?;
-        known.base = held;
+        let bad = &mut knowledge.bad;
+        let (hydrated, base) = hydrate::hydrate(&store, &directories, self.threads, bad, stop)?;
+        knowledge.base = base;
         Ok(hydrated)
     }
 
-    fn sync(&self, known: &mut Known, stop: &CancellationToken) -> Result<Synced, CacheError> {
+    fn sync(
+        &self,
+        knowledge: &mut VolumeKnowledge,
+        stop: &CancellationToken,
+    ) -> Result<Synced, CacheError> {
         let (store, directories) = self.open()?;
-        let sync = Sync {
+        let sync = SyncRun {
             store: &store,
             directories: &directories,
             small_below: self.small_below,
             threads: self.threads,
-            base: known.base.as_ref(),
-            bad: &known.bad,
+            base: knowledge.base.as_ref(),
+            bad: &knowledge.bad,
             stop,
         };
-        let (synced, held) = sync.run()?;
-        // No later generation refers to them.
-        known.bad = Bad::default();
-        known.base = Some(held);
+        let (synced, base) = sync.run()?;
+        // No later generation refers to bad objects.
+        knowledge.bad = BadObjects::default();
+        knowledge.base = Some(base);
         Ok(synced)
     }
 }

@@ -1,4 +1,4 @@
-//! What the environment says of a job's files.
+//! The settings of downloads and uploads.
 
 use podwork_protocol::env;
 
@@ -12,13 +12,13 @@ use super::whole_number;
 #[cfg(feature = "upload")]
 use super::{first_given, without_secrets};
 
-/// What a job may download.
+/// The limits of a job's downloads.
 #[cfg(feature = "download")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DownloadLimits {
-    /// Most bytes of one file.
+    /// Maximum size of one file, in bytes. Default: 5 GiB.
     pub(crate) max_bytes: u64,
-    /// From addresses, too, that are not public.
+    /// Allows addresses that are not public.
     pub(crate) allow_private: bool,
 }
 
@@ -49,23 +49,23 @@ impl DownloadLimits {
 #[cfg(feature = "upload")]
 const ENDPOINT: &str = "a URL such as https://s3.eu-central-1.amazonaws.com";
 
-/// What is nothing without an endpoint.
+/// Variables that have no effect without an endpoint, each with the reason why the endpoint is required.
 #[cfg(feature = "upload")]
-const OF_A_BUCKET: [(&str, &str); 3] = [
+const OTHERS: [(&str, &str); 3] = [
     (env::BUCKET_ACCESS_KEY_ID, "BUCKET_ACCESS_KEY_ID is"),
     (env::BUCKET_SECRET_ACCESS_KEY, "BUCKET_SECRET_ACCESS_KEY is"),
     (env::BUCKET_NAME, "BUCKET_NAME is"),
 ];
 
-/// Where a job's uploads go.
+/// The target of a job's uploads.
 #[cfg(feature = "upload")]
 #[derive(Debug, Default)]
 pub(crate) struct UploadSettings {
-    /// Unless the job names one of its own; `None`: a folder.
+    /// The bucket for jobs that name none. `None`: a local folder.
     pub(crate) bucket: Option<Bucket>,
-    /// Of buckets whose host does not tell it.
+    /// The region of buckets whose host name does not say it.
     pub(crate) region: Option<String>,
-    /// To addresses, too, that are not public, if it is the job that names them.
+    /// Allows buckets of jobs at addresses that are not public.
     pub(crate) allow_private: bool,
 }
 
@@ -73,74 +73,77 @@ pub(crate) struct UploadSettings {
 impl UploadSettings {
     pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let get = |name: &str| given(&lookup, name);
-        let allow_private = allows_private(&get);
         let region = read_region(&get)?;
-        let Some(endpoint) = get(env::BUCKET_ENDPOINT_URL) else {
-            return match OF_A_BUCKET.iter().find(|(name, _)| get(name).is_some()) {
-                None => Ok(Self {
-                    bucket: None,
-                    region,
-                    allow_private,
-                }),
-                // Or what was meant for the bucket would go with the worker.
-                Some((_, because)) => Err(Error::MissingVariable {
-                    variable: env::BUCKET_ENDPOINT_URL,
-                    because,
-                    expected: ENDPOINT,
-                }),
-            };
-        };
-        let key = |variable, expected| {
-            let key = get(variable).map(|key| key.trim().to_owned());
-            key.ok_or(Error::MissingVariable {
-                variable,
-                because: "BUCKET_ENDPOINT_URL names a bucket to upload to",
-                expected,
-            })
-        };
-        let keys = Keys {
-            id: key(env::BUCKET_ACCESS_KEY_ID, "the access key's id")?,
-            secret: key(env::BUCKET_SECRET_ACCESS_KEY, "the access key's secret")?,
-        };
-        let name = get(env::BUCKET_NAME);
-        let bucket = Bucket::at(
-            &endpoint,
-            name.as_deref(),
-            region.as_deref(),
-            keys,
-            Origin::Environment,
-        );
-        let bucket = bucket.map_err(|misplaced| match misplaced {
-            Misplaced::Url(problem) => Error::MalformedVariable {
-                variable: env::BUCKET_ENDPOINT_URL,
-                value: without_secrets(&endpoint),
-                problem,
-                expected: ENDPOINT,
-            },
-            Misplaced::Unnamed => Error::MissingVariable {
-                variable: env::BUCKET_NAME,
-                because: "BUCKET_ENDPOINT_URL does not name the bucket to upload to",
-                expected: "the bucket's name",
-            },
-            Misplaced::Name(problem) => Error::MalformedVariable {
-                variable: env::BUCKET_NAME,
-                value: name.unwrap_or_default(),
-                problem,
-                expected: "the bucket's name, or to nothing if the URL has it",
-            },
-            Misplaced::Keys => Error::MalformedVariable {
-                variable: env::BUCKET_ACCESS_KEY_ID,
-                // A key is not to be shown.
-                value: "…".to_owned(),
-                problem: "it holds characters that no HTTP header can carry".to_owned(),
-                expected: "the access key's id",
-            },
-        })?;
         Ok(Self {
-            bucket: Some(bucket),
+            bucket: read_bucket(&get, region.as_deref())?,
+            allow_private: allows_private(&get),
             region,
-            allow_private,
         })
+    }
+}
+
+#[cfg(feature = "upload")]
+fn read_bucket(
+    get: &impl Fn(&str) -> Option<String>,
+    region: Option<&str>,
+) -> Result<Option<Bucket>, Error> {
+    let Some(endpoint) = get(env::BUCKET_ENDPOINT_URL) else {
+        return match OTHERS.iter().find(|(name, _)| get(name).is_some()) {
+            None => Ok(None),
+            // Otherwise uploads would go to a local folder, which is lost with the worker.
+            Some((_, because)) => Err(Error::MissingVariable {
+                variable: env::BUCKET_ENDPOINT_URL,
+                because,
+                expected: ENDPOINT,
+            }),
+        };
+    };
+    let key = |variable, expected| {
+        let key = get(variable).map(|key| key.trim().to_owned());
+        key.ok_or(Error::MissingVariable {
+            variable,
+            because: "BUCKET_ENDPOINT_URL names a bucket to upload to",
+            expected,
+        })
+    };
+    let keys = Keys {
+        id: key(env::BUCKET_ACCESS_KEY_ID, "the access key's id")?,
+        secret: key(env::BUCKET_SECRET_ACCESS_KEY, "the access key's secret")?,
+    };
+    let name = get(env::BUCKET_NAME);
+    let name = name.as_deref();
+    Bucket::at(&endpoint, name, region, keys, Origin::Environment)
+        .map(Some)
+        .map_err(|error| bucket_error(error, &endpoint, name))
+}
+
+#[cfg(feature = "upload")]
+fn bucket_error(error: Misplaced, endpoint: &str, name: Option<&str>) -> Error {
+    match error {
+        Misplaced::Url(problem) => Error::MalformedVariable {
+            variable: env::BUCKET_ENDPOINT_URL,
+            value: without_secrets(endpoint),
+            problem,
+            expected: ENDPOINT,
+        },
+        Misplaced::Unnamed => Error::MissingVariable {
+            variable: env::BUCKET_NAME,
+            because: "BUCKET_ENDPOINT_URL does not name the bucket to upload to",
+            expected: "the bucket's name",
+        },
+        Misplaced::Name(problem) => Error::MalformedVariable {
+            variable: env::BUCKET_NAME,
+            value: name.unwrap_or_default().to_owned(),
+            problem,
+            expected: "the bucket's name, or to nothing if the URL has it",
+        },
+        Misplaced::Keys => Error::MalformedVariable {
+            variable: env::BUCKET_ACCESS_KEY_ID,
+            // The key itself must not be shown.
+            value: "…".to_owned(),
+            problem: "it contains characters that are not allowed in an HTTP header".to_owned(),
+            expected: "the access key's id",
+        },
     }
 }
 
@@ -156,13 +159,13 @@ fn read_region(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, 
     }
     Err(Error::MalformedVariable {
         variable,
-        problem: "it holds characters that no region has".to_owned(),
+        problem: "it contains characters that are not allowed in a region".to_owned(),
         expected: "a region, such as eu-central-1",
         value,
     })
 }
 
-/// Whether jobs may have the worker connect to addresses that are not public; in the official worker's words for it.
+/// Returns whether jobs may name addresses that are not public. Accepts the same values as the official worker.
 fn allows_private(get: &impl Fn(&str) -> Option<String>) -> bool {
     get(env::ALLOW_PRIVATE_DOWNLOAD_URLS).is_some_and(|text| {
         let text = text.trim().to_ascii_lowercase();
@@ -176,7 +179,7 @@ mod tests {
 
     #[cfg(feature = "download")]
     #[test]
-    fn what_a_job_may_download() {
+    fn reads_the_limits_of_downloads() {
         let limits = |bytes: &str, private: &str| {
             DownloadLimits::read(|name| match name {
                 env::MAX_DOWNLOAD_BYTES => Some(bytes.to_owned()),
@@ -199,7 +202,7 @@ mod tests {
 
     #[cfg(feature = "upload")]
     #[test]
-    fn where_uploads_go() {
+    fn reads_the_target_of_uploads() {
         let read = |changes: &[(&str, &str)]| {
             let good = [
                 (
@@ -242,7 +245,7 @@ mod tests {
         assert!(missing.starts_with("BUCKET_SECRET_ACCESS_KEY is not set"));
         let url = complaint(&[(env::BUCKET_ENDPOINT_URL, "s3.eu-west-1.amazonaws.com")]);
         assert!(
-            url.starts_with("BUCKET_ENDPOINT_URL is `s3.eu-west-1.amazonaws.com`: there is no")
+            url.starts_with("BUCKET_ENDPOINT_URL is `s3.eu-west-1.amazonaws.com`: the URL has no")
         );
         for url in ["https://AKID:hush@h", "https://h/?key=hush", "AKID:hush@h"] {
             let complaint = complaint(&[(env::BUCKET_ENDPOINT_URL, url)]);

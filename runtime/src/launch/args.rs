@@ -1,13 +1,15 @@
-//! The flags of a worker binary. They are the official worker's, and `--rp_schema`; all else on the command line is the
-//! user's own.
+//! The flags of a worker binary: those of the official worker, and `--rp_schema`. All other arguments are the program's own.
 
 use std::ffi::OsString;
+use std::fmt::Display;
+
+use lexopt::{Arg, Parser};
+use tracing::level_filters::LevelFilter;
 
 use crate::error::Error;
 use crate::telemetry::log;
-use tracing::level_filters::LevelFilter;
 
-/// What the command line asks for.
+/// The flags given on the command line.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Args {
     /// `--test_input JSON`
@@ -16,13 +18,13 @@ pub(crate) struct Args {
     pub(crate) test_output: Option<String>,
     /// `--rp_serve_api`
     pub(crate) serve_api: bool,
-    /// `--rp_api_host`
+    /// `--rp_api_host HOST`
     pub(crate) api_host: Option<String>,
-    /// `--rp_api_port`
+    /// `--rp_api_port PORT`
     pub(crate) api_port: Option<u16>,
-    /// `--rp_api_concurrency`
+    /// `--rp_api_concurrency N`
     pub(crate) api_concurrency: Option<usize>,
-    /// `--rp_log_level`
+    /// `--rp_log_level LEVEL`
     pub(crate) log_level: Option<LevelFilter>,
     /// `--rp_debugger`
     pub(crate) debugger: bool,
@@ -31,73 +33,107 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Reads the flags, and passes over what it does not know.
+    /// Reads the flags from `args`, the command line without the program's name.
+    ///
+    /// Unknown arguments are skipped, and so is everything after `--`: they belong to the program.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         let mut parsed = Self::default();
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            let Some(arg) = arg.to_str() else { continue };
-            let (flag, attached) = match arg.split_once('=') {
-                Some((flag, value)) => (flag, Some(value.to_owned())),
-                None => (arg, None),
-            };
-            let mut value = |flag: &'static str| {
-                let next = || args.next().and_then(|value| value.into_string().ok());
-                attached.clone().or_else(next).ok_or(Error::Flag {
-                    flag,
-                    problem: "a value is missing behind it".to_owned(),
-                })
-            };
-            match flag {
-                "--test_input" => parsed.test_input = Some(value("--test_input")?),
-                "--test_output" => parsed.test_output = Some(value("--test_output")?),
-                "--rp_serve_api" => parsed.serve_api = true,
-                "--rp_schema" => parsed.schema = true,
-                "--rp_debugger" => parsed.debugger = true,
-                "--rp_api_host" => parsed.api_host = Some(value("--rp_api_host")?),
-                "--rp_api_port" => {
-                    let flag = "--rp_api_port";
-                    let is_port = |text: &str| text.parse().ok();
-                    parsed.api_port = Some(checked(
-                        flag,
-                        &value(flag)?,
+        // An owned list: lexopt wants an iterator that is `'static`.
+        let args: Vec<OsString> = args.into_iter().collect();
+        let mut parser = Parser::from_args(args);
+        while let Some(flag) = next_flag(&mut parser) {
+            let parser = &mut parser;
+            match flag.as_str() {
+                "test_input" => parsed.test_input = Some(text(parser, "--test_input")?),
+                "test_output" => parsed.test_output = Some(text(parser, "--test_output")?),
+                "rp_serve_api" => parsed.serve_api = switch(parser, "--rp_serve_api")?,
+                "rp_schema" => parsed.schema = switch(parser, "--rp_schema")?,
+                "rp_debugger" => parsed.debugger = switch(parser, "--rp_debugger")?,
+                "rp_api_host" => parsed.api_host = Some(text(parser, "--rp_api_host")?),
+                "rp_api_port" => {
+                    let port = value(
+                        parser,
+                        "--rp_api_port",
                         "a port number, 0 to 65535",
-                        is_port,
-                    )?);
+                        |text| text.parse().ok(),
+                    );
+                    parsed.api_port = Some(port?);
                 }
-                "--rp_api_concurrency" => {
-                    let flag = "--rp_api_concurrency";
-                    let is_count = |text: &str| text.parse().ok().filter(|count| *count > 0);
-                    parsed.api_concurrency = Some(checked(
-                        flag,
-                        &value(flag)?,
-                        "a whole number above 0",
-                        is_count,
-                    )?);
+                "rp_api_concurrency" => {
+                    let expected = "a whole number above 0";
+                    let jobs = value(parser, "--rp_api_concurrency", expected, |text| {
+                        text.parse().ok().filter(|jobs| *jobs > 0)
+                    });
+                    parsed.api_concurrency = Some(jobs?);
                 }
-                "--rp_log_level" => {
-                    let flag = "--rp_log_level";
-                    let levels = "ERROR, WARN, INFO, DEBUG, TRACE or NOTSET";
-                    parsed.log_level =
-                        Some(checked(flag, &value(flag)?, levels, log::parse_level)?);
+                "rp_log_level" => {
+                    let expected = "ERROR, WARN, INFO, DEBUG, TRACE or NOTSET";
+                    let level = value(parser, "--rp_log_level", expected, log::parse_level);
+                    parsed.log_level = Some(level?);
                 }
-                _ => {}
+                // The program's own flag. A value attached to it goes with it.
+                _ => drop(parser.optional_value()),
             }
         }
         Ok(parsed)
     }
+
+    /// Returns the log level that the flags ask for, if they do.
+    pub(crate) fn level(&self) -> Option<LevelFilter> {
+        self.log_level
+            .or_else(|| self.debugger.then_some(LevelFilter::DEBUG))
+    }
 }
 
-fn checked<T>(
+/// Returns the name of the next long flag, without its dashes. Skips positional arguments and short flags, and ends at
+/// `--`.
+fn next_flag(parser: &mut Parser) -> Option<String> {
+    loop {
+        match parser.next() {
+            Ok(Some(Arg::Long(name))) => return Some(name.to_owned()),
+            // In `-n5` and `-n=5` the rest may be the flag's value.
+            Ok(Some(Arg::Short(_))) => drop(parser.optional_value()),
+            // An error reports an attached value that nobody read; that does not happen here, and does no harm.
+            Ok(Some(Arg::Value(_))) | Err(_) => {}
+            Ok(None) => return None,
+        }
+    }
+}
+
+fn text(parser: &mut Parser, flag: &'static str) -> Result<String, Error> {
+    let is_attached = parser.clone().optional_value().is_some();
+    match parser.value() {
+        Ok(value) if value == "--" && !is_attached => Err(invalid(flag, "requires a value")),
+        Ok(value) => value
+            .into_string()
+            .map_err(|_| invalid(flag, "the value is not valid UTF-8")),
+        Err(_) => Err(invalid(flag, "requires a value")),
+    }
+}
+
+fn value<T>(
+    parser: &mut Parser,
     flag: &'static str,
-    value: &str,
     expected: &str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<T, Error> {
-    parse(value).ok_or_else(|| Error::Flag {
+    let text = text(parser, flag)?;
+    let invalid = || invalid(flag, format_args!("`{text}` is not {expected}"));
+    parse(&text).ok_or_else(invalid)
+}
+
+fn switch(parser: &mut Parser, flag: &'static str) -> Result<bool, Error> {
+    match parser.optional_value() {
+        None => Ok(true),
+        Some(_) => Err(invalid(flag, "does not take a value")),
+    }
+}
+
+fn invalid(flag: &'static str, problem: impl Display) -> Error {
+    Error::Flag {
         flag,
-        problem: format!("`{value}` is not {expected}"),
-    })
+        problem: problem.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -138,20 +174,108 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said() {
-        let complaint = |args: &[&str]| parse(args).unwrap_err().to_string();
+    fn values_may_be_attached() {
+        let args = parse(&[
+            r#"--test_input={"input": "a=b"}"#,
+            "--test_output=--",
+            "--rp_api_concurrency=3",
+        ]);
+        let args = args.unwrap();
+        assert_eq!(args.test_input.unwrap(), r#"{"input": "a=b"}"#);
+        assert_eq!(args.test_output.unwrap(), "--");
+        assert_eq!(args.api_concurrency, Some(3));
         assert_eq!(
-            complaint(&["--test_input"]),
-            "--test_input: a value is missing behind it"
+            parse(&["--test_input="]).unwrap().test_input.unwrap(),
+            "",
+            "an empty value is one"
         );
+    }
+
+    #[test]
+    fn a_value_may_look_like_a_flag() {
+        let args = parse(&["--test_input", "--rp_serve_api", "--rp_api_host", "-"]).unwrap();
+        assert_eq!(args.test_input.unwrap(), "--rp_serve_api");
+        assert_eq!(args.api_host.unwrap(), "-");
+        assert!(!args.serve_api);
+    }
+
+    #[test]
+    fn everything_after_two_dashes_is_the_users() {
+        let args = parse(&[
+            "--rp_debugger",
+            "--",
+            "--rp_serve_api",
+            "--rp_api_port",
+            "x",
+        ]);
+        let expected = Args {
+            debugger: true,
+            ..Args::default()
+        };
+        assert_eq!(args.unwrap(), expected);
+        let error = parse(&["--test_input", "--", "x"]).unwrap_err();
+        assert_eq!(error.to_string(), "--test_input: requires a value");
+    }
+
+    #[test]
+    fn a_value_attached_to_the_users_flag_is_not_read() {
+        for own in [
+            "--prompt=--rp_serve_api",
+            "--prompt=",
+            "-p--rp_serve_api",
+            "-p=--rp_serve_api",
+            "-rp_serve_api",
+            "rp_serve_api",
+            "---rp_serve_api",
+            "--rp_serve",
+            "--RP_SERVE_API",
+            "-",
+            "",
+        ] {
+            assert_eq!(parse(&[own]).unwrap(), Args::default(), "{own}");
+            let args = parse(&[own, "--rp_schema", own]).unwrap();
+            assert!(args.schema && !args.serve_api, "{own}");
+        }
+        // Whether the user's flag takes a value is not known here, so a known flag after it counts.
+        assert!(parse(&["--prompt", "--rp_schema"]).unwrap().schema);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn arguments_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let args = [
+            bytes(b"\xff"),
+            bytes(b"--\xff=1"),
+            bytes(b"-\xff"),
+            "--rp_schema".into(),
+        ];
+        assert!(Args::parse(args).unwrap().schema);
+        let error = Args::parse([bytes(b"--test_input=\xff")]).unwrap_err();
         assert_eq!(
-            complaint(&["--rp_api_port", "70000"]),
+            error.to_string(),
+            "--test_input: the value is not valid UTF-8"
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_flag_and_the_value() {
+        let error = |args: &[&str]| parse(args).unwrap_err().to_string();
+        assert_eq!(error(&["--test_input"]), "--test_input: requires a value");
+        assert_eq!(
+            error(&["--rp_api_port", "70000"]),
             "--rp_api_port: `70000` is not a port number, 0 to 65535"
         );
         assert_eq!(
-            complaint(&["--rp_api_concurrency=0"]),
+            error(&["--rp_api_concurrency=0"]),
             "--rp_api_concurrency: `0` is not a whole number above 0"
         );
-        assert!(complaint(&["--rp_log_level", "LOUD"]).contains("`LOUD` is not ERROR, WARN"));
+        assert_eq!(
+            error(&["--rp_serve_api=false"]),
+            "--rp_serve_api: does not take a value"
+        );
+        assert!(error(&["--rp_log_level", "LOUD"]).contains("`LOUD` is not ERROR, WARN"));
     }
 }

@@ -61,18 +61,14 @@ impl<H: Handler, S> Worker<H, S> {
         if args.schema {
             return print_schema::<H>();
         }
-        let level = match args.log_level {
-            Some(level) => level,
-            None if args.debugger => tracing::level_filters::LevelFilter::DEBUG,
-            None => log::level_from(|name| self.lookup(name))?,
-        };
+        let filter = log::LogFilter::read(args.level(), |name| self.lookup(name))?;
         #[cfg(feature = "otel")]
         match crate::telemetry::traces::layer()? {
-            Some(traces) => log::init_beside(level, on_platform, traces),
-            None => log::init(level, on_platform),
+            Some(traces) => log::init_beside(filter, on_platform, traces),
+            None => log::init(filter, on_platform),
         }
         #[cfg(not(feature = "otel"))]
-        log::init(level, on_platform);
+        log::init(filter, on_platform);
         note_panics();
 
         let handlers = started(

@@ -1,10 +1,11 @@
-//! The log in the official forms: JSON lines on the platform, readable ones at home.
+//! The log, in the official worker's formats: JSON lines on the platform, readable ones elsewhere.
+
+mod filter;
 
 use std::fmt::{self, Write as _};
 #[cfg(unix)]
 use std::sync::RwLock;
 
-use podwork_protocol::env;
 use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -13,114 +14,63 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::error::Error;
+#[cfg(feature = "otel")]
+pub(crate) use filter::is_quiet;
+pub(crate) use filter::{LogFilter, parse_level};
 
-/// Name of the span that a job runs in; its field `job_id` marks each line of the log.
+/// Name of the span that a job runs in. Its field `job_id` marks each line of the log.
 pub(crate) const JOB_SPAN: &str = "job";
 
-/// A message longer than this many characters loses its middle.
+/// Maximum length of a message, in characters. A longer one loses its middle.
 const MAX_MESSAGE: usize = 4096;
 
-/// The libraries below talk much of what matters only to them.
-const QUIET: [&str; 3] = ["hyper", "hyper_util", "rustls"];
-
-const LEVELS: [(&str, LevelFilter); 6] = [
-    ("NOTSET", LevelFilter::OFF),
-    ("TRACE", LevelFilter::TRACE),
-    ("DEBUG", LevelFilter::DEBUG),
-    ("INFO", LevelFilter::INFO),
-    ("WARN", LevelFilter::WARN),
-    ("ERROR", LevelFilter::ERROR),
-];
-
-/// A level by its official name or index.
-pub(crate) fn parse_level(text: &str) -> Option<LevelFilter> {
-    let text = text.trim();
-    let by_name = LEVELS
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(text));
-    let by_index = || LEVELS.get(text.parse::<usize>().ok()?);
-    by_name.or_else(by_index).map(|(_, level)| *level)
-}
-
-/// The level that the environment asks for; INFO where it asks for none.
-pub(crate) fn level_from(lookup: impl Fn(&str) -> Option<String>) -> Result<LevelFilter, Error> {
-    for variable in [env::LOG_LEVEL, env::DEBUG_LEVEL] {
-        if let Some(value) = lookup(variable).filter(|value| !value.is_empty()) {
-            return parse_level(&value).ok_or(Error::MalformedVariable {
-                variable,
-                value,
-                problem: "no such level".to_owned(),
-                expected: "NOTSET, TRACE, DEBUG, INFO, WARN or ERROR, or its index from 0",
-            });
-        }
-    }
-    Ok(LevelFilter::INFO)
-}
-
-/// Whether the library of this name is one of those.
-pub(crate) fn is_quiet(name: &str) -> bool {
-    QUIET.contains(&name)
-}
-
-/// Writes the log to standard output from here on, unless the program has a subscriber of its own.
-pub(crate) fn init(level: LevelFilter, json: bool) {
-    let layer = LogLayer { level, json };
-    // An error means that there is one already, and that is respected.
+/// Writes the log to standard output from now on, unless the program has a subscriber of its own.
+pub(crate) fn init(filter: LogFilter, json: bool) {
+    let layer = LogLayer {
+        filter: filter.clone(),
+        json,
+    };
+    // An error means that the program has set a subscriber, which stays.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
+    filter.warn_of_invalid();
 }
 
-/// The same, and hands all to `other`, too, whatever the log's level is.
+/// Does the same as [`init`], and passes everything to `other` as well, whatever the log shows.
 #[cfg(feature = "otel")]
-pub(crate) fn init_beside<L>(level: LevelFilter, json: bool, other: L)
+pub(crate) fn init_beside<L>(filter: LogFilter, json: bool, other: L)
 where
     L: Layer<tracing_subscriber::Registry> + Send + Sync,
 {
     use tracing_subscriber::filter::filter_fn;
 
-    let layer = LogLayer { level, json };
-    let shown = filter_fn(move |metadata| LogLayer { level, json }.shows(metadata))
-        .with_max_level_hint(layer.hint());
+    let layer = LogLayer {
+        filter: filter.clone(),
+        json,
+    };
+    let (shown, max_level) = (filter.clone(), filter.max_level());
+    let shown = filter_fn(move |metadata| shown.shows(metadata)).with_max_level_hint(max_level);
     let both = tracing_subscriber::registry()
         .with(other)
         .with(layer.with_filter(shown));
     let _ = tracing::subscriber::set_global_default(both);
+    filter.warn_of_invalid();
 }
 
 struct LogLayer {
-    level: LevelFilter,
+    filter: LogFilter,
     json: bool,
 }
 
-/// Kept with a job's span.
+/// The id of a job, kept with its span.
 struct JobId(String);
-
-impl LogLayer {
-    fn shows(&self, metadata: &Metadata<'_>) -> bool {
-        let name = metadata.target().split("::").next().unwrap_or_default();
-        let quiet = is_quiet(name) && self.level != LevelFilter::TRACE;
-        *metadata.level()
-            <= if quiet {
-                LevelFilter::WARN.min(self.level)
-            } else {
-                self.level
-            }
-            || (metadata.is_span() && metadata.name() == JOB_SPAN)
-    }
-
-    /// Job spans are wanted at any level that shows anything.
-    fn hint(&self) -> LevelFilter {
-        self.level.max(LevelFilter::INFO)
-    }
-}
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.shows(metadata)
+        self.filter.shows(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.hint())
+        Some(self.filter.max_level())
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -145,21 +95,21 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         let message = shorten(line.message + &line.fields);
         let level = level_name(*event.metadata().level());
         let text = format_line(self.json, level, job_id.as_deref(), &message);
-        // A log that cannot be written must not end the worker.
+        // A failure to write the log must not end the worker.
         let _ = write(text.as_bytes());
     }
 }
 
-/// Writes a line to standard output; not by its lock, for which the threads of many jobs would wait. The system writes
-/// whole what is short, and only a long line has to be alone.
+/// Writes a line to standard output, without that handle's lock, which the threads of many jobs would contend for. The
+/// system writes a short line in one piece; a long one excludes all others.
 #[cfg(unix)]
 fn write(mut line: &[u8]) -> rustix::io::Result<()> {
     static LINES: RwLock<()> = RwLock::new(());
-    let (_shared, _alone);
+    let (_shared, _exclusive);
     if line.len() <= rustix::pipe::PIPE_BUF {
         _shared = LINES.read();
     } else {
-        _alone = LINES.write();
+        _exclusive = LINES.write();
     }
     while !line.is_empty() {
         let written = rustix::io::retry_on_intr(|| rustix::io::write(std::io::stdout(), line))?;
@@ -255,20 +205,6 @@ impl Visit for JobId {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn levels_go_by_name_or_index() {
-        assert_eq!(parse_level("debug"), Some(LevelFilter::DEBUG));
-        assert_eq!(parse_level("0"), Some(LevelFilter::OFF));
-        assert_eq!(parse_level("5"), Some(LevelFilter::ERROR));
-        assert_eq!(parse_level("6"), None);
-        let error = level_from(|_| Some("LOUD".to_owned())).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("RUNPOD_LOG_LEVEL is `LOUD`: no such level; set")
-        );
-    }
 
     #[test]
     fn lines_have_the_official_forms() {

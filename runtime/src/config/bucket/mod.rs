@@ -1,0 +1,238 @@
+//! The bucket that uploads go to: its location and access keys.
+
+mod provider;
+
+use std::fmt;
+
+use podwork_protocol::env;
+use url::{Host, Url};
+
+use provider::ProviderHost;
+
+/// A bucket of an S3-compatible service.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    pub(crate) name: String,
+    pub(crate) region: String,
+    /// Scheme and host. The host contains the bucket's name if it is [virtual](Self::virtual_hosted).
+    pub(crate) endpoint: String,
+    /// The host contains the bucket's name, rather than the path.
+    pub(crate) virtual_hosted: bool,
+    pub(crate) keys: Keys,
+    pub(crate) origin: Origin,
+}
+
+/// The access keys of a bucket. They must never be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Keys {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(…)")
+    }
+}
+
+/// The party that named a bucket. It decides how far the bucket is trusted, and which settings errors name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The operator of the worker.
+    Environment,
+    /// The client that submitted the job.
+    Job,
+}
+
+/// The names of a bucket's settings.
+pub(crate) struct SettingNames {
+    pub(crate) endpoint: &'static str,
+    pub(crate) id: &'static str,
+    pub(crate) secret: &'static str,
+    pub(crate) bucket: &'static str,
+}
+
+impl Origin {
+    /// Returns the names of the settings.
+    pub(crate) fn names(self) -> SettingNames {
+        match self {
+            Self::Environment => SettingNames {
+                endpoint: env::BUCKET_ENDPOINT_URL,
+                id: env::BUCKET_ACCESS_KEY_ID,
+                secret: env::BUCKET_SECRET_ACCESS_KEY,
+                bucket: env::BUCKET_NAME,
+            },
+            Self::Job => SettingNames {
+                endpoint: "s3Config.endpointUrl",
+                id: "s3Config.accessId",
+                secret: "s3Config.accessSecret",
+                bucket: "s3Config.bucketName",
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket")
+            .field("name", &self.name)
+            .field("region", &self.region)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The reason why a bucket's settings are invalid.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Misplaced {
+    /// The URL is invalid.
+    Url(String),
+    /// The bucket's name is missing.
+    Unnamed,
+    /// The name is invalid.
+    Name(String),
+    /// The access key's id is invalid.
+    Keys,
+}
+
+impl Bucket {
+    /// Resolves the bucket at `endpoint`, by the name in that URL or else `name`.
+    ///
+    /// `region` is the worker's own. It is used where the host name does not say the region for certain; for a job's bucket,
+    /// only where the host name says nothing about it.
+    pub(crate) fn at(
+        endpoint: &str,
+        name: Option<&str>,
+        region: Option<&str>,
+        keys: Keys,
+        origin: Origin,
+    ) -> Result<Self, Misplaced> {
+        let url = parse(endpoint).map_err(Misplaced::Url)?;
+        let host = url.host_str().unwrap_or_default();
+        let provider = match url.host() {
+            Some(Host::Domain(domain)) => ProviderHost::of(domain.trim_end_matches('.')),
+            _ => ProviderHost::default(),
+        };
+        let in_path = bucket_in_path(&url).map_err(Misplaced::Url)?;
+        let name = bucket_name(provider.bucket.as_deref(), in_path, name)?;
+        if !is_plain(&keys.id) {
+            return Err(Misplaced::Keys);
+        }
+        // A certificate for `*.s3.…` covers one label, and so no bucket with a dot in its name.
+        let moves = provider.prefers_virtual && in_path.is_none() && is_label(&name);
+        let prefix = if moves && provider.bucket.is_none() {
+            format!("{name}.")
+        } else {
+            String::new()
+        };
+        let port = url
+            .port()
+            .map_or_else(String::new, |port| format!(":{port}"));
+        Ok(Self {
+            endpoint: format!("{}://{prefix}{host}{port}", url.scheme()),
+            virtual_hosted: provider.bucket.is_some() || moves,
+            region: resolve_region(provider, region, origin),
+            name,
+            keys,
+            origin,
+        })
+    }
+
+    /// Returns the host, for messages.
+    pub(crate) fn host(&self) -> &str {
+        let (_, host) = self.endpoint.split_once("://").unwrap_or_default();
+        host
+    }
+}
+
+/// Returns the bucket's name: the one in the URL, by its host or its path, or else the given one.
+fn bucket_name(
+    in_host: Option<&str>,
+    in_path: Option<&str>,
+    given: Option<&str>,
+) -> Result<String, Misplaced> {
+    if let (Some(in_host), Some(in_path)) = (in_host, in_path)
+        && in_host != in_path
+    {
+        return Err(Misplaced::Url(format!(
+            "its host names the bucket `{in_host}`, and it has a path"
+        )));
+    }
+    let in_url = in_host.or(in_path);
+    let given = given.map(str::trim).filter(|name| !name.is_empty());
+    let name = match (in_url, given) {
+        (Some(in_url), Some(given)) if in_url != given => {
+            return Err(Misplaced::Name(format!(
+                "the URL names the bucket `{in_url}`"
+            )));
+        }
+        (in_url, given) => in_url.or(given).ok_or(Misplaced::Unnamed)?,
+    };
+    let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    if !name.chars().all(is_allowed) || name.starts_with(['-', '.', '_']) {
+        let problem = "a bucket's name consists of letters, digits, `-`, `.` and `_`, and starts with a letter or a digit";
+        return Err(match in_url {
+            Some(_) => Misplaced::Url(problem.to_owned()),
+            None => Misplaced::Name(problem.to_owned()),
+        });
+    }
+    Ok(name.to_owned())
+}
+
+fn resolve_region(provider: ProviderHost, own: Option<&str>, origin: Origin) -> String {
+    let (likely, own) = (provider.likely_region, own.map(str::to_owned));
+    let guess = match origin {
+        Origin::Environment => own.or(likely),
+        Origin::Job => likely.or(own),
+    };
+    let region = provider.region.or(guess);
+    region.unwrap_or_else(|| DEFAULT_REGION.to_owned())
+}
+
+/// The region that most providers without regions accept.
+const DEFAULT_REGION: &str = "us-east-1";
+
+fn parse(endpoint: &str) -> Result<Url, String> {
+    let endpoint = endpoint.trim();
+    if !endpoint.contains("://") {
+        return Err("the URL has no https:// or http://".to_owned());
+    }
+    let url = Url::parse(endpoint).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("`{}` is not http or https", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it contains a user name or a password".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it contains a query or a fragment".to_owned());
+    }
+    Ok(url)
+}
+
+/// Returns the bucket of `https://host/bucket`, a form that some providers show.
+fn bucket_in_path(url: &Url) -> Result<Option<&str>, String> {
+    let mut parts = url.path().split('/').filter(|part| !part.is_empty());
+    let first = parts.next();
+    match parts.next() {
+        None => Ok(first),
+        Some(_) => Err("its path is more than a bucket's name".to_owned()),
+    }
+}
+
+/// Returns whether a text may be part of a header.
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.chars().all(|letter| letter.is_ascii_graphic())
+}
+
+/// Returns whether a name may be one label of a host name.
+fn is_label(name: &str) -> bool {
+    let good = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    name.len() <= 63
+        && name.chars().all(|letter| good(letter) || letter == '-')
+        && name.starts_with(good)
+        && name.ends_with(good)
+}
+
+#[cfg(test)]
+mod tests;
