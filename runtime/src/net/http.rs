@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,9 +17,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use podwork_protocol::template::Url;
-use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 
 use crate::error::Error;
+use crate::net::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most times that one call is sent elsewhere.
@@ -103,16 +104,13 @@ impl Http {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if tls {
-            let provider = rustls::crypto::ring::default_provider();
-            builder
-                .with_provider_and_platform_verifier(provider)
-                .map_err(Error::HttpClient)?
+        let tls = if tls {
+            tls::config().map_err(|why| Error::HttpClient(io::Error::other(why)))?
         } else {
-            builder.with_tls_config(no_tls())
+            tls::trusting_nobody()
         };
-        let connector = builder
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -161,21 +159,6 @@ impl Http {
             return read(response, limit).await;
         }
     }
-}
-
-/// Certificates need not be there, nor be loaded, for plain HTTP.
-pub(crate) fn no_tls() -> ClientConfig {
-    tls_builder()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
-}
-
-/// TLS by ring; which certificates are trusted is yet to be said.
-pub(crate) fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
-    let provider = rustls::crypto::ring::default_provider();
-    ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .expect("this provider knows these versions")
 }
 
 /// Where the same call is to be sent instead: to the same host, and never from TLS to none, since it carries the key.

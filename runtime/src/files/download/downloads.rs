@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use data_url::DataUrl;
 use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{
+use reqwest::header::{
     CONTENT_DISPOSITION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
     RANGE,
 };
-use hyper::{Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use tempfile::TempPath;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -23,11 +21,12 @@ use url::Url;
 use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::net::backoff::Backoff;
-use crate::net::http::{chain, retry_after};
-use crate::net::public_only::Guard;
+use crate::net::client::causes;
+use crate::net::http::retry_after;
+use crate::net::public_only::AddressGuard;
 
 use super::address::Place;
-use super::client::{Client, Trouble};
+use super::client::{DownloadFailure, FileClient};
 use super::error::DownloadError;
 use super::name;
 use super::partial::Partial;
@@ -148,8 +147,8 @@ impl<'a> Downloads<'a> {
     /// # Errors
     /// The first that one of them comes to; the others are given up. Then nothing of any is left.
     pub async fn fetch_all(&self, files: &[RemoteFile]) -> Result<Vec<PathBuf>, DownloadError> {
-        let guard = Guard::new(self.cx.download_limits().allow_private);
-        let client = self.cx.blocking(|| Client::new(guard)).await?;
+        let guard = AddressGuard::new(self.cx.download_limits().allow_private);
+        let client = self.cx.blocking(|| FileClient::new(guard)).await?;
         let tally = Tally::new(files.len(), self.progress.as_deref());
         let (client, tally, making) = (&client, &tally, &TaskTracker::new());
         let one = |index: usize| {
@@ -240,7 +239,7 @@ impl RemoteFile {
 struct Download<'a> {
     settings: &'a Downloads<'a>,
     file: &'a RemoteFile,
-    client: &'a Client,
+    client: &'a FileClient,
     tally: (&'a Tally<'a>, usize),
     making: &'a TaskTracker,
 }
@@ -287,8 +286,8 @@ impl Download<'_> {
             tries += 1;
             let (why, after) = match self.attempt(url, partial).await {
                 Ok(()) => return Ok(()),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing { why, after }) => (why, after),
+                Err(DownloadFailure::Final(error)) => return Err(error),
+                Err(DownloadFailure::Retryable { why, after }) => (why, after),
             };
             if tries == TRIES {
                 let url = self.file.shown();
@@ -304,7 +303,7 @@ impl Download<'_> {
     }
 
     /// One try, from where the last one broke off if that can be.
-    async fn attempt(&self, url: &Url, partial: &mut Partial) -> Result<(), Trouble> {
+    async fn attempt(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadFailure> {
         let patience = self.settings.patience;
         let headers = resuming(partial);
         let answer = self.client.get(url, &headers, patience).await?;
@@ -313,7 +312,7 @@ impl Download<'_> {
             StatusCode::PARTIAL_CONTENT if !headers.is_empty() => {
                 let Some(total) = goes_on(answer.headers(), partial) else {
                     partial.version = None;
-                    return Err(Trouble::passing(
+                    return Err(DownloadFailure::retryable(
                         "the server sent another part of the file than was asked for",
                     ));
                 };
@@ -322,21 +321,23 @@ impl Download<'_> {
             }
             StatusCode::RANGE_NOT_SATISFIABLE if !headers.is_empty() => {
                 partial.version = None;
-                return Err(Trouble::passing("the file is another than before"));
+                return Err(DownloadFailure::retryable(
+                    "the file is another than before",
+                ));
             }
             status => return Err(self.refused(status, answer.headers())),
         }
-        self.receive(answer.into_body(), partial).await
+        self.receive(answer, partial).await
     }
 
-    fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Trouble {
+    fn refused(&self, status: StatusCode, headers: &HeaderMap) -> DownloadFailure {
         if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
-            return Trouble::Passing {
+            return DownloadFailure::Retryable {
                 why: format!("the server answered {status}"),
                 after: retry_after(headers),
             };
         }
-        Trouble::Final(DownloadError::Status {
+        DownloadFailure::Final(DownloadError::Status {
             url: self.file.shown(),
             status: status.as_u16(),
         })
@@ -346,10 +347,10 @@ impl Download<'_> {
     async fn begin(
         &self,
         url: &Url,
-        answer: &Response<Incoming>,
+        answer: &Response,
         partial: &mut Partial,
-    ) -> Result<(), Trouble> {
-        let total = answer.body().size_hint().exact();
+    ) -> Result<(), DownloadFailure> {
+        let total = answer.content_length();
         self.fits(total.unwrap_or(0))?;
         partial
             .begin(self.name(Some(url), Some(answer.headers())))
@@ -359,13 +360,16 @@ impl Download<'_> {
         Ok(())
     }
 
-    async fn receive(&self, mut body: Incoming, partial: &mut Partial) -> Result<(), Trouble> {
+    async fn receive(
+        &self,
+        mut answer: Response,
+        partial: &mut Partial,
+    ) -> Result<(), DownloadFailure> {
         let mut pace = Pace::new(self.settings.patience);
-        while let Some(frame) = pace.keep(body.frame()).await? {
-            let frame = frame.map_err(|error| Trouble::passing(chain(&error)))?;
-            let Ok(bytes) = frame.into_data() else {
-                continue;
-            };
+        loop {
+            let bytes = pace.keep(answer.chunk()).await?;
+            let bytes = bytes.map_err(|error| DownloadFailure::retryable(causes(&error)))?;
+            let Some(bytes) = bytes else { break };
             pace.came(bytes.len());
             self.fits(partial.len.saturating_add(bytes.len() as u64))?;
             if partial.push(&bytes).await? {
@@ -380,7 +384,7 @@ impl Download<'_> {
                 partial.version = None;
             }
             let why = format!("{} of {total} bytes came", partial.len);
-            return Err(Trouble::passing(why));
+            return Err(DownloadFailure::retryable(why));
         }
         self.note(partial, Some(partial.len));
         Ok(())
@@ -478,11 +482,11 @@ impl Pace {
         self.patience.as_secs().max(1) * NEARLY_NOTHING
     }
 
-    async fn keep<T>(&self, next: impl Future<Output = T>) -> Result<T, Trouble> {
+    async fn keep<T>(&self, next: impl Future<Output = T>) -> Result<T, DownloadFailure> {
         let next = timeout_at(self.since + self.patience, next).await;
         next.map_err(|_| {
             let (bytes, patience) = (self.bytes, self.patience);
-            Trouble::passing(format!("only {bytes} bytes came within {patience:?}"))
+            DownloadFailure::retryable(format!("only {bytes} bytes came within {patience:?}"))
         })
     }
 

@@ -19,14 +19,14 @@ use crate::config::bucket::{Bucket, Origin};
 use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::handler::json::to_raw_value;
-use crate::net::public_only::Guard;
+use crate::net::public_only::AddressGuard;
 
 use super::error::UploadError;
 use super::folder::save;
 use super::key::key;
 use super::place::bucket_of;
 use super::source::Source;
-use super::store::Service;
+use super::store::BucketClient;
 use super::transfer::{Sent, Target};
 
 /// How long nothing may move.
@@ -70,7 +70,7 @@ pub struct Upload<'a> {
     lifetime: Duration,
     patience: Duration,
     progress: Option<Box<dyn Fn(Transferred) + Send + Sync + 'a>>,
-    place: OnceCell<Option<(Bucket, Service)>>,
+    place: OnceCell<Option<(Bucket, BucketClient)>>,
 }
 
 impl fmt::Debug for Upload<'_> {
@@ -309,18 +309,19 @@ impl<'a> Upload<'a> {
     }
 
     /// Where uploads go; `None`: into a folder.
-    async fn place(&self, name: &str) -> Result<Option<(Bucket, Service)>, UploadError> {
+    async fn place(&self, name: &str) -> Result<Option<(Bucket, BucketClient)>, UploadError> {
         let Some(bucket) = bucket_of(self.cx)? else {
             return Ok(None);
         };
         let settings = self.cx.upload_settings();
         // Whoever runs the worker may well have its storage in their own network.
         let trusted = bucket.origin == Origin::Environment;
-        let guard = Guard::new(trusted || settings.allow_private);
+        let guard = AddressGuard::new(trusted || settings.allow_private);
         let (to, patience) = (bucket.clone(), self.patience);
-        let opening = tokio::task::spawn_blocking(move || Service::new(&to, guard, patience)).await;
+        let opening =
+            tokio::task::spawn_blocking(move || BucketClient::new(&to, guard, patience)).await;
         let opened = opening.map_err(|_| UploadError::Stopped)?;
-        let service = opened.map_err(|trouble| UploadError::of(Some(trouble), name, &bucket))?;
+        let service = opened.map_err(|failure| UploadError::of(Some(failure), name, &bucket))?;
         Ok(Some((bucket, service)))
     }
 
