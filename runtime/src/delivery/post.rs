@@ -14,8 +14,7 @@ use uuid::Uuid;
 use crate::delivery::outbox::{Final, Message, Outbox};
 use crate::error::handler_error::{HandlerError, Identity};
 use crate::net::backoff::Backoff;
-use crate::net::http::Body;
-use crate::platform_client::{Posts, Trouble};
+use crate::platform_client::{Body, CallError, Posts};
 use crate::telemetry::{Kind, PostNotes, Posted};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
@@ -188,7 +187,7 @@ impl<P: Posts> Delivery<P> {
         moot: impl Fn() -> M,
     ) -> Result<(), String>
     where
-        F: Future<Output = Result<(), Trouble>>,
+        F: Future<Output = Result<(), CallError>>,
         M: Future<Output = ()>,
     {
         let started = Instant::now();
@@ -199,11 +198,11 @@ impl<P: Posts> Delivery<P> {
                     notes.posted(kind, Posted::Accepted);
                     return Ok(());
                 }
-                Err(Trouble::Refused { why, .. }) => {
+                Err(CallError::Refused { why, .. }) => {
                     notes.posted(kind, Posted::Refused);
                     return Err(why);
                 }
-                Err(Trouble::Passing { why, after }) => {
+                Err(CallError::Retryable { why, after }) => {
                     let delay = backoff.next(after);
                     if started.elapsed() + delay > self.deadline {
                         notes.posted(kind, Posted::GivenUp);

@@ -11,7 +11,7 @@ use tracing::{debug, error, warn};
 use crate::jobs::in_flight::InFlight;
 use crate::jobs::slots::Slots;
 use crate::net::backoff::Backoff;
-use crate::platform_client::{Api, Failing, Taken, Trouble};
+use crate::platform_client::{Api, CallError, Failing, Taken};
 use crate::telemetry::{Answer, Telemetry, Took};
 
 /// How long the open poll may go on once the worker was told to end: it may be bringing a job.
@@ -109,7 +109,7 @@ pub(crate) async fn pull<R: Future<Output = Result<(), Failing>>>(
             }
             // There is no next try, and who tells the worker to end may well have ended first.
             Err(_) if drain.is_cancelled() => break,
-            Err(Trouble::Passing { why, after }) => {
+            Err(CallError::Retryable { why, after }) => {
                 let delay = errors.next(after);
                 warn!(
                     "no job could be taken, next try in {} ms: {why}",
@@ -117,7 +117,7 @@ pub(crate) async fn pull<R: Future<Output = Result<(), Failing>>>(
                 );
                 delay
             }
-            Err(Trouble::Refused { why, .. }) => {
+            Err(CallError::Refused { why, .. }) => {
                 let delay = errors.next(None);
                 error!(
                     "the platform refuses this worker, next try in {} ms: {why}",
@@ -133,7 +133,7 @@ pub(crate) async fn pull<R: Future<Output = Result<(), Failing>>>(
     Ok(())
 }
 
-fn answered(answer: &Result<Taken, Trouble>) -> Answer {
+fn answered(answer: &Result<Taken, CallError>) -> Answer {
     match answer {
         Ok(Taken::Jobs(jobs)) if !jobs.0.is_empty() => Answer::Jobs,
         Ok(_) => Answer::Empty,

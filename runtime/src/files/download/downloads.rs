@@ -22,7 +22,7 @@ use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::net::backoff::Backoff;
 use crate::net::client::causes;
-use crate::net::http::retry_after;
+use crate::net::http::{is_retryable_download, retry_after};
 use crate::net::public_only::AddressGuard;
 
 use super::address::Place;
@@ -331,7 +331,7 @@ impl Download<'_> {
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap) -> DownloadFailure {
-        if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
+        if is_retryable_download(status) {
             return DownloadFailure::Retryable {
                 why: format!("the server answered {status}"),
                 after: retry_after(headers),
