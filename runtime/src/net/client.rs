@@ -7,6 +7,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Request, Response, Url};
 
 use crate::net::http::chain;
+use crate::net::proxy::Proxies;
 use crate::net::public_only::{AddressGuard, PrivateAddress};
 use crate::net::tls;
 
@@ -26,7 +27,7 @@ pub(crate) struct GuardedClient {
     no_tls: Option<String>,
 }
 
-/// How a client differs from others.
+/// How a client differs from others. It honours the proxies of the environment only if its guard allows all addresses.
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
     pub(crate) guard: AddressGuard,
@@ -57,11 +58,17 @@ impl GuardedClient {
             Some(Err(why)) => (tls::trusting_nobody(), Some(why)),
             None => (tls::trusting_nobody(), None),
         };
-        let client = base()
+        let mut client = base()
             .tls_backend_preconfigured(tls)
             .dns_resolver(settings.guard.clone())
             .redirect(settings.redirects)
             .pool_max_idle_per_host(if settings.keep_alive { usize::MAX } else { 0 });
+        // A proxy connects to what it is told, past the guard.
+        if settings.guard.allows_all() {
+            for proxy in Proxies::of_process().for_reqwest() {
+                client = client.proxy(proxy);
+            }
+        }
         Self {
             client: client
                 .build()
@@ -97,7 +104,7 @@ impl GuardedClient {
 }
 
 /// A client that takes bytes as they come, and does what we ask for and nothing by itself, whatever features of reqwest
-/// others in the program have enabled.
+/// others in the program have enabled. It honours no proxy until it is told one.
 fn base() -> ClientBuilder {
     Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)

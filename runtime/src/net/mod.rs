@@ -1,4 +1,4 @@
-//! The network: HTTP, TLS, the guard against private addresses, backoff and checksums.
+//! The network: HTTP, TLS, proxies, the guard against private addresses, backoff and checksums.
 
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 mod address;
@@ -6,6 +6,7 @@ pub(crate) mod backoff;
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) mod client;
 pub(crate) mod http;
+pub(crate) mod proxy;
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) mod public_only;
 #[cfg(any(feature = "download", all(feature = "cache", unix)))]

@@ -23,6 +23,7 @@ type LookUp = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Se
 #[derive(Clone)]
 pub(crate) struct AddressGuard {
     is_allowed: fn(IpAddr) -> bool,
+    allows_all: bool,
     look_up: Arc<LookUp>,
 }
 
@@ -49,22 +50,32 @@ impl AddressGuard {
     /// Allows public addresses, and all others only if `allow_private` is set.
     pub(crate) fn new(allow_private: bool) -> Self {
         let is_allowed = if allow_private { |_| true } else { is_public };
-        Self::resolving(is_allowed, |host| {
+        let guard = Self::resolving(is_allowed, |host| {
             async move {
                 let addresses = tokio::net::lookup_host((host, 0)).await?;
                 Ok(addresses.map(|address| address.ip()).collect())
             }
             .boxed()
-        })
+        });
+        Self {
+            allows_all: allow_private,
+            ..guard
+        }
     }
 
-    pub(crate) fn resolving(
+    /// Whether it lets every address pass.
+    pub(crate) fn allows_all(&self) -> bool {
+        self.allows_all
+    }
+
+    fn resolving(
         is_allowed: fn(IpAddr) -> bool,
         look_up: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync + 'static,
     ) -> Self {
         let look_up = Arc::new(look_up);
         Self {
             is_allowed,
+            allows_all: false,
             look_up,
         }
     }

@@ -4,16 +4,18 @@
 //! to a half more CPU (`README.md`, "Dependencies").
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{HeaderMap, HeaderValue, LOCATION};
+use hyper::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use podwork_protocol::template::Url;
 
@@ -22,6 +24,7 @@ use crate::net::http::chain;
 use crate::net::tls;
 
 use super::body::Body;
+use super::connect::ProxyConnector;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most times that one call is sent elsewhere.
@@ -34,7 +37,8 @@ const MAX_PREALLOCATED: usize = 32 * 1024 * 1024;
 /// A client, which belongs to the runtime that it is used on.
 #[derive(Debug, Clone)]
 pub(super) struct WireClient {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: Client<HttpsConnector<ProxyConnector>, Body>,
+    connector: ProxyConnector,
     /// The headers of every call.
     headers: HeaderMap,
 }
@@ -62,27 +66,34 @@ pub(super) struct WireAnswer {
 }
 
 impl WireClient {
-    /// A client that puts these headers on every call; `tls`: certificates are needed, and have to be there.
-    pub(super) fn new(headers: HeaderMap, tls: bool) -> Result<Self, Error> {
-        let mut connector = HttpConnector::new();
-        // The scheme is the connector's around it to look at.
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    /// Makes a client that puts these headers on every call. With `tls`, certificates have to be there. Calls go directly
+    /// where `proxies` names none for them.
+    pub(super) fn new(
+        headers: HeaderMap,
+        tls: bool,
+        proxies: Option<Matcher>,
+    ) -> Result<Self, Error> {
+        let mut tcp = HttpConnector::new();
+        // The scheme is for the connector around it to look at.
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let tls = if tls {
             tls::config().map_err(|why| Error::HttpClient(io::Error::other(why)))?
         } else {
             tls::trusting_nobody()
         };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let tls = Arc::new(tls);
+        let to_proxy = HttpsConnector::from((tcp.clone(), Arc::clone(&tls)));
+        let connector = ProxyConnector::new(tcp, to_proxy, proxies);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .build(connector);
-        Ok(Self { client, headers })
+            .build(HttpsConnector::from((connector.clone(), tls)));
+        Ok(Self {
+            client,
+            connector,
+            headers,
+        })
     }
 
     /// Makes a call; an error says why there is no answer.
@@ -112,6 +123,10 @@ impl WireClient {
             *request.uri_mut() = uri.clone();
             request.headers_mut().clone_from(&self.headers);
             request.headers_mut().extend(headers.clone());
+            if let Some(authorization) = self.connector.authorization(&uri) {
+                let headers = request.headers_mut();
+                headers.insert(PROXY_AUTHORIZATION, authorization);
+            }
             let response = self.client.request(request).await;
             let response = response.map_err(|error| chain(&error))?;
             if redirects < MAX_REDIRECTS

@@ -1,6 +1,7 @@
 //! The worker's calls to the platform: each answer becomes what to do next.
 
 mod body;
+mod connect;
 mod http;
 mod requests;
 
@@ -15,6 +16,7 @@ use podwork_protocol::worker::{StopSignals, TakenJobs};
 use crate::config::Remote;
 use crate::error::Error;
 use crate::net::http::{is_retryable_call, retry_after};
+use crate::net::proxy::Proxies;
 
 pub(crate) use body::Body;
 use http::{WireAnswer, WireClient, WireRequest};
@@ -24,6 +26,8 @@ use requests::{ChunkRequest, PingRequest, ResultRequest, StopRequest, TakeReques
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     http: WireClient,
+    /// Honours proxies, unlike the one for takes and posts, as the official worker does.
+    pings: WireClient,
     remote: Remote,
 }
 
@@ -105,8 +109,17 @@ impl Api {
         if let Some(authorization) = &remote.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let http = WireClient::new(headers, remote.uses_tls())?;
-        Ok(Self { http, remote })
+        let tls = remote.uses_tls();
+        let http = WireClient::new(headers.clone(), tls, None)?;
+        let pings = match Proxies::of_process().matcher() {
+            None => http.clone(),
+            proxies => WireClient::new(headers, tls, proxies)?,
+        };
+        Ok(Self {
+            http,
+            pings,
+            remote,
+        })
     }
 
     pub(crate) fn remote(&self) -> &Remote {
@@ -116,13 +129,14 @@ impl Api {
     /// Takes up to `wanted` jobs; the platform may hold the call open until there is one.
     pub(crate) async fn take(&self, wanted: usize, holds_jobs: bool) -> Result<Taken, CallError> {
         let request = TakeRequest { wanted, holds_jobs };
-        TakeRequest::read(&self.call(request.into_http(&self.remote.take)).await?)
+        let answer = call(&self.http, request.into_http(&self.remote.take)).await?;
+        TakeRequest::read(&answer)
     }
 
     /// Asks which jobs to stop; the platform may hold the call open until there is one.
     pub(crate) async fn stop_signals(&self, url: &Url) -> Result<StopSignals, CallError> {
         let request = StopRequest { url: url.clone() };
-        StopRequest::read(&self.call(request.into_http()).await?)
+        StopRequest::read(&call(&self.http, request.into_http()).await?)
     }
 
     /// Sends a heartbeat with the ids of the jobs in flight, and why the worker is unhealthy, if it is.
@@ -140,13 +154,13 @@ impl Api {
             failing,
             timeout,
         };
-        accepted(&self.call(request.into_http(ping)).await?)
+        accepted(&call(&self.pings, request.into_http(ping)).await?)
     }
+}
 
-    async fn call(&self, request: WireRequest) -> Result<WireAnswer, CallError> {
-        let answer = self.http.call(request).await;
-        answer.map_err(CallError::unanswered)
-    }
+async fn call(client: &WireClient, request: WireRequest) -> Result<WireAnswer, CallError> {
+    let answer = client.call(request).await;
+    answer.map_err(CallError::unanswered)
 }
 
 impl Posts for Api {
@@ -156,7 +170,7 @@ impl Posts for Api {
             streams,
             body,
         };
-        accepted(&self.call(request.into_http(&self.remote.done)).await?)
+        accepted(&call(&self.http, request.into_http(&self.remote.done)).await?)
     }
 
     async fn post_chunk(&self, job_id: &str, key: &str, body: Body) -> Result<(), CallError> {
@@ -168,6 +182,6 @@ impl Posts for Api {
             });
         };
         let request = ChunkRequest { job_id, key, body };
-        accepted(&self.call(request.into_http(stream)).await?)
+        accepted(&call(&self.http, request.into_http(stream)).await?)
     }
 }

@@ -45,10 +45,10 @@ const NEARLY_NOTHING: u64 = 1024;
 /// Downloads into a job's folder, as [`RemoteFile::download`] does, with more to choose from.
 ///
 /// A file has to come from a public address, by `http:`, `https:` or `data:`, after 5 redirects at most, each of which
-/// is judged like the first URL. The address that was checked is the one that is connected to. No proxy is used. A
-/// connection that breaks is tried 5 times, each time from where the file broke off, if the server knows that version
-/// of it again (`Range` and `If-Range`), else from its beginning. Bytes are stored as they come; there is no
-/// decompression. A file that cannot be had in full leaves nothing behind.
+/// is judged like the first URL. The address that was checked is the one that is connected to. No proxy is used,
+/// unless private addresses are allowed. A connection that breaks is tried 5 times, each time from where the file broke
+/// off, if the server knows that version of it again (`Range` and `If-Range`), else from its beginning. Bytes are
+/// stored as they come; there is no decompression. A file that cannot be had in full leaves nothing behind.
 ///
 /// It is called as the input says, else as the server or the URL says, else `file`; with a number, if there is one of
 /// that name already.
