@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects to a host: directly, or by the proxy that there is for it.
 #[derive(Debug, Clone)]
@@ -53,10 +53,10 @@ impl ProxyConnector {
 
 impl Service<Uri> for ProxyConnector {
     type Response = ProxyStream;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<ProxyStream, Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<ProxyStream, BoxError>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.direct.poll_ready(cx).map_err(Into::into)
     }
 

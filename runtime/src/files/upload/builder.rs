@@ -25,9 +25,9 @@ use super::error::UploadError;
 use super::folder::save;
 use super::key::key;
 use super::place::bucket_of;
-use super::source::Source;
+use super::source::UploadSource;
 use super::store::BucketClient;
-use super::transfer::{Sent, Target};
+use super::transfer::{Sent, UploadTarget};
 
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -195,7 +195,7 @@ impl<'a> Upload<'a> {
             return Err(unread(std::io::Error::other(problem)));
         }
         let file = fs::File::open(path.as_ref()).await.map_err(unread)?;
-        self.send(name, Source::reader(file), Some(size.len()))
+        self.send(name, UploadSource::reader(file), Some(size.len()))
             .await
     }
 
@@ -210,7 +210,8 @@ impl<'a> Upload<'a> {
     ) -> Result<Uploaded, UploadError> {
         let bytes = bytes.into();
         let size = bytes.len() as u64;
-        self.send(name, Source::Bytes(bytes), Some(size)).await
+        self.send(name, UploadSource::Bytes(bytes), Some(size))
+            .await
     }
 
     /// Uploads what a reader brings, to its end, under a name as in [`file_as`](Self::file_as); 160 GB at most.
@@ -222,7 +223,7 @@ impl<'a> Upload<'a> {
         name: &str,
         reader: impl AsyncRead + Send,
     ) -> Result<Uploaded, UploadError> {
-        self.send(name, Source::reader(reader), None).await
+        self.send(name, UploadSource::reader(reader), None).await
     }
 
     /// [`file`](Self::file) for a handler that is a plain `fn`.
@@ -269,7 +270,7 @@ impl<'a> Upload<'a> {
     async fn send(
         &self,
         name: &str,
-        mut source: Source<'_>,
+        mut source: UploadSource<'_>,
         size: Option<u64>,
     ) -> Result<Uploaded, UploadError> {
         let lifetime = self.lifetime;
@@ -290,7 +291,7 @@ impl<'a> Upload<'a> {
             Some((bucket, service)) => {
                 let store = service.store(bucket);
                 let store = store.map_err(|why| UploadError::of(Some(why), name, bucket))?;
-                let to = Target {
+                let to = UploadTarget {
                     cx: self.cx,
                     bucket,
                     store: Arc::new(store),

@@ -193,7 +193,7 @@ impl UploadError {
                 code,
                 region,
             }) => {
-                let problem = Problem {
+                let problem = RefusalText {
                     status: status.as_u16(),
                     code: code.as_deref(),
                     region: region.as_deref(),
@@ -213,14 +213,14 @@ impl UploadError {
 }
 
 /// What a refusal means.
-struct Problem<'a> {
+struct RefusalText<'a> {
     status: u16,
     code: Option<&'a str>,
     region: Option<&'a str>,
     bucket: &'a Bucket,
 }
 
-impl fmt::Display for Problem<'_> {
+impl fmt::Display for RefusalText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.bucket.origin.names();
         match (self.code, self.status) {

@@ -17,7 +17,7 @@ use crate::handler::Context;
 
 use super::error::UploadError;
 use super::multipart::Multipart;
-use super::source::Source;
+use super::source::UploadSource;
 use super::store::{UploadFailure, UploadStore};
 
 /// Bytes of a part; what is no larger is sent whole.
@@ -52,7 +52,7 @@ impl Sent<'_> {
 }
 
 /// Where one upload goes.
-pub(super) struct Target<'a> {
+pub(super) struct UploadTarget<'a> {
     pub(super) cx: &'a Context,
     pub(super) bucket: &'a Bucket,
     pub(super) store: Arc<UploadStore>,
@@ -60,10 +60,10 @@ pub(super) struct Target<'a> {
     pub(super) kind: String,
 }
 
-impl Target<'_> {
+impl UploadTarget<'_> {
     pub(super) async fn upload(
         &self,
-        source: &mut Source<'_>,
+        source: &mut UploadSource<'_>,
         sent: &mut Sent<'_>,
     ) -> Result<(), UploadError> {
         let size = part_size(sent.of);
@@ -95,7 +95,7 @@ impl Target<'_> {
         &self,
         ready: [Bytes; 2],
         size: usize,
-        source: &mut Source<'_>,
+        source: &mut UploadSource<'_>,
         sent: &mut Sent<'_>,
     ) -> Result<(), UploadError> {
         let path = self.path(sent.name)?;
