@@ -15,8 +15,7 @@ use crate::delivery::outbox::{Final, Message, Outbox};
 use crate::error::handler_error::Identity;
 use crate::error::{HandlerError, JobOutcome};
 use crate::net::backoff::Backoff;
-use crate::net::http::Body;
-use crate::platform_client::{Posts, Trouble};
+use crate::platform_client::{Body, CallError, Posts};
 use crate::telemetry::{JobTelemetry, PostFate, PostKind};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
@@ -163,7 +162,7 @@ impl<P: Posts> Delivery<P> {
         moot: impl Fn() -> M,
     ) -> Result<(), String>
     where
-        F: Future<Output = Result<(), Trouble>>,
+        F: Future<Output = Result<(), CallError>>,
         M: Future<Output = ()>,
     {
         let started = Instant::now();
@@ -174,11 +173,11 @@ impl<P: Posts> Delivery<P> {
                     telemetry.posted(kind, PostFate::Accepted);
                     return Ok(());
                 }
-                Err(Trouble::Refused { why, .. }) => {
+                Err(CallError::Refused { why, .. }) => {
                     telemetry.posted(kind, PostFate::Refused);
                     return Err(why);
                 }
-                Err(Trouble::Passing { why, after }) => {
+                Err(CallError::Retryable { why, after }) => {
                     let delay = backoff.next(after);
                     if started.elapsed() + delay > self.deadline {
                         telemetry.posted(kind, PostFate::GivenUp);

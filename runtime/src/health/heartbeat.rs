@@ -11,7 +11,7 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
-use crate::platform_client::{Api, Trouble};
+use crate::platform_client::{Api, CallError};
 
 use super::check::WorkerHealth;
 
@@ -77,11 +77,11 @@ async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
                 let (ids, failing) = (jobs.ids(), health.failing());
                 match api.ping(&ids, failing.as_ref(), every * 2).await {
                     Ok(()) => return,
-                    Err(Trouble::Passing { why, after }) => {
+                    Err(CallError::Retryable { why, after }) => {
                         debug!("a heartbeat did not get through: {why}");
                         tokio::time::sleep(backoff.next(after)).await;
                     }
-                    Err(Trouble::Refused { why, .. }) => {
+                    Err(CallError::Refused { why, .. }) => {
                         if !std::mem::replace(&mut refused, true) {
                             warn!(
                                 "the platform refuses heartbeats; it may take this worker for lost: {why}"

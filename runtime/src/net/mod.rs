@@ -1,12 +1,14 @@
-//! The network: the HTTP client, TLS, the guard against private addresses, backoff and checksums.
+//! The network: HTTP, TLS, proxies, the guard against private addresses, backoff and checksums.
 
-#[cfg(any(feature = "download", feature = "upload"))]
+#[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 mod address;
 pub(crate) mod backoff;
+#[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
+pub(crate) mod client;
 pub(crate) mod http;
-#[cfg(any(feature = "download", feature = "upload"))]
+pub(crate) mod proxy;
+#[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) mod public_only;
 #[cfg(any(feature = "download", all(feature = "cache", unix)))]
 pub(crate) mod sha256;
-#[cfg(any(feature = "download", feature = "upload"))]
 pub(crate) mod tls;

@@ -1,170 +1,201 @@
-//! Connections to none but addresses that were checked.
+//! The guard that lets a client connect to none but public addresses.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use hyper::Uri;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tower_service::Service;
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::net::address::is_public;
 
-/// How long it may take to connect, over all addresses of a host.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most addresses of a host that are tried.
 const MOST_ADDRESSES: usize = 8;
 
-type Resolved = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+type LookUp = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
 
-/// Connects the HTTP client. A host is resolved once; what came of that is checked, and connected to, so there is no
-/// second answer that could differ.
+/// Resolves the hosts of a client. A host is resolved once; what came of that is checked, and connected to, so there is
+/// no second answer that could differ. Hosts that are addresses are not resolved: they are checked by [`check`](Self::check).
 #[derive(Clone)]
-pub(crate) struct Guard {
-    /// Which addresses are good.
-    is_good: fn(IpAddr) -> bool,
-    resolve: Arc<dyn Fn(String, u16) -> Resolved + Send + Sync>,
+pub(crate) struct AddressGuard {
+    is_allowed: fn(IpAddr) -> bool,
+    allows_all: bool,
+    look_up: Arc<LookUp>,
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoConnection {
-    /// One of the host's addresses is not public.
-    #[error("{0} is not a public address")]
-    Private(IpAddr),
-    #[error("its name cannot be resolved: {0}")]
-    Unresolved(io::Error),
-    #[error("{0}")]
-    Unreachable(io::Error),
+/// An address that is not public, and so is not connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not a public address")]
+pub(crate) struct PrivateAddress(IpAddr);
+
+impl PrivateAddress {
+    /// Finds it among the causes of an error.
+    pub(crate) fn behind(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(refused) = error.downcast_ref() {
+                return Some(*refused);
+            }
+            cause = error.source();
+        }
+        None
+    }
 }
 
-impl Guard {
-    /// Lets only public addresses pass, unless private ones are allowed, too.
+impl AddressGuard {
+    /// Allows public addresses, and all others only if `allow_private` is set.
     pub(crate) fn new(allow_private: bool) -> Self {
-        let is_good = if allow_private { |_| true } else { is_public };
-        Self::resolving(is_good, |host, port| {
+        let is_allowed = if allow_private { |_| true } else { is_public };
+        let guard = Self::resolving(is_allowed, |host| {
             async move {
-                let addresses = tokio::net::lookup_host((host, port)).await?;
-                Ok(addresses.collect())
+                let addresses = tokio::net::lookup_host((host, 0)).await?;
+                Ok(addresses.map(|address| address.ip()).collect())
             }
             .boxed()
-        })
+        });
+        Self {
+            allows_all: allow_private,
+            ..guard
+        }
+    }
+
+    /// Whether it lets every address pass.
+    pub(crate) fn allows_all(&self) -> bool {
+        self.allows_all
     }
 
     fn resolving(
-        is_good: fn(IpAddr) -> bool,
-        resolve: impl Fn(String, u16) -> Resolved + Send + Sync + 'static,
+        is_allowed: fn(IpAddr) -> bool,
+        look_up: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync + 'static,
     ) -> Self {
-        let resolve = Arc::new(resolve);
-        Self { is_good, resolve }
+        let look_up = Arc::new(look_up);
+        Self {
+            is_allowed,
+            allows_all: false,
+            look_up,
+        }
     }
 
-    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, NoConnection> {
-        let host = uri.host().unwrap_or_default();
+    /// Checks the host of a URL, if it is an address.
+    pub(crate) fn check(&self, url: &Url) -> Result<(), PrivateAddress> {
+        let host = url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tls = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let mut addresses = match host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => (self.resolve)(host.to_owned(), port)
-                .await
-                .map_err(NoConnection::Unresolved)?,
-        };
-        // A host with public and private addresses is no better than one with private ones.
-        let private = addresses
-            .iter()
-            .find(|address| !(self.is_good)(address.ip()));
-        if let Some(private) = private {
-            return Err(NoConnection::Private(private.ip().to_canonical()));
+        match host.parse() {
+            Ok(address) => self.allow(address),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn allow(&self, address: IpAddr) -> Result<(), PrivateAddress> {
+        if (self.is_allowed)(address) {
+            Ok(())
+        } else {
+            Err(PrivateAddress(address.to_canonical()))
+        }
+    }
+
+    /// The addresses of a name. One with public and private addresses is no better than one with private ones.
+    async fn addresses(self, name: String) -> Result<Addrs, Box<dyn StdError + Send + Sync>> {
+        let mut addresses = (self.look_up)(name).await?;
+        for address in &addresses {
+            self.allow(*address)?;
         }
         addresses.truncate(MOST_ADDRESSES);
-        first_reachable(&addresses).await.map(TokioIo::new)
+        // The client puts the URL's port in place of 0.
+        let addresses = addresses
+            .into_iter()
+            .map(|address| SocketAddr::new(address, 0));
+        Ok(Box::new(addresses))
     }
 }
 
-/// One address after the other, since not each can be reached from everywhere.
-async fn first_reachable(addresses: &[SocketAddr]) -> Result<TcpStream, NoConnection> {
-    let mut last = io::Error::other("its name has no address");
-    for address in addresses {
-        let share = CONNECT_TIMEOUT / u32::try_from(addresses.len()).unwrap_or(1);
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(NoConnection::Unreachable(last))
-}
-
-impl Service<Uri> for Guard {
-    type Response = TokioIo<TcpStream>;
-    type Error = NoConnection;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        self.clone().connect(uri).boxed()
+impl Resolve for AddressGuard {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(self.clone().addresses(name.as_str().to_owned()))
     }
 }
 
-/// Whether it is the guard who refused; why.
-pub(crate) fn private(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(refused @ NoConnection::Private(_)) = error.downcast_ref() {
-            return Some(refused.to_string());
-        }
-        cause = error.source();
+impl fmt::Debug for AddressGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressGuard").finish_non_exhaustive()
     }
-    None
 }
 
-/// A guard that lets one loopback address pass, as if it alone were public.
+/// A guard that allows one loopback address, as if it alone were public.
 #[cfg(all(test, feature = "download"))]
-pub(crate) fn only_one() -> Guard {
-    let mut guard = Guard::new(false);
-    guard.is_good = |address| address == IpAddr::from([127, 0, 0, 1]);
+pub(crate) fn only_one() -> AddressGuard {
+    let mut guard = AddressGuard::new(false);
+    guard.is_allowed = |address| address == IpAddr::from([127, 0, 0, 1]);
     guard
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
-    use tokio::net::TcpListener;
+    use reqwest::redirect::Policy;
+    use reqwest::{Method, Request, Response};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::time::timeout;
+
+    use crate::net::client::{ClientSettings, GuardedClient, RequestError};
 
     use super::*;
 
     /// A guard whose resolver gives these answers, one after the other, and how often it was asked.
-    fn guard(is_good: fn(IpAddr) -> bool, answers: &[&[&str]]) -> (Guard, Arc<AtomicUsize>) {
+    fn guard(
+        is_allowed: fn(IpAddr) -> bool,
+        answers: &[&[&str]],
+    ) -> (AddressGuard, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let parse = |answer: &&[&str]| -> Vec<IpAddr> {
             answer.iter().map(|ip| ip.parse().unwrap()).collect()
         };
         let answers: Vec<_> = answers.iter().map(parse).collect();
         let count = Arc::clone(&asked);
-        let guard = Guard::resolving(is_good, move |_, port| {
-            let answer = &answers[count.fetch_add(1, Ordering::Relaxed)];
-            let addresses = answer.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-            futures::future::ready(Ok(addresses)).boxed()
+        let guard = AddressGuard::resolving(is_allowed, move |_| {
+            let answer = answers[count.fetch_add(1, Ordering::Relaxed)].clone();
+            futures::future::ready(Ok(answer)).boxed()
         });
         (guard, asked)
     }
 
-    async fn refused(guard: &Guard, url: &str) -> IpAddr {
-        match guard.clone().connect(url.parse().unwrap()).await {
-            Err(NoConnection::Private(address)) => address,
+    async fn get(guard: &AddressGuard, url: &str) -> Result<Response, RequestError> {
+        let client = GuardedClient::new(ClientSettings {
+            guard: guard.clone(),
+            tls: false,
+            redirects: Policy::none(),
+            keep_alive: true,
+        });
+        let url = url.parse().unwrap();
+        client.send(Request::new(Method::GET, url)).await
+    }
+
+    async fn refused(guard: &AddressGuard, url: &str) -> IpAddr {
+        match get(guard, url).await {
+            Err(RequestError::Private(PrivateAddress(address))) => address,
             other => panic!("{url}: {other:?}"),
         }
+    }
+
+    /// Answers one request at this address and port, or any; the port.
+    async fn answering(address: &str, port: u16) -> u16 {
+        let listener = TcpListener::bind((address, port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        });
+        port
     }
 
     #[tokio::test]
@@ -184,24 +215,47 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_checked_is_what_is_connected_to() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = answering("127.0.0.1", 0).await;
         // Who asks twice gets another address, at which nobody listens.
         let (guard, asked) = guard(|_| true, &[&["127.0.0.1"], &["127.0.0.2"]]);
-        let url = format!("http://files.example:{port}/").parse().unwrap();
-        let stream = guard.connect(url).await.unwrap();
-        let peer = stream.inner().peer_addr().unwrap();
+        let url = format!("http://files.example:{port}/");
+        let response = get(&guard, &url).await.unwrap();
+        let peer = response.remote_addr().unwrap();
         assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 1]));
         assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn addresses_that_cannot_be_reached_are_passed_over() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (guard, _) = guard(|_| true, &[&["127.0.0.3", "127.0.0.1"]]);
-        let url = format!("http://files.example:{port}/").parse().unwrap();
-        guard.connect(url).await.unwrap();
+        for dead in ["127.0.0.3", "::1"] {
+            let port = answering("127.0.0.1", 0).await;
+            let (guard, _) = guard(|_| true, &[&[dead, "127.0.0.1"]]);
+            let url = format!("http://files.example:{port}/");
+            get(&guard, &url).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_address_that_never_answers_does_not_hold_up_ipv4() {
+        let Ok(listener) = TcpSocket::new_v6().and_then(|socket| {
+            socket.bind("[::1]:0".parse().unwrap())?;
+            socket.listen(1)
+        }) else {
+            // This machine has no IPv6.
+            return;
+        };
+        let silent = listener.local_addr().unwrap();
+        // Once as many wait there as may, and nobody accepts, the system answers no more.
+        let mut waiting = Vec::new();
+        let full = Duration::from_millis(200);
+        while let Ok(stream) = timeout(full, TcpStream::connect(silent)).await {
+            waiting.push(stream.unwrap());
+        }
+        let port = answering("127.0.0.1", silent.port()).await;
+        let (guard, _) = guard(|_| true, &[&["::1", "127.0.0.1"]]);
+        let url = format!("http://files.example:{port}/");
+        let response = get(&guard, &url).await.unwrap();
+        assert!(response.remote_addr().unwrap().is_ipv4());
     }
 
     #[tokio::test]

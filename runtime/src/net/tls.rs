@@ -1,19 +1,31 @@
-//! TLS to whoever has files, or takes them.
+//! TLS by ring, with the certificates that the platform trusts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use hyper_rustls::ConfigBuilderExt as _;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
-use crate::net::http::tls_builder;
-
-/// Loaded once: that takes some milliseconds.
-pub(crate) fn tls() -> Result<Arc<ClientConfig>, String> {
-    static TLS: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+/// Returns the configuration of TLS connections. Certificates are loaded once a process: that takes some milliseconds.
+pub(crate) fn config() -> Result<ClientConfig, String> {
+    static CONFIG: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
     let make = || {
-        let config = tls_builder().try_with_platform_verifier();
+        let config = builder().try_with_platform_verifier();
         let config = config.map_err(|error| error.to_string())?;
-        Ok(Arc::new(config.with_no_client_auth()))
+        Ok(config.with_no_client_auth())
     };
-    TLS.get_or_init(make).clone()
+    CONFIG.get_or_init(make).clone()
+}
+
+/// A configuration that trusts nobody, for clients that need no TLS: certificates need not be there, nor be loaded.
+pub(crate) fn trusting_nobody() -> ClientConfig {
+    builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    let provider = rustls::crypto::ring::default_provider();
+    ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("this provider knows these versions")
 }

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
-use crate::platform_client::{Api, Trouble};
+use crate::platform_client::{Api, CallError};
 
 use super::poll::EmptyPolls;
 
@@ -47,13 +47,13 @@ async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
                 // Signals for jobs that are not here count as none: they may come again at once.
                 empty.pause(asked, !stopped)
             }
-            Err(Trouble::Refused { status, why }) => {
+            Err(CallError::Refused { status, why }) => {
                 if status != StatusCode::NOT_FOUND {
                     warn!("the stop channel was refused: {why}");
                 }
                 absent.next(None)
             }
-            Err(Trouble::Passing { why, after }) => {
+            Err(CallError::Retryable { why, after }) => {
                 debug!("the stop channel failed: {why}");
                 errors.next(after)
             }

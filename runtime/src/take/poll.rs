@@ -9,7 +9,7 @@ use tracing::{debug, error, warn};
 
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
-use crate::platform_client::{Api, Failing, Taken, Trouble};
+use crate::platform_client::{Api, CallError, Failing, Taken};
 use crate::telemetry::{TakeResult, TakeTiming, Telemetry};
 
 use super::concurrency::Concurrency;
@@ -80,7 +80,7 @@ impl Poller<'_> {
                 }
                 // There is no next try, and whoever ends the worker may well have ended first.
                 Err(_) if self.drain.is_cancelled() => return Ok(()),
-                Err(trouble) => delay_after(trouble, &mut errors),
+                Err(error) => delay_after(error, &mut errors),
             };
             if !delay.is_zero() {
                 self.drain
@@ -125,15 +125,15 @@ fn hand_over(taken: Taken, start: impl Fn(Job)) -> bool {
 }
 
 /// Logs why no job could be taken, and returns the delay before the next try.
-fn delay_after(trouble: Trouble, errors: &mut Backoff) -> Duration {
-    match trouble {
-        Trouble::Passing { why, after } => {
+fn delay_after(error: CallError, errors: &mut Backoff) -> Duration {
+    match error {
+        CallError::Retryable { why, after } => {
             let delay = errors.next(after);
             let millis = delay.as_millis();
             warn!("no job could be taken, next try in {millis} ms: {why}");
             delay
         }
-        Trouble::Refused { why, .. } => {
+        CallError::Refused { why, .. } => {
             let delay = errors.next(None);
             let millis = delay.as_millis();
             error!("the platform refuses this worker, next try in {millis} ms: {why}");
@@ -142,7 +142,7 @@ fn delay_after(trouble: Trouble, errors: &mut Backoff) -> Duration {
     }
 }
 
-fn result_of(answer: &Result<Taken, Trouble>) -> TakeResult {
+fn result_of(answer: &Result<Taken, CallError>) -> TakeResult {
     match answer {
         Ok(Taken::Jobs(jobs)) if !jobs.0.is_empty() => TakeResult::Jobs,
         Ok(_) => TakeResult::Empty,

@@ -92,7 +92,7 @@ impl Kind {
     }
 }
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
+type StorageBody = UnsyncBoxBody<Bytes, io::Error>;
 
 impl Storage {
     /// One without faults.
@@ -232,7 +232,7 @@ async fn answer(
     service: &S3Service,
     mut request: Request<Incoming>,
     fault: Option<Fault>,
-) -> io::Result<Response<Body>> {
+) -> io::Result<Response<StorageBody>> {
     match &fault {
         None | Some(Fault::Lost | Fault::Half(_)) => {}
         Some(Fault::Answer(status, code, header)) => {

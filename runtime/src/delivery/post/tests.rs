@@ -48,7 +48,7 @@ impl Simulated {
         }
     }
 
-    async fn take(&self, post: Taken) -> Result<(), Trouble> {
+    async fn take(&self, post: Taken) -> Result<(), CallError> {
         self.calls.lock().unwrap().push(Instant::now());
         sleep(Duration::from_millis(5)).await;
         let fate = self.fates.lock().unwrap().pop_front();
@@ -57,7 +57,7 @@ impl Simulated {
             self.taken.lock().unwrap().push(post);
         }
         let passing = |after| {
-            Err(Trouble::Passing {
+            Err(CallError::Retryable {
                 why: "500 Internal Server Error".to_owned(),
                 after,
             })
@@ -66,7 +66,7 @@ impl Simulated {
             Fate::Accepted => Ok(()),
             Fate::Unanswered | Fate::Failed => passing(None),
             Fate::Later(seconds) => passing(Some(Duration::from_secs(seconds))),
-            Fate::Refused => Err(Trouble::Refused {
+            Fate::Refused => Err(CallError::Refused {
                 status: StatusCode::GONE,
                 why: "410 Gone".to_owned(),
             }),
@@ -80,7 +80,7 @@ async fn read(body: Body) -> Value {
 }
 
 impl Posts for Simulated {
-    async fn post_result(&self, _: &str, _: bool, body: Body) -> Result<(), Trouble> {
+    async fn post_result(&self, _: &str, _: bool, body: Body) -> Result<(), CallError> {
         let post = read(body).await;
         let post = if post["status"] == "IN_PROGRESS" {
             Taken::Progress(post["output"].clone())
@@ -90,7 +90,7 @@ impl Posts for Simulated {
         self.take(post).await
     }
 
-    async fn post_chunk(&self, _: &str, key: &str, body: Body) -> Result<(), Trouble> {
+    async fn post_chunk(&self, _: &str, key: &str, body: Body) -> Result<(), CallError> {
         let post = read(body).await;
         let (key, chunk) = (key.to_owned(), post["output"].clone());
         self.take(Taken::Chunk { key, chunk }).await

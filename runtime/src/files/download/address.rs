@@ -12,13 +12,13 @@ const LONGEST_SHOWN: usize = 200;
 
 /// Where a file is.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum FileLocation {
     At(Url),
     /// In this data URL.
     Here(String),
 }
 
-impl Place {
+impl FileLocation {
     pub(super) fn parse(text: &str) -> Result<Self, DownloadError> {
         let is_data = text
             .get(..5)

@@ -1,22 +1,14 @@
-//! The HTTP client of downloads: from checked addresses alone, one redirect after the other, by no proxy.
+//! The HTTP client of downloads: from checked addresses alone, one redirect after the other.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
-use hyper::{Request, Response, Uri};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Hyper;
-use hyper_util::rt::TokioExecutor;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use reqwest::redirect::Policy;
+use reqwest::{Method, Request, Response, Url};
 use tokio::time::timeout;
-use url::Url;
 
-use crate::net::http::{chain, no_tls};
-use crate::net::public_only::{Guard, private};
-use crate::net::tls::tls;
+use crate::net::client::{AGENT, ClientSettings, GuardedClient, RequestError};
+use crate::net::public_only::AddressGuard;
 
 use super::address::{checked, shown};
 use super::error::DownloadError;
@@ -26,48 +18,49 @@ const MAX_REDIRECTS: usize = 5;
 
 /// A client for one download, or some at once.
 #[derive(Clone)]
-pub(super) struct Client(Hyper<HttpsConnector<Guard>, Empty<Bytes>>);
+pub(super) struct FileClient(GuardedClient);
 
-/// Why there is no answer.
-pub(super) enum Trouble {
-    /// It may be better the next time.
-    Passing {
+/// Why one try of a download failed.
+pub(super) enum DownloadFailure {
+    /// The next try may succeed.
+    Retryable {
         why: String,
-        /// The server asks for a pause.
+        /// The pause that the server asks for.
         after: Option<Duration>,
     },
-    /// It will not.
+    /// No other try can.
     Final(DownloadError),
 }
 
-impl From<DownloadError> for Trouble {
+impl From<DownloadError> for DownloadFailure {
     fn from(error: DownloadError) -> Self {
         Self::Final(error)
     }
 }
 
-impl From<std::io::Error> for Trouble {
+impl From<std::io::Error> for DownloadFailure {
     fn from(error: std::io::Error) -> Self {
         Self::Final(error.into())
     }
 }
 
-impl Trouble {
-    pub(super) fn passing(why: impl Into<String>) -> Self {
+impl DownloadFailure {
+    pub(super) fn retryable(why: impl Into<String>) -> Self {
         let (why, after) = (why.into(), None);
-        Self::Passing { why, after }
+        Self::Retryable { why, after }
     }
 }
 
-impl Client {
+impl FileClient {
     /// May load certificates, and so block.
-    pub(super) fn new(guard: Guard) -> Self {
-        // Without certificates no TLS connection is asked for: see `ask`.
-        let tls = tls().unwrap_or_else(|_| Arc::new(no_tls()));
-        let client = Hyper::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(HttpsConnector::from((guard, tls)));
-        Self(client)
+    pub(super) fn new(guard: AddressGuard) -> Self {
+        Self(GuardedClient::new(ClientSettings {
+            guard,
+            tls: true,
+            // Each is judged here.
+            redirects: Policy::none(),
+            keep_alive: false,
+        }))
     }
 
     /// Asks for `url`, and for what it is redirected to; each answer has to begin within `patience`.
@@ -76,54 +69,43 @@ impl Client {
         url: &Url,
         headers: &HeaderMap,
         patience: Duration,
-    ) -> Result<Response<Incoming>, Trouble> {
+    ) -> Result<Response, DownloadFailure> {
         let mut next = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let answer = timeout(patience, self.ask(&next, headers)).await;
             let answer = answer.map_err(|_| {
-                Trouble::passing(format!("the server did not answer within {patience:?}"))
+                DownloadFailure::retryable(format!("the server did not answer within {patience:?}"))
             })??;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
             next = redirected(url, &next, answer.headers())?;
         }
-        Err(Trouble::Final(DownloadError::Redirect {
+        Err(DownloadFailure::Final(DownloadError::Redirect {
             url: shown(url),
             problem: format!("it was redirected more than {MAX_REDIRECTS} times"),
         }))
     }
 
-    async fn ask(&self, url: &Url, headers: &HeaderMap) -> Result<Response<Incoming>, Trouble> {
-        if url.scheme() == "https"
-            && let Err(why) = tls()
-        {
-            return Err(Trouble::Final(DownloadError::Tls(why)));
-        }
-        let uri: Uri = url.as_str().parse().map_err(|_| DownloadError::Url {
-            url: shown(url),
-            problem: "it holds what HTTP cannot carry".to_owned(),
-        })?;
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = uri;
+    async fn ask(&self, url: &Url, headers: &HeaderMap) -> Result<Response, DownloadFailure> {
+        let mut request = Request::new(Method::GET, url.clone());
         *request.headers_mut() = headers.clone();
         let own = request.headers_mut();
         own.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         own.insert(ACCEPT, HeaderValue::from_static("*/*"));
         // The bytes as they are: their number and their checksum are those of the file.
         own.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let answer = self.0.request(request).await;
-        answer.map_err(|error| match private(&error) {
-            Some(refused) => Trouble::Final(DownloadError::Private {
+        let answer = self.0.send(request).await;
+        answer.map_err(|error| match error {
+            RequestError::Private(refused) => DownloadFailure::Final(DownloadError::Private {
                 url: shown(url),
                 source: refused.into(),
             }),
-            None => Trouble::passing(chain(&error)),
+            RequestError::NoTls(why) => DownloadFailure::Final(DownloadError::Tls(why)),
+            RequestError::Failed(why) => DownloadFailure::retryable(why),
         })
     }
 }
-
-const AGENT: &str = concat!("podwork/", env!("CARGO_PKG_VERSION"));
 
 /// Where an answer sends us; it is judged like the first URL.
 fn redirected(first: &Url, from: &Url, headers: &HeaderMap) -> Result<Url, DownloadError> {
@@ -170,11 +152,11 @@ mod tests {
 
     async fn refused(to: &'static str) -> DownloadError {
         let url = redirecting(to).await;
-        let client = Client::new(only_one());
+        let client = FileClient::new(only_one());
         let patience = Duration::from_secs(10);
         match client.get(&url, &HeaderMap::new(), patience).await {
-            Err(Trouble::Final(error)) => error,
-            Err(Trouble::Passing { why, .. }) => panic!("{to}: {why}"),
+            Err(DownloadFailure::Final(error)) => error,
+            Err(DownloadFailure::Retryable { why, .. }) => panic!("{to}: {why}"),
             Ok(answer) => panic!("{to}: {answer:?}"),
         }
     }

@@ -5,51 +5,32 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use data_url::DataUrl;
 use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{
-    CONTENT_DISPOSITION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
-    RANGE,
-};
-use hyper::{Response, StatusCode};
 use tempfile::TempPath;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
-use tracing::debug;
-use url::Url;
 
 use crate::files::transferred::Transferred;
 use crate::handler::Context;
-use crate::net::backoff::Backoff;
-use crate::net::http::{chain, retry_after};
-use crate::net::public_only::Guard;
+use crate::net::public_only::AddressGuard;
 
-use super::address::Place;
-use super::client::{Client, Trouble};
+use super::client::FileClient;
 use super::error::DownloadError;
-use super::name;
-use super::partial::Partial;
 use super::remote_file::RemoteFile;
 use super::tally::Tally;
+use super::transfer::Download;
 
-/// How often one download is tried.
-const TRIES: usize = 5;
 /// Downloads at once.
 const AT_ONCE: usize = 4;
 /// How long nearly nothing may come.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes a second that are nearly nothing.
-const NEARLY_NOTHING: u64 = 1024;
 
 /// Downloads into a job's folder, as [`RemoteFile::download`] does, with more to choose from.
 ///
 /// A file has to come from a public address, by `http:`, `https:` or `data:`, after 5 redirects at most, each of which
-/// is judged like the first URL. The address that was checked is the one that is connected to. No proxy is used. A
-/// connection that breaks is tried 5 times, each time from where the file broke off, if the server knows that version
-/// of it again (`Range` and `If-Range`), else from its beginning. Bytes are stored as they come; there is no
-/// decompression. A file that cannot be had in full leaves nothing behind.
+/// is judged like the first URL. The address that was checked is the one that is connected to. No proxy is used,
+/// unless private addresses are allowed. A connection that breaks is tried 5 times, each time from where the file broke
+/// off, if the server knows that version of it again (`Range` and `If-Range`), else from its beginning. Bytes are
+/// stored as they come; there is no decompression. A file that cannot be had in full leaves nothing behind.
 ///
 /// It is called as the input says, else as the server or the URL says, else `file`; with a number, if there is one of
 /// that name already.
@@ -148,13 +129,15 @@ impl<'a> Downloads<'a> {
     /// # Errors
     /// The first that one of them comes to; the others are given up. Then nothing of any is left.
     pub async fn fetch_all(&self, files: &[RemoteFile]) -> Result<Vec<PathBuf>, DownloadError> {
-        let guard = Guard::new(self.cx.download_limits().allow_private);
-        let client = self.cx.blocking(|| Client::new(guard)).await?;
+        let guard = AddressGuard::new(self.cx.download_limits().allow_private);
+        let client = self.cx.blocking(|| FileClient::new(guard)).await?;
         let tally = Tally::new(files.len(), self.progress.as_deref());
         let (client, tally, making) = (&client, &tally, &TaskTracker::new());
         let one = |index: usize| {
             let download = Download {
-                settings: self,
+                cx: self.cx,
+                max_bytes: self.max_bytes,
+                patience: self.patience,
                 file: &files[index],
                 client,
                 tally: (tally, index),
@@ -233,264 +216,5 @@ impl RemoteFile {
     /// It is called in async code.
     pub fn download_blocking(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
         Downloads::new(cx).fetch_blocking(self)
-    }
-}
-
-/// One download.
-struct Download<'a> {
-    settings: &'a Downloads<'a>,
-    file: &'a RemoteFile,
-    client: &'a Client,
-    tally: (&'a Tally<'a>, usize),
-    making: &'a TaskTracker,
-}
-
-impl Download<'_> {
-    async fn run(self) -> Result<TempPath, DownloadError> {
-        let mut partial = Partial::new(self.settings.cx, self.making);
-        match &self.file.place {
-            Place::Here(url) => self.decode(url, &mut partial).await?,
-            Place::At(url) => self.fetch(url, &mut partial).await?,
-        }
-        let (sum, path) = partial.end().await?;
-        match self.file.sha256 {
-            Some(expected) if expected != sum => Err(DownloadError::Checksum {
-                url: self.file.shown(),
-                expected: expected.to_string(),
-                got: sum.to_string(),
-            }),
-            _ => Ok(path),
-        }
-    }
-
-    /// What a data URL holds.
-    async fn decode(&self, url: &str, partial: &mut Partial) -> Result<(), DownloadError> {
-        let invalid = |problem: String| DownloadError::Url {
-            url: self.file.shown(),
-            problem,
-        };
-        let data = DataUrl::process(url).map_err(|error| invalid(error.to_string()))?;
-        let decoded = data.decode_to_vec();
-        let (bytes, _) = decoded.map_err(|error| invalid(error.to_string()))?;
-        self.fits(bytes.len() as u64)?;
-        partial.begin(self.name(None, None)).await?;
-        partial.push(&bytes).await?;
-        self.note(partial, Some(partial.len));
-        Ok(())
-    }
-
-    /// What is at a URL, in as many tries as it takes and may.
-    async fn fetch(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadError> {
-        let mut pauses = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let (why, after) = match self.attempt(url, partial).await {
-                Ok(()) => return Ok(()),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing { why, after }) => (why, after),
-            };
-            if tries == TRIES {
-                let url = self.file.shown();
-                return Err(DownloadError::Broken { url, tries, why });
-            }
-            debug!(
-                "{} is tried again from byte {}: {why}",
-                self.file.shown(),
-                partial.len
-            );
-            tokio::time::sleep(pauses.next(after)).await;
-        }
-    }
-
-    /// One try, from where the last one broke off if that can be.
-    async fn attempt(&self, url: &Url, partial: &mut Partial) -> Result<(), Trouble> {
-        let patience = self.settings.patience;
-        let headers = resuming(partial);
-        let answer = self.client.get(url, &headers, patience).await?;
-        match answer.status() {
-            StatusCode::OK => self.begin(url, &answer, partial).await?,
-            StatusCode::PARTIAL_CONTENT if !headers.is_empty() => {
-                let Some(total) = goes_on(answer.headers(), partial) else {
-                    partial.version = None;
-                    return Err(Trouble::passing(
-                        "the server sent another part of the file than was asked for",
-                    ));
-                };
-                self.fits(total)?;
-                partial.total = Some(total);
-            }
-            StatusCode::RANGE_NOT_SATISFIABLE if !headers.is_empty() => {
-                partial.version = None;
-                return Err(Trouble::passing("the file is another than before"));
-            }
-            status => return Err(self.refused(status, answer.headers())),
-        }
-        self.receive(answer.into_body(), partial).await
-    }
-
-    fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Trouble {
-        if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
-            return Trouble::Passing {
-                why: format!("the server answered {status}"),
-                after: retry_after(headers),
-            };
-        }
-        Trouble::Final(DownloadError::Status {
-            url: self.file.shown(),
-            status: status.as_u16(),
-        })
-    }
-
-    /// The file comes from its first byte on.
-    async fn begin(
-        &self,
-        url: &Url,
-        answer: &Response<Incoming>,
-        partial: &mut Partial,
-    ) -> Result<(), Trouble> {
-        let total = answer.body().size_hint().exact();
-        self.fits(total.unwrap_or(0))?;
-        partial
-            .begin(self.name(Some(url), Some(answer.headers())))
-            .await?;
-        partial.total = total;
-        partial.version = version(answer.headers());
-        Ok(())
-    }
-
-    async fn receive(&self, mut body: Incoming, partial: &mut Partial) -> Result<(), Trouble> {
-        let mut pace = Pace::new(self.settings.patience);
-        while let Some(frame) = pace.keep(body.frame()).await? {
-            let frame = frame.map_err(|error| Trouble::passing(chain(&error)))?;
-            let Ok(bytes) = frame.into_data() else {
-                continue;
-            };
-            pace.came(bytes.len());
-            self.fits(partial.len.saturating_add(bytes.len() as u64))?;
-            if partial.push(&bytes).await? {
-                self.note(partial, partial.total);
-            }
-        }
-        if let Some(total) = partial.total
-            && total != partial.len
-        {
-            if partial.len > total {
-                // There is nothing to go on from.
-                partial.version = None;
-            }
-            let why = format!("{} of {total} bytes came", partial.len);
-            return Err(Trouble::passing(why));
-        }
-        self.note(partial, Some(partial.len));
-        Ok(())
-    }
-
-    fn fits(&self, bytes: u64) -> Result<(), DownloadError> {
-        let limit = self.settings.max_bytes;
-        if bytes > limit {
-            let url = self.file.shown();
-            return Err(DownloadError::TooLarge { url, limit });
-        }
-        Ok(())
-    }
-
-    fn note(&self, partial: &Partial, of: Option<u64>) {
-        let (tally, index) = self.tally;
-        tally.note(index, partial.len, of);
-    }
-
-    /// What the file is to be called.
-    fn name(&self, url: Option<&Url>, headers: Option<&HeaderMap>) -> String {
-        let given = self.file.name.as_deref().and_then(name::safe);
-        let disposition = headers.and_then(|headers| headers.get(CONTENT_DISPOSITION));
-        let disposition = disposition.map(|value| String::from_utf8_lossy(value.as_bytes()));
-        given
-            .or_else(|| name::of_disposition(&disposition?))
-            .or_else(|| name::of_url(url?))
-            .unwrap_or_else(|| name::UNNAMED.to_owned())
-    }
-}
-
-/// The headers that ask for the rest of a file; none, if it has to come anew.
-fn resuming(partial: &Partial) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if let Some(version) = &partial.version
-        && partial.len > 0
-    {
-        let range = format!("bytes={}-", partial.len);
-        let range = HeaderValue::from_str(&range).expect("digits are good in a header");
-        headers.insert(RANGE, range);
-        headers.insert(IF_RANGE, version.clone());
-    }
-    headers
-}
-
-/// By what a server knows a version of a file again, if it does: an entity tag that is not weak, or a date.
-fn version(headers: &HeaderMap) -> Option<HeaderValue> {
-    let tag = headers.get(ETAG);
-    let strong = tag.filter(|tag| is_strong(tag));
-    strong.or_else(|| headers.get(LAST_MODIFIED)).cloned()
-}
-
-/// Whether it is an entity tag that is not weak.
-fn is_strong(version: &HeaderValue) -> bool {
-    version.as_bytes().starts_with(b"\"")
-}
-
-/// The length of the whole file, if a part of it begins where ours ends, and is of the same version, as far as it says so.
-fn goes_on(headers: &HeaderMap, partial: &Partial) -> Option<u64> {
-    let ours = partial.version.as_ref()?;
-    let known_by = if is_strong(ours) { ETAG } else { LAST_MODIFIED };
-    if headers.get(known_by).is_some_and(|theirs| theirs != ours) {
-        return None;
-    }
-    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    let (start, rest) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
-    let total = match rest.split_once('/')?.1 {
-        // Without a length nobody could tell whether all has come.
-        "*" => partial.total?,
-        total => total.parse().ok()?,
-    };
-    let same_total = partial.total.is_none_or(|known| known == total);
-    (start.parse() == Ok(partial.len) && same_total).then_some(total)
-}
-
-/// Sees to it that a body comes no slower than it may.
-struct Pace {
-    patience: Duration,
-    /// When the present window began, and what came in it.
-    since: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            since: Instant::now(),
-            bytes: 0,
-        }
-    }
-
-    /// Most bytes of a window that are too few.
-    fn too_few(&self) -> u64 {
-        self.patience.as_secs().max(1) * NEARLY_NOTHING
-    }
-
-    async fn keep<T>(&self, next: impl Future<Output = T>) -> Result<T, Trouble> {
-        let next = timeout_at(self.since + self.patience, next).await;
-        next.map_err(|_| {
-            let (bytes, patience) = (self.bytes, self.patience);
-            Trouble::passing(format!("only {bytes} bytes came within {patience:?}"))
-        })
-    }
-
-    fn came(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if self.bytes > self.too_few() {
-            self.bytes = 0;
-            self.since = Instant::now();
-        }
     }
 }

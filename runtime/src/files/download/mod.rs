@@ -7,9 +7,10 @@ mod error;
 mod name;
 mod partial;
 mod remote_file;
+mod speed;
 mod tally;
+mod transfer;
 mod unzip;
-mod zip64;
 
 pub use downloads::Downloads;
 pub use error::DownloadError;

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::net::sha256::Sum;
 
-use super::address::{Place, shortened, shown, shown_data};
+use super::address::{FileLocation, shortened, shown, shown_data};
 use super::error::DownloadError;
 
 /// A file that a job's input names: by its URL, by a data URL that holds it, or by an object
@@ -39,7 +39,7 @@ use super::error::DownloadError;
 /// ```
 #[derive(Clone)]
 pub struct RemoteFile {
-    pub(super) place: Place,
+    pub(super) location: FileLocation,
     pub(super) sha256: Option<Sum>,
     pub(super) name: Option<String>,
 }
@@ -60,7 +60,7 @@ impl RemoteFile {
     /// It is none, or holds a user name or password.
     pub fn new(url: &str) -> Result<Self, DownloadError> {
         Ok(Self {
-            place: Place::parse(url)?,
+            location: FileLocation::parse(url)?,
             sha256: None,
             name: None,
         })
@@ -86,17 +86,17 @@ impl RemoteFile {
 
     /// Its URL.
     pub fn url(&self) -> &str {
-        match &self.place {
-            Place::At(url) => url.as_str(),
-            Place::Here(url) => url,
+        match &self.location {
+            FileLocation::At(url) => url.as_str(),
+            FileLocation::Here(url) => url,
         }
     }
 
     /// The URL as errors show it.
     pub(super) fn shown(&self) -> String {
-        match &self.place {
-            Place::At(url) => shown(url),
-            Place::Here(url) => shown_data(url),
+        match &self.location {
+            FileLocation::At(url) => shown(url),
+            FileLocation::Here(url) => shown_data(url),
         }
     }
 }
@@ -116,7 +116,7 @@ impl<'de> Deserialize<'de> for RemoteFile {
 /// The long form. A member that it does not know may be a checksum, misspelt, so there are none.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Described {
+struct FileObject {
     url: String,
     sha256: Option<String>,
     name: Option<String>,
@@ -136,7 +136,7 @@ impl<'de> Visitor<'de> for Either {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RemoteFile, A::Error> {
-        let described = Described::deserialize(MapAccessDeserializer::new(map))?;
+        let described = FileObject::deserialize(MapAccessDeserializer::new(map))?;
         let mut file = RemoteFile::new(&described.url).map_err(A::Error::custom)?;
         if let Some(digits) = described.sha256 {
             file = file.sha256(&digits).map_err(A::Error::custom)?;

@@ -19,15 +19,15 @@ use crate::config::bucket::{Bucket, Origin};
 use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::handler::json::to_raw_value;
-use crate::net::public_only::Guard;
+use crate::net::public_only::AddressGuard;
 
 use super::error::UploadError;
 use super::folder::save;
 use super::key::key;
 use super::place::bucket_of;
-use super::source::Source;
-use super::store::Service;
-use super::transfer::{Sent, Target};
+use super::source::UploadSource;
+use super::store::BucketClient;
+use super::transfer::{Sent, UploadTarget};
 
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -70,7 +70,7 @@ pub struct Upload<'a> {
     lifetime: Duration,
     patience: Duration,
     progress: Option<Box<dyn Fn(Transferred) + Send + Sync + 'a>>,
-    place: OnceCell<Option<(Bucket, Service)>>,
+    place: OnceCell<Option<(Bucket, BucketClient)>>,
 }
 
 impl fmt::Debug for Upload<'_> {
@@ -195,7 +195,7 @@ impl<'a> Upload<'a> {
             return Err(unread(std::io::Error::other(problem)));
         }
         let file = fs::File::open(path.as_ref()).await.map_err(unread)?;
-        self.send(name, Source::reader(file), Some(size.len()))
+        self.send(name, UploadSource::reader(file), Some(size.len()))
             .await
     }
 
@@ -210,7 +210,8 @@ impl<'a> Upload<'a> {
     ) -> Result<Uploaded, UploadError> {
         let bytes = bytes.into();
         let size = bytes.len() as u64;
-        self.send(name, Source::Bytes(bytes), Some(size)).await
+        self.send(name, UploadSource::Bytes(bytes), Some(size))
+            .await
     }
 
     /// Uploads what a reader brings, to its end, under a name as in [`file_as`](Self::file_as); 160 GB at most.
@@ -222,7 +223,7 @@ impl<'a> Upload<'a> {
         name: &str,
         reader: impl AsyncRead + Send,
     ) -> Result<Uploaded, UploadError> {
-        self.send(name, Source::reader(reader), None).await
+        self.send(name, UploadSource::reader(reader), None).await
     }
 
     /// [`file`](Self::file) for a handler that is a plain `fn`.
@@ -269,7 +270,7 @@ impl<'a> Upload<'a> {
     async fn send(
         &self,
         name: &str,
-        mut source: Source<'_>,
+        mut source: UploadSource<'_>,
         size: Option<u64>,
     ) -> Result<Uploaded, UploadError> {
         let lifetime = self.lifetime;
@@ -290,7 +291,7 @@ impl<'a> Upload<'a> {
             Some((bucket, service)) => {
                 let store = service.store(bucket);
                 let store = store.map_err(|why| UploadError::of(Some(why), name, bucket))?;
-                let to = Target {
+                let to = UploadTarget {
                     cx: self.cx,
                     bucket,
                     store: Arc::new(store),
@@ -309,18 +310,19 @@ impl<'a> Upload<'a> {
     }
 
     /// Where uploads go; `None`: into a folder.
-    async fn place(&self, name: &str) -> Result<Option<(Bucket, Service)>, UploadError> {
+    async fn place(&self, name: &str) -> Result<Option<(Bucket, BucketClient)>, UploadError> {
         let Some(bucket) = bucket_of(self.cx)? else {
             return Ok(None);
         };
         let settings = self.cx.upload_settings();
         // Whoever runs the worker may well have its storage in their own network.
         let trusted = bucket.origin == Origin::Environment;
-        let guard = Guard::new(trusted || settings.allow_private);
+        let guard = AddressGuard::new(trusted || settings.allow_private);
         let (to, patience) = (bucket.clone(), self.patience);
-        let opening = tokio::task::spawn_blocking(move || Service::new(&to, guard, patience)).await;
+        let opening =
+            tokio::task::spawn_blocking(move || BucketClient::new(&to, guard, patience)).await;
         let opened = opening.map_err(|_| UploadError::Stopped)?;
-        let service = opened.map_err(|trouble| UploadError::of(Some(trouble), name, &bucket))?;
+        let service = opened.map_err(|failure| UploadError::of(Some(failure), name, &bucket))?;
         Ok(Some((bucket, service)))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::bucket::Bucket;
 
-use super::store::Trouble;
+use super::store::UploadFailure;
 
 /// Why something could not be uploaded. Keys and signatures are in no error.
 ///
@@ -166,34 +166,34 @@ pub enum UploadError {
 }
 
 impl UploadError {
-    /// What came of a trouble, in words for people.
-    pub(super) fn of(trouble: Option<Trouble>, name: &str, bucket: &Bucket) -> Self {
+    /// The error of a request that failed, in words for people.
+    pub(super) fn of(failure: Option<UploadFailure>, name: &str, bucket: &Bucket) -> Self {
         let (name, host) = (name.to_owned(), bucket.host().to_owned());
         let setting = bucket.origin.names().endpoint;
-        match trouble {
+        match failure {
             None => Self::NotS3 {
                 name,
                 host,
                 setting,
             },
-            Some(Trouble::Unreachable(why)) => Self::Unreachable {
+            Some(UploadFailure::Unreachable(why)) => Self::Unreachable {
                 name,
                 host,
                 why,
                 setting,
             },
-            Some(Trouble::Private(why)) => Self::Private {
+            Some(UploadFailure::Private(why)) => Self::Private {
                 name,
                 host,
                 source: why.into(),
             },
-            Some(Trouble::Tls(why)) => Self::Tls(why),
-            Some(Trouble::Refused {
+            Some(UploadFailure::Tls(why)) => Self::Tls(why),
+            Some(UploadFailure::Refused {
                 status,
                 code,
                 region,
             }) => {
-                let problem = Problem {
+                let problem = RefusalText {
                     status: status.as_u16(),
                     code: code.as_deref(),
                     region: region.as_deref(),
@@ -213,14 +213,14 @@ impl UploadError {
 }
 
 /// What a refusal means.
-struct Problem<'a> {
+struct RefusalText<'a> {
     status: u16,
     code: Option<&'a str>,
     region: Option<&'a str>,
     bucket: &'a Bucket,
 }
 
-impl fmt::Display for Problem<'_> {
+impl fmt::Display for RefusalText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.bucket.origin.names();
         match (self.code, self.status) {

@@ -12,7 +12,7 @@ use url::Url;
 use crate::config::bucket::Origin;
 
 use super::error::UploadError;
-use super::source::Source;
+use super::source::UploadSource;
 use super::transfer::{PART, Sent};
 
 /// As the official worker calls it.
@@ -21,7 +21,7 @@ const FOLDER: &str = "simulated_uploaded";
 /// Saves it in the folder that stands for a bucket, and says where by a URL.
 pub(super) async fn save(
     key: &str,
-    source: &mut Source<'_>,
+    source: &mut UploadSource<'_>,
     sent: &mut Sent<'_>,
 ) -> Result<String, UploadError> {
     let folder = std::path::absolute(FOLDER).unwrap_or_else(|_| FOLDER.into());
@@ -55,7 +55,7 @@ enum Unwritten {
 }
 
 /// Writes it beside its place first: what is given up is gone, and what is there is whole.
-async fn write(path: &Path, source: &mut Source<'_>) -> Result<u64, Unwritten> {
+async fn write(path: &Path, source: &mut UploadSource<'_>) -> Result<u64, Unwritten> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).await.map_err(Unwritten::Disk)?;
     let begun = begin(folder).map_err(Unwritten::Disk)?;

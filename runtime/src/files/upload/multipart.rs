@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::handler::Context;
 
-use super::store::Store;
+use super::store::UploadStore;
 
 /// Dropped before it is complete, it is aborted on the server, by the job that it is of.
 pub(super) struct Multipart {
@@ -25,7 +25,7 @@ impl Multipart {
     /// Begins one, and in such a way that it is also aborted if nobody waits for that any more.
     pub(super) async fn begin(
         cx: &Context,
-        store: Arc<Store>,
+        store: Arc<UploadStore>,
         path: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Self> {

@@ -7,7 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Bytes at hand, or such that are yet to be read.
-pub(super) enum Source<'a> {
+pub(super) enum UploadSource<'a> {
     Bytes(Bytes),
     Reader {
         reader: Pin<Box<dyn AsyncRead + Send + 'a>>,
@@ -19,7 +19,7 @@ pub(super) enum Source<'a> {
 /// Least that is read at once.
 const LEAST: usize = 64 * 1024;
 
-impl<'a> Source<'a> {
+impl<'a> UploadSource<'a> {
     pub(super) fn reader(reader: impl AsyncRead + Send + 'a) -> Self {
         Self::Reader {
             reader: Box::pin(reader),

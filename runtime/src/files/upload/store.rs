@@ -7,13 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Hyper;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::body::{Body, Frame, SizeHint};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
@@ -22,12 +16,14 @@ use object_store::client::{
 use object_store::path::Path;
 use object_store::signer::Signer as _;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use reqwest::header::{HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::redirect::Policy;
+use reqwest::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::bucket::Bucket;
-use crate::net::http::{chain, no_tls};
-use crate::net::public_only::{Guard, private};
-use crate::net::tls::tls;
+use crate::net::client::{AGENT, ClientSettings, GuardedClient, RequestError, causes};
+use crate::net::public_only::{AddressGuard, PrivateAddress};
 
 /// How often a request is tried again.
 const RETRIES: usize = 5;
@@ -40,21 +36,21 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// The way to the service that has a bucket; its connections are shared by the uploads of a job.
 #[derive(Debug)]
-pub(super) struct Service {
-    client: Hyper<HttpsConnector<Guard>, Paced>,
+pub(super) struct BucketClient {
+    client: GuardedClient,
     patience: Duration,
 }
 
 /// The bucket as one upload knows it: so that what went wrong is told of its own requests.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct UploadStore {
     pub(super) s3: AmazonS3,
-    trouble: Arc<Mutex<Option<Trouble>>>,
+    failure: Arc<Mutex<Option<UploadFailure>>>,
 }
 
-/// What went wrong with a request.
+/// Why a request failed.
 #[derive(Debug, Clone)]
-pub(super) enum Trouble {
+pub(super) enum UploadFailure {
     /// The service refused it. Nothing else of its answer is kept: it may repeat what is not to be shown.
     Refused {
         status: StatusCode,
@@ -65,31 +61,36 @@ pub(super) enum Trouble {
     },
     Unreachable(String),
     /// It was not connected to; why.
-    Private(String),
+    Private(PrivateAddress),
     /// There are no certificates to be trusted.
     Tls(String),
 }
 
-impl Service {
+impl BucketClient {
     /// May load certificates, and so block.
-    pub(super) fn new(bucket: &Bucket, guard: Guard, patience: Duration) -> Result<Self, Trouble> {
-        let tls = if bucket.endpoint.starts_with("https:") {
-            tls().map_err(Trouble::Tls)?
-        } else {
-            Arc::new(no_tls())
-        };
-        let client = Hyper::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(HttpsConnector::from((guard, tls)));
-        Ok(Self { client, patience })
+    pub(super) fn new(
+        bucket: &Bucket,
+        guard: AddressGuard,
+        patience: Duration,
+    ) -> Result<Self, UploadFailure> {
+        let client = GuardedClient::new(ClientSettings {
+            guard,
+            tls: bucket.endpoint.starts_with("https:"),
+            redirects: Policy::none(),
+            keep_alive: true,
+        });
+        match client.no_tls() {
+            Some(why) => Err(UploadFailure::Tls(why.to_owned())),
+            None => Ok(Self { client, patience }),
+        }
     }
 
-    pub(super) fn store(&self, bucket: &Bucket) -> Result<Store, Trouble> {
-        let trouble = Arc::default();
+    pub(super) fn store(&self, bucket: &Bucket) -> Result<UploadStore, UploadFailure> {
+        let failure = Arc::default();
         let connections = Connections {
             client: self.client.clone(),
             patience: self.patience,
-            trouble: Arc::clone(&trouble),
+            failure: Arc::clone(&failure),
         };
         let s3 = AmazonS3Builder::new()
             .with_endpoint(&bucket.endpoint)
@@ -110,16 +111,16 @@ impl Service {
             .with_http_connector(connections)
             .build();
         // It has all that it asks for.
-        let s3 = s3.map_err(|error| Trouble::Unreachable(error.to_string()))?;
-        Ok(Store { s3, trouble })
+        let s3 = s3.map_err(|error| UploadFailure::Unreachable(error.to_string()))?;
+        Ok(UploadStore { s3, failure })
     }
 }
 
-impl Store {
-    /// What was wrong with the last request.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        let trouble = self.trouble.lock();
-        trouble.unwrap_or_else(PoisonError::into_inner).clone()
+impl UploadStore {
+    /// Why the last request failed, if it did.
+    pub(super) fn failure(&self) -> Option<UploadFailure> {
+        let failure = self.failure.lock();
+        failure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The URL by which anybody can get what is there, for so long.
@@ -134,17 +135,11 @@ impl Store {
 }
 
 /// Sends requests, and remembers what was wrong with the last.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Connections {
-    client: Hyper<HttpsConnector<Guard>, Paced>,
+    client: GuardedClient,
     patience: Duration,
-    trouble: Arc<Mutex<Option<Trouble>>>,
-}
-
-impl std::fmt::Debug for Connections {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connections").finish_non_exhaustive()
-    }
+    failure: Arc<Mutex<Option<UploadFailure>>>,
 }
 
 impl HttpConnector for Connections {
@@ -156,65 +151,73 @@ impl HttpConnector for Connections {
 #[async_trait]
 impl HttpService for Connections {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (mut parts, body) = request.into_parts();
-        parts
-            .headers
-            .insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let pace = Pace::default();
-        let body = Paced {
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse();
+        // It was made of one.
+        let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let last_move = LastMove::default();
+        let body = PiecewiseBody {
             whole: body,
             rest: Bytes::new(),
-            pace: pace.clone(),
+            last_move: last_move.clone(),
         };
-        let answer = self.ask(Request::from_parts(parts, body), &pace).await?;
-        let (parts, body) = answer.into_parts();
-        let body = self.read(body).await?;
-        self.note(refusal(&parts, &body));
-        Ok(Response::from_parts(parts, body.into()))
+        let mut request = Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        let agent = HeaderValue::from_static(AGENT);
+        request.headers_mut().insert(USER_AGENT, agent);
+        *request.body_mut() = Some(reqwest::Body::wrap(body));
+        let mut answer = self.ask(request, &last_move).await?;
+        let body = self.read(&mut answer).await?;
+        self.note(refusal(answer.status(), answer.headers(), &body));
+        let mut response = HttpResponse::new(body.into());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        Ok(response)
     }
 }
 
-const AGENT: &str = concat!("podwork/", env!("CARGO_PKG_VERSION"));
-
 impl Connections {
-    async fn ask(
-        &self,
-        request: Request<Paced>,
-        pace: &Pace,
-    ) -> Result<Response<Incoming>, HttpError> {
-        let mut answer = std::pin::pin!(self.client.request(request));
+    async fn ask(&self, request: Request, last_move: &LastMove) -> Result<Response, HttpError> {
+        let mut answer = std::pin::pin!(self.client.send(request));
         loop {
-            let moved = pace.last();
+            let moved = last_move.at();
             match timeout_at(moved + self.patience, &mut answer).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
-                    if let Some(refused) = private(&error) {
-                        return Err(self.failed(HttpErrorKind::Unknown, Trouble::Private(refused)));
-                    }
-                    let why = Trouble::Unreachable(chain(&error));
-                    // Whatever an upload sends may be sent again.
-                    return Err(self.failed(HttpErrorKind::Request, why));
+                    let (kind, failure) = match error {
+                        RequestError::Private(refused) => {
+                            (HttpErrorKind::Unknown, UploadFailure::Private(refused))
+                        }
+                        RequestError::NoTls(why) => {
+                            (HttpErrorKind::Unknown, UploadFailure::Tls(why))
+                        }
+                        // Whatever an upload sends may be sent again.
+                        RequestError::Failed(why) => {
+                            (HttpErrorKind::Request, UploadFailure::Unreachable(why))
+                        }
+                    };
+                    return Err(self.failed(kind, failure));
                 }
-                Err(_) if pace.last() > moved => {}
+                Err(_) if last_move.at() > moved => {}
                 Err(_) => return Err(self.too_slow()),
             }
         }
     }
 
-    async fn read(&self, mut body: Incoming) -> Result<Bytes, HttpError> {
+    async fn read(&self, answer: &mut Response) -> Result<Bytes, HttpError> {
         let mut whole = BytesMut::new();
         loop {
-            let frame = timeout(self.patience, body.frame()).await;
-            let Some(frame) = frame.map_err(|_| self.too_slow())? else {
+            let part = timeout(self.patience, answer.chunk()).await;
+            let part = part.map_err(|_| self.too_slow())?.map_err(|error| {
+                let why = UploadFailure::Unreachable(causes(&error));
+                self.failed(HttpErrorKind::Request, why)
+            })?;
+            let Some(part) = part else {
                 return Ok(whole.freeze());
             };
-            let frame = frame.map_err(|error| {
-                self.failed(HttpErrorKind::Request, Trouble::Unreachable(chain(&error)))
-            })?;
-            let part = frame.into_data().unwrap_or_default();
             if whole.len() + part.len() > LONGEST_ANSWER {
                 let why = format!("its answer is over {LONGEST_ANSWER} bytes");
-                return Err(self.failed(HttpErrorKind::Unknown, Trouble::Unreachable(why)));
+                return Err(self.failed(HttpErrorKind::Unknown, UploadFailure::Unreachable(why)));
             }
             whole.extend_from_slice(&part);
         }
@@ -222,40 +225,41 @@ impl Connections {
 
     fn too_slow(&self) -> HttpError {
         let why = format!("nothing moved for {:?}", self.patience);
-        self.failed(HttpErrorKind::Timeout, Trouble::Unreachable(why))
+        self.failed(HttpErrorKind::Timeout, UploadFailure::Unreachable(why))
     }
 
-    fn failed(&self, kind: HttpErrorKind, trouble: Trouble) -> HttpError {
-        let (Trouble::Unreachable(why) | Trouble::Private(why) | Trouble::Tls(why)) = &trouble
-        else {
-            unreachable!("a refusal is an answer");
+    /// Keeps why there is no answer, and returns the error that says whether to ask again.
+    fn failed(&self, kind: HttpErrorKind, failure: UploadFailure) -> HttpError {
+        let why = match &failure {
+            UploadFailure::Unreachable(why) | UploadFailure::Tls(why) => why.clone(),
+            UploadFailure::Private(refused) => refused.to_string(),
+            UploadFailure::Refused { .. } => unreachable!("a refusal is an answer"),
         };
-        let error = HttpError::new(kind, std::io::Error::other(why.clone()));
-        self.note(Some(trouble));
-        error
+        self.note(Some(failure));
+        HttpError::new(kind, std::io::Error::other(why))
     }
 
-    fn note(&self, trouble: Option<Trouble>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    fn note(&self, failure: Option<UploadFailure>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 }
 
 /// What an answer refuses, if it does: an answer to the end of an upload may be a success at first, and then an error.
-fn refusal(parts: &hyper::http::response::Parts, body: &[u8]) -> Option<Trouble> {
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<UploadFailure> {
     let text = String::from_utf8_lossy(body);
-    if parts.status.is_success() && !text.contains("<Error>") {
+    if status.is_success() && !text.contains("<Error>") {
         return None;
     }
     let between = text
         .split_once("<Code>")
         .and_then(|(_, rest)| rest.split_once("</Code>"));
     let code = between.map(|(code, _)| code).filter(|code| is_word(code));
-    let region = parts.headers.get("x-amz-bucket-region");
+    let region = headers.get("x-amz-bucket-region");
     let region = region
         .and_then(|region| region.to_str().ok())
         .filter(|region| is_word(region));
-    Some(Trouble::Refused {
-        status: parts.status,
+    Some(UploadFailure::Refused {
+        status,
         code: code.map(str::to_owned),
         region: region.map(str::to_owned),
     })
@@ -269,16 +273,16 @@ fn is_word(text: &str) -> bool {
 
 /// When a request last moved on.
 #[derive(Clone)]
-struct Pace(Arc<Mutex<Instant>>);
+struct LastMove(Arc<Mutex<Instant>>);
 
-impl Default for Pace {
+impl Default for LastMove {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 }
 
-impl Pace {
-    fn last(&self) -> Instant {
+impl LastMove {
+    fn at(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -288,14 +292,14 @@ impl Pace {
 }
 
 /// What is sent, piece by piece.
-struct Paced {
+struct PiecewiseBody {
     whole: HttpRequestBody,
     /// What is left of what came of it.
     rest: Bytes,
-    pace: Pace,
+    last_move: LastMove,
 }
 
-impl Body for Paced {
+impl Body for PiecewiseBody {
     type Data = Bytes;
     type Error = HttpError;
 
@@ -303,7 +307,7 @@ impl Body for Paced {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        self.pace.moved();
+        self.last_move.moved();
         while self.rest.is_empty() {
             match Pin::new(&mut self.whole).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {

@@ -17,8 +17,8 @@ use crate::handler::Context;
 
 use super::error::UploadError;
 use super::multipart::Multipart;
-use super::source::Source;
-use super::store::{Store, Trouble};
+use super::source::UploadSource;
+use super::store::{UploadFailure, UploadStore};
 
 /// Bytes of a part; what is no larger is sent whole.
 pub(super) const PART: usize = 16 * 1024 * 1024;
@@ -52,18 +52,18 @@ impl Sent<'_> {
 }
 
 /// Where one upload goes.
-pub(super) struct Target<'a> {
+pub(super) struct UploadTarget<'a> {
     pub(super) cx: &'a Context,
     pub(super) bucket: &'a Bucket,
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<UploadStore>,
     pub(super) key: &'a str,
     pub(super) kind: String,
 }
 
-impl Target<'_> {
+impl UploadTarget<'_> {
     pub(super) async fn upload(
         &self,
-        source: &mut Source<'_>,
+        source: &mut UploadSource<'_>,
         sent: &mut Sent<'_>,
     ) -> Result<(), UploadError> {
         let size = part_size(sent.of);
@@ -84,7 +84,7 @@ impl Target<'_> {
             let options = PutOptions::from(self.attributes());
             let path = self.path(sent.name)?;
             let put = self.store.s3.put_opts(&path, first.into(), options);
-            put.await.map_err(|_| self.trouble(sent.name))?;
+            put.await.map_err(|_| self.failed(sent.name))?;
             sent.bytes = bytes;
             return Ok(());
         }
@@ -95,13 +95,13 @@ impl Target<'_> {
         &self,
         ready: [Bytes; 2],
         size: usize,
-        source: &mut Source<'_>,
+        source: &mut UploadSource<'_>,
         sent: &mut Sent<'_>,
     ) -> Result<(), UploadError> {
         let path = self.path(sent.name)?;
         let options = PutMultipartOptions::from(self.attributes());
         let begun = Multipart::begin(self.cx, Arc::clone(&self.store), &path, options).await;
-        let mut upload = begun.map_err(|_| self.trouble(sent.name))?;
+        let mut upload = begun.map_err(|_| self.failed(sent.name))?;
         // Dropped before `upload` is: what is on its way is given up before the whole is.
         let mut going = FuturesUnordered::new();
         let put = |part: Bytes, upload: &mut Multipart| {
@@ -133,7 +133,7 @@ impl Target<'_> {
                     parts += 1;
                 }
                 Some(put) = going.next() => {
-                    sent.bytes += put.map_err(|_| self.trouble(sent.name))?;
+                    sent.bytes += put.map_err(|_| self.failed(sent.name))?;
                     sent.tell();
                 }
                 else => break,
@@ -141,9 +141,9 @@ impl Target<'_> {
         }
         drop(going);
         if upload.complete().await.is_err() {
-            let trouble = self.store.trouble();
-            if !self.is_complete(trouble.as_ref(), &path, sent.bytes).await {
-                return Err(UploadError::of(trouble, sent.name, self.bucket));
+            let failure = self.store.failure();
+            if !self.is_complete(failure.as_ref(), &path, sent.bytes).await {
+                return Err(UploadError::of(failure, sent.name, self.bucket));
             }
         }
         upload.forget();
@@ -152,17 +152,17 @@ impl Target<'_> {
 
     /// Whether it is all there, and only the answer that said so was lost: asked again, the service knows no such
     /// upload any more.
-    async fn is_complete(&self, trouble: Option<&Trouble>, path: &Path, bytes: u64) -> bool {
+    async fn is_complete(&self, failure: Option<&UploadFailure>, path: &Path, bytes: u64) -> bool {
         let gone = matches!(
-            trouble,
-            Some(Trouble::Refused { code: Some(code), .. }) if code == "NoSuchUpload"
+            failure,
+            Some(UploadFailure::Refused { code: Some(code), .. }) if code == "NoSuchUpload"
         );
         gone && matches!(self.store.s3.head(path).await, Ok(there) if there.size == bytes)
     }
 
     pub(super) async fn url(&self, name: &str, lifetime: Duration) -> Result<String, UploadError> {
         let url = self.store.url(&self.path(name)?, lifetime).await;
-        url.map_err(|_| self.trouble(name))
+        url.map_err(|_| self.failed(name))
     }
 
     fn path(&self, name: &str) -> Result<Path, UploadError> {
@@ -176,8 +176,8 @@ impl Target<'_> {
         Attributes::from_iter([(Attribute::ContentType, self.kind.clone())])
     }
 
-    fn trouble(&self, name: &str) -> UploadError {
-        UploadError::of(self.store.trouble(), name, self.bucket)
+    fn failed(&self, name: &str) -> UploadError {
+        UploadError::of(self.store.failure(), name, self.bucket)
     }
 }
 

@@ -1,29 +1,31 @@
-//! Traces on their way to a collector: by OTLP, as the standard variables say, over the worker's own HTTP client.
+//! Traces on their way to a collector: by OTLP, as the standard variables say, over our own HTTP client.
 
 use std::env;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use hyper::header::HeaderMap;
-use hyper::{Request, Response, Uri};
-use opentelemetry_http::{HttpClient, HttpError};
+use hyper::Uri;
+use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     Protocol, SpanExporter as OtlpExporter, WithExportConfig as _, WithHttpConfig as _,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
-use podwork_protocol::template::UrlTemplate;
+use reqwest::StatusCode;
+use reqwest::redirect::{Attempt, Policy};
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
 use crate::config::{first_given, given, whole_number, without_secrets};
 use crate::error::Error;
-use crate::net::http::{Body, Call, Http};
+use crate::net::client::{ClientSettings, GuardedClient, RequestError, causes};
+use crate::net::public_only::AddressGuard;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -62,6 +64,8 @@ const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most that is read of a collector's answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Most times that one export is redirected.
+const MAX_REDIRECTS: usize = 3;
 
 fn get(name: &str) -> Option<String> {
     given(|name| env::var(name).ok(), name)
@@ -175,32 +179,32 @@ fn resource() -> Resource {
 #[derive(Debug)]
 struct Exporter {
     otlp: OtlpExporter,
-    trouble: Trouble,
+    last_failure: LastFailure,
     failing: AtomicBool,
 }
 
 /// Why the last try failed, if it did; the library tells less of it.
 #[derive(Debug, Clone, Default)]
-struct Trouble(Arc<Mutex<Option<String>>>);
+struct LastFailure(Arc<Mutex<Option<String>>>);
 
-impl Trouble {
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
+impl LastFailure {
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Exporter {
     fn new(endpoint: &str) -> Result<Self, Error> {
-        let trouble = Trouble::default();
+        let last_failure = LastFailure::default();
         let otlp = OtlpExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_http_client(Client::new(endpoint, trouble.clone())?)
+            .with_http_client(CollectorClient::new(endpoint, last_failure.clone())?)
             .build()
             .map_err(|error| Error::Traces(error.to_string()))?;
         Ok(Self {
             otlp,
-            trouble,
+            last_failure,
             failing: AtomicBool::new(false),
         })
     }
@@ -209,11 +213,11 @@ impl Exporter {
 impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let exported = self.otlp.export(batch).await;
-        let trouble = self.trouble.last().take();
+        let last_failure = self.last_failure.lock().take();
         let failed = self.failing.swap(exported.is_err(), Ordering::Relaxed);
         match &exported {
             Err(error) if !failed => {
-                let why = trouble.unwrap_or_else(|| error.to_string());
+                let why = last_failure.unwrap_or_else(|| error.to_string());
                 warn!("traces cannot be exported, and are lost until they can be: {why}");
             }
             Ok(()) if failed => info!("Traces are exported again."),
@@ -236,32 +240,48 @@ impl SpanExporter for Exporter {
 }
 
 /// The exporter's way to the collector, used on the exporter's own thread alone.
-struct Client {
-    http: Http,
+struct CollectorClient {
+    client: GuardedClient,
     /// Made there: a runtime may not be dropped where others run, as this may be if the exporter cannot be built.
     runtime: OnceLock<Runtime>,
     timeout: Duration,
-    trouble: Trouble,
+    last_failure: LastFailure,
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for CollectorClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
+        f.write_str("CollectorClient")
     }
 }
 
-impl Client {
-    fn new(endpoint: &str, trouble: Trouble) -> Result<Self, Error> {
+impl CollectorClient {
+    fn new(endpoint: &str, last_failure: LastFailure) -> Result<Self, Error> {
         let mut timeout = None;
         for variable in [TIMEOUT, TRACES_TIMEOUT] {
             let millis = whole_number(variable, get(variable), "milliseconds, such as 10000")?;
             timeout = millis.map(Duration::from_millis).or(timeout);
         }
+        let client = GuardedClient::new(ClientSettings {
+            // Whoever runs the worker may well have the collector in their own network.
+            guard: AddressGuard::new(true),
+            tls: endpoint.starts_with("https"),
+            redirects: Policy::custom(|attempt| {
+                if is_followed(&attempt) {
+                    attempt.follow()
+                } else {
+                    attempt.stop()
+                }
+            }),
+            keep_alive: true,
+        });
+        if let Some(why) = client.no_tls() {
+            return Err(Error::HttpClient(io::Error::other(why.to_owned())));
+        }
         Ok(Self {
-            http: Http::new(HeaderMap::new(), endpoint.starts_with("https"))?,
+            client,
             runtime: OnceLock::new(),
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
-            trouble,
+            last_failure,
         })
     }
 
@@ -275,24 +295,52 @@ impl Client {
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
-        let (parts, body) = request.into_parts();
-        let call = Call {
-            method: parts.method,
-            url: UrlTemplate::of_worker(&parts.uri.to_string(), "").url(),
-            headers: parts.headers,
-            body: Body::from([body, Bytes::new(), Bytes::new()]),
-            timeout: self.timeout,
-            limit: MAX_ANSWER,
-        };
-        let answer = self.runtime()?.block_on(self.http.call(call))?;
-        let mut response = Response::new(answer.body);
-        *response.status_mut() = answer.status;
-        *response.headers_mut() = answer.headers;
+        let request = request.try_into().map_err(|error| causes(&error))?;
+        let timeout = self.timeout;
+        self.runtime()?.block_on(async {
+            match tokio::time::timeout(timeout, self.export(request)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("no answer within {timeout:?}")),
+            }
+        })
+    }
+
+    async fn export(&self, request: reqwest::Request) -> Result<Response<Bytes>, String> {
+        let answer = self.client.send(request).await;
+        let mut answer = answer.map_err(|error| match error {
+            RequestError::Private(refused) => refused.to_string(),
+            RequestError::NoTls(why) | RequestError::Failed(why) => why,
+        })?;
+        let mut body = BytesMut::new();
+        while let Some(part) = answer.chunk().await.map_err(|error| causes(&error))? {
+            if body.len() + part.len() > MAX_ANSWER {
+                return Err(format!("the answer is over {MAX_ANSWER} bytes"));
+            }
+            body.extend_from_slice(&part);
+        }
+        let mut response = Response::new(body.freeze());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
         Ok(response)
     }
 }
 
-impl HttpClient for Client {
+/// Whether an export may be sent elsewhere: as it is, to the same host, and never from TLS to none, since its headers may
+/// carry a key.
+fn is_followed(attempt: &Attempt<'_>) -> bool {
+    let keeps_the_post = matches!(
+        attempt.status(),
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+    );
+    let (to, previous) = (attempt.url(), attempt.previous());
+    let Some(from) = previous.last() else {
+        return false;
+    };
+    let is_safe = to.scheme() == "https" || to.scheme() == from.scheme();
+    keeps_the_post && is_safe && to.host() == from.host() && previous.len() <= MAX_REDIRECTS
+}
+
+impl HttpClient for CollectorClient {
     fn send_bytes<'a, 'f>(
         &'a self,
         request: Request<Bytes>,
@@ -304,7 +352,7 @@ impl HttpClient for Client {
         // It is awaited on a thread that does nothing else.
         Box::pin(async {
             let sent = self.send(request);
-            *self.trouble.last() = match &sent {
+            *self.last_failure.lock() = match &sent {
                 Ok(response) if response.status().is_success() => None,
                 Ok(response) => Some(response.status().to_string()),
                 Err(why) => Some(why.clone()),

@@ -1,0 +1,259 @@
+//! One download, in as many tries as it takes.
+
+use std::time::Duration;
+
+use data_url::DataUrl;
+use reqwest::header::{
+    CONTENT_DISPOSITION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
+    RANGE,
+};
+use reqwest::{Response, StatusCode};
+use tempfile::TempPath;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+use url::Url;
+
+use crate::handler::Context;
+use crate::net::backoff::Backoff;
+use crate::net::client::causes;
+use crate::net::http::{is_retryable_download, retry_after};
+
+use super::address::FileLocation;
+use super::client::{DownloadFailure, FileClient};
+use super::error::DownloadError;
+use super::name;
+use super::partial::Partial;
+use super::remote_file::RemoteFile;
+use super::speed::MinimumSpeed;
+use super::tally::Tally;
+
+/// How often one download is tried.
+const TRIES: usize = 5;
+
+/// One download.
+pub(super) struct Download<'a> {
+    pub(super) cx: &'a Context,
+    pub(super) max_bytes: u64,
+    pub(super) patience: Duration,
+    pub(super) file: &'a RemoteFile,
+    pub(super) client: &'a FileClient,
+    /// The sum of all downloads, and which of them this is.
+    pub(super) tally: (&'a Tally<'a>, usize),
+    pub(super) making: &'a TaskTracker,
+}
+
+impl Download<'_> {
+    pub(super) async fn run(self) -> Result<TempPath, DownloadError> {
+        let mut partial = Partial::new(self.cx, self.making);
+        match &self.file.location {
+            FileLocation::Here(url) => self.decode(url, &mut partial).await?,
+            FileLocation::At(url) => self.fetch(url, &mut partial).await?,
+        }
+        let (sum, path) = partial.end().await?;
+        match self.file.sha256 {
+            Some(expected) if expected != sum => Err(DownloadError::Checksum {
+                url: self.file.shown(),
+                expected: expected.to_string(),
+                got: sum.to_string(),
+            }),
+            _ => Ok(path),
+        }
+    }
+
+    /// What a data URL holds.
+    async fn decode(&self, url: &str, partial: &mut Partial) -> Result<(), DownloadError> {
+        let invalid = |problem: String| DownloadError::Url {
+            url: self.file.shown(),
+            problem,
+        };
+        let data = DataUrl::process(url).map_err(|error| invalid(error.to_string()))?;
+        let decoded = data.decode_to_vec();
+        let (bytes, _) = decoded.map_err(|error| invalid(error.to_string()))?;
+        self.fits(bytes.len() as u64)?;
+        partial.begin(self.name(None, None)).await?;
+        partial.push(&bytes).await?;
+        self.note(partial, Some(partial.len));
+        Ok(())
+    }
+
+    /// What is at a URL, in as many tries as it takes and may.
+    async fn fetch(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadError> {
+        let mut pauses = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (why, after) = match self.attempt(url, partial).await {
+                Ok(()) => return Ok(()),
+                Err(DownloadFailure::Final(error)) => return Err(error),
+                Err(DownloadFailure::Retryable { why, after }) => (why, after),
+            };
+            if tries == TRIES {
+                let url = self.file.shown();
+                return Err(DownloadError::Broken { url, tries, why });
+            }
+            debug!(
+                "{} is tried again from byte {}: {why}",
+                self.file.shown(),
+                partial.len
+            );
+            tokio::time::sleep(pauses.next(after)).await;
+        }
+    }
+
+    /// One try, from where the last one broke off if that can be.
+    async fn attempt(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadFailure> {
+        let patience = self.patience;
+        let headers = resuming(partial);
+        let answer = self.client.get(url, &headers, patience).await?;
+        match answer.status() {
+            StatusCode::OK => self.begin(url, &answer, partial).await?,
+            StatusCode::PARTIAL_CONTENT if !headers.is_empty() => {
+                let Some(total) = goes_on(answer.headers(), partial) else {
+                    partial.version = None;
+                    return Err(DownloadFailure::retryable(
+                        "the server sent another part of the file than was asked for",
+                    ));
+                };
+                self.fits(total)?;
+                partial.total = Some(total);
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE if !headers.is_empty() => {
+                partial.version = None;
+                return Err(DownloadFailure::retryable(
+                    "the file is another than before",
+                ));
+            }
+            status => return Err(self.refused(status, answer.headers())),
+        }
+        self.receive(answer, partial).await
+    }
+
+    fn refused(&self, status: StatusCode, headers: &HeaderMap) -> DownloadFailure {
+        if is_retryable_download(status) {
+            return DownloadFailure::Retryable {
+                why: format!("the server answered {status}"),
+                after: retry_after(headers),
+            };
+        }
+        DownloadFailure::Final(DownloadError::Status {
+            url: self.file.shown(),
+            status: status.as_u16(),
+        })
+    }
+
+    /// The file comes from its first byte on.
+    async fn begin(
+        &self,
+        url: &Url,
+        answer: &Response,
+        partial: &mut Partial,
+    ) -> Result<(), DownloadFailure> {
+        let total = answer.content_length();
+        self.fits(total.unwrap_or(0))?;
+        partial
+            .begin(self.name(Some(url), Some(answer.headers())))
+            .await?;
+        partial.total = total;
+        partial.version = version(answer.headers());
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        mut answer: Response,
+        partial: &mut Partial,
+    ) -> Result<(), DownloadFailure> {
+        let mut speed = MinimumSpeed::new(self.patience);
+        loop {
+            let bytes = speed.keep(answer.chunk()).await?;
+            let bytes = bytes.map_err(|error| DownloadFailure::retryable(causes(&error)))?;
+            let Some(bytes) = bytes else { break };
+            speed.came(bytes.len());
+            self.fits(partial.len.saturating_add(bytes.len() as u64))?;
+            if partial.push(&bytes).await? {
+                self.note(partial, partial.total);
+            }
+        }
+        if let Some(total) = partial.total
+            && total != partial.len
+        {
+            if partial.len > total {
+                // There is nothing to go on from.
+                partial.version = None;
+            }
+            let why = format!("{} of {total} bytes came", partial.len);
+            return Err(DownloadFailure::retryable(why));
+        }
+        self.note(partial, Some(partial.len));
+        Ok(())
+    }
+
+    fn fits(&self, bytes: u64) -> Result<(), DownloadError> {
+        let limit = self.max_bytes;
+        if bytes > limit {
+            let url = self.file.shown();
+            return Err(DownloadError::TooLarge { url, limit });
+        }
+        Ok(())
+    }
+
+    fn note(&self, partial: &Partial, of: Option<u64>) {
+        let (tally, index) = self.tally;
+        tally.note(index, partial.len, of);
+    }
+
+    /// What the file is to be called.
+    fn name(&self, url: Option<&Url>, headers: Option<&HeaderMap>) -> String {
+        let given = self.file.name.as_deref().and_then(name::safe);
+        let disposition = headers.and_then(|headers| headers.get(CONTENT_DISPOSITION));
+        let disposition = disposition.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        given
+            .or_else(|| name::of_disposition(&disposition?))
+            .or_else(|| name::of_url(url?))
+            .unwrap_or_else(|| name::UNNAMED.to_owned())
+    }
+}
+
+/// The headers that ask for the rest of a file; none, if it has to come anew.
+fn resuming(partial: &Partial) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(version) = &partial.version
+        && partial.len > 0
+    {
+        let range = format!("bytes={}-", partial.len);
+        let range = HeaderValue::from_str(&range).expect("digits are good in a header");
+        headers.insert(RANGE, range);
+        headers.insert(IF_RANGE, version.clone());
+    }
+    headers
+}
+
+/// By what a server knows a version of a file again, if it does: an entity tag that is not weak, or a date.
+fn version(headers: &HeaderMap) -> Option<HeaderValue> {
+    let tag = headers.get(ETAG);
+    let strong = tag.filter(|tag| is_strong(tag));
+    strong.or_else(|| headers.get(LAST_MODIFIED)).cloned()
+}
+
+/// Whether it is an entity tag that is not weak.
+fn is_strong(version: &HeaderValue) -> bool {
+    version.as_bytes().starts_with(b"\"")
+}
+
+/// The length of the whole file, if a part of it begins where ours ends, and is of the same version, as far as it says so.
+fn goes_on(headers: &HeaderMap, partial: &Partial) -> Option<u64> {
+    let ours = partial.version.as_ref()?;
+    let known_by = if is_strong(ours) { ETAG } else { LAST_MODIFIED };
+    if headers.get(known_by).is_some_and(|theirs| theirs != ours) {
+        return None;
+    }
+    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    let (start, rest) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
+    let total = match rest.split_once('/')?.1 {
+        // Without a length nobody could tell whether all has come.
+        "*" => partial.total?,
+        total => total.parse().ok()?,
+    };
+    let same_total = partial.total.is_none_or(|known| known == total);
+    (start.parse() == Ok(partial.len) && same_total).then_some(total)
+}
