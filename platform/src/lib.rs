@@ -29,26 +29,27 @@
 //! Rate limits, webhooks and leases are the documented ones. Keys are asked for once they are set, and
 //! [trouble](Faults) is made on purpose. [`Platform::advance`] sets the clock ahead.
 
-mod clock;
-mod core;
-mod endpoints;
-mod error;
-mod example;
-mod faults;
-mod follow;
-mod http;
-mod hub;
-mod platform;
-mod rules;
-mod serve;
-mod settings;
-mod submission;
-mod units;
-mod webhooks;
+// From the face down to the rules; each module imports from those below it.
+mod platform; // the face: builder, start, shutdown
+mod connections; // TCP connections: accepted, served, ended in order
+mod routes; // requests to calls of an endpoint, and its answers to responses
+mod registry; // all endpoints, by id
+mod job_events; // one job, watched from its submission to its end
+mod run_request; // a client's request, checked and made into a job
+mod endpoint_handle; // one endpoint: its rate limits, and who waits for what
+mod webhooks; // calls to those who asked to hear of a job's end
+mod engine; // the rules of an endpoint, without I/O
+mod clock; // the platform's clock, which can be set ahead
+mod faults; // trouble on purpose
+mod schema_example; // an example of what a JSON Schema describes
+mod settings; // options of the platform as a whole
+mod rules; // limits of an endpoint
+mod units; // sizes and times, as people write them
+mod error; // why the platform could not start, or refused a job
 
 pub use error::Error;
 pub use faults::Faults;
-pub use follow::JobEvent;
+pub use job_events::JobEvent;
 pub use platform::{Builder, Platform};
 pub use podwork_protocol::HandlerSchema;
 pub use podwork_protocol::client::{RunRequest, StatusResponse};

@@ -11,17 +11,17 @@ use podwork_protocol::{HandlerSchema, env};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::Refusal;
-use crate::endpoints::{Endpoints, is_endpoint_id};
+use crate::connections::serve;
+use crate::endpoint_handle::EndpointHandle;
+use crate::engine::Refusal;
 use crate::error::Error;
 use crate::faults::Faults;
-use crate::follow::{JobEvent, follow};
-use crate::http::{realtime_router, router};
-use crate::hub::Hub;
+use crate::job_events::{JobEvent, follow};
+use crate::registry::{Registry, is_endpoint_id};
+use crate::routes::{realtime_router, router};
 use crate::rules::Rules;
-use crate::serve::serve;
+use crate::run_request::submission_of;
 use crate::settings::Settings;
-use crate::submission::submission_of;
 
 /// How long connections may take to end when the platform shuts down.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -125,16 +125,12 @@ impl Builder {
             }
         }
         let closing = CancellationToken::new();
-        let endpoints = Arc::new(Endpoints::new(
-            self.settings,
-            self.endpoint,
-            closing.clone(),
-        ));
-        let router = router(Arc::clone(&endpoints), self.faults);
+        let registry = Arc::new(Registry::new(self.settings, self.endpoint, closing.clone()));
+        let router = router(Arc::clone(&registry), self.faults);
         let (addr, server) = serve(&self.host, self.port, router, closing.clone()).await?;
         Ok(Platform {
             addr,
-            endpoints,
+            registry,
             servers: Mutex::new(vec![server]),
             closing: Closing(closing),
         })
@@ -145,7 +141,7 @@ impl Builder {
 #[derive(Debug)]
 pub struct Platform {
     addr: SocketAddr,
-    endpoints: Arc<Endpoints>,
+    registry: Arc<Registry>,
     servers: Mutex<Vec<JoinHandle<()>>>,
     closing: Closing,
 }
@@ -190,9 +186,9 @@ impl Platform {
 
     /// The `RUNPOD_*` variables by which a worker of this id finds the default endpoint.
     pub fn worker_env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
-        let id = self.endpoints.default_id();
+        let id = self.registry.default_id();
         let base = self.endpoint_url(id);
-        let settings = self.endpoints.settings();
+        let settings = self.registry.settings();
         let interval = settings.ping_interval;
         let key = settings.worker_key.as_ref().or(settings.api_key.as_ref());
         let key = key.map_or("local", String::as_str);
@@ -222,23 +218,24 @@ impl Platform {
     /// # Errors
     /// The request's policy is out of range, or the queue is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
-        let hub = self.default_hub().map_err(refused)?;
-        let submission = submission_of(request, false, hub.rules()).map_err(refused)?;
-        let state = hub.change(|endpoint, now| endpoint.submit(submission, now));
+        let handle = self.default_handle().map_err(refused)?;
+        let submission = submission_of(request, false, handle.rules()).map_err(refused)?;
+        let state = handle.change(|endpoint, now| endpoint.submit(submission, now));
         Ok(state.map_err(refused)?.id)
     }
 
     /// Says what the default endpoint takes and gives, in place of what [`Builder::schema`] said; `None`: it is not known.
     pub fn set_schema(&self, schema: Option<HandlerSchema>) {
-        self.endpoints
-            .set_schema(self.endpoints.default_id(), schema);
+        self.registry.set_schema(self.registry.default_id(), schema);
     }
 
     /// Results that workers of the default endpoint posted again, or after their job had ended or gone to another
     /// worker; such a result changes nothing.
     pub fn late_results(&self) -> u64 {
-        let hub = self.default_hub();
-        hub.map_or(0, |hub| hub.read(crate::core::Endpoint::late_results))
+        let handle = self.default_handle();
+        handle.map_or(0, |handle| {
+            handle.read(crate::engine::Endpoint::late_results)
+        })
     }
 
     /// Serves `POST /<id>/realtime` on an address of its own, and nothing else there: the body is a job (`id`, `input`),
@@ -255,7 +252,7 @@ impl Platform {
         if !is_endpoint_id(id) {
             return Err(Error::EndpointId(id.to_owned()));
         }
-        let router = realtime_router(Arc::clone(&self.endpoints), id);
+        let router = realtime_router(Arc::clone(&self.registry), id);
         let (addr, server) = serve(host, port, router, self.closing.0.clone()).await?;
         self.servers
             .lock()
@@ -267,12 +264,12 @@ impl Platform {
     /// Sets the platform's clock ahead: what is due by then happens at once. So a test sees a result expire, a job time
     /// out or a lost worker's job come back without waiting for it.
     pub fn advance(&self, by: Duration) {
-        self.endpoints.clock().advance(by);
+        self.registry.clock().advance(by);
     }
 
     /// How a job of the default endpoint stands; `None` when it is not, or no more, there.
     pub fn status(&self, job_id: &str) -> Option<StatusResponse> {
-        self.default_hub()
+        self.default_handle()
             .ok()?
             .read(|endpoint| endpoint.status(job_id).ok())
     }
@@ -281,8 +278,8 @@ impl Platform {
     /// ends after [`JobEvent::Finished`], or when the job or the platform is gone. Chunks stay there for `/stream`.
     /// When progress comes faster than it is read, the latest wins.
     pub fn follow(&self, job_id: &str) -> impl Stream<Item = JobEvent> + Send + use<> {
-        let hub = self.default_hub().ok();
-        let events = hub.map(|hub| follow(hub, job_id.to_owned()));
+        let handle = self.default_handle().ok();
+        let events = handle.map(|handle| follow(handle, job_id.to_owned()));
         futures::StreamExt::flatten(futures::stream::iter(events))
     }
 
@@ -302,8 +299,8 @@ impl Platform {
     /// # Errors
     /// There is no such job.
     pub fn cancel(&self, job_id: &str) -> Result<(), Error> {
-        let hub = self.default_hub().map_err(refused)?;
-        let cancelled = hub.change(|endpoint, now| endpoint.cancel(job_id, now));
+        let handle = self.default_handle().map_err(refused)?;
+        let cancelled = handle.change(|endpoint, now| endpoint.cancel(job_id, now));
         cancelled.map(|_| ()).map_err(refused)
     }
 
@@ -326,8 +323,8 @@ impl Platform {
         }
     }
 
-    fn default_hub(&self) -> Result<Arc<Hub>, Refusal> {
-        self.endpoints.get(self.endpoints.default_id())
+    fn default_handle(&self) -> Result<Arc<EndpointHandle>, Refusal> {
+        self.registry.get(self.registry.default_id())
     }
 }
 

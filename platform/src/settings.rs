@@ -12,7 +12,7 @@ use crate::rules::Rules;
 pub(crate) struct Settings {
     /// Rules of every endpoint that has none of its own.
     pub(crate) rules: Rules,
-    /// Endpoints' own rules, by id.
+    /// Registry' own rules, by id.
     pub(crate) own_rules: HashMap<String, Rules>,
     /// What workers are told to ping at.
     pub(crate) ping_interval: Duration,

@@ -15,21 +15,18 @@ use tokio::time::timeout;
 use utoipa::IntoParams;
 
 use super::body::{json_or_undo, object, read};
-use super::named::{Path, Query};
-use super::openapi::{NotAdmitted, OfEndpoint, OfJob, Refused};
-use super::reply::Failure;
-use crate::core::Submission;
-use crate::endpoints::Endpoints;
-use crate::hub::Hub;
+use super::extract::{Path, Query, Shared};
+use super::failure::{Answer, Failure};
+use super::openapi::{EndpointParam, JobParam, NotAdmitted, Refused};
+use crate::endpoint_handle::EndpointHandle;
+use crate::engine::Submission;
+use crate::registry::Registry;
 use crate::rules::{Rules, Span};
-use crate::submission::submission_of;
-
-type Answer<T> = Result<T, Failure>;
-type Shared = State<Arc<Endpoints>>;
+use crate::run_request::submission_of;
 
 /// What the path names: the endpoint, absent at the root, and the job.
 #[derive(Debug, Deserialize)]
-pub(super) struct Named {
+pub(super) struct ClientPath {
     endpoint: Option<String>,
     #[serde(default)]
     pub(super) job: String,
@@ -70,9 +67,9 @@ fn millis(name: &str, text: Option<&str>) -> Answer<Option<Duration>> {
     text.map(parse).transpose()
 }
 
-pub(super) fn hub(endpoints: &Endpoints, named: &Named) -> Answer<Arc<Hub>> {
-    let id = named.endpoint.as_deref().unwrap_or(endpoints.default_id());
-    Ok(endpoints.get(id)?)
+pub(super) fn handle(registry: &Registry, named: &ClientPath) -> Answer<Arc<EndpointHandle>> {
+    let id = named.endpoint.as_deref().unwrap_or(registry.default_id());
+    Ok(registry.get(id)?)
 }
 
 /// Queues a job
@@ -81,20 +78,20 @@ pub(super) fn hub(endpoints: &Endpoints, named: &Named) -> Answer<Arc<Hub>> {
 #[utoipa::path(
     post,
     path = "/run",
-    params(OfEndpoint),
+    params(EndpointParam),
     request_body = RunRequest,
     responses((status = 200, description = "The job is queued", body = JobState), Refused, NotAdmitted),
 )]
 pub(super) async fn run(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
     body: Body,
 ) -> Answer<Json<JobState>> {
-    let hub = hub(&endpoints, &named)?;
-    hub.admit(false)?;
-    let body = read(body, hub.rules().run_payload).await?;
-    let submission = submission(&body, false, hub.rules())?;
-    Ok(Json(hub.change(|endpoint, now| {
+    let handle = handle(&registry, &named)?;
+    handle.admit(false)?;
+    let body = read(body, handle.rules().run_payload).await?;
+    let submission = submission(&body, false, handle.rules())?;
+    Ok(Json(handle.change(|endpoint, now| {
         endpoint.submit(submission, now)
     })?))
 }
@@ -105,27 +102,27 @@ pub(super) async fn run(
 #[utoipa::path(
     post,
     path = "/runsync",
-    params(OfEndpoint, Waits),
+    params(EndpointParam, Waits),
     request_body = RunRequest,
     responses((status = 200, description = "The job has ended, or the wait is over", body = StatusResponse), Refused, NotAdmitted),
 )]
 pub(super) async fn runsync(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
     Query(asked): Query<Waits>,
     body: Body,
 ) -> Answer<Response> {
-    let hub = hub(&endpoints, &named)?;
-    hub.admit(true)?;
-    let wait = asked.wait(&hub.rules().wait)?;
-    let body = read(body, hub.rules().runsync_payload).await?;
-    let submission = submission(&body, true, hub.rules())?;
-    let id = crate::core::Id::clone(&submission.id);
-    hub.change(|endpoint, now| endpoint.submit(submission, now))?;
-    match when_ended(&hub, &id, wait).await {
+    let handle = handle(&registry, &named)?;
+    handle.admit(true)?;
+    let wait = asked.wait(&handle.rules().wait)?;
+    let body = read(body, handle.rules().runsync_payload).await?;
+    let submission = submission(&body, true, handle.rules())?;
+    let id = crate::engine::Id::clone(&submission.id);
+    handle.change(|endpoint, now| endpoint.submit(submission, now))?;
+    match when_ended(&handle, &id, wait).await {
         Some(ended) => Ok(Json(ended?).into_response()),
         None => Ok(
-            Json(hub.read(|endpoint| endpoint.job(&id).map(crate::core::Job::state))?)
+            Json(handle.read(|endpoint| endpoint.job(&id).map(crate::engine::Job::state))?)
                 .into_response(),
         ),
     }
@@ -137,19 +134,19 @@ pub(super) async fn runsync(
 #[utoipa::path(
     method(get, post),
     path = "/status/{job}",
-    params(OfJob, Shortens),
+    params(JobParam, Shortens),
     responses((status = 200, description = "The job", body = StatusResponse), Refused),
 )]
 pub(super) async fn status(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
     Query(asked): Query<Shortens>,
 ) -> Answer<Json<StatusResponse>> {
-    let hub = hub(&endpoints, &named)?;
+    let handle = handle(&registry, &named)?;
     if let Some(ttl) = millis("ttl", asked.ttl.as_deref())? {
-        hub.change(|endpoint, now| endpoint.shorten(&named.job, ttl, now));
+        handle.change(|endpoint, now| endpoint.shorten(&named.job, ttl, now));
     }
-    Ok(Json(hub.read(|endpoint| endpoint.status(&named.job))?))
+    Ok(Json(handle.read(|endpoint| endpoint.status(&named.job))?))
 }
 
 /// Where a job stands, once it has ended
@@ -158,30 +155,30 @@ pub(super) async fn status(
 #[utoipa::path(
     method(get, post),
     path = "/status-sync/{job}",
-    params(OfJob, Waits),
+    params(JobParam, Waits),
     responses((status = 200, description = "The job", body = StatusResponse), Refused),
 )]
 pub(super) async fn status_sync(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
     Query(asked): Query<Waits>,
 ) -> Answer<Json<StatusResponse>> {
-    let hub = hub(&endpoints, &named)?;
-    let wait = asked.wait(&hub.rules().wait)?;
-    match when_ended(&hub, &named.job, wait).await {
+    let handle = handle(&registry, &named)?;
+    let wait = asked.wait(&handle.rules().wait)?;
+    match when_ended(&handle, &named.job, wait).await {
         Some(ended) => Ok(Json(ended?)),
-        None => Ok(Json(hub.read(|endpoint| endpoint.status(&named.job))?)),
+        None => Ok(Json(handle.read(|endpoint| endpoint.status(&named.job))?)),
     }
 }
 
 /// The job's status once it has ended; `None` once the wait is over.
 pub(super) async fn when_ended(
-    hub: &Hub,
+    handle: &EndpointHandle,
     id: &str,
     wait: Duration,
 ) -> Option<Answer<StatusResponse>> {
-    let ended = hub.until_job(id, |hub| {
-        let status = hub.read(|endpoint| endpoint.status(id))?;
+    let ended = handle.until_job(id, |handle| {
+        let status = handle.read(|endpoint| endpoint.status(id))?;
         Ok(status.status.is_final().then_some(status))
     });
     let ended = timeout(wait, ended).await.ok()?;
@@ -198,24 +195,29 @@ pub(super) async fn when_ended(
 #[utoipa::path(
     method(get, post),
     path = "/stream/{job}",
-    params(OfJob),
+    params(JobParam),
     responses((status = 200, description = "The chunks", body = StreamResponse), Refused),
 )]
-pub(super) async fn stream(State(endpoints): Shared, Path(named): Path<Named>) -> Answer<Response> {
-    let hub = hub(&endpoints, &named)?;
+pub(super) async fn stream(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+) -> Answer<Response> {
+    let handle = handle(&registry, &named)?;
     let id = named.job;
-    let take = |hub: &Hub, even_empty| hub.change(|endpoint, _| endpoint.stream(&id, even_empty));
-    let held = hub.until_job(&id, |hub| take(hub, false));
-    let found = match timeout(hub.rules().stream_hold, held).await {
+    let take = |handle: &EndpointHandle, even_empty| {
+        handle.change(|endpoint, _| endpoint.stream(&id, even_empty))
+    };
+    let held = handle.until_job(&id, |handle| take(handle, false));
+    let found = match timeout(handle.rules().stream_hold, held).await {
         Ok(Some(found)) => Some(found?),
         // The hold is over, or the platform closes: what there is.
-        Ok(None) | Err(_) => take(&hub, true)?,
+        Ok(None) | Err(_) => take(&handle, true)?,
     };
     let Some((response, mark)) = found else {
         return Err(Failure::closing());
     };
     let carried = !response.stream.is_empty();
-    let back = Arc::clone(&hub);
+    let back = Arc::clone(&handle);
     Ok(json_or_undo(&response, move || {
         if carried {
             back.change(|endpoint, _| endpoint.unstream(&id, mark));
@@ -229,15 +231,15 @@ pub(super) async fn stream(State(endpoints): Shared, Path(named): Path<Named>) -
 #[utoipa::path(
     post,
     path = "/cancel/{job}",
-    params(OfJob),
+    params(JobParam),
     responses((status = 200, description = "Where the job stands now", body = JobState), Refused),
 )]
 pub(super) async fn cancel(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
 ) -> Answer<Json<JobState>> {
-    let hub = hub(&endpoints, &named)?;
-    Ok(Json(hub.change(|endpoint, now| {
+    let handle = handle(&registry, &named)?;
+    Ok(Json(handle.change(|endpoint, now| {
         endpoint.cancel(&named.job, now)
     })?))
 }
@@ -248,16 +250,16 @@ pub(super) async fn cancel(
 #[utoipa::path(
     post,
     path = "/retry/{job}",
-    params(OfJob),
+    params(JobParam),
     responses((status = 200, description = "The job is queued", body = JobState), Refused),
 )]
 pub(super) async fn retry(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
 ) -> Answer<Json<JobState>> {
-    let hub = hub(&endpoints, &named)?;
+    let handle = handle(&registry, &named)?;
     Ok(Json(
-        hub.change(|endpoint, now| endpoint.retry(&named.job, now))?,
+        handle.change(|endpoint, now| endpoint.retry(&named.job, now))?,
     ))
 }
 
@@ -267,30 +269,30 @@ pub(super) async fn retry(
 #[utoipa::path(
     post,
     path = "/purge-queue",
-    params(OfEndpoint),
+    params(EndpointParam),
     responses((status = 200, description = "How many were removed", body = PurgeResponse), Refused),
 )]
 pub(super) async fn purge_queue(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
 ) -> Answer<Json<PurgeResponse>> {
-    let hub = hub(&endpoints, &named)?;
-    Ok(Json(hub.change(|endpoint, _| endpoint.purge())))
+    let handle = handle(&registry, &named)?;
+    Ok(Json(handle.change(|endpoint, _| endpoint.purge())))
 }
 
 /// Jobs and workers, by what they do
 #[utoipa::path(
     get,
     path = "/health",
-    params(OfEndpoint),
+    params(EndpointParam),
     responses((status = 200, description = "The counts", body = Health), Refused),
 )]
 pub(super) async fn health(
-    State(endpoints): Shared,
-    Path(named): Path<Named>,
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
 ) -> Answer<Json<Health>> {
-    let hub = hub(&endpoints, &named)?;
-    Ok(Json(hub.read(crate::core::Endpoint::health)))
+    let handle = handle(&registry, &named)?;
+    Ok(Json(handle.read(crate::engine::Endpoint::health)))
 }
 
 fn submission(body: &[u8], sync: bool, rules: &Rules) -> Answer<Submission> {

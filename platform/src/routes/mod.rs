@@ -1,14 +1,16 @@
 //! HTTP: requests become calls of the state machine, and its answers become responses. No rule lives here.
 
-mod body;
-mod client;
-mod console;
-mod guard;
-mod named;
-mod openapi;
-mod realtime;
-mod reply;
-mod worker;
+mod client; // the client contract: /run and its sisters
+mod worker; // the worker contract: take, stop, done, stream, ping
+mod realtime; // a job in, its result out
+mod console; // events that keep the console true
+mod pages; // the pages in the browser
+mod openapi; // the description of the client contract
+mod access; // keys
+mod fault_layer; // faults on purpose
+mod extract; // path and query
+mod body; // bodies, read within bounds and written so that nothing is lost
+mod failure; // refusals in their one form
 
 use std::sync::Arc;
 
@@ -21,13 +23,13 @@ use axum::routing::{any, get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::core::Refusal;
-use crate::endpoints::Endpoints;
+use crate::engine::Refusal;
 use crate::faults::{Decider, Faults};
-use reply::{Failure, method_not_allowed};
+use crate::registry::Registry;
+use failure::{Failure, method_not_allowed};
 
 /// All routes; `faults` has some calls fail.
-pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Router {
+pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router {
     let (operations, described) = OpenApiRouter::new()
         .routes(routes!(client::run))
         .routes(routes!(client::runsync))
@@ -43,7 +45,7 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
     let operations = operations
         .route("/console/events", get(console::overview))
         .route("/console/events/{job}", get(console::job))
-        .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::client));
+        .route_layer(from_fn_with_state(Arc::clone(&registry), access::client));
     let workers = Router::new()
         .route("/job-take/{worker}", get(worker::take))
         .route("/job-take-batch/{worker}", get(worker::take_batch))
@@ -51,7 +53,7 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
         .route("/job-done/{worker}/{job}", post(worker::done))
         .route("/job-stream/{worker}/{job}", post(worker::stream))
         .route("/ping/{worker}", get(worker::ping))
-        .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::worker));
+        .route_layer(from_fn_with_state(Arc::clone(&registry), access::worker));
     let calls = Router::new()
         // As the official development server has it: the operations at the root are those of one endpoint.
         .merge(operations.clone())
@@ -59,37 +61,37 @@ pub(crate) fn router(endpoints: Arc<Endpoints>, faults: Option<Faults>) -> Route
     let calls = match faults {
         Some(faults) => {
             let decider = Arc::new(Decider::new(faults));
-            calls.route_layer(from_fn_with_state(decider, guard::trouble))
+            calls.route_layer(from_fn_with_state(decider, fault_layer::apply))
         }
         None => calls,
     };
     let console = Router::new()
-        .route("/console/start", get(console::start))
-        .route_layer(from_fn_with_state(Arc::clone(&endpoints), guard::client))
-        .route("/", get(console::console))
-        .route("/docs", get(console::docs))
-        .route("/page.css", get(console::style))
-        .route("/page.js", get(console::script))
+        .route("/console/start", get(pages::start))
+        .route_layer(from_fn_with_state(Arc::clone(&registry), access::client))
+        .route("/", get(pages::console))
+        .route("/docs", get(pages::docs))
+        .route("/page.css", get(pages::style))
+        .route("/page.js", get(pages::script))
         .route(
             "/openapi.json",
             get(async move |shared, of, headers| {
-                console::description(shared, of, headers, &description).await
+                pages::description(shared, of, headers, &description).await
             }),
         );
     calls
         .merge(console)
         .fallback(any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(endpoints)
+        .with_state(registry)
 }
 
 /// The one route of the realtime server of this endpoint.
-pub(crate) fn realtime_router(endpoints: Arc<Endpoints>, id: &str) -> Router {
+pub(crate) fn realtime_router(registry: Arc<Registry>, id: &str) -> Router {
     Router::new()
         .route(&format!("/{id}/realtime"), post(realtime::call))
         .fallback(any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(endpoints)
+        .with_state(registry)
 }
 
 async fn not_found(uri: Uri) -> Response {

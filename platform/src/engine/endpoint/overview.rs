@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::super::job::Id;
-use super::super::workers::Seen;
+use super::super::worker_table::WorkerLine;
 use super::Endpoint;
 
 /// Most jobs that are shown.
@@ -20,7 +20,7 @@ const MOST_PROGRESS: usize = 1024;
 pub(crate) struct Overview {
     health: Health,
     late_results: u64,
-    workers: Vec<Seen>,
+    workers: Vec<WorkerLine>,
     /// The last ones submitted, the newest first.
     jobs: Vec<JobLine>,
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::job::Id;
-use super::table::shrink;
+use super::shrink::shrink;
 
 /// One worker, by what it has shown of itself.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Worker {
 /// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub(crate) enum WorkerState {
     Unhealthy,
     Running,
     Idle,
@@ -62,23 +62,23 @@ pub(crate) enum State {
 }
 
 impl Worker {
-    fn state(&self) -> State {
+    fn state(&self) -> WorkerState {
         match self.stance {
-            _ if self.unhealthy => State::Unhealthy,
-            _ if !self.jobs.is_empty() => State::Running,
-            Stance::New => State::Initializing,
-            Stance::Ready => State::Idle,
-            Stance::Throttled => State::Throttled,
-            Stance::Leaving => State::Leaving,
+            _ if self.unhealthy => WorkerState::Unhealthy,
+            _ if !self.jobs.is_empty() => WorkerState::Running,
+            Stance::New => WorkerState::Initializing,
+            Stance::Ready => WorkerState::Idle,
+            Stance::Throttled => WorkerState::Throttled,
+            Stance::Leaving => WorkerState::Leaving,
         }
     }
 }
 
 /// One worker in a list.
 #[derive(Debug, Serialize)]
-pub(crate) struct Seen {
+pub(crate) struct WorkerLine {
     id: String,
-    state: State,
+    state: WorkerState,
     jobs: usize,
     /// How long nothing was heard of it, ms.
     silent: u64,
@@ -123,11 +123,11 @@ impl Workers {
     }
 
     /// Each of them, by id; as many as fit on a page.
-    pub(crate) fn seen(&self, since: impl Fn(Instant) -> u64) -> Vec<Seen> {
-        let mut seen: Vec<Seen> = self
+    pub(crate) fn seen(&self, since: impl Fn(Instant) -> u64) -> Vec<WorkerLine> {
+        let mut seen: Vec<WorkerLine> = self
             .0
             .iter()
-            .map(|(id, worker)| Seen {
+            .map(|(id, worker)| WorkerLine {
                 id: id.to_string(),
                 state: worker.state(),
                 jobs: worker.jobs.len(),
@@ -147,12 +147,12 @@ impl Workers {
         let mut counts = WorkerCounts::default();
         for worker in self.0.values() {
             match worker.state() {
-                State::Unhealthy => counts.unhealthy += 1,
-                State::Running => counts.running += 1,
-                State::Idle => counts.idle += 1,
-                State::Throttled => counts.throttled += 1,
-                State::Leaving => {}
-                State::Initializing => counts.initializing += 1,
+                WorkerState::Unhealthy => counts.unhealthy += 1,
+                WorkerState::Running => counts.running += 1,
+                WorkerState::Idle => counts.idle += 1,
+                WorkerState::Throttled => counts.throttled += 1,
+                WorkerState::Leaving => {}
+                WorkerState::Initializing => counts.initializing += 1,
             }
         }
         counts.ready = counts.idle + counts.running;

@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::core::{Changes, Endpoint, Overview, Refusal};
+use crate::engine::{Changes, Endpoint, Overview, Refusal};
 use crate::rules::Rules;
 use crate::webhooks::{Call, Webhooks};
 
 /// One endpoint, shared by all its connections.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub(crate) struct EndpointHandle {
     // Neither is ever held across an await.
     endpoint: Mutex<Endpoint>,
     watched: Mutex<HashMap<String, Arc<Notify>>>,
@@ -40,7 +40,7 @@ pub(crate) struct Hub {
     this: Weak<Self>,
 }
 
-impl Hub {
+impl EndpointHandle {
     /// Starts an endpoint, whose time goes on until `closing`.
     pub(crate) fn start(
         rules: Rules,
@@ -50,7 +50,7 @@ impl Hub {
     ) -> Arc<Self> {
         let rules = Arc::new(rules);
         let limiter = |rate| RateLimiter::direct(Quota::per_second(rate));
-        let hub = Arc::new_cyclic(|this| Self {
+        let handle = Arc::new_cyclic(|this| Self {
             run_rate: rules.run_rate.map(limiter),
             runsync_rate: rules.runsync_rate.map(limiter),
             endpoint: Mutex::new(Endpoint::new(Arc::clone(&rules))),
@@ -66,10 +66,10 @@ impl Hub {
             this: Weak::clone(this),
         });
         tokio::spawn({
-            let hub = Arc::clone(&hub);
-            async move { hub.closing.run_until_cancelled(hub.keep_time()).await }
+            let handle = Arc::clone(&handle);
+            async move { handle.closing.run_until_cancelled(handle.keep_time()).await }
         });
-        hub
+        handle
     }
 
     pub(crate) fn rules(&self) -> &Rules {
@@ -142,9 +142,11 @@ impl Hub {
     }
 
     fn call_webhook(&self, job_id: &str, url: &str) {
-        let (hub, id) = (Weak::clone(&self.this), job_id.to_owned());
+        let (handle, id) = (Weak::clone(&self.this), job_id.to_owned());
         let body = move || {
-            let status = hub.upgrade()?.read(|endpoint| endpoint.status(&id).ok())?;
+            let status = handle
+                .upgrade()?
+                .read(|endpoint| endpoint.status(&id).ok())?;
             serde_json::to_vec(&status).ok().map(Into::into)
         };
         self.webhooks.call(Call {
@@ -183,14 +185,14 @@ impl Hub {
         let closing = self.closing.clone();
         let overviews = futures::stream::unfold(
             (self, changes, true),
-            move |(hub, mut changes, first)| async move {
+            move |(handle, mut changes, first)| async move {
                 if !first {
                     changes.changed().await.ok()?;
                     tokio::time::sleep(pause).await;
                     changes.mark_unchanged();
                 }
-                let overview = hub.read(|endpoint| endpoint.overview(hub.clock.now()));
-                Some((overview, (hub, changes, false)))
+                let overview = handle.read(|endpoint| endpoint.overview(handle.clock.now()));
+                Some((overview, (handle, changes, false)))
             },
         );
         overviews.take_until(closing.cancelled_owned())
@@ -240,21 +242,21 @@ impl Hub {
 
 /// Keeps a job among those whose changes are told of, as long as somebody waits.
 struct Watch<'a> {
-    hub: &'a Hub,
+    handle: &'a EndpointHandle,
     id: &'a str,
     notify: Arc<Notify>,
 }
 
 impl<'a> Watch<'a> {
-    fn of(hub: &'a Hub, id: &'a str) -> Self {
-        let notify = Arc::clone(hub.watched().entry(id.to_owned()).or_default());
-        Self { hub, id, notify }
+    fn of(handle: &'a EndpointHandle, id: &'a str) -> Self {
+        let notify = Arc::clone(handle.watched().entry(id.to_owned()).or_default());
+        Self { handle, id, notify }
     }
 }
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        let mut watched = self.hub.watched();
+        let mut watched = self.handle.watched();
         // One is the table's, one is ours.
         if Arc::strong_count(&self.notify) <= 2 {
             watched.remove(self.id);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use podwork_protocol::JobStatus;
 
 use super::job::{Id, Job};
-use super::table::shrink;
+use super::shrink::shrink;
 
 /// The job table and the queue of one endpoint: the seam for a store on a distributed engine. What a job is lives
 /// here; what a connection is does not.

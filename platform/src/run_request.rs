@@ -7,7 +7,7 @@ use podwork_protocol::limits;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::core::{Refusal, Submission};
+use crate::engine::{Refusal, Submission};
 use crate::rules::{Rules, Span};
 
 /// What a request asks for, with the platform's defaults and checks.

@@ -7,7 +7,7 @@ use tracing::trace;
 
 use super::super::job::{Id, Refusal};
 use super::super::timers::Timer;
-use super::super::workers::Stance;
+use super::super::worker_table::Stance;
 use super::Endpoint;
 
 /// Where a job's way is told: who measures listens to this alone, at the very moment.

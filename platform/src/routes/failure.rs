@@ -7,7 +7,10 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use podwork_protocol::client::ErrorBody;
 
-use crate::core::Refusal;
+use crate::engine::Refusal;
+
+/// An answer, or a refusal.
+pub(super) type Answer<T> = Result<T, Failure>;
 
 /// A refusal on its way to the other side: `{"error": "…"}`.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use podwork_protocol::HandlerSchema;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::core::Refusal;
-use crate::hub::Hub;
+use crate::endpoint_handle::EndpointHandle;
+use crate::engine::Refusal;
 use crate::settings::Settings;
 use crate::webhooks::Webhooks;
 
@@ -17,18 +17,18 @@ const MOST_ENDPOINTS: usize = 1000;
 
 /// All endpoints.
 #[derive(Debug)]
-pub(crate) struct Endpoints {
+pub(crate) struct Registry {
     settings: Settings,
     /// Answers at the root.
     default_id: String,
-    hubs: Mutex<HashMap<String, Arc<Hub>>>,
+    handles: Mutex<HashMap<String, Arc<EndpointHandle>>>,
     schemas: Mutex<HashMap<String, HandlerSchema>>,
     clock: Clock,
     webhooks: Webhooks,
     closing: CancellationToken,
 }
 
-impl Endpoints {
+impl Registry {
     pub(crate) fn new(
         mut settings: Settings,
         default_id: String,
@@ -38,7 +38,7 @@ impl Endpoints {
             schemas: Mutex::new(std::mem::take(&mut settings.schemas)),
             settings,
             default_id,
-            hubs: Mutex::default(),
+            handles: Mutex::default(),
             clock: Clock::new(),
             webhooks: Webhooks::start(closing.clone()),
             closing,
@@ -55,10 +55,14 @@ impl Endpoints {
 
     /// The ids of all that are there, the default one's too.
     pub(crate) fn ids(&self) -> Vec<String> {
-        let hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let schemas = self.schemas();
         let own = self.settings.own_rules.keys().chain(schemas.keys());
-        let ids: BTreeSet<&String> = hubs.keys().chain(own).chain([&self.default_id]).collect();
+        let ids: BTreeSet<&String> = handles
+            .keys()
+            .chain(own)
+            .chain([&self.default_id])
+            .collect();
         ids.into_iter().cloned().collect()
     }
 
@@ -85,22 +89,22 @@ impl Endpoints {
     }
 
     /// The endpoint of this id, which comes to life when it is first asked for.
-    pub(crate) fn get(&self, id: &str) -> Result<Arc<Hub>, Refusal> {
+    pub(crate) fn get(&self, id: &str) -> Result<Arc<EndpointHandle>, Refusal> {
         if !is_endpoint_id(id) {
             return Err(Refusal::NotFound(format!(
                 "`{id}` cannot be an endpoint id"
             )));
         }
-        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hub) = hubs.get(id) {
-            return Ok(Arc::clone(hub));
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = handles.get(id) {
+            return Ok(Arc::clone(handle));
         }
-        if hubs.len() >= MOST_ENDPOINTS {
+        if handles.len() >= MOST_ENDPOINTS {
             return Err(Refusal::NotFound(format!(
                 "endpoint {id} is not here, and there are {MOST_ENDPOINTS} already"
             )));
         }
-        let hub = Hub::start(
+        let handle = EndpointHandle::start(
             self.settings
                 .own_rules
                 .get(id)
@@ -110,8 +114,8 @@ impl Endpoints {
             self.webhooks.clone(),
             self.closing.clone(),
         );
-        hubs.insert(id.to_owned(), Arc::clone(&hub));
-        Ok(hub)
+        handles.insert(id.to_owned(), Arc::clone(&handle));
+        Ok(handle)
     }
 }
 

@@ -12,8 +12,8 @@ use utoipa::{IntoParams, IntoResponses, OpenApi as _};
 /// The endpoint, in the path of every operation.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it describes what `Named` reads")]
-pub(super) struct OfEndpoint {
+#[expect(dead_code, reason = "it describes what `ClientPath` reads")]
+pub(super) struct EndpointParam {
     /// The endpoint's id. An endpoint comes to life when it is first used.
     endpoint: String,
 }
@@ -21,8 +21,8 @@ pub(super) struct OfEndpoint {
 /// The job, in the path of an operation on it.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it describes what `Named` reads")]
-pub(super) struct OfJob {
+#[expect(dead_code, reason = "it describes what `ClientPath` reads")]
+pub(super) struct JobParam {
     /// The endpoint's id.
     endpoint: String,
     /// The job's id.

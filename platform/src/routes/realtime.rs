@@ -11,19 +11,19 @@ use podwork_protocol::worker::{Job, Post};
 
 use super::body::{object, read};
 use super::client::when_ended;
-use super::reply::Failure;
-use crate::core::Submission;
-use crate::endpoints::Endpoints;
+use super::failure::Failure;
+use crate::engine::Submission;
+use crate::registry::Registry;
 
 /// Who calls gets the result at once, and nobody asks for it again.
 const RETENTION: Duration = Duration::from_secs(1);
 
 pub(super) async fn call(
-    State(endpoints): State<Arc<Endpoints>>,
+    State(registry): State<Arc<Registry>>,
     body: Body,
 ) -> Result<Json<Post>, Failure> {
-    let hub = endpoints.get(endpoints.default_id())?;
-    let body = read(body, hub.rules().runsync_payload).await?;
+    let handle = registry.get(registry.default_id())?;
+    let body = read(body, handle.rules().runsync_payload).await?;
     let job: Job = object(&body, "{\"id\": …, \"input\": …}")?;
     let id = job.id.clone();
     let submission = Submission {
@@ -35,8 +35,8 @@ pub(super) async fn call(
         retention: RETENTION,
         webhook: None,
     };
-    hub.change(|endpoint, now| endpoint.submit(submission, now))?;
-    match when_ended(&hub, &id, limits::DEFAULT_TTL).await {
+    handle.change(|endpoint, now| endpoint.submit(submission, now))?;
+    match when_ended(&handle, &id, limits::DEFAULT_TTL).await {
         Some(ended) => {
             let ended = ended?;
             Ok(Json(Post {

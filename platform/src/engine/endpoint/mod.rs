@@ -1,13 +1,13 @@
 //! One endpoint: its queue, its jobs, its workers, and every rule between them.
 
-mod clients;
+mod client_calls;
 mod overview;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
 mod tests;
 mod time;
-mod workers;
+mod worker_calls;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::job::Id;
 use super::store::{Memory, Store};
 use super::timers::{Timer, Timers};
-use super::workers::Workers;
+use super::worker_table::Workers;
 use crate::rules::Rules;
 
 pub(crate) use overview::Overview;

@@ -5,7 +5,7 @@ use proptest::sample::Index;
 use serde_json::json;
 
 use super::*;
-use crate::core::Job;
+use crate::engine::Job;
 
 const WORKERS: [&str; 3] = ["v", "w", "x"];
 

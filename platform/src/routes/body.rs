@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::reply::Failure;
-use crate::core::Refusal;
+use super::failure::Failure;
+use crate::engine::Refusal;
 
 /// How long a body may take to arrive.
 const LONGEST: Duration = Duration::from_mins(2);

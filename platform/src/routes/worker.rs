@@ -12,13 +12,10 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::body::{json_or_undo, object, read};
-use super::named::{Path, Query};
-use super::reply::Failure;
-use crate::endpoints::Endpoints;
-use crate::hub::Hub;
-
-type Answer<T> = Result<T, Failure>;
-type Shared = State<Arc<Endpoints>>;
+use super::extract::{Path, Query, Shared};
+use super::failure::{Answer, Failure};
+use crate::endpoint_handle::EndpointHandle;
+use crate::registry::Registry;
 
 /// Room for what surrounds an output in a post, bytes.
 const ENVELOPE: usize = 64 * 1024;
@@ -26,13 +23,13 @@ const ENVELOPE: usize = 64 * 1024;
 const MOST_JOBS: usize = 1000;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct OfWorker {
+pub(super) struct WorkerPath {
     endpoint: String,
     worker: String,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct OfJob {
+pub(super) struct WorkerJobPath {
     endpoint: String,
     worker: String,
     job: String,
@@ -50,19 +47,19 @@ pub(super) struct Ping {
 }
 
 pub(super) async fn take(
-    State(endpoints): Shared,
-    Path(named): Path<OfWorker>,
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
 ) -> Answer<Response> {
-    let (hub, jobs) = hold_take(&endpoints, &named, 1).await?;
+    let (handle, jobs) = hold_take(&registry, &named, 1).await?;
     match &jobs[..] {
         [] => Ok(StatusCode::NO_CONTENT.into_response()),
-        [job, ..] => Ok(answer(&hub, named.worker, &jobs, job)),
+        [job, ..] => Ok(answer(&handle, named.worker, &jobs, job)),
     }
 }
 
 pub(super) async fn take_batch(
-    State(endpoints): Shared,
-    Path(named): Path<OfWorker>,
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
     Query(batch): Query<Batch>,
 ) -> Answer<Response> {
     let wanted = match batch.batch_size.as_deref().map(str::parse::<usize>) {
@@ -70,94 +67,97 @@ pub(super) async fn take_batch(
         Some(Ok(wanted)) => wanted.clamp(1, MOST_JOBS),
         Some(Err(_)) => return Err(Failure::bad("`batch_size` must be a number of jobs")),
     };
-    let (hub, jobs) = hold_take(&endpoints, &named, wanted).await?;
+    let (handle, jobs) = hold_take(&registry, &named, wanted).await?;
     if jobs.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(answer(&hub, named.worker, &jobs, &jobs))
+    Ok(answer(&handle, named.worker, &jobs, &jobs))
 }
 
 /// Jobs, once there are any; none when the hold is over.
 async fn hold_take(
-    endpoints: &Endpoints,
-    named: &OfWorker,
+    registry: &Registry,
+    named: &WorkerPath,
     wanted: usize,
-) -> Answer<(Arc<Hub>, Vec<Job>)> {
-    let hub = endpoints.get(&named.endpoint)?;
-    hub.change(|endpoint, now| endpoint.admit(&named.worker, now))?;
-    let _open = OpenPoll::new(&hub, &named.worker, true)?;
-    let taking = hub.until_queued(|hub| {
-        let jobs = hub.change(|endpoint, now| endpoint.take(&named.worker, wanted, now));
+) -> Answer<(Arc<EndpointHandle>, Vec<Job>)> {
+    let handle = registry.get(&named.endpoint)?;
+    handle.change(|endpoint, now| endpoint.admit(&named.worker, now))?;
+    let _open = OpenPoll::new(&handle, &named.worker, true)?;
+    let taking = handle.until_queued(|handle| {
+        let jobs = handle.change(|endpoint, now| endpoint.take(&named.worker, wanted, now));
         (!jobs.is_empty()).then_some(jobs)
     });
     // Nothing is awaited between the take and the answer: a connection that breaks while it waits holds no job.
-    let jobs = timeout(hub.rules().poll_hold, taking).await.ok().flatten();
-    Ok((hub, jobs.unwrap_or_default()))
+    let jobs = timeout(handle.rules().poll_hold, taking)
+        .await
+        .ok()
+        .flatten();
+    Ok((handle, jobs.unwrap_or_default()))
 }
 
 /// The jobs on their way; when the connection breaks before they are written, they wait again.
 fn answer(
-    hub: &Arc<Hub>,
+    handle: &Arc<EndpointHandle>,
     worker_id: String,
     jobs: &[Job],
     body: &impl serde::Serialize,
 ) -> Response {
     let ids: Vec<String> = jobs.iter().map(|job| job.id.clone()).collect();
-    let hub = Arc::clone(hub);
+    let handle = Arc::clone(handle);
     json_or_undo(body, move || {
-        hub.change(|endpoint, _| endpoint.give_back(&worker_id, &ids));
+        handle.change(|endpoint, _| endpoint.give_back(&worker_id, &ids));
     })
 }
 
 pub(super) async fn stop(
-    State(endpoints): Shared,
-    Path(named): Path<OfWorker>,
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
 ) -> Answer<Response> {
-    let hub = endpoints.get(&named.endpoint)?;
-    let _open = OpenPoll::new(&hub, &named.worker, false)?;
+    let handle = registry.get(&named.endpoint)?;
+    let _open = OpenPoll::new(&handle, &named.worker, false)?;
     let worker_id = named.worker.clone();
-    let waiting = hub.until_stops(|hub| {
-        let ids = hub.change(|endpoint, _| endpoint.stops(&worker_id));
+    let waiting = handle.until_stops(|handle| {
+        let ids = handle.change(|endpoint, _| endpoint.stops(&worker_id));
         (!ids.is_empty()).then_some(ids)
     });
-    let Ok(Some(ids)) = timeout(hub.rules().poll_hold, waiting).await else {
+    let Ok(Some(ids)) = timeout(handle.rules().poll_hold, waiting).await else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let signals = StopSignals {
         jobs_to_stop: ids.clone(),
     };
-    let back = Arc::clone(&hub);
+    let back = Arc::clone(&handle);
     Ok(json_or_undo(&signals, move || {
         back.change(|endpoint, _| endpoint.unstop(&worker_id, ids));
     }))
 }
 
 pub(super) async fn done(
-    State(endpoints): Shared,
-    Path(named): Path<OfJob>,
+    State(registry): Shared,
+    Path(named): Path<WorkerJobPath>,
     body: Body,
 ) -> Answer<StatusCode> {
-    let hub = endpoints.get(&named.endpoint)?;
+    let handle = registry.get(&named.endpoint)?;
     let sync = named.job.starts_with(limits::SYNC_ID_PREFIX);
-    let post = read_post(body, hub.rules().payload(sync)).await?;
-    hub.change(|endpoint, now| endpoint.post(&named.worker, &named.job, post, now))?;
+    let post = read_post(body, handle.rules().payload(sync)).await?;
+    handle.change(|endpoint, now| endpoint.post(&named.worker, &named.job, post, now))?;
     Ok(StatusCode::OK)
 }
 
 pub(super) async fn stream(
-    State(endpoints): Shared,
-    Path(named): Path<OfJob>,
+    State(registry): Shared,
+    Path(named): Path<WorkerJobPath>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<StatusCode> {
-    let hub = endpoints.get(&named.endpoint)?;
-    let post = read_post(body, hub.rules().chunk).await?;
+    let handle = registry.get(&named.endpoint)?;
+    let post = read_post(body, handle.rules().chunk).await?;
     let key = headers.get(IDEMPOTENCY_KEY_HEADER);
     let key = key.and_then(|key| key.to_str().ok());
     let chunk = post
         .output
         .ok_or_else(|| Failure::bad("a chunk has no `output`"))?;
-    hub.change(|endpoint, now| endpoint.chunk(&named.worker, &named.job, chunk, key, now))?;
+    handle.change(|endpoint, now| endpoint.chunk(&named.worker, &named.job, chunk, key, now))?;
     Ok(StatusCode::OK)
 }
 
@@ -167,29 +167,29 @@ async fn read_post(body: Body, limit: usize) -> Answer<Post> {
 }
 
 pub(super) async fn ping(
-    State(endpoints): Shared,
-    Path(named): Path<OfWorker>,
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
     Query(ping): Query<Ping>,
 ) -> Answer<StatusCode> {
-    let hub = endpoints.get(&named.endpoint)?;
+    let handle = registry.get(&named.endpoint)?;
     let unhealthy = ping.status.as_deref() == Some("unhealthy");
     let ids = ping.job_id.as_deref().unwrap_or_default();
     let running = ids.split(',').filter(|id| !id.is_empty()).take(MOST_JOBS);
-    hub.change(|endpoint, now| endpoint.ping(&named.worker, running, unhealthy, now));
+    handle.change(|endpoint, now| endpoint.ping(&named.worker, running, unhealthy, now));
     Ok(StatusCode::OK)
 }
 
 /// A poll that is open; while one is, its worker is there.
 struct OpenPoll {
-    hub: Arc<Hub>,
+    handle: Arc<EndpointHandle>,
     worker_id: String,
 }
 
 impl OpenPoll {
-    fn new(hub: &Arc<Hub>, worker_id: &str, takes: bool) -> Answer<Self> {
-        hub.change(|endpoint, now| endpoint.poll_opened(worker_id, takes, now))?;
+    fn new(handle: &Arc<EndpointHandle>, worker_id: &str, takes: bool) -> Answer<Self> {
+        handle.change(|endpoint, now| endpoint.poll_opened(worker_id, takes, now))?;
         Ok(Self {
-            hub: Arc::clone(hub),
+            handle: Arc::clone(handle),
             worker_id: worker_id.to_owned(),
         })
     }
@@ -197,7 +197,7 @@ impl OpenPoll {
 
 impl Drop for OpenPoll {
     fn drop(&mut self) {
-        self.hub
+        self.handle
             .change(|endpoint, now| endpoint.poll_closed(&self.worker_id, now));
     }
 }

@@ -6,8 +6,8 @@ use futures::{Stream, StreamExt as _};
 use podwork_protocol::client::StatusResponse;
 use podwork_protocol::{JobStatus, RawValue};
 
-use crate::core::{Id, Job};
-use crate::hub::Hub;
+use crate::endpoint_handle::EndpointHandle;
+use crate::engine::{Id, Job};
 
 /// What happens to a job.
 #[derive(Debug, Clone)]
@@ -30,9 +30,12 @@ pub enum JobEvent {
 
 /// All that happens to a job, from its submission on; ends after [`JobEvent::Finished`], or when the job or the platform
 /// is gone.
-pub(crate) fn follow(hub: Arc<Hub>, job_id: String) -> impl Stream<Item = JobEvent> + Send {
+pub(crate) fn follow(
+    handle: Arc<EndpointHandle>,
+    job_id: String,
+) -> impl Stream<Item = JobEvent> + Send {
     let start = Follower {
-        hub,
+        handle,
         job_id,
         seen: Seen::default(),
     };
@@ -46,7 +49,7 @@ pub(crate) fn follow(hub: Arc<Hub>, job_id: String) -> impl Stream<Item = JobEve
 }
 
 struct Follower {
-    hub: Arc<Hub>,
+    handle: Arc<EndpointHandle>,
     job_id: String,
     seen: Seen,
 }
@@ -62,9 +65,13 @@ struct Seen {
 impl Follower {
     /// What is new, once something is; `None` once there is nothing more to come.
     async fn next(&mut self) -> Option<Vec<JobEvent>> {
-        let Self { hub, job_id, seen } = self;
-        let events = hub.until_job(job_id, |hub| {
-            let events = hub.read(|endpoint| endpoint.job(job_id).map(|job| seen.news(job)))?;
+        let Self {
+            handle,
+            job_id,
+            seen,
+        } = self;
+        let events = handle.until_job(job_id, |handle| {
+            let events = handle.read(|endpoint| endpoint.job(job_id).map(|job| seen.news(job)))?;
             Ok((!events.is_empty()).then_some(events))
         });
         events.await?.ok()

@@ -1,10 +1,16 @@
 //! What path and query say, with what is wrong in them refused in our one form.
 
-use axum::extract::FromRequestParts;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::reply::Failure;
+use super::failure::Failure;
+use crate::registry::Registry;
+
+/// What all routes share.
+pub(super) type Shared = State<Arc<Registry>>;
 
 /// What the path names.
 pub(super) struct Path<T>(pub(super) T);
