@@ -2,13 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -100,8 +106,17 @@ async fn converse(stream: TcpStream, router: Router, closing: CancellationToken)
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let service = TowerToHyperService::new(router);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let written = Written::default();
+    let io = TokioIo::new(Flushes {
+        io: stream,
+        written: written.clone(),
+    });
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(written.clone());
+        router.call(request)
+    });
+    let mut connection = pin!(http.serve_connection(io, service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = closing.cancelled() => {
@@ -111,5 +126,74 @@ async fn converse(stream: TcpStream, router: Router, closing: CancellationToken)
     };
     if let Err(error) = ended {
         debug!("a connection ended early: {error}");
+    }
+}
+
+/// Tells when an answer is written to its connection, which each request carries among its extensions.
+#[derive(Clone, Default)]
+pub(crate) struct Written(Arc<Mutex<Vec<Callback>>>);
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+impl Written {
+    /// Calls this once all bytes handed over so far, and the piece that is being handed over, are written; it is dropped
+    /// if the connection ends before.
+    pub(crate) fn then(&self, call: Callback) {
+        self.callbacks().push(call);
+    }
+
+    fn callbacks(&self) -> MutexGuard<'_, Vec<Callback>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that notices when nothing is left to be written: only then does the HTTP library flush it.
+struct Flushes {
+    io: TcpStream,
+    written: Written,
+}
+
+impl AsyncRead for Flushes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Flushes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let calls = std::mem::take(&mut *self.written.callbacks());
+        for call in calls {
+            call();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -6,8 +6,10 @@ use futures::{Stream, StreamExt as _};
 use podwork_protocol::client::StatusResponse;
 use podwork_protocol::{JobStatus, RawValue};
 
+use crate::answers::{raw, status};
 use crate::endpoint_handle::EndpointHandle;
-use crate::engine::{Id, Job};
+use crate::engine::Id;
+use crate::store::{Stored, Wanted};
 
 /// What happens to a job.
 #[derive(Debug, Clone)]
@@ -54,11 +56,12 @@ struct Follower {
     seen: Seen,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Seen {
     queued: bool,
     worker: Option<Id>,
-    progress: u64,
+    /// The version of the last progress.
+    progress: Option<u64>,
     chunks: usize,
 }
 
@@ -70,40 +73,50 @@ impl Follower {
             job_id,
             seen,
         } = self;
-        let events = handle.until_job(job_id, |handle| {
-            let events = handle.read(|endpoint| endpoint.job(job_id).map(|job| seen.news(job)))?;
-            Ok((!events.is_empty()).then_some(events))
+        let before = &*seen;
+        let news = handle.until_job(job_id, None, || async {
+            let wanted = Wanted::Since(before.chunks);
+            match handle.endpoint().job(job_id, wanted).await {
+                Ok(job) => Some(before.news(&job)).filter(|(events, _)| !events.is_empty()),
+                // It is gone.
+                Err(_) => Some((Vec::new(), Seen::default())),
+            }
         });
-        events.await?.ok()
+        let (events, after) = news.await?;
+        *seen = after;
+        (!events.is_empty()).then_some(events)
     }
 }
 
 impl Seen {
-    fn news(&mut self, job: &Job) -> Vec<JobEvent> {
+    /// What is new about a job, and what is seen of it then.
+    fn news(&self, job: &Stored) -> (Vec<JobEvent>, Self) {
+        let mut seen = self.clone();
+        let record = &job.record;
         let mut events = Vec::new();
-        if !self.queued || (job.status == JobStatus::InQueue && self.worker.is_some()) {
-            *self = Self {
+        if !seen.queued || (record.status == JobStatus::InQueue && seen.worker.is_some()) {
+            seen = Self {
                 queued: true,
                 ..Self::default()
             };
             events.push(JobEvent::Queued);
         }
-        if self.worker != job.worker
-            && let Some(worker) = &job.worker
+        if seen.worker != record.worker
+            && let Some(worker) = &record.worker
         {
-            self.worker = Some(Id::clone(worker));
+            seen.worker = Some(Id::clone(worker));
             let worker_id = worker.to_string();
             events.push(JobEvent::Started { worker_id });
         }
-        if self.progress < job.progress && job.status == JobStatus::InProgress {
-            self.progress = job.progress;
-            events.extend(job.output.clone().map(JobEvent::Progress));
+        if seen.progress < record.output && record.status == JobStatus::InProgress {
+            seen.progress = record.output;
+            events.extend(job.output.as_ref().map(raw).map(JobEvent::Progress));
         }
-        events.extend(job.chunks.since(self.chunks).map(JobEvent::Chunk));
-        self.chunks = job.chunks.len();
-        if job.status.is_final() {
-            events.push(JobEvent::Finished(job.status_response()));
+        events.extend(job.chunks.iter().map(raw).map(JobEvent::Chunk));
+        seen.chunks = record.chunks.count;
+        if record.status.is_final() {
+            events.push(JobEvent::Finished(status(job)));
         }
-        events
+        (events, seen)
     }
 }

@@ -31,18 +31,24 @@
 
 // From the face down to the rules; each module imports from those below it.
 mod platform; // the face: builder, start, shutdown
-mod connections; // TCP connections: accepted, served, ended in order
 mod routes; // requests to calls of an endpoint, and its answers to responses
+mod connections; // TCP connections: accepted, served, ended in order
 mod registry; // all endpoints, by id
 mod job_events; // one job, watched from its submission to its end
 mod run_request; // a client's request, checked and made into a job
-mod endpoint_handle; // one endpoint: its rate limits, and who waits for what
+mod endpoint_handle; // one endpoint among connections: its rates, its time, and who waits
 mod webhooks; // calls to those who asked to hear of a job's end
-mod engine; // the rules of an endpoint, without I/O
+mod endpoint; // one endpoint: records are read, take a step, and are committed
+mod answers; // a job as clients, its worker and its webhook see it
+mod store; // records, payloads and indexes
+mod waiters; // those who wait for an endpoint to change
 mod clock; // the platform's clock, which can be set ahead
+mod engine; // the rules as pure steps
 mod faults; // trouble on purpose
 mod schema_example; // an example of what a JSON Schema describes
 mod settings; // options of the platform as a whole
+mod webhook_signature; // signatures of webhook calls
+mod json_text; // JSON text that does not copy its payloads
 mod rules; // limits of an endpoint
 mod units; // sizes and times, as people write them
 mod error; // why the platform could not start, or refused a job

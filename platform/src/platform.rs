@@ -5,12 +5,13 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use podwork_protocol::client::{RunRequest, StatusResponse};
 use podwork_protocol::{HandlerSchema, env};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use crate::answers::status;
 use crate::connections::serve;
 use crate::endpoint_handle::EndpointHandle;
 use crate::engine::Refusal;
@@ -22,6 +23,8 @@ use crate::routes::{realtime_router, router};
 use crate::rules::Rules;
 use crate::run_request::submission_of;
 use crate::settings::Settings;
+use crate::store::Wanted;
+use crate::webhook_signature::Secret;
 
 /// How long connections may take to end when the platform shuts down.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -36,6 +39,7 @@ pub struct Builder {
     settings: Settings,
     /// The default endpoint's.
     schema: Option<HandlerSchema>,
+    webhook_secret: Option<String>,
     faults: Option<Faults>,
 }
 
@@ -84,6 +88,15 @@ impl Builder {
         self
     }
 
+    /// The secret that webhook calls are signed with, so that a receiver can tell them from others: `whsec_` and base64, or
+    /// any other text. Default: calls are not signed. The signature is that of
+    /// [Standard Webhooks](https://www.standardwebhooks.com): headers `webhook-id`, `webhook-timestamp` (Unix seconds) and
+    /// `webhook-signature`, which is `v1,` and the base64 of the HMAC-SHA256 over `<id>.<timestamp>.<body>`.
+    pub fn webhook_secret(mut self, secret: &str) -> Self {
+        self.webhook_secret = Some(secret.to_owned());
+        self
+    }
+
     /// Has the platform misbehave, for tests of what has to bear it.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = Some(faults);
@@ -112,11 +125,15 @@ impl Builder {
     /// Starts it, on the caller's tokio runtime.
     ///
     /// # Errors
-    /// The address cannot be listened on, or the endpoint's id cannot stand in a URL.
+    /// The address cannot be listened on, the endpoint's id cannot stand in a URL, or the webhook secret cannot be read.
     pub async fn start(mut self) -> Result<Platform, Error> {
         if let Some(schema) = self.schema.take() {
             self.settings.schemas.insert(self.endpoint.clone(), schema);
         }
+        self.settings.webhook_secret = match self.webhook_secret.take() {
+            Some(secret) => Some(Secret::parse(&secret)?),
+            None => None,
+        };
         let settings = &self.settings;
         let own = settings.own_rules.keys().chain(settings.schemas.keys());
         for id in own.chain([&self.endpoint]) {
@@ -155,6 +172,7 @@ impl Platform {
             endpoint: "local".to_owned(),
             settings: Settings::default(),
             schema: None,
+            webhook_secret: None,
             faults: None,
         }
     }
@@ -220,7 +238,7 @@ impl Platform {
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
         let handle = self.default_handle().map_err(refused)?;
         let submission = submission_of(request, false, handle.rules()).map_err(refused)?;
-        let state = handle.change(|endpoint, now| endpoint.submit(submission, now));
+        let state = at_once(handle.endpoint().submit(submission));
         Ok(state.map_err(refused)?.id)
     }
 
@@ -233,9 +251,7 @@ impl Platform {
     /// worker; such a result changes nothing.
     pub fn late_results(&self) -> u64 {
         let handle = self.default_handle();
-        handle.map_or(0, |handle| {
-            handle.read(crate::engine::Endpoint::late_results)
-        })
+        handle.map_or(0, |handle| handle.endpoint().late_results())
     }
 
     /// Serves `POST /<id>/realtime` on an address of its own, and nothing else there: the body is a job (`id`, `input`),
@@ -269,9 +285,9 @@ impl Platform {
 
     /// How a job of the default endpoint stands; `None` when it is not, or no more, there.
     pub fn status(&self, job_id: &str) -> Option<StatusResponse> {
-        self.default_handle()
-            .ok()?
-            .read(|endpoint| endpoint.status(job_id).ok())
+        let handle = self.default_handle().ok()?;
+        let job = at_once(handle.endpoint().job(job_id, Wanted::Output));
+        Some(status(&job.ok()?))
     }
 
     /// All that happens to a job of the default endpoint, from its submission on, whenever this is called: the stream
@@ -300,7 +316,7 @@ impl Platform {
     /// There is no such job.
     pub fn cancel(&self, job_id: &str) -> Result<(), Error> {
         let handle = self.default_handle().map_err(refused)?;
-        let cancelled = handle.change(|endpoint, now| endpoint.cancel(job_id, now));
+        let cancelled = at_once(handle.endpoint().cancel(job_id));
         cancelled.map(|_| ()).map_err(refused)
     }
 
@@ -326,6 +342,17 @@ impl Platform {
     fn default_handle(&self) -> Result<Arc<EndpointHandle>, Refusal> {
         self.registry.get(self.registry.default_id())
     }
+}
+
+/// Waits for the memory store, which answers at once.
+#[expect(
+    clippy::expect_used,
+    reason = "this file's calls go to the memory store alone"
+)]
+fn at_once<T>(answer: impl Future<Output = T>) -> T {
+    answer
+        .now_or_never()
+        .expect("the memory store answers at once")
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -36,11 +36,11 @@ impl Registry {
     ) -> Self {
         Self {
             schemas: Mutex::new(std::mem::take(&mut settings.schemas)),
+            webhooks: Webhooks::new(settings.webhook_secret.take()),
             settings,
             default_id,
             handles: Mutex::default(),
             clock: Clock::new(),
-            webhooks: Webhooks::start(closing.clone()),
             closing,
         }
     }

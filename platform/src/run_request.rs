@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use podwork_protocol::RawValue;
 use podwork_protocol::client::{Policy, RunRequest};
 use podwork_protocol::limits;
 use serde_json::{Map, Value, json};
@@ -43,13 +45,27 @@ pub(crate) fn submission_of(
         } else {
             id.to_string().into()
         },
-        input: request.input,
-        extra,
+        input: payload(request.input),
+        extra: members(&extra),
         execution_timeout,
         ttl,
         retention: rules.retention(sync),
         webhook: request.webhook,
     })
+}
+
+/// JSON text as a payload; it is not copied.
+pub(crate) fn payload(raw: Box<RawValue>) -> Bytes {
+    Box::<str>::from(raw).into_boxed_bytes().into()
+}
+
+/// The members of an object, with a comma before each.
+pub(crate) fn members(object: &Map<String, Value>) -> Bytes {
+    if object.is_empty() {
+        return Bytes::new();
+    }
+    let text = Value::Object(object.clone()).to_string();
+    format!(",{}", &text[1..text.len() - 1]).into()
 }
 
 fn check_webhook(webhook: &str) -> Result<(), Refusal> {

@@ -1,11 +1,25 @@
-//! The rules of an endpoint, as a state machine: no I/O, no clock of its own, no waiting.
+//! The rules of an endpoint as pure steps: from one record to the next, without I/O, a clock or a lock.
 
-mod endpoint; // every rule between queue, jobs and workers
-mod store; // the job table and the queue
-mod worker_table; // the workers heard of
-mod timers; // what is due when
-mod job; // one job
-mod shrink; // hash tables that give room back
+mod steps; // one step a rule, from job record to job record
+mod worker; // a worker's record and its steps
+mod call; // a webhook call that is to be made, and its steps
+mod delta; // the index changes that follow from a step
+mod record; // a job without its payloads
+mod moment; // points in time on the store's clock
+mod refusal; // why a call is refused
 
-pub(crate) use endpoint::{Changes, Endpoint, Overview, Submission};
-pub(crate) use job::{Id, Job, Refusal};
+pub(crate) use call::Call;
+pub(crate) use delta::{ChunkChange, Delta, QueueChange, delta};
+pub(crate) use moment::Moment;
+pub(crate) use record::{Id, Record};
+pub(crate) use refusal::Refusal;
+pub(crate) use steps::{NewChunk, Outcome, ReadMark, Submission};
+pub(crate) use worker::{Heard, Stance, Worker, WorkerState};
+
+/// Each rule by its name.
+pub(crate) mod step {
+    pub(crate) use super::steps::{
+        cancel, chunk, expire, finish, give_back, hand_out, lose, name, progress, purge, read,
+        retry, shorten, submit, time_out,
+    };
+}

@@ -3,26 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use bytes::Bytes;
 use podwork_protocol::client::{
     Health, JobState, PurgeResponse, RunRequest, StatusResponse, StreamResponse,
 };
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::body::{json_or_undo, object, read};
+use super::body::{json, json_and_then, object, read};
 use super::extract::{Path, Query, Shared};
 use super::failure::{Answer, Failure};
 use super::openapi::{EndpointParam, JobParam, NotAdmitted, Refused};
-use crate::endpoint_handle::EndpointHandle;
-use crate::engine::Submission;
+use crate::answers::{status_text, stream_text};
+use crate::connections::Written;
+use crate::endpoint_handle::{EndpointHandle, in_background};
+use crate::engine::{Id, Refusal, Submission};
 use crate::registry::Registry;
 use crate::rules::{Rules, Span};
 use crate::run_request::submission_of;
+use crate::store::{Stored, Wanted};
 
 /// What the path names: the endpoint, absent at the root, and the job.
 #[derive(Debug, Deserialize)]
@@ -90,10 +94,8 @@ pub(super) async fn run(
     let handle = handle(&registry, &named)?;
     handle.admit(false)?;
     let body = read(body, handle.rules().run_payload).await?;
-    let submission = submission(&body, false, handle.rules())?;
-    Ok(Json(handle.change(|endpoint, now| {
-        endpoint.submit(submission, now)
-    })?))
+    let submission = submission(body, false, handle.rules()).await?;
+    Ok(Json(handle.endpoint().submit(submission).await?))
 }
 
 /// Queues a job and waits for its end
@@ -116,16 +118,14 @@ pub(super) async fn runsync(
     handle.admit(true)?;
     let wait = asked.wait(&handle.rules().wait)?;
     let body = read(body, handle.rules().runsync_payload).await?;
-    let submission = submission(&body, true, handle.rules())?;
-    let id = crate::engine::Id::clone(&submission.id);
-    handle.change(|endpoint, now| endpoint.submit(submission, now))?;
-    match when_ended(&handle, &id, wait).await {
-        Some(ended) => Ok(Json(ended?).into_response()),
-        None => Ok(
-            Json(handle.read(|endpoint| endpoint.job(&id).map(crate::engine::Job::state))?)
-                .into_response(),
-        ),
+    let submission = submission(body, true, handle.rules()).await?;
+    let id = Id::clone(&submission.id);
+    handle.endpoint().submit(submission).await?;
+    if let Some(ended) = when_ended(&handle, &id, wait).await {
+        return Ok(status_answer(&ended?));
     }
+    let job = handle.endpoint().job(&id, Wanted::Nothing).await?;
+    Ok(Json(job.record.state()).into_response())
 }
 
 /// Where a job stands
@@ -141,12 +141,13 @@ pub(super) async fn status(
     State(registry): Shared,
     Path(named): Path<ClientPath>,
     Query(asked): Query<Shortens>,
-) -> Answer<Json<StatusResponse>> {
+) -> Answer<Response> {
     let handle = handle(&registry, &named)?;
     if let Some(ttl) = millis("ttl", asked.ttl.as_deref())? {
-        handle.change(|endpoint, now| endpoint.shorten(&named.job, ttl, now));
+        handle.endpoint().shorten(&named.job, ttl).await;
     }
-    Ok(Json(handle.read(|endpoint| endpoint.status(&named.job))?))
+    let job = handle.endpoint().job(&named.job, Wanted::Output).await?;
+    Ok(status_answer(&job))
 }
 
 /// Where a job stands, once it has ended
@@ -162,31 +163,32 @@ pub(super) async fn status_sync(
     State(registry): Shared,
     Path(named): Path<ClientPath>,
     Query(asked): Query<Waits>,
-) -> Answer<Json<StatusResponse>> {
+) -> Answer<Response> {
     let handle = handle(&registry, &named)?;
     let wait = asked.wait(&handle.rules().wait)?;
-    match when_ended(&handle, &named.job, wait).await {
-        Some(ended) => Ok(Json(ended?)),
-        None => Ok(Json(handle.read(|endpoint| endpoint.status(&named.job))?)),
-    }
+    let job = match when_ended(&handle, &named.job, wait).await {
+        Some(ended) => ended?,
+        None => handle.endpoint().job(&named.job, Wanted::Output).await?,
+    };
+    Ok(status_answer(&job))
 }
 
-/// The job's status once it has ended; `None` once the wait is over.
+/// The job once it has ended; `None` once the wait is over, or the platform closes.
 pub(super) async fn when_ended(
     handle: &EndpointHandle,
     id: &str,
     wait: Duration,
-) -> Option<Answer<StatusResponse>> {
-    let ended = handle.until_job(id, |handle| {
-        let status = handle.read(|endpoint| endpoint.status(id))?;
-        Ok(status.status.is_final().then_some(status))
+) -> Option<Result<Stored, Refusal>> {
+    let ended = handle.until_job(id, Some(wait), || async {
+        let job = handle.endpoint().job(id, Wanted::Output).await;
+        let waits = |job: &Stored| !job.record.status.is_final();
+        (!job.as_ref().is_ok_and(waits)).then_some(job)
     });
-    let ended = timeout(wait, ended).await.ok()?;
-    Some(
-        ended
-            .ok_or_else(Failure::closing)
-            .and_then(|status| Ok(status?)),
-    )
+    ended.await
+}
+
+fn status_answer(job: &Stored) -> Response {
+    json(status_text(&job.record, job.output.as_ref()))
 }
 
 /// The chunks since the last call
@@ -201,27 +203,33 @@ pub(super) async fn when_ended(
 pub(super) async fn stream(
     State(registry): Shared,
     Path(named): Path<ClientPath>,
+    Extension(written): Extension<Written>,
 ) -> Answer<Response> {
     let handle = handle(&registry, &named)?;
-    let id = named.job;
-    let take = |handle: &EndpointHandle, even_empty| {
-        handle.change(|endpoint, _| endpoint.stream(&id, even_empty))
-    };
-    let held = handle.until_job(&id, |handle| take(handle, false));
-    let found = match timeout(handle.rules().stream_hold, held).await {
-        Ok(Some(found)) => Some(found?),
+    let (endpoint, id) = (handle.endpoint(), &*named.job);
+    let hold = handle.rules().stream_hold;
+    let started = Instant::now();
+    // The chunks of an answer that is on its way may have to come again.
+    let claim = handle.claim_stream(id, hold).await;
+    let hold = hold.saturating_sub(started.elapsed());
+    let unread = handle.until_job(id, Some(hold), || async {
+        endpoint.unread(id, false).await.transpose()
+    });
+    let job = match unread.await {
+        Some(job) => job?,
         // The hold is over, or the platform closes: what there is.
-        Ok(None) | Err(_) => take(&handle, true)?,
+        None => endpoint.job(id, Wanted::Unread).await?,
     };
-    let Some((response, mark)) = found else {
-        return Err(Failure::closing());
-    };
-    let carried = !response.stream.is_empty();
-    let back = Arc::clone(&handle);
-    Ok(json_or_undo(&response, move || {
-        if carried {
-            back.change(|endpoint, _| endpoint.unstream(&id, mark));
-        }
+    let text = stream_text(&job);
+    if job.chunks.is_empty() {
+        return Ok(json(text));
+    }
+    let handle = Arc::clone(&handle);
+    Ok(json_and_then(text, written, move || {
+        in_background(async move {
+            handle.endpoint().mark_read(&job).await;
+            drop(claim);
+        });
     }))
 }
 
@@ -239,9 +247,7 @@ pub(super) async fn cancel(
     Path(named): Path<ClientPath>,
 ) -> Answer<Json<JobState>> {
     let handle = handle(&registry, &named)?;
-    Ok(Json(handle.change(|endpoint, now| {
-        endpoint.cancel(&named.job, now)
-    })?))
+    Ok(Json(handle.endpoint().cancel(&named.job).await?))
 }
 
 /// Runs a job again
@@ -258,9 +264,7 @@ pub(super) async fn retry(
     Path(named): Path<ClientPath>,
 ) -> Answer<Json<JobState>> {
     let handle = handle(&registry, &named)?;
-    Ok(Json(
-        handle.change(|endpoint, now| endpoint.retry(&named.job, now))?,
-    ))
+    Ok(Json(handle.endpoint().retry(&named.job).await?))
 }
 
 /// Removes all queued jobs
@@ -277,7 +281,7 @@ pub(super) async fn purge_queue(
     Path(named): Path<ClientPath>,
 ) -> Answer<Json<PurgeResponse>> {
     let handle = handle(&registry, &named)?;
-    Ok(Json(handle.change(|endpoint, _| endpoint.purge())))
+    Ok(Json(handle.endpoint().purge().await))
 }
 
 /// Jobs and workers, by what they do
@@ -292,10 +296,10 @@ pub(super) async fn health(
     Path(named): Path<ClientPath>,
 ) -> Answer<Json<Health>> {
     let handle = handle(&registry, &named)?;
-    Ok(Json(handle.read(crate::engine::Endpoint::health)))
+    Ok(Json(handle.endpoint().health().await))
 }
 
-fn submission(body: &[u8], sync: bool, rules: &Rules) -> Answer<Submission> {
-    let request: RunRequest = object(body, "{\"input\": …}")?;
+async fn submission(body: Bytes, sync: bool, rules: &Rules) -> Answer<Submission> {
+    let request: RunRequest = object(body, "{\"input\": …}").await?;
     Ok(submission_of(request, sync, rules)?)
 }

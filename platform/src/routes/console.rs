@@ -14,6 +14,7 @@ use super::client::{ClientPath, handle};
 use super::extract::{Path, Shared};
 use super::failure::Failure;
 use crate::job_events::{JobEvent, follow};
+use crate::store::Wanted;
 
 /// Between two looks at the endpoint.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +45,7 @@ pub(super) async fn job(
     Path(named): Path<ClientPath>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
     let handle = handle(&registry, &named)?;
-    handle.read(|endpoint| endpoint.job(&named.job).map(|_| ()))?;
+    handle.endpoint().job(&named.job, Wanted::Nothing).await?;
     let happenings = follow(handle, named.job).map(|event| match event {
         JobEvent::Queued => Happening::Queued,
         JobEvent::Started { worker_id } => Happening::Started(worker_id),

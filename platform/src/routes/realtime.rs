@@ -12,8 +12,10 @@ use podwork_protocol::worker::{Job, Post};
 use super::body::{object, read};
 use super::client::when_ended;
 use super::failure::Failure;
-use crate::engine::Submission;
+use crate::answers::status;
+use crate::engine::{Id, Submission};
 use crate::registry::Registry;
+use crate::run_request::{members, payload};
 
 /// Who calls gets the result at once, and nobody asks for it again.
 const RETENTION: Duration = Duration::from_secs(1);
@@ -24,27 +26,25 @@ pub(super) async fn call(
 ) -> Result<Json<Post>, Failure> {
     let handle = registry.get(registry.default_id())?;
     let body = read(body, handle.rules().runsync_payload).await?;
-    let job: Job = object(&body, "{\"id\": …, \"input\": …}")?;
-    let id = job.id.clone();
+    let job: Job = object(body, "{\"id\": …, \"input\": …}").await?;
+    let id = Id::from(job.id);
     let submission = Submission {
-        id: job.id.into(),
-        input: job.input,
-        extra: job.extra,
+        id: Id::clone(&id),
+        input: payload(job.input),
+        extra: members(&job.extra),
         execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
         ttl: limits::DEFAULT_TTL,
         retention: RETENTION,
         webhook: None,
     };
-    handle.change(|endpoint, now| endpoint.submit(submission, now))?;
-    match when_ended(&handle, &id, limits::DEFAULT_TTL).await {
-        Some(ended) => {
-            let ended = ended?;
-            Ok(Json(Post {
-                output: ended.output,
-                error: ended.error,
-                ..Post::default()
-            }))
-        }
-        None => Err(Failure::closing()),
-    }
+    handle.endpoint().submit(submission).await?;
+    let Some(ended) = when_ended(&handle, &id, limits::DEFAULT_TTL).await else {
+        return Err(Failure::closing());
+    };
+    let ended = status(&ended?);
+    Ok(Json(Post {
+        output: ended.output,
+        error: ended.error,
+        ..Post::default()
+    }))
 }

@@ -6,16 +6,21 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use podwork_protocol::limits;
-use podwork_protocol::worker::{IDEMPOTENCY_KEY_HEADER, Job, Post, StopSignals};
+use podwork_protocol::worker::{IDEMPOTENCY_KEY_HEADER, Post, StopSignals};
+use podwork_protocol::{JobStatus, limits};
 use serde::Deserialize;
-use tokio::time::timeout;
 
 use super::body::{json_or_undo, object, read};
 use super::extract::{Path, Query, Shared};
 use super::failure::{Answer, Failure};
-use crate::endpoint_handle::EndpointHandle;
+use crate::answers::add_job;
+use crate::endpoint::NewResult;
+use crate::endpoint_handle::{EndpointHandle, in_background};
+use crate::engine::Id;
+use crate::json_text::JsonText;
 use crate::registry::Registry;
+use crate::run_request::payload;
+use crate::store::Stored;
 
 /// Room for what surrounds an output in a post, bytes.
 const ENVELOPE: usize = 64 * 1024;
@@ -51,10 +56,12 @@ pub(super) async fn take(
     Path(named): Path<WorkerPath>,
 ) -> Answer<Response> {
     let (handle, jobs) = hold_take(&registry, &named, 1).await?;
-    match &jobs[..] {
-        [] => Ok(StatusCode::NO_CONTENT.into_response()),
-        [job, ..] => Ok(answer(&handle, named.worker, &jobs, job)),
-    }
+    let [job, ..] = &jobs[..] else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let mut text = JsonText::default();
+    add_job(&mut text, job);
+    Ok(answer(handle, named.worker, &jobs, text))
 }
 
 pub(super) async fn take_batch(
@@ -71,7 +78,14 @@ pub(super) async fn take_batch(
     if jobs.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(answer(&handle, named.worker, &jobs, &jobs))
+    let mut text = JsonText::default();
+    let mut before = "[";
+    for job in &jobs {
+        text.text(std::mem::replace(&mut before, ","));
+        add_job(&mut text, job);
+    }
+    text.text("]");
+    Ok(answer(handle, named.worker, &jobs, text))
 }
 
 /// Jobs, once there are any; none when the hold is over.
@@ -79,33 +93,29 @@ async fn hold_take(
     registry: &Registry,
     named: &WorkerPath,
     wanted: usize,
-) -> Answer<(Arc<EndpointHandle>, Vec<Job>)> {
+) -> Answer<(Arc<EndpointHandle>, Vec<Stored>)> {
     let handle = registry.get(&named.endpoint)?;
-    handle.change(|endpoint, now| endpoint.admit(&named.worker, now))?;
-    let _open = OpenPoll::new(&handle, &named.worker, true)?;
-    let taking = handle.until_queued(|handle| {
-        let jobs = handle.change(|endpoint, now| endpoint.take(&named.worker, wanted, now));
+    handle.endpoint().admit(&named.worker).await?;
+    let _open = OpenPoll::new(&handle, &named.worker, true).await?;
+    // Nothing is awaited between the take and the answer: a connection that breaks while it waits holds no job.
+    let taking = handle.until_queued(handle.rules().poll_hold, || async {
+        let jobs = handle.endpoint().take(&named.worker, wanted).await;
         (!jobs.is_empty()).then_some(jobs)
     });
-    // Nothing is awaited between the take and the answer: a connection that breaks while it waits holds no job.
-    let jobs = timeout(handle.rules().poll_hold, taking)
-        .await
-        .ok()
-        .flatten();
-    Ok((handle, jobs.unwrap_or_default()))
+    let jobs = taking.await.unwrap_or_default();
+    Ok((handle, jobs))
 }
 
 /// The jobs on their way; when the connection breaks before they are written, they wait again.
 fn answer(
-    handle: &Arc<EndpointHandle>,
+    handle: Arc<EndpointHandle>,
     worker_id: String,
-    jobs: &[Job],
-    body: &impl serde::Serialize,
+    jobs: &[Stored],
+    text: JsonText,
 ) -> Response {
-    let ids: Vec<String> = jobs.iter().map(|job| job.id.clone()).collect();
-    let handle = Arc::clone(handle);
-    json_or_undo(body, move || {
-        handle.change(|endpoint, _| endpoint.give_back(&worker_id, &ids));
+    let ids: Vec<Id> = jobs.iter().map(|job| Id::clone(&job.record.id)).collect();
+    json_or_undo(text, move || {
+        in_background(async move { handle.endpoint().give_back(&worker_id, &ids).await });
     })
 }
 
@@ -114,21 +124,22 @@ pub(super) async fn stop(
     Path(named): Path<WorkerPath>,
 ) -> Answer<Response> {
     let handle = registry.get(&named.endpoint)?;
-    let _open = OpenPoll::new(&handle, &named.worker, false)?;
-    let worker_id = named.worker.clone();
-    let waiting = handle.until_stops(|handle| {
-        let ids = handle.change(|endpoint, _| endpoint.stops(&worker_id));
+    let _open = OpenPoll::new(&handle, &named.worker, false).await?;
+    let waiting = handle.until_stop(handle.rules().poll_hold, || async {
+        let ids = handle.endpoint().stops(&named.worker).await;
         (!ids.is_empty()).then_some(ids)
     });
-    let Ok(Some(ids)) = timeout(handle.rules().poll_hold, waiting).await else {
+    let Some(ids) = waiting.await else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let signals = StopSignals {
-        jobs_to_stop: ids.clone(),
-    };
+    let mut text = JsonText::default();
+    text.value(&StopSignals {
+        jobs_to_stop: ids.iter().map(ToString::to_string).collect(),
+    });
     let back = Arc::clone(&handle);
-    Ok(json_or_undo(&signals, move || {
-        back.change(|endpoint, _| endpoint.unstop(&worker_id, ids));
+    let worker_id = named.worker;
+    Ok(json_or_undo(text, move || {
+        in_background(async move { back.endpoint().unstop(&worker_id, &ids).await });
     }))
 }
 
@@ -140,7 +151,15 @@ pub(super) async fn done(
     let handle = registry.get(&named.endpoint)?;
     let sync = named.job.starts_with(limits::SYNC_ID_PREFIX);
     let post = read_post(body, handle.rules().payload(sync)).await?;
-    handle.change(|endpoint, now| endpoint.post(&named.worker, &named.job, post, now))?;
+    let error = post.error.filter(|error| !error.is_null());
+    let result = NewResult {
+        is_progress: post.status.as_deref() == Some(JobStatus::InProgress.as_str()),
+        output: post.output.map(payload),
+        error: error.map(|error| error.to_string().into()),
+        stop_pod: post.stop_pod,
+    };
+    let posted = handle.endpoint().post(&named.worker, &named.job, result);
+    posted.await?;
     Ok(StatusCode::OK)
 }
 
@@ -157,13 +176,15 @@ pub(super) async fn stream(
     let chunk = post
         .output
         .ok_or_else(|| Failure::bad("a chunk has no `output`"))?;
-    handle.change(|endpoint, now| endpoint.chunk(&named.worker, &named.job, chunk, key, now))?;
+    let (endpoint, chunk) = (handle.endpoint(), payload(chunk));
+    let kept = endpoint.chunk(&named.worker, &named.job, chunk, key);
+    kept.await?;
     Ok(StatusCode::OK)
 }
 
 async fn read_post(body: Body, limit: usize) -> Answer<Post> {
     let body = read(body, limit + ENVELOPE).await?;
-    object(&body, "a worker's post")
+    object(body, "a worker's post").await
 }
 
 pub(super) async fn ping(
@@ -174,8 +195,10 @@ pub(super) async fn ping(
     let handle = registry.get(&named.endpoint)?;
     let unhealthy = ping.status.as_deref() == Some("unhealthy");
     let ids = ping.job_id.as_deref().unwrap_or_default();
-    let running = ids.split(',').filter(|id| !id.is_empty()).take(MOST_JOBS);
-    handle.change(|endpoint, now| endpoint.ping(&named.worker, running, unhealthy, now));
+    let running = ids.split(',').filter(|id| !id.is_empty());
+    let running: Vec<&str> = running.take(MOST_JOBS).collect();
+    let ping = handle.endpoint().ping(&named.worker, &running, unhealthy);
+    ping.await;
     Ok(StatusCode::OK)
 }
 
@@ -186,8 +209,8 @@ struct OpenPoll {
 }
 
 impl OpenPoll {
-    fn new(handle: &Arc<EndpointHandle>, worker_id: &str, takes: bool) -> Answer<Self> {
-        handle.change(|endpoint, now| endpoint.poll_opened(worker_id, takes, now))?;
+    async fn new(handle: &Arc<EndpointHandle>, worker_id: &str, takes: bool) -> Answer<Self> {
+        handle.endpoint().poll_opened(worker_id, takes).await?;
         Ok(Self {
             handle: Arc::clone(handle),
             worker_id: worker_id.to_owned(),
@@ -197,7 +220,8 @@ impl OpenPoll {
 
 impl Drop for OpenPoll {
     fn drop(&mut self) {
-        self.handle
-            .change(|endpoint, now| endpoint.poll_closed(&self.worker_id, now));
+        let handle = Arc::clone(&self.handle);
+        let worker_id = std::mem::take(&mut self.worker_id);
+        in_background(async move { handle.endpoint().poll_closed(&worker_id).await });
     }
 }

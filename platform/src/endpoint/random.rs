@@ -1,11 +1,18 @@
 //! Whatever is asked of an endpoint, in whatever order: what it keeps stays in step.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use podwork_protocol::JobStatus;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use serde_json::json;
 
+use super::tests::at_once;
 use super::*;
-use crate::engine::Job;
+use crate::clock::Clock;
+use crate::engine::Submission;
+use crate::store::Due;
+use crate::waiters::Waiters;
 
 const WORKERS: [&str; 3] = ["v", "w", "x"];
 
@@ -63,17 +70,19 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 struct Bench {
     endpoint: Endpoint,
-    now: Instant,
+    clock: Clock,
     /// All ids ever.
     ids: Vec<Id>,
-    last_taken: [Vec<String>; WORKERS.len()],
+    last_taken: [Vec<Id>; WORKERS.len()],
 }
 
 impl Bench {
     fn new() -> Self {
+        let clock = Clock::at_rest();
+        let store = Memory::new(clock.clone(), Arc::<Waiters>::default());
         Self {
-            endpoint: Endpoint::new(Arc::default()),
-            now: Instant::now(),
+            endpoint: Endpoint::new(Arc::default(), store),
+            clock,
             ids: Vec::new(),
             last_taken: Default::default(),
         }
@@ -86,36 +95,37 @@ impl Bench {
     }
 
     // That a call is refused is an outcome like any other: what counts is what is kept.
-    fn apply(&mut self, ask: Ask) {
-        let now = self.now;
-        let endpoint = &mut self.endpoint;
+    async fn apply(&mut self, ask: Ask) {
+        let endpoint = &self.endpoint;
         match ask {
             Ask::Submit => {
-                let id: Id = format!("job-{}", self.ids.len()).into();
+                let n = self.ids.len();
+                let id: Id = format!("job-{n}").into();
                 self.ids.push(Id::clone(&id));
                 let submission = Submission {
                     id,
-                    input: RawValue::from_string("1".to_owned()).unwrap(),
-                    extra: Map::new(),
+                    input: "1".into(),
+                    extra: Bytes::new(),
                     execution_timeout: Duration::from_mins(2),
                     ttl: Duration::from_mins(20),
                     retention: Duration::from_mins(3),
-                    webhook: None,
+                    webhook: n.is_multiple_of(3).then(|| "http://h/".to_owned()),
                 };
-                endpoint.submit(submission, now).unwrap();
+                endpoint.submit(submission).await.unwrap();
             }
-            Ask::Open(worker) => endpoint.poll_opened(WORKERS[worker], true, now).unwrap(),
-            Ask::Close(worker) => endpoint.poll_closed(WORKERS[worker], now),
+            Ask::Open(worker) => endpoint.poll_opened(WORKERS[worker], true).await.unwrap(),
+            Ask::Close(worker) => endpoint.poll_closed(WORKERS[worker]).await,
             Ask::Take(worker, wanted) => {
                 // As over HTTP: who takes has a poll open.
-                endpoint.poll_opened(WORKERS[worker], true, now).unwrap();
-                let taken = endpoint.take(WORKERS[worker], wanted, now);
-                self.last_taken[worker] = taken.into_iter().map(|job| job.id).collect();
-                endpoint.poll_closed(WORKERS[worker], now);
+                endpoint.poll_opened(WORKERS[worker], true).await.unwrap();
+                let taken = endpoint.take(WORKERS[worker], wanted).await;
+                let ids = taken.iter().map(|job| Id::clone(&job.record.id));
+                self.last_taken[worker] = ids.collect();
+                endpoint.poll_closed(WORKERS[worker]).await;
             }
             Ask::GiveBack(worker) => {
                 let ids = std::mem::take(&mut self.last_taken[worker]);
-                endpoint.give_back(WORKERS[worker], &ids);
+                endpoint.give_back(WORKERS[worker], &ids).await;
             }
             Ask::Result {
                 worker,
@@ -123,87 +133,81 @@ impl Bench {
                 failed,
                 stop_pod,
             } => {
-                let post = if failed {
-                    json!({"error": "no"})
-                } else {
-                    json!({"output": 1})
+                let result = NewResult {
+                    is_progress: false,
+                    output: (!failed).then(|| "1".into()),
+                    error: failed.then(|| "\"no\"".into()),
+                    stop_pod,
                 };
-                let mut post: podwork_protocol::worker::Post =
-                    serde_json::from_str(&post.to_string()).unwrap();
-                post.stop_pod = stop_pod;
-                let id = self.id(job);
-                let _ = self.endpoint.post(WORKERS[worker], &id, post, now);
+                let _ = endpoint.post(WORKERS[worker], &self.id(job), result).await;
             }
             Ask::Progress(worker, job) => {
-                let post = r#"{"status": "IN_PROGRESS", "output": 5}"#;
-                let id = self.id(job);
-                let post = serde_json::from_str(post).unwrap();
-                let _ = self.endpoint.post(WORKERS[worker], &id, post, now);
+                let result = NewResult {
+                    is_progress: true,
+                    output: Some("5".into()),
+                    error: None,
+                    stop_pod: false,
+                };
+                let _ = endpoint.post(WORKERS[worker], &self.id(job), result).await;
             }
             Ask::Chunk(worker, job) => {
                 let id = self.id(job);
-                let chunk = RawValue::from_string("7".to_owned()).unwrap();
-                let _ = self.endpoint.chunk(WORKERS[worker], &id, chunk, None, now);
+                let _ = endpoint.chunk(WORKERS[worker], &id, "7".into(), None).await;
             }
             Ask::Ping(worker, all) => {
-                let known = endpoint.workers.get_mut(WORKERS[worker]);
-                let jobs = known.filter(|_| all).map(|worker| worker.jobs.clone());
-                let jobs = jobs.unwrap_or_default();
-                endpoint.ping(WORKERS[worker], jobs.iter().map(|id| &**id), false, now);
+                let held = endpoint.store.held(WORKERS[worker]).await;
+                let named: Vec<&str> = held.iter().filter(|_| all).map(|id| &**id).collect();
+                endpoint.ping(WORKERS[worker], &named, false).await;
             }
             Ask::Stops(worker) => {
-                let ids = endpoint.stops(WORKERS[worker]);
-                assert!(
-                    ids.iter()
-                        .all(|id| endpoint.held_by(WORKERS[worker], id).is_none())
-                );
+                for id in endpoint.stops(WORKERS[worker]).await {
+                    let job = endpoint.record(&id).await;
+                    assert!(!job.is_ok_and(|job| job.is_held_by(WORKERS[worker])));
+                }
             }
             Ask::Stream(job) => {
-                let id = self.id(job);
-                let _ = self.endpoint.stream(&id, false);
+                if let Ok(Some(answer)) = endpoint.unread(&self.id(job), false).await {
+                    endpoint.mark_read(&answer).await;
+                }
             }
             Ask::Cancel(job) => {
-                let id = self.id(job);
-                let _ = self.endpoint.cancel(&id, now);
+                let _ = endpoint.cancel(&self.id(job)).await;
             }
             Ask::Retry(job) => {
-                let id = self.id(job);
-                let _ = self.endpoint.retry(&id, now);
+                let _ = endpoint.retry(&self.id(job)).await;
             }
             Ask::Shorten(job, ms) => {
-                let id = self.id(job);
-                self.endpoint.shorten(&id, Duration::from_millis(ms), now);
+                let ttl = Duration::from_millis(ms);
+                endpoint.shorten(&self.id(job), ttl).await;
             }
             Ask::Purge => {
-                endpoint.purge();
-                assert_eq!(endpoint.store.waiting(), 0);
+                endpoint.purge().await;
+                assert_eq!(endpoint.store.counts().await.1.in_queue, 0);
             }
             Ask::Pass(ms) => {
-                self.now += Duration::from_millis(ms);
-                self.endpoint.expire(self.now);
+                self.clock.advance(Duration::from_millis(ms));
+                endpoint.expire().await;
             }
         }
     }
 
     /// What must be so at all times.
-    fn check(&mut self) {
-        let jobs: Vec<&Job> = self
-            .ids
-            .iter()
-            .filter_map(|id| self.endpoint.store.get(id))
-            .collect();
+    async fn check(&mut self) {
+        let contents = self.endpoint.store.contents();
+        contents.check();
+        let mut jobs = Vec::new();
+        for id in &self.ids {
+            jobs.extend(self.endpoint.record(id).await.ok());
+        }
         let with = |status| jobs.iter().filter(|job| job.status == status).count();
-        assert_eq!(self.endpoint.store.len(), jobs.len());
-        assert_eq!(self.endpoint.store.waiting(), with(JobStatus::InQueue));
+        let (kept, counts) = self.endpoint.store.counts().await;
+        assert_eq!(kept, jobs.len());
+        assert_eq!(counts.in_queue, with(JobStatus::InQueue) as u64);
         let running = with(JobStatus::InProgress);
-        assert_eq!(self.endpoint.counts.in_progress, running as u64);
+        assert_eq!(counts.in_progress, running as u64);
         for job in &jobs {
-            let timer = Timer::Job(Id::clone(&job.id));
-            assert_eq!(
-                self.endpoint.timers.get(&timer),
-                Some(job.deadline()),
-                "{job:?}"
-            );
+            let due = (job.due(), Due::Job(Id::clone(&job.id)));
+            assert!(contents.due.contains(&due), "{job:?}");
             assert_eq!(job.ended.is_some(), job.status.is_final());
             assert_eq!(
                 job.taken.is_some() && job.ended.is_none(),
@@ -217,31 +221,22 @@ impl Bench {
             .collect();
         let mut at_workers = 0;
         for id in WORKERS {
-            let Some(worker) = self.endpoint.workers.get_mut(id) else {
+            let Some(known) = self.endpoint.store.worker(id).await else {
                 continue;
             };
-            at_workers += worker.jobs.len();
+            at_workers += known.jobs;
             // A worker that may be gone is found to be so.
-            let watched = self
-                .endpoint
-                .timers
-                .get(&Timer::Worker(id.into()))
-                .is_some();
-            assert_eq!(watched, worker.polls == 0, "{worker:?}");
+            let due = Due::Worker(id.into());
+            let watched = contents.due.iter().any(|(_, watched)| *watched == due);
+            assert_eq!(watched, known.worker.polls == 0, "{known:?}");
         }
         assert_eq!(
             at_workers, running,
             "every running job is at a worker that is watched"
         );
         for (worker, job) in held {
-            assert!(
-                self.endpoint
-                    .workers
-                    .get_mut(&worker)
-                    .unwrap()
-                    .jobs
-                    .contains(&job)
-            );
+            let at = self.endpoint.store.held(&worker).await;
+            assert!(at.contains(&job));
         }
     }
 }
@@ -253,14 +248,14 @@ proptest! {
     fn jobs_queue_workers_and_timers_stay_in_step(asks in prop::collection::vec(ask(), 1..120)) {
         let mut bench = Bench::new();
         for ask in asks {
-            bench.apply(ask);
-            bench.check();
+            at_once(bench.apply(ask));
+            at_once(bench.check());
         }
         // Time alone empties it.
         for _ in 0..50 {
-            bench.now += Duration::from_mins(30);
-            bench.endpoint.expire(bench.now);
+            bench.clock.advance(Duration::from_mins(30));
+            at_once(bench.endpoint.expire());
         }
-        assert_eq!(bench.endpoint.store.len(), 0);
+        assert_eq!(at_once(bench.endpoint.store.counts()).0, 0);
     }
 }
