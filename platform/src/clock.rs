@@ -5,21 +5,35 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::engine::Moment;
+
 /// Shared by all endpoints of a platform.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
+    /// `None`: it moves only when it is set ahead.
+    started: Option<Instant>,
     ahead: watch::Sender<Duration>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
         Self {
+            started: Some(Instant::now()),
             ahead: watch::Sender::new(Duration::ZERO),
         }
     }
 
-    pub(crate) fn now(&self) -> Instant {
-        Instant::now() + *self.ahead.borrow()
+    /// A clock that moves only when it is set ahead.
+    #[cfg(test)]
+    pub(crate) fn at_rest() -> Self {
+        Self {
+            started: None,
+            ..Self::new()
+        }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment::after_start(self.time())
     }
 
     /// Sets it further ahead.
@@ -28,10 +42,10 @@ impl Clock {
     }
 
     /// Waits until it shows `at`.
-    pub(crate) async fn sleep_until(&self, at: Instant) {
+    pub(crate) async fn sleep_until(&self, at: Moment) {
         let mut moved = self.ahead.subscribe();
         loop {
-            let left = at.saturating_duration_since(self.now());
+            let left = at.since_start().saturating_sub(self.time());
             if left.is_zero() {
                 return;
             }
@@ -41,5 +55,11 @@ impl Clock {
                 _ = moved.changed() => {}
             }
         }
+    }
+
+    /// The time since the start.
+    fn time(&self) -> Duration {
+        let passed = self.started.map_or(Duration::ZERO, |at| at.elapsed());
+        passed + *self.ahead.borrow()
     }
 }

@@ -45,6 +45,10 @@ pub enum Error {
         problem: String,
     },
 
+    /// The webhook secret cannot be read.
+    #[error("webhook secret: {0}; use `whsec_` and base64, or any other text of 16 bytes or more")]
+    WebhookSecret(String),
+
     /// The job was not taken.
     #[error("{0}")]
     Refused(String),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,6 +11,9 @@ use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules};
 /// Gives the memory of ended jobs and connections back to the system, which the system's own allocator hardly does.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Environment variable with the secret that webhook calls are signed with.
+const WEBHOOK_SECRET: &str = "PODWORK_WEBHOOK_SECRET";
 
 /// A local Runpod Serverless platform: workers pull jobs from it, clients send jobs to it.
 #[derive(Debug, Parser)]
@@ -45,6 +49,11 @@ struct Args {
     #[arg(long, value_name = "[ID:]FILE")]
     schema: Vec<String>,
 
+    /// File with the secret that webhook calls are signed with; without it, the environment's `PODWORK_WEBHOOK_SECRET`.
+    /// Calls are not signed unless there is one
+    #[arg(long, value_name = "FILE")]
+    webhook_secret_file: Option<PathBuf>,
+
     /// Trouble on purpose, such as `errors=0.1,latency=20ms..200ms,blackout=2s/30s,seed=7`; also `throttled`, `dropped`
     /// and `lost`
     #[arg(long)]
@@ -76,6 +85,9 @@ async fn serve(args: Args) -> Result<(), Error> {
     }
     if let Some(key) = &args.worker_key {
         builder = builder.worker_key(key);
+    }
+    if let Some(secret) = webhook_secret(args.webhook_secret_file.as_deref())? {
+        builder = builder.webhook_secret(&secret);
     }
     // What a worker's own folder holds is what its jobs look like.
     if let Ok(example) = std::fs::read_to_string("test_input.json") {
@@ -131,6 +143,16 @@ fn read_schema(file: &str) -> Result<HandlerSchema, Error> {
         file: file.to_owned(),
         problem,
     })
+}
+
+/// Reads the webhook secret, which is no argument: those can be seen by all users of the machine.
+fn webhook_secret(file: Option<&Path>) -> Result<Option<String>, Error> {
+    let Some(file) = file else {
+        return Ok(std::env::var(WEBHOOK_SECRET).ok());
+    };
+    let secret = std::fs::read_to_string(file)
+        .map_err(|error| Error::WebhookSecret(format!("cannot read {}: {error}", file.display())));
+    secret.map(Some)
 }
 
 /// Those of one endpoint stand on those of all, whatever their order.

@@ -5,23 +5,26 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use podwork_protocol::client::{RunRequest, StatusResponse};
 use podwork_protocol::{HandlerSchema, env};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::Refusal;
-use crate::endpoints::{Endpoints, is_endpoint_id};
+use crate::answers::status;
+use crate::connections::serve;
+use crate::endpoint_handle::EndpointHandle;
+use crate::engine::Refusal;
 use crate::error::Error;
 use crate::faults::Faults;
-use crate::follow::{JobEvent, follow};
-use crate::http::{realtime_router, router};
-use crate::hub::Hub;
+use crate::job_events::{JobEvent, follow};
+use crate::registry::{Registry, is_endpoint_id};
+use crate::routes::{realtime_router, router};
 use crate::rules::Rules;
-use crate::serve::serve;
+use crate::run_request::submission_of;
 use crate::settings::Settings;
-use crate::submission::submission_of;
+use crate::store::Wanted;
+use crate::webhook_signature::Secret;
 
 /// How long connections may take to end when the platform shuts down.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -36,6 +39,7 @@ pub struct Builder {
     settings: Settings,
     /// The default endpoint's.
     schema: Option<HandlerSchema>,
+    webhook_secret: Option<String>,
     faults: Option<Faults>,
 }
 
@@ -84,6 +88,15 @@ impl Builder {
         self
     }
 
+    /// The secret that webhook calls are signed with, so that a receiver can tell them from others: `whsec_` and base64, or
+    /// any other text. Default: calls are not signed. The signature is that of
+    /// [Standard Webhooks](https://www.standardwebhooks.com): headers `webhook-id`, `webhook-timestamp` (Unix seconds) and
+    /// `webhook-signature`, which is `v1,` and the base64 of the HMAC-SHA256 over `<id>.<timestamp>.<body>`.
+    pub fn webhook_secret(mut self, secret: &str) -> Self {
+        self.webhook_secret = Some(secret.to_owned());
+        self
+    }
+
     /// Has the platform misbehave, for tests of what has to bear it.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = Some(faults);
@@ -112,11 +125,15 @@ impl Builder {
     /// Starts it, on the caller's tokio runtime.
     ///
     /// # Errors
-    /// The address cannot be listened on, or the endpoint's id cannot stand in a URL.
+    /// The address cannot be listened on, the endpoint's id cannot stand in a URL, or the webhook secret cannot be read.
     pub async fn start(mut self) -> Result<Platform, Error> {
         if let Some(schema) = self.schema.take() {
             self.settings.schemas.insert(self.endpoint.clone(), schema);
         }
+        self.settings.webhook_secret = match self.webhook_secret.take() {
+            Some(secret) => Some(Secret::parse(&secret)?),
+            None => None,
+        };
         let settings = &self.settings;
         let own = settings.own_rules.keys().chain(settings.schemas.keys());
         for id in own.chain([&self.endpoint]) {
@@ -125,16 +142,12 @@ impl Builder {
             }
         }
         let closing = CancellationToken::new();
-        let endpoints = Arc::new(Endpoints::new(
-            self.settings,
-            self.endpoint,
-            closing.clone(),
-        ));
-        let router = router(Arc::clone(&endpoints), self.faults);
+        let registry = Arc::new(Registry::new(self.settings, self.endpoint, closing.clone()));
+        let router = router(Arc::clone(&registry), self.faults);
         let (addr, server) = serve(&self.host, self.port, router, closing.clone()).await?;
         Ok(Platform {
             addr,
-            endpoints,
+            registry,
             servers: Mutex::new(vec![server]),
             closing: Closing(closing),
         })
@@ -145,7 +158,7 @@ impl Builder {
 #[derive(Debug)]
 pub struct Platform {
     addr: SocketAddr,
-    endpoints: Arc<Endpoints>,
+    registry: Arc<Registry>,
     servers: Mutex<Vec<JoinHandle<()>>>,
     closing: Closing,
 }
@@ -159,6 +172,7 @@ impl Platform {
             endpoint: "local".to_owned(),
             settings: Settings::default(),
             schema: None,
+            webhook_secret: None,
             faults: None,
         }
     }
@@ -190,9 +204,9 @@ impl Platform {
 
     /// The `RUNPOD_*` variables by which a worker of this id finds the default endpoint.
     pub fn worker_env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
-        let id = self.endpoints.default_id();
+        let id = self.registry.default_id();
         let base = self.endpoint_url(id);
-        let settings = self.endpoints.settings();
+        let settings = self.registry.settings();
         let interval = settings.ping_interval;
         let key = settings.worker_key.as_ref().or(settings.api_key.as_ref());
         let key = key.map_or("local", String::as_str);
@@ -222,23 +236,22 @@ impl Platform {
     /// # Errors
     /// The request's policy is out of range, or the queue is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
-        let hub = self.default_hub().map_err(refused)?;
-        let submission = submission_of(request, false, hub.rules()).map_err(refused)?;
-        let state = hub.change(|endpoint, now| endpoint.submit(submission, now));
+        let handle = self.default_handle().map_err(refused)?;
+        let submission = submission_of(request, false, handle.rules()).map_err(refused)?;
+        let state = at_once(handle.endpoint().submit(submission));
         Ok(state.map_err(refused)?.id)
     }
 
     /// Says what the default endpoint takes and gives, in place of what [`Builder::schema`] said; `None`: it is not known.
     pub fn set_schema(&self, schema: Option<HandlerSchema>) {
-        self.endpoints
-            .set_schema(self.endpoints.default_id(), schema);
+        self.registry.set_schema(self.registry.default_id(), schema);
     }
 
     /// Results that workers of the default endpoint posted again, or after their job had ended or gone to another
     /// worker; such a result changes nothing.
     pub fn late_results(&self) -> u64 {
-        let hub = self.default_hub();
-        hub.map_or(0, |hub| hub.read(crate::core::Endpoint::late_results))
+        let handle = self.default_handle();
+        handle.map_or(0, |handle| handle.endpoint().late_results())
     }
 
     /// Serves `POST /<id>/realtime` on an address of its own, and nothing else there: the body is a job (`id`, `input`),
@@ -255,7 +268,7 @@ impl Platform {
         if !is_endpoint_id(id) {
             return Err(Error::EndpointId(id.to_owned()));
         }
-        let router = realtime_router(Arc::clone(&self.endpoints), id);
+        let router = realtime_router(Arc::clone(&self.registry), id);
         let (addr, server) = serve(host, port, router, self.closing.0.clone()).await?;
         self.servers
             .lock()
@@ -267,22 +280,22 @@ impl Platform {
     /// Sets the platform's clock ahead: what is due by then happens at once. So a test sees a result expire, a job time
     /// out or a lost worker's job come back without waiting for it.
     pub fn advance(&self, by: Duration) {
-        self.endpoints.clock().advance(by);
+        self.registry.clock().advance(by);
     }
 
     /// How a job of the default endpoint stands; `None` when it is not, or no more, there.
     pub fn status(&self, job_id: &str) -> Option<StatusResponse> {
-        self.default_hub()
-            .ok()?
-            .read(|endpoint| endpoint.status(job_id).ok())
+        let handle = self.default_handle().ok()?;
+        let job = at_once(handle.endpoint().job(job_id, Wanted::Output));
+        Some(status(&job.ok()?))
     }
 
     /// All that happens to a job of the default endpoint, from its submission on, whenever this is called: the stream
     /// ends after [`JobEvent::Finished`], or when the job or the platform is gone. Chunks stay there for `/stream`.
     /// When progress comes faster than it is read, the latest wins.
     pub fn follow(&self, job_id: &str) -> impl Stream<Item = JobEvent> + Send + use<> {
-        let hub = self.default_hub().ok();
-        let events = hub.map(|hub| follow(hub, job_id.to_owned()));
+        let handle = self.default_handle().ok();
+        let events = handle.map(|handle| follow(handle, job_id.to_owned()));
         futures::StreamExt::flatten(futures::stream::iter(events))
     }
 
@@ -302,8 +315,8 @@ impl Platform {
     /// # Errors
     /// There is no such job.
     pub fn cancel(&self, job_id: &str) -> Result<(), Error> {
-        let hub = self.default_hub().map_err(refused)?;
-        let cancelled = hub.change(|endpoint, now| endpoint.cancel(job_id, now));
+        let handle = self.default_handle().map_err(refused)?;
+        let cancelled = at_once(handle.endpoint().cancel(job_id));
         cancelled.map(|_| ()).map_err(refused)
     }
 
@@ -326,9 +339,20 @@ impl Platform {
         }
     }
 
-    fn default_hub(&self) -> Result<Arc<Hub>, Refusal> {
-        self.endpoints.get(self.endpoints.default_id())
+    fn default_handle(&self) -> Result<Arc<EndpointHandle>, Refusal> {
+        self.registry.get(self.registry.default_id())
     }
+}
+
+/// Waits for the memory store, which answers at once.
+#[expect(
+    clippy::expect_used,
+    reason = "this file's calls go to the memory store alone"
+)]
+fn at_once<T>(answer: impl Future<Output = T>) -> T {
+    answer
+        .now_or_never()
+        .expect("the memory store answers at once")
 }
 
 fn refused(refusal: Refusal) -> Error {

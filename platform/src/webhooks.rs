@@ -1,110 +1,168 @@
-//! Webhooks: who asked to be called when a job has ended is called.
+//! Webhooks: whoever asked to be called when a job has ended is called, at least once.
+//!
+//! Calls are kept in the store: the commit that ends a job writes its call, and a call leaves once it was delivered or
+//! given up. Each carries an id, the same for each of its tries, by which a receiver knows a call that comes again.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use axum::body::Bytes;
-use tokio::sync::{OnceCell, mpsc};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
-/// Further tries of a call that was not answered with 200, and the pause before each: the documented ones.
-const MORE_TRIES: usize = 2;
-const PAUSE: Duration = Duration::from_secs(10);
+use crate::answers::status_text;
+use crate::clock::Clock;
+use crate::engine::Call;
+use crate::store::Store;
+use crate::waiters::Waiters;
+use crate::webhook_signature::Secret;
+
 /// Longest that one try may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most calls that wait to be made.
-const MOST_WAITING: usize = 10_000;
-/// Most calls on their way at once, pauses included.
+/// Most calls of a platform that are on their way at once.
 const MOST_AT_ONCE: usize = 256;
+/// How long nobody looks for calls although nothing tells of one.
+const RECHECK: Duration = Duration::from_secs(5);
 
-/// One call to be made.
-pub(crate) struct Call {
-    pub(crate) job_id: String,
-    pub(crate) url: String,
-    /// The body, as it is when the call is made; `None` when the job is gone by then.
-    pub(crate) body: Box<dyn Fn() -> Option<Bytes> + Send + Sync>,
-}
-
-/// Makes the calls, beside all else.
+/// Makes the calls of a platform's endpoints.
 #[derive(Debug, Clone)]
-pub(crate) struct Webhooks(mpsc::Sender<Call>);
+pub(crate) struct Webhooks {
+    poster: Arc<Http>,
+    permits: Arc<Semaphore>,
+}
 
 impl Webhooks {
-    /// Starts making calls, until `closing`.
-    pub(crate) fn start(closing: CancellationToken) -> Self {
-        let (calls, waiting) = mpsc::channel(MOST_WAITING);
-        tokio::spawn(async move {
-            let poster = Arc::new(Http::default());
-            closing.run_until_cancelled(make(waiting, poster)).await;
-        });
-        Self(calls)
+    /// Signs calls, if there is a secret.
+    pub(crate) fn new(secret: Option<Secret>) -> Self {
+        Self {
+            poster: Arc::new(Http {
+                secret,
+                client: OnceCell::new(),
+            }),
+            permits: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+        }
     }
 
-    /// Has a call made.
-    pub(crate) fn call(&self, call: Call) {
-        if let Err(refused) = self.0.try_send(call) {
-            let Call { job_id, url, .. } = refused.into_inner();
-            error!(
-                "job {job_id}: {url} is not called, since {MOST_WAITING} calls wait, or the platform is shutting down"
-            );
-        }
+    /// Makes the calls that are in the store, for ever.
+    pub(crate) async fn make_calls(&self, store: &impl Store, waiters: &Waiters, clock: &Clock) {
+        make_calls(&*self.poster, &self.permits, store, waiters, clock).await;
     }
 }
 
-/// Posts one body.
+/// Posts one call.
 trait Poster: Send + Sync + 'static {
-    fn post(&self, url: &str, body: Bytes) -> impl Future<Output = Result<(), String>> + Send;
+    fn post(
+        &self,
+        url: &str,
+        id: &str,
+        body: Bytes,
+    ) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-async fn make(mut waiting: mpsc::Receiver<Call>, poster: Arc<impl Poster>) {
-    let mut calls = JoinSet::new();
-    while let Some(call) = waiting.recv().await {
-        while calls.try_join_next().is_some() {}
-        if calls.len() >= MOST_AT_ONCE {
-            calls.join_next().await;
+async fn make_calls(
+    poster: &impl Poster,
+    permits: &Arc<Semaphore>,
+    store: &impl Store,
+    waiters: &Waiters,
+    clock: &Clock,
+) {
+    let mut tries = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(()) = tries.next() => {}
+            (permit, call) = claim_call(permits, store, waiters, clock) => {
+                tries.push(async move {
+                    try_call(poster, store, &call).await;
+                    drop(permit);
+                });
+            }
         }
-        let poster = Arc::clone(&poster);
-        calls.spawn(async move { try_call(&*poster, call).await });
     }
 }
 
-async fn try_call(poster: &impl Poster, call: Call) {
-    let Call { job_id, url, body } = call;
-    for pause in [Duration::ZERO].into_iter().chain([PAUSE; MORE_TRIES]) {
-        tokio::time::sleep(pause).await;
-        let Some(body) = body() else {
-            warn!("job {job_id} is gone before {url} could be told of its end");
-            return;
+/// A call that is due, once there is one; nobody else makes it now.
+async fn claim_call(
+    permits: &Arc<Semaphore>,
+    store: &impl Store,
+    waiters: &Waiters,
+    clock: &Clock,
+) -> (Option<OwnedSemaphorePermit>, Arc<Call>) {
+    loop {
+        let changed = waiters.call.notified();
+        let due = async {
+            let call = store.first_call().await;
+            let Some(call) = call else {
+                return std::future::pending().await;
+            };
+            clock.sleep_until(call.due).await;
+            // An error means that the semaphore is closed, which it never is.
+            let permit = Arc::clone(permits).acquire_owned().await.ok();
+            let claimed = Arc::new(call.claim(store.now())?);
+            let committed = store.commit_call(&call, Some(Arc::clone(&claimed)));
+            committed.await.ok().map(|()| (permit, claimed))
         };
-        match poster.post(&url, body).await {
-            Ok(()) => return debug!("job {job_id}: {url} was told of its end"),
-            Err(why) => warn!("job {job_id}: {url} could not be told of its end: {why}"),
+        tokio::select! {
+            // Without one, another was faster.
+            Some(claimed) = due => return claimed,
+            _ = timeout(RECHECK, changed) => {}
         }
     }
-    error!("job {job_id}: {url} is not called again");
+}
+
+async fn try_call(poster: &impl Poster, store: &impl Store, call: &Call) {
+    let (job_id, url) = (&*call.job.id, &*call.url);
+    let body = status_text(&call.job, call.output.as_ref()).into_bytes();
+    let after = match poster.post(url, &call.id, body).await {
+        Ok(()) => {
+            debug!(job_id, url, "Webhook delivered");
+            None
+        }
+        Err(error) => {
+            warn!(job_id, url, error, "Webhook call failed");
+            let next = call.fail(store.now());
+            if next.is_none() {
+                error!(job_id, url, "Giving up the webhook call");
+            }
+            next
+        }
+    };
+    // Refused: the try took so long that somebody else makes another.
+    let _ = store.commit_call(call, after.map(Arc::new)).await;
 }
 
 /// Posts by HTTP; the client is made when it is first needed.
-#[derive(Debug, Default)]
-struct Http(OnceCell<reqwest::Client>);
+#[derive(Debug)]
+struct Http {
+    secret: Option<Secret>,
+    client: OnceCell<reqwest::Client>,
+}
 
 impl Poster for Http {
-    async fn post(&self, url: &str, body: Bytes) -> Result<(), String> {
+    async fn post(&self, url: &str, id: &str, body: Bytes) -> Result<(), String> {
         let client = async || {
             // An error means that the program has chosen a provider itself.
             let _ = rustls::crypto::ring::default_provider().install_default();
             reqwest::Client::builder().timeout(TIMEOUT).build()
         };
-        let client = self.0.get_or_try_init(client).await;
+        let client = self.client.get_or_try_init(client).await;
         let client = client.map_err(|error| error.to_string())?;
-        let request = client
+        let mut request = client
             .post(url)
             .header("Content-Type", "application/json")
-            .body(body);
-        let response = request.send().await.map_err(|error| error.to_string())?;
+            .header("webhook-id", id);
+        if let Some(secret) = &self.secret {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let timestamp = now.unwrap_or_default().as_secs();
+            request = request
+                .header("webhook-timestamp", timestamp)
+                .header("webhook-signature", secret.sign(id, timestamp, &body));
+        }
+        let response = request.body(body).send().await;
+        let response = response.map_err(|error| error.to_string())?;
         match response.status() {
             reqwest::StatusCode::OK => Ok(()),
             status => Err(format!("it answers {status}")),
@@ -116,41 +174,78 @@ impl Poster for Http {
 mod tests {
     use std::sync::Mutex;
 
+    use podwork_protocol::limits;
+    use tokio::sync::mpsc;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::endpoint::{Endpoint, NewResult};
+    use crate::engine::Submission;
+    use crate::store::Memory;
 
-    /// Answers as told, and notes when it was called.
+    /// Answers as told, and notes each call.
     struct Scripted {
         answers: Mutex<Vec<Result<(), String>>>,
-        calls: mpsc::UnboundedSender<(Instant, Bytes)>,
+        calls: mpsc::UnboundedSender<(Instant, String, Bytes)>,
     }
 
     impl Poster for Scripted {
-        async fn post(&self, _: &str, body: Bytes) -> Result<(), String> {
-            self.calls.send((Instant::now(), body)).unwrap();
+        async fn post(&self, _: &str, id: &str, body: Bytes) -> Result<(), String> {
+            let call = (Instant::now(), id.to_owned(), body);
+            self.calls.send(call).unwrap();
             self.answers.lock().unwrap().remove(0)
         }
     }
 
+    /// An endpoint with a job that has ended, and those who wait for it.
+    async fn ended_job(clock: &Clock) -> (Endpoint, Arc<Waiters>) {
+        let waiters = Arc::<Waiters>::default();
+        let store = Memory::new(clock.clone(), Arc::clone(&waiters));
+        let endpoint = Endpoint::new(Arc::default(), store);
+        let submission = Submission {
+            id: "j".into(),
+            input: "1".into(),
+            extra: Bytes::new(),
+            execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
+            ttl: limits::DEFAULT_TTL,
+            retention: Duration::from_secs(1),
+            webhook: Some("http://h/".to_owned()),
+        };
+        endpoint.submit(submission).await.unwrap();
+        endpoint.take("w", 1).await;
+        let result = NewResult {
+            is_progress: false,
+            output: Some("{}".into()),
+            error: None,
+            stop_pod: false,
+        };
+        endpoint.post("w", "j", result).await.unwrap();
+        (endpoint, waiters)
+    }
+
     /// The seconds at which a call is made when these are the answers.
     async fn seconds(answers: Vec<Result<(), String>>) -> Vec<u64> {
+        let clock = Clock::new();
+        let (endpoint, waiters) = ended_job(&clock).await;
+        // The job itself is gone long before the last try.
+        clock.advance(Duration::from_secs(2));
+        endpoint.expire().await;
         let (calls, mut called) = mpsc::unbounded_channel();
         let poster = Scripted {
             answers: Mutex::new(answers),
             calls,
         };
         let started = Instant::now();
-        let call = Call {
-            job_id: "j".to_owned(),
-            url: "http://h/".to_owned(),
-            body: Box::new(|| Some(Bytes::from_static(b"{}"))),
-        };
-        try_call(&poster, call).await;
+        let (permits, store) = (Arc::new(Semaphore::new(1)), endpoint.store());
+        let making = make_calls(&poster, &permits, store, &waiters, &clock);
+        // Paused time: nothing is left to be done by then.
+        let _ = timeout(Duration::from_hours(1), making).await;
+        assert!(store.first_call().await.is_none());
         drop(poster);
         let mut seconds = Vec::new();
-        while let Some((at, body)) = called.recv().await {
-            assert_eq!(body, "{}");
+        while let Some((at, id, body)) = called.recv().await {
+            assert_eq!(id, "j.3", "the same each time");
+            assert!(body.ends_with(br#""output":{}}"#), "{body:?}");
             seconds.push((at - started).as_secs());
         }
         seconds
@@ -165,19 +260,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_that_is_gone_is_not_told_of() {
-        let (calls, mut called) = mpsc::unbounded_channel();
-        let poster = Scripted {
-            answers: Mutex::default(),
-            calls,
-        };
-        let call = Call {
-            job_id: "j".to_owned(),
-            url: "http://h/".to_owned(),
-            body: Box::new(|| None),
-        };
-        try_call(&poster, call).await;
-        drop(poster);
-        assert!(called.recv().await.is_none());
+    async fn a_call_whose_maker_is_gone_is_made_again() {
+        let clock = Clock::new();
+        let (endpoint, waiters) = ended_job(&clock).await;
+        let (permits, store) = (Arc::new(Semaphore::new(1)), endpoint.store());
+        // Claimed, and nothing else is heard of it.
+        let (_, claimed) = claim_call(&permits, store, &waiters, &clock).await;
+        let started = Instant::now();
+        let (_, again) = claim_call(&permits, store, &waiters, &clock).await;
+        assert_eq!((&again.id, again.failed), (&claimed.id, 0));
+        assert_eq!(started.elapsed().as_secs(), 15);
+        // Its first maker has no say any more.
+        assert!(store.commit_call(&claimed, None).await.is_err());
     }
 }

@@ -276,3 +276,24 @@ async fn the_program_reads_it_from_files() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_program_reads_the_webhook_secret_from_a_file_or_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), "whsec_?").unwrap();
+    let from_file = program(folder.path(), &["--webhook-secret-file", "secret"]);
+    let mut from_environment = program(folder.path(), &[]);
+    from_environment.env("PODWORK_WEBHOOK_SECRET", "short");
+    let no_file = program(folder.path(), &["--webhook-secret-file", "none"]);
+    for (mut program, problem) in [
+        (from_file, "invalid base64"),
+        (from_environment, "too short"),
+        (no_file, "cannot read none: No such file"),
+    ] {
+        let output = program.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("error: webhook secret: {problem}");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}

@@ -192,6 +192,32 @@ async fn a_stream_hands_out_every_chunk_once() {
 }
 
 #[tokio::test]
+async fn chunks_that_were_not_written_come_again() {
+    let talk = Talk::start().await;
+    let id = talk.run(Value::Null).await;
+    talk.take().await;
+    // More than a connection holds.
+    let chunk = json!("x".repeat(1_000_000));
+    for _ in 0..16 {
+        talk.chunk(&id, chunk.clone()).await;
+    }
+    talk.done(&id, json!({"output": []})).await;
+    let mut broken = TcpStream::connect(talk.platform.addr()).await.unwrap();
+    let request = format!("GET /v2/local/stream/{id} HTTP/1.1\r\nHost: x\r\n\r\n");
+    broken.write_all(request.as_bytes()).await.unwrap();
+    let mut begun = [0; 1000];
+    broken.read_exact(&mut begun).await.unwrap();
+    assert!(begun.starts_with(b"HTTP/1.1 200"));
+    drop(broken);
+    let path = format!("/v2/local/stream/{id}");
+    for expected in [16, 0] {
+        let answer = talk.get(&path).await;
+        assert_eq!(answer["status"], "COMPLETED");
+        assert_eq!(answer["stream"].as_array().unwrap().len(), expected);
+    }
+}
+
+#[tokio::test]
 async fn cancelling_a_running_job_signals_its_worker() {
     let talk = Talk::start().await;
     let id = talk.run(Value::Null).await;
@@ -416,6 +442,39 @@ async fn shutting_down_answers_open_polls() {
     let mut answer = String::new();
     poll.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+}
+
+#[tokio::test]
+async fn shutting_down_answers_held_calls_with_where_the_job_stands() {
+    let talk = Talk::start().await;
+    let id = talk.run(Value::Null).await;
+    let send = async |method: &str, path: &str, body: &str| {
+        let mut held = TcpStream::connect(talk.platform.addr()).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        held.write_all(request.as_bytes()).await.unwrap();
+        held
+    };
+    let runsync = send("POST", "/runsync", r#"{"input": 1}"#).await;
+    let status_sync = send("GET", &format!("/status-sync/{id}"), "").await;
+    // Answered by the same thread as these two.
+    while talk.get("/health").await["jobs"]["inQueue"] != 2 {}
+    talk.platform.shutdown().await;
+    for (mut held, known) in [(runsync, None), (status_sync, Some(id))] {
+        let mut answer = String::new();
+        held.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["status"], "IN_QUEUE");
+        let id = body["id"].as_str().unwrap();
+        match known {
+            Some(known) => assert_eq!(id, known),
+            None => assert!(id.starts_with("sync-")),
+        }
+    }
 }
 
 #[tokio::test]

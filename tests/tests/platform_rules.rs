@@ -260,6 +260,46 @@ async fn a_webhook_gets_the_status_of_a_job_that_ended_however_it_did() {
     );
 }
 
+#[tokio::test]
+async fn a_webhook_call_is_known_by_its_id_and_its_signature() {
+    // The first try of the first call fails.
+    let hooks = Scripted::start(|_: &Recorded, n| Answer::Status(if n == 0 { 503 } else { 200 }));
+    let hooks = hooks.await;
+    let builder = Platform::builder().webhook_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let platform = builder.start().await.unwrap();
+    for _ in 0..2 {
+        let body = json!({"input": "told", "webhook": hooks.url()});
+        let (_, body) = call(&platform, "POST", "/run", None, &body).await;
+        let cancel = format!("/cancel/{}", body["id"].as_str().unwrap());
+        call(&platform, "POST", &cancel, None, &Value::Null).await;
+    }
+    hooks.until("", |calls| calls.len() >= 2).await;
+    platform.advance(Duration::from_secs(10));
+    let calls = hooks.until("", |calls| calls.len() == 3).await;
+    let ids: Vec<_> = calls
+        .iter()
+        .map(|call| call.headers["webhook-id"].clone())
+        .collect();
+    assert_ne!(ids[0], ids[1], "of two jobs");
+    assert_eq!(ids[0], ids[2], "the same call, again");
+    for call in &calls {
+        let timestamp = &call.headers["webhook-timestamp"];
+        assert!(timestamp.parse::<u64>().is_ok(), "{timestamp}");
+        let signature = &call.headers["webhook-signature"];
+        assert!(
+            signature.starts_with("v1,") && signature.len() == 47,
+            "{signature}"
+        );
+    }
+
+    let odd = Platform::builder().webhook_secret("whsec_no base64");
+    let error = odd.start().await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("webhook secret: invalid base64"),
+        "{error}"
+    );
+}
+
 /// A job that a worker took and has not ended; its id.
 async fn taken(platform: &Platform, policy: Value) -> String {
     let body = json!({"input": 1, "policy": policy});

@@ -1,0 +1,112 @@
+//! A job as its clients, its worker and its webhook see it.
+
+use bytes::Bytes;
+use podwork_protocol::client::StatusResponse;
+use podwork_protocol::{JobStatus, RawValue};
+use serde::Serialize;
+
+use crate::engine::Record;
+use crate::json_text::JsonText;
+use crate::store::Stored;
+
+/// What stands before the payloads in the answers of `/status` and `/stream`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Head<'a> {
+    id: &'a str,
+    status: JobStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay_time: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_time: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker_id: Option<&'a str>,
+}
+
+impl<'a> Head<'a> {
+    fn of(job: &'a Record) -> Self {
+        Self {
+            id: &job.id,
+            status: job.status,
+            delay_time: job.delay_ms(),
+            execution_time: job.execution_ms(),
+            worker_id: job.worker.as_deref(),
+        }
+    }
+}
+
+/// The text of a [`StatusResponse`].
+pub(crate) fn status_text(job: &Record, output: Option<&Bytes>) -> JsonText {
+    let mut json = JsonText::default();
+    json.open_object(&Head::of(job));
+    if let Some(output) = output {
+        json.text(",\"output\":");
+        json.payload(output);
+    }
+    close(&mut json, job);
+    json
+}
+
+/// The text of a [`StreamResponse`](podwork_protocol::client::StreamResponse).
+pub(crate) fn stream_text(job: &Stored) -> JsonText {
+    let mut json = JsonText::default();
+    json.open_object(&Head {
+        worker_id: None,
+        ..Head::of(&job.record)
+    });
+    json.text(",\"stream\":[");
+    for (n, chunk) in job.chunks.iter().enumerate() {
+        json.text(if n == 0 {
+            "{\"output\":"
+        } else {
+            ",{\"output\":"
+        });
+        json.payload(chunk);
+        json.text("}");
+    }
+    json.text("]");
+    close(&mut json, &job.record);
+    json
+}
+
+fn close(json: &mut JsonText, job: &Record) {
+    if let Some(error) = &job.error {
+        json.text(",\"error\":");
+        json.text(error);
+    }
+    json.text("}");
+}
+
+/// Adds the text of a job as its worker gets it.
+pub(crate) fn add_job(json: &mut JsonText, job: &Stored) {
+    json.text("{\"id\":");
+    json.value(&&*job.record.id);
+    json.text(",\"input\":");
+    json.payload(&job.input);
+    json.payload(&job.extra);
+    json.text("}");
+}
+
+/// The status of a job, with its output.
+pub(crate) fn status(job: &Stored) -> StatusResponse {
+    let record = &job.record;
+    StatusResponse {
+        id: record.id.to_string(),
+        status: record.status,
+        delay_time: record.delay_ms(),
+        execution_time: record.execution_ms(),
+        worker_id: record.worker.as_deref().map(ToOwned::to_owned),
+        output: job.output.as_ref().map(raw),
+        // It was written as JSON.
+        error: record
+            .error
+            .as_deref()
+            .and_then(|error| serde_json::from_str(error).ok()),
+    }
+}
+
+/// A payload as a value of its own.
+pub(crate) fn raw(payload: &Bytes) -> Box<RawValue> {
+    // Payloads came as JSON, and a value that cannot be read is none.
+    serde_json::from_slice(payload).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}

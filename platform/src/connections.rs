@@ -1,0 +1,199 @@
+//! Connections: accepted, served, and ended in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::error::Error;
+
+/// How long the head of a request may take, counted from the end of the one before: longer than clients keep idle
+/// connections (90 s and less), so that it is they who close them.
+const HEAD: Duration = Duration::from_mins(2);
+/// Connections the system holds until they are accepted, or as many as it will. With `TcpListener::bind` they are 128,
+/// and of more clients that come at once the rest wait for a second.
+const BACKLOG: u32 = 4096;
+/// The pause when no further connection can be had, since the process has as many as it may.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens, and serves until `closing`; the task ends when the last connection has ended.
+pub(crate) async fn serve(
+    host: &str,
+    port: u16,
+    router: Router,
+    closing: CancellationToken,
+) -> Result<(SocketAddr, JoinHandle<()>), Error> {
+    let bind = |source: io::Error| Error::Bind {
+        address: format!("{host}:{port}"),
+        cure: match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program has this port: end it, or choose another port"
+            }
+            io::ErrorKind::PermissionDenied => "choose a port above 1023",
+            _ => "choose a host name or address of this machine",
+        },
+        source,
+    };
+    let listener = listen(host, port).await.map_err(bind)?;
+    let addr = listener.local_addr().map_err(bind)?;
+    Ok((addr, tokio::spawn(accept(listener, router, closing))))
+}
+
+/// Listens on the first of the host's addresses that can be listened on.
+async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut refused = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for addr in lookup_host((host, port)).await? {
+        let listening = (|| {
+            let socket = match addr {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            // Elsewhere it would let two programs have the same port.
+            #[cfg(unix)]
+            socket.set_reuseaddr(true)?;
+            socket.bind(addr)?;
+            socket.listen(BACKLOG)
+        })();
+        match listening {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+async fn accept(listener: TcpListener, router: Router, closing: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = closing.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(converse(stream, router.clone(), closing.clone()));
+            }
+            Err(error) => {
+                warn!("a connection cannot be accepted: {error}");
+                closing.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+            }
+        }
+    }
+    // No more are accepted.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection until it ends, or until what it has asked so far is answered once the platform closes.
+async fn converse(stream: TcpStream, router: Router, closing: CancellationToken) {
+    // A call's answer must not wait for the next; where it cannot be set it only costs time.
+    let _ = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let written = Written::default();
+    let io = TokioIo::new(Flushes {
+        io: stream,
+        written: written.clone(),
+    });
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(written.clone());
+        router.call(request)
+    });
+    let mut connection = pin!(http.serve_connection(io, service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection ended early: {error}");
+    }
+}
+
+/// Tells when an answer is written to its connection, which each request carries among its extensions.
+#[derive(Clone, Default)]
+pub(crate) struct Written(Arc<Mutex<Vec<Callback>>>);
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+impl Written {
+    /// Calls this once all bytes handed over so far, and the piece that is being handed over, are written; it is dropped
+    /// if the connection ends before.
+    pub(crate) fn then(&self, call: Callback) {
+        self.callbacks().push(call);
+    }
+
+    fn callbacks(&self) -> MutexGuard<'_, Vec<Callback>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that notices when nothing is left to be written: only then does the HTTP library flush it.
+struct Flushes {
+    io: TcpStream,
+    written: Written,
+}
+
+impl AsyncRead for Flushes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Flushes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let calls = std::mem::take(&mut *self.written.callbacks());
+        for call in calls {
+            call();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,643 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use podwork_protocol::client::{JobCounts, StatusResponse, StreamResponse};
+use podwork_protocol::{JobStatus, limits};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::answers::{status_text, stream_text};
+use crate::clock::Clock;
+use crate::engine::Submission;
+use crate::waiters::Waiters;
+
+const WORKER: &str = "w";
+
+/// The memory store answers at once.
+pub(super) fn at_once<T>(answer: impl Future<Output = T>) -> T {
+    futures::FutureExt::now_or_never(answer).unwrap()
+}
+
+/// An endpoint with its own clock.
+struct Bench {
+    endpoint: Endpoint,
+    clock: Clock,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Clock::at_rest();
+        let store = Memory::new(clock.clone(), Arc::<Waiters>::default());
+        Self {
+            endpoint: Endpoint::new(Arc::default(), store),
+            clock,
+        }
+    }
+
+    fn rules(&mut self) -> &mut Rules {
+        Arc::make_mut(&mut self.endpoint.rules)
+    }
+
+    fn submit(&mut self, id: &str) {
+        let submission = Submission {
+            id: id.into(),
+            input: "null".into(),
+            extra: Bytes::new(),
+            execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
+            ttl: limits::DEFAULT_TTL,
+            retention: limits::RUN_RETENTION,
+            webhook: None,
+        };
+        at_once(self.endpoint.submit(submission)).unwrap();
+    }
+
+    fn take(&mut self, worker: &str, wanted: usize) -> Vec<String> {
+        let jobs = at_once(self.endpoint.take(worker, wanted));
+        jobs.iter().map(|job| job.record.id.to_string()).collect()
+    }
+
+    fn give_back(&mut self, worker: &str, ids: &[String]) {
+        let ids: Vec<Id> = ids.iter().map(|id| (&**id).into()).collect();
+        at_once(self.endpoint.give_back(worker, &ids));
+    }
+
+    fn stops(&mut self, worker: &str) -> Vec<String> {
+        let ids = at_once(self.endpoint.stops(worker));
+        ids.iter().map(ToString::to_string).collect()
+    }
+
+    fn post(&mut self, worker: &str, id: &str, post: &Value) -> Result<(), Refusal> {
+        let text = |name: &str| post.get(name).map(ToString::to_string);
+        let result = NewResult {
+            is_progress: post["status"] == "IN_PROGRESS",
+            output: text("output").map(Into::into),
+            error: text("error").map(Into::into),
+            stop_pod: post["stopPod"] == true,
+        };
+        at_once(self.endpoint.post(worker, id, result))
+    }
+
+    fn chunk(&mut self, id: &str, chunk: &Value) -> Result<(), Refusal> {
+        self.keyed_chunk(id, chunk, None)
+    }
+
+    fn keyed_chunk(&mut self, id: &str, chunk: &Value, key: Option<&str>) -> Result<(), Refusal> {
+        let chunk = chunk.to_string().into();
+        at_once(self.endpoint.chunk(WORKER, id, chunk, key))
+    }
+
+    /// Lets time pass, with a ping of the worker each second if it is `alive`.
+    fn pass(&mut self, time: Duration, alive: bool) {
+        for _ in 0..time.as_secs() {
+            self.clock.advance(Duration::from_secs(1));
+            if alive {
+                let jobs = at_once(self.endpoint.store.held(WORKER));
+                let running: Vec<&str> = jobs.iter().map(|id| &**id).collect();
+                at_once(self.endpoint.ping(WORKER, &running, false));
+            }
+            at_once(self.endpoint.expire());
+        }
+    }
+
+    fn response(&self, id: &str) -> Result<StatusResponse, Refusal> {
+        let job = at_once(self.endpoint.job(id, Wanted::Output))?;
+        let text = status_text(&job.record, job.output.as_ref()).into_bytes();
+        Ok(serde_json::from_slice(&text).unwrap())
+    }
+
+    fn status(&self, id: &str) -> Option<JobStatus> {
+        self.response(id).ok().map(|status| status.status)
+    }
+
+    /// An answer of `/stream` that is not written yet.
+    fn unread(&self, id: &str) -> Option<(StreamResponse, Stored)> {
+        let job = at_once(self.endpoint.unread(id, false)).unwrap()?;
+        let text = stream_text(&job).into_bytes();
+        Some((serde_json::from_slice(&text).unwrap(), job))
+    }
+
+    /// … and one that is.
+    fn stream(&mut self, id: &str) -> Option<StreamResponse> {
+        let (response, job) = self.unread(id)?;
+        at_once(self.endpoint.mark_read(&job));
+        Some(response)
+    }
+
+    fn outputs(&mut self, id: &str) -> Vec<String> {
+        let response = self.stream(id).unwrap();
+        response
+            .stream
+            .into_iter()
+            .map(|chunk| chunk.output.to_string())
+            .collect()
+    }
+}
+
+#[test]
+fn jobs_are_handed_out_in_order_and_end_with_their_times() {
+    let mut bench = Bench::new();
+    for id in ["a", "b", "c"] {
+        bench.submit(id);
+    }
+    bench.pass(Duration::from_secs(2), false);
+    assert_eq!(bench.take(WORKER, 2), ["a", "b"]);
+    bench.pass(Duration::from_secs(3), true);
+    bench.post(WORKER, "a", &json!({"output": 1})).unwrap();
+    bench.post(WORKER, "b", &json!({"error": "no"})).unwrap();
+    let a = bench.response("a").unwrap();
+    assert_eq!(
+        (a.status, a.delay_time, a.execution_time),
+        (JobStatus::Completed, Some(2000), Some(3000))
+    );
+    assert_eq!(bench.status("b"), Some(JobStatus::Failed));
+    let health = at_once(bench.endpoint.health());
+    let jobs = health.jobs;
+    assert_eq!(
+        (jobs.completed, jobs.failed, jobs.in_progress, jobs.in_queue),
+        (1, 1, 0, 1)
+    );
+}
+
+#[test]
+fn results_are_kept_as_long_as_documented() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    bench.post(WORKER, "a", &json!({"output": 1})).unwrap();
+    bench.pass(Duration::from_secs(30 * 60 - 1), false);
+    assert_eq!(bench.status("a"), Some(JobStatus::Completed));
+    bench.pass(Duration::from_secs(1), false);
+    assert_eq!(bench.status("a"), None);
+    assert_eq!(at_once(bench.endpoint.store.counts()).0, 0);
+    assert_eq!(
+        at_once(bench.endpoint.next_deadline()),
+        None,
+        "nothing is left behind"
+    );
+}
+
+#[test]
+fn a_job_that_runs_too_long_times_out_and_its_worker_is_told() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    bench.pass(limits::DEFAULT_EXECUTION_TIMEOUT, true);
+    assert_eq!(bench.status("a"), Some(JobStatus::TimedOut));
+    assert_eq!(bench.stops(WORKER), ["a"]);
+    bench.post(WORKER, "a", &json!({"output": 1})).unwrap();
+    assert_eq!(
+        bench.status("a"),
+        Some(JobStatus::TimedOut),
+        "a late result changes nothing"
+    );
+}
+
+#[test]
+fn a_job_past_its_ttl_is_gone_in_whatever_state() {
+    let mut bench = Bench::new();
+    bench.submit("queued");
+    bench.submit("running");
+    let first = bench.take(WORKER, 1);
+    for id in ["queued", "running"] {
+        at_once(bench.endpoint.shorten(id, Duration::from_secs(10)));
+    }
+    bench.pass(Duration::from_secs(10), true);
+    assert_eq!(
+        (bench.status("queued"), bench.status("running")),
+        (None, None)
+    );
+    assert_eq!(bench.stops(WORKER), first);
+    assert_eq!(at_once(bench.endpoint.health()).jobs, JobCounts::default());
+}
+
+#[test]
+fn a_silent_worker_loses_its_jobs_and_they_fail_after_three_tries() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.submit("b");
+    for attempt in 1..=3 {
+        assert_eq!(bench.take(WORKER, 1), ["a"], "first in the queue again");
+        at_once(bench.endpoint.ping(WORKER, &[], false));
+        bench.pass(Duration::from_secs(59), false);
+        assert_eq!(bench.status("a"), Some(JobStatus::InProgress));
+        bench.pass(Duration::from_secs(1), false);
+        let expected = if attempt < 3 {
+            JobStatus::InQueue
+        } else {
+            JobStatus::Failed
+        };
+        assert_eq!(bench.status("a"), Some(expected));
+    }
+    let counts = at_once(bench.endpoint.health()).jobs;
+    assert_eq!(
+        (counts.retried, counts.failed, counts.in_progress),
+        (2, 1, 0)
+    );
+    let error = bench.response("a").unwrap().error.unwrap();
+    assert_eq!(
+        error,
+        "the job was lost with its worker 3 times; the last was w"
+    );
+}
+
+#[test]
+fn an_open_poll_keeps_a_worker_alive() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    at_once(bench.endpoint.poll_opened(WORKER, false)).unwrap();
+    bench.pass(Duration::from_mins(5), false);
+    assert_eq!(bench.status("a"), Some(JobStatus::InProgress));
+    at_once(bench.endpoint.poll_closed(WORKER));
+    bench.pass(Duration::from_mins(1), false);
+    assert_eq!(bench.status("a"), Some(JobStatus::InQueue));
+}
+
+#[test]
+fn jobs_that_did_not_arrive_go_back_in_their_order() {
+    let mut bench = Bench::new();
+    for id in ["a", "b", "c"] {
+        bench.submit(id);
+    }
+    let taken = bench.take(WORKER, 2);
+    bench.give_back(WORKER, &taken);
+    assert_eq!(
+        at_once(bench.endpoint.health()).jobs.retried,
+        0,
+        "it was never handed out"
+    );
+    assert_eq!(bench.take("other", 3), ["a", "b", "c"]);
+    bench.give_back(WORKER, &taken);
+    assert_eq!(
+        bench.status("a"),
+        Some(JobStatus::InProgress),
+        "it is somebody else's now"
+    );
+}
+
+#[test]
+fn cancelling_is_idempotent_and_reaches_the_worker() {
+    let mut bench = Bench::new();
+    bench.submit("running");
+    bench.submit("queued");
+    bench.take(WORKER, 1);
+    for _ in 0..2 {
+        for id in ["queued", "running"] {
+            let state = at_once(bench.endpoint.cancel(id)).unwrap();
+            assert_eq!(state.status, JobStatus::Cancelled);
+        }
+    }
+    assert_eq!(
+        bench.take("other", 9),
+        Vec::<String>::new(),
+        "a cancelled job never runs"
+    );
+    assert_eq!(bench.stops("other"), Vec::<String>::new());
+    assert_eq!(bench.stops(WORKER), ["running"]);
+    at_once(bench.endpoint.unstop(WORKER, &["running".into()]));
+    assert_eq!(
+        bench.stops(WORKER),
+        ["running"],
+        "a broken poll loses no signal"
+    );
+}
+
+#[test]
+fn a_worker_that_goes_on_with_a_job_is_told_to_stop_it_again() {
+    let mut bench = Bench::new();
+    for id in ["own", "cancelled", "done"] {
+        bench.submit(id);
+    }
+    bench.take(WORKER, 3);
+    bench.post(WORKER, "done", &json!({"output": 1})).unwrap();
+    at_once(bench.endpoint.cancel("cancelled")).unwrap();
+    for _ in 0..2 {
+        bench.stops(WORKER);
+        let running = ["own", "cancelled", "done", "never-seen"];
+        at_once(bench.endpoint.ping(WORKER, &running, false));
+        assert_eq!(bench.stops(WORKER), ["cancelled", "never-seen"]);
+    }
+}
+
+#[test]
+fn only_what_failed_can_be_retried_and_it_starts_afresh() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    assert!(matches!(
+        at_once(bench.endpoint.retry("a")),
+        Err(Refusal::Bad(_))
+    ));
+    bench.take(WORKER, 1);
+    bench.chunk("a", &json!("x")).unwrap();
+    bench.post(WORKER, "a", &json!({"error": "no"})).unwrap();
+    at_once(bench.endpoint.retry("a")).unwrap();
+    let status = bench.response("a").unwrap();
+    assert_eq!(
+        (status.status, status.error, status.output.is_none()),
+        (JobStatus::InQueue, None, true)
+    );
+    assert_eq!(bench.take("other", 1), ["a"]);
+    bench.post("other", "a", &json!({"output": null})).unwrap();
+    assert_eq!(bench.response("a").unwrap().output.unwrap().get(), "null");
+    assert_eq!(bench.outputs("a"), Vec::<String>::new());
+}
+
+#[test]
+fn purging_removes_what_waits_and_leaves_what_runs() {
+    let mut bench = Bench::new();
+    for id in ["a", "b", "c"] {
+        bench.submit(id);
+    }
+    bench.take(WORKER, 1);
+    assert_eq!(at_once(bench.endpoint.purge()).removed, 2);
+    assert_eq!(
+        (bench.status("a"), bench.status("b")),
+        (Some(JobStatus::InProgress), None)
+    );
+}
+
+#[test]
+fn a_workers_word_counts_only_for_a_job_it_has() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    assert!(matches!(
+        bench.post(WORKER, "x", &json!({})),
+        Err(Refusal::NotFound(_))
+    ));
+    assert!(matches!(
+        bench.post(WORKER, "a", &json!({})),
+        Err(Refusal::Conflict(_))
+    ));
+    bench.take(WORKER, 1);
+    assert!(matches!(
+        bench.post("other", "a", &json!({})),
+        Err(Refusal::Conflict(_))
+    ));
+    bench.post(WORKER, "a", &json!({"output": 1})).unwrap();
+    bench.post(WORKER, "a", &json!({"output": 2})).unwrap();
+    assert_eq!(
+        bench.response("a").unwrap().output.unwrap().get(),
+        "1",
+        "the first counts"
+    );
+    assert!(matches!(
+        bench.chunk("a", &json!(1)),
+        Err(Refusal::Conflict(_))
+    ));
+}
+
+#[test]
+fn late_and_double_results_change_nothing_and_are_counted() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    // Nothing is heard of the worker, and another does its job.
+    bench.pass(Duration::from_mins(2), false);
+    assert_eq!(bench.take("other", 1), ["a"]);
+    let late = bench.post(WORKER, "a", &json!({"output": "late"}));
+    assert!(matches!(late, Err(Refusal::Conflict(_))));
+    let progress = json!({"status": "IN_PROGRESS", "output": 1});
+    assert!(bench.post(WORKER, "a", &progress).is_err());
+    assert_eq!(bench.endpoint.late_results(), 1, "progress is no result");
+    bench.post("other", "a", &json!({"output": 1})).unwrap();
+    bench
+        .post("other", "a", &json!({"error": "again"}))
+        .unwrap();
+    assert!(bench.post("other", "gone", &json!({"output": 1})).is_err());
+    assert_eq!(bench.endpoint.late_results(), 3);
+    assert_eq!(bench.status("a"), Some(JobStatus::Completed));
+    let health = at_once(bench.endpoint.health());
+    assert_eq!((health.jobs.completed, health.jobs.failed), (1, 0));
+    let lost = at_once(bench.endpoint.store.worker(WORKER));
+    assert!(lost.is_none(), "a late word makes no worker");
+}
+
+#[test]
+fn progress_is_shown_until_the_result_is_there() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    bench
+        .post(
+            WORKER,
+            "a",
+            &json!({"status": "IN_PROGRESS", "output": "half"}),
+        )
+        .unwrap();
+    let status = bench.response("a").unwrap();
+    assert_eq!(
+        (status.status, status.output.unwrap().get()),
+        (JobStatus::InProgress, "\"half\"")
+    );
+    at_once(bench.endpoint.cancel("a")).unwrap();
+    assert!(
+        bench.response("a").unwrap().output.is_none(),
+        "progress is no result"
+    );
+}
+
+#[test]
+fn each_chunk_is_handed_out_once_and_a_final_status_only_with_the_last() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    assert!(bench.stream("a").is_none(), "nothing new: the call is held");
+    bench.take(WORKER, 1);
+    bench.chunk("a", &json!(1)).unwrap();
+    bench.chunk("a", &json!(2)).unwrap();
+    let (response, _) = bench.unread("a").unwrap();
+    assert_eq!(
+        (response.status, response.stream.len()),
+        (JobStatus::InProgress, 2)
+    );
+    // That answer was not written.
+    bench.chunk("a", &json!(3)).unwrap();
+    assert_eq!(bench.outputs("a"), ["1", "2", "3"], "nothing lost");
+    assert!(bench.stream("a").is_none());
+    bench.chunk("a", &json!(4)).unwrap();
+    let (_, slow) = bench.unread("a").unwrap();
+    bench.chunk("a", &json!(5)).unwrap();
+    bench.chunk("a", &json!(6)).unwrap();
+    bench.post(WORKER, "a", &json!({"output": []})).unwrap();
+    let response = bench.stream("a").unwrap();
+    assert_eq!(
+        (response.status, response.stream.len()),
+        (JobStatus::Completed, 3),
+        "nothing lost"
+    );
+    // Another answer with some of them is written as well.
+    at_once(bench.endpoint.mark_read(&slow));
+    bench.endpoint.store.contents().check();
+    let response = bench.stream("a").unwrap();
+    assert_eq!(
+        (response.status, response.stream.len()),
+        (JobStatus::Completed, 0)
+    );
+}
+
+#[test]
+fn a_chunk_that_comes_again_by_its_key_is_one() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    for (chunk, key) in [(1, "k1"), (1, "k1"), (1, "k2"), (2, "k3"), (2, "k3")] {
+        bench.keyed_chunk("a", &json!(chunk), Some(key)).unwrap();
+    }
+    let response = bench.stream("a").unwrap();
+    let chunks: Vec<_> = response
+        .stream
+        .iter()
+        .map(|item| item.output.get())
+        .collect();
+    assert_eq!(chunks, ["1", "1", "2"]);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_is_bounded() {
+    let mut bench = Bench::new();
+    bench.rules().stream_buffer = 10;
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    bench.chunk("a", &json!("12345")).unwrap();
+    assert!(matches!(
+        bench.chunk("a", &json!("12345")),
+        Err(Refusal::TooLarge(_))
+    ));
+    assert_eq!(bench.outputs("a"), ["\"12345\""]);
+    bench.chunk("a", &json!("67890")).unwrap();
+    assert_eq!(bench.outputs("a"), ["\"67890\""]);
+}
+
+#[test]
+fn workers_are_counted_by_what_they_do() {
+    let mut bench = Bench::new();
+    at_once(bench.endpoint.ping("starting", &[], false));
+    at_once(bench.endpoint.ping("ill", &[], true));
+    at_once(bench.endpoint.poll_opened("idle", true)).unwrap();
+    at_once(bench.endpoint.poll_opened(WORKER, true)).unwrap();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    let counts = at_once(bench.endpoint.health()).workers;
+    assert_eq!(
+        (counts.initializing, counts.unhealthy, counts.idle),
+        (1, 1, 1)
+    );
+    assert_eq!((counts.running, counts.ready), (1, 2));
+    bench
+        .post(WORKER, "a", &json!({"output": 1, "stopPod": true}))
+        .unwrap();
+    assert_eq!(
+        at_once(bench.endpoint.health()).workers.ready,
+        1,
+        "it is being replaced"
+    );
+}
+
+#[test]
+fn a_worker_that_is_replaced_keeps_its_other_jobs() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.submit("b");
+    bench.take(WORKER, 2);
+    bench
+        .post(WORKER, "a", &json!({"output": 1, "stopPod": true}))
+        .unwrap();
+    assert_eq!(at_once(bench.endpoint.health()).workers.running, 1);
+    // It ends without a word, and its job is for others.
+    bench.pass(Duration::from_mins(2), false);
+    assert_eq!(bench.take("other", 1), ["b"]);
+}
+
+#[test]
+fn workers_over_the_limit_are_throttled_until_there_is_room() {
+    let mut bench = Bench::new();
+    bench.rules().workers = 1;
+    let admit = |bench: &mut Bench, id| {
+        let admitted = at_once(bench.endpoint.admit(id));
+        if admitted.is_ok() {
+            at_once(bench.endpoint.poll_opened(id, true)).unwrap();
+            at_once(bench.endpoint.poll_closed(id));
+        }
+        admitted
+    };
+    admit(&mut bench, "first").unwrap();
+    admit(&mut bench, "first").unwrap();
+    assert!(matches!(admit(&mut bench, "second"), Err(Refusal::Full(_))));
+    let counts = at_once(bench.endpoint.health()).workers;
+    assert_eq!((counts.idle, counts.ready, counts.throttled), (1, 1, 1));
+    bench.pass(Duration::from_mins(2), false);
+    admit(&mut bench, "second").unwrap();
+    let counts = at_once(bench.endpoint.health()).workers;
+    assert_eq!((counts.idle, counts.throttled), (1, 0));
+}
+
+#[test]
+fn a_full_endpoint_takes_no_more() {
+    let mut bench = Bench::new();
+    bench.rules().jobs = 1;
+    bench.submit("a");
+    let submission = Submission {
+        id: "b".into(),
+        input: "1".into(),
+        extra: Bytes::new(),
+        execution_timeout: Duration::from_secs(5),
+        ttl: Duration::from_secs(10),
+        retention: Duration::from_secs(1),
+        webhook: None,
+    };
+    assert!(matches!(
+        at_once(bench.endpoint.submit(submission)),
+        Err(Refusal::Full(_))
+    ));
+}
+
+#[test]
+fn several_takers_at_once_get_each_job_once() {
+    const JOBS: usize = 2000;
+    let mut bench = Bench::new();
+    for n in 0..JOBS {
+        bench.submit(&format!("job-{n}"));
+    }
+    let endpoint = &bench.endpoint;
+    let mut taken: Vec<Id> = std::thread::scope(|scope| {
+        let takers = ["v", "w", "x", "y"].map(|worker| {
+            scope.spawn(move || {
+                let mut taken = Vec::new();
+                loop {
+                    let jobs = at_once(endpoint.take(worker, 3));
+                    if jobs.is_empty() {
+                        return taken;
+                    }
+                    taken.extend(jobs.into_iter().map(|job| Id::clone(&job.record.id)));
+                }
+            })
+        });
+        let all = takers.into_iter().flat_map(|taker| taker.join().unwrap());
+        all.collect()
+    });
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), JOBS);
+    endpoint.store.contents().check();
+}
+
+#[test]
+fn a_step_from_an_old_record_is_not_committed() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    let old = at_once(bench.endpoint.record("a")).unwrap();
+    bench.take(WORKER, 1);
+    let cancelled = crate::engine::step::cancel(&old, bench.clock.now()).unwrap();
+    let committed = bench
+        .endpoint
+        .commit(Arc::clone(&old), cancelled, Payload::None);
+    assert_eq!(at_once(committed), Err(Conflict));
+    assert_eq!(bench.status("a"), Some(JobStatus::InProgress));
+    // Nor is it taken for a new job of the same id and version.
+    at_once(bench.endpoint.shorten("a", Duration::ZERO));
+    at_once(bench.endpoint.expire());
+    bench.submit("a");
+    let cancelled = crate::engine::step::cancel(&old, bench.clock.now()).unwrap();
+    let committed = bench.endpoint.commit(old, cancelled, Payload::None);
+    assert_eq!(at_once(committed), Err(Conflict));
+    bench.endpoint.store.contents().check();
+}

@@ -1,0 +1,286 @@
+//! Calls of workers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tracing::trace;
+
+use super::Endpoint;
+use crate::engine::{Id, NewChunk, Outcome, Refusal, Stance, Worker, step};
+use crate::store::{Payload, Store, Stored, Wanted};
+
+/// Target of the events of a job's way: a measuring program listens to it alone, at the very moment.
+const JOB_EVENTS: &str = "podwork_platform::job";
+
+/// A worker's post about a job's result: its end, or its progress.
+#[derive(Debug)]
+pub(crate) struct NewResult {
+    pub(crate) is_progress: bool,
+    pub(crate) output: Option<Bytes>,
+    /// Why the job failed, as JSON text.
+    pub(crate) error: Option<Arc<str>>,
+    /// The worker asks to be replaced.
+    pub(crate) stop_pod: bool,
+}
+
+impl<S: Store> Endpoint<S> {
+    /// A worker has opened a take or stop poll.
+    pub(crate) async fn poll_opened(&self, worker_id: &str, takes: bool) -> Result<(), Refusal> {
+        let opened = self.worker_step(worker_id, |worker, heard| {
+            Some(Worker::opens_poll(worker, heard, takes))
+        });
+        match opened.await {
+            Some(_) => Ok(()),
+            None => Err(Refusal::Full("there are too many workers".to_owned())),
+        }
+    }
+
+    /// A poll of a worker has ended, however it did.
+    pub(crate) async fn poll_closed(&self, worker_id: &str) {
+        let worker = self
+            .worker_step(worker_id, |worker, heard| Some(worker?.closes_poll(heard)))
+            .await;
+        self.let_go(worker_id, worker).await;
+    }
+
+    /// Refuses a worker that is given no jobs: only so many are at once.
+    pub(crate) async fn admit(&self, worker_id: &str) -> Result<(), Refusal> {
+        let most = self.rules.workers;
+        if most == usize::MAX {
+            return Ok(());
+        }
+        let workers = self.store.workers().await;
+        let others = workers.iter().filter(|other| *other.id != *worker_id);
+        let ready = others.filter(|other| other.worker.stance == Stance::Ready);
+        if ready.count() < most {
+            return Ok(());
+        }
+        self.worker_step(worker_id, |worker, heard| {
+            Some(Worker {
+                stance: Stance::Throttled,
+                ..Worker::heard(worker, heard)
+            })
+        })
+        .await;
+        Err(Refusal::Full(format!(
+            "this endpoint gives jobs to {most} workers at once, and has them: worker {worker_id} is throttled"
+        )))
+    }
+
+    /// Notes that a known worker has shown itself. What comes late, of one that is lost, makes it no worker again.
+    async fn saw(&self, worker_id: &str) -> Option<Worker> {
+        self.worker_step(worker_id, |worker, heard| {
+            worker.map(|worker| Worker::heard(Some(worker), heard))
+        })
+        .await
+    }
+
+    /// Forgets a worker that leaves, once nothing of it is left here.
+    async fn let_go(&self, worker_id: &str, worker: Option<Worker>) {
+        if worker.is_none_or(|worker| worker.stance != Stance::Leaving) {
+            return;
+        }
+        if let Some(known) = self.store.worker(worker_id).await
+            && known.worker.has_left(known.jobs)
+        {
+            // Refused: it has shown itself again.
+            let _ = self
+                .store
+                .commit_worker(&known.id, Some(known.worker), None)
+                .await;
+        }
+    }
+
+    /// Hands out up to `wanted` jobs.
+    pub(crate) async fn take(&self, worker_id: &str, wanted: usize) -> Vec<Stored> {
+        let worker = Id::from(worker_id);
+        let mut taken = Vec::new();
+        while taken.len() < wanted {
+            let waiting = self.store.front(wanted - taken.len()).await;
+            // Its record has to be there before the jobs.
+            let heard = |known, heard| Some(Worker::heard(known, heard));
+            if waiting.is_empty() || self.worker_step(worker_id, heard).await.is_none() {
+                break;
+            }
+            for job in waiting {
+                let now = self.store.now();
+                let Ok(after) = step::hand_out(&job.record, now, &worker) else {
+                    continue;
+                };
+                // Refused: another taker was faster.
+                let before = Arc::clone(&job.record);
+                if let Ok(record) = self.commit(before, after, Payload::None).await {
+                    trace!(target: JOB_EVENTS, job_id = &*record.id, status = record.status.as_str(), "handed out");
+                    taken.push(Stored { record, ..job });
+                }
+            }
+        }
+        taken
+    }
+
+    /// Jobs that were handed out did not reach the worker: they wait again, first in the queue, as if nothing had been.
+    pub(crate) async fn give_back(&self, worker_id: &str, ids: &[Id]) {
+        for id in ids.iter().rev() {
+            // Refused: it is somebody else's by now.
+            let _ = self
+                .step(id, Payload::None, |job| step::give_back(job, worker_id))
+                .await;
+        }
+    }
+
+    /// A worker's post about a job's result: its end, or its progress.
+    pub(crate) async fn post(
+        &self,
+        worker_id: &str,
+        id: &str,
+        result: NewResult,
+    ) -> Result<(), Refusal> {
+        let mut worker = self.saw(worker_id).await;
+        let now = self.store.now();
+        let has_output = result.output.is_some();
+        let payload = result.output.map_or(Payload::None, Payload::Output);
+        if result.is_progress {
+            let progress = self.step(id, payload, |job| {
+                step::progress(job, now, worker_id, has_output)
+            });
+            return self
+                .accept_late(worker_id, id, progress.await)
+                .await
+                .map(|_| ());
+        }
+        let outcome = Outcome {
+            worker_id,
+            has_output,
+            error: result.error,
+        };
+        let finished = self
+            .step(id, payload, |job| step::finish(job, now, &outcome))
+            .await;
+        if finished.is_err() {
+            self.late_results.fetch_add(1, Ordering::Relaxed);
+        }
+        let Some(job) = self.accept_late(worker_id, id, finished).await? else {
+            return Ok(());
+        };
+        trace!(target: JOB_EVENTS, job_id = &*job.id, status = job.status.as_str(), "result accepted");
+        if result.stop_pod {
+            let leaves = |worker: Option<Worker>, _| {
+                let stance = Stance::Leaving;
+                worker.map(|worker| Worker { stance, ..worker })
+            };
+            worker = self.worker_step(worker_id, leaves).await;
+        }
+        self.let_go(worker_id, worker).await;
+        Ok(())
+    }
+
+    /// Passes over a refusal of what comes late, or again, from the worker whose job it was: there is nothing for the
+    /// worker to try again.
+    async fn accept_late<T>(
+        &self,
+        worker_id: &str,
+        id: &str,
+        stepped: Result<T, Refusal>,
+    ) -> Result<Option<T>, Refusal> {
+        match stepped {
+            Err(Refusal::Conflict(why)) => {
+                let job = self.record(id).await?;
+                let was_its_own = job.worker.as_deref() == Some(worker_id);
+                if was_its_own && job.status.is_final() {
+                    return Ok(None);
+                }
+                Err(Refusal::Conflict(why))
+            }
+            stepped => stepped.map(Some),
+        }
+    }
+
+    /// One chunk of a job's stream; `key` tells one that comes again.
+    pub(crate) async fn chunk(
+        &self,
+        worker_id: &str,
+        id: &str,
+        chunk: Bytes,
+        key: Option<&str>,
+    ) -> Result<(), Refusal> {
+        self.saw(worker_id).await;
+        let now = self.store.now();
+        let new = NewChunk {
+            worker_id,
+            bytes: chunk.len(),
+            key,
+            limit: self.rules.chunk,
+            buffer: self.rules.stream_buffer,
+        };
+        self.step(id, Payload::Chunk(chunk), |job| step::chunk(job, now, &new))
+            .await
+            .map(|_| ())
+    }
+
+    /// A heartbeat, with the ids of the jobs that the worker believes it runs. Those that are not its own any more it
+    /// is told to stop, again if need be: the official worker passes over a stop that comes before it has started the
+    /// job. And those of its own that it has not named for as long as it may be silent never reached it: they are for
+    /// others.
+    pub(crate) async fn ping(&self, worker_id: &str, running: &[&str], unhealthy: bool) {
+        let heard = self.worker_step(worker_id, |worker, heard| {
+            Some(Worker {
+                unhealthy,
+                ..Worker::heard(worker, heard)
+            })
+        });
+        if heard.await.is_none() {
+            return;
+        }
+        let now = self.store.now();
+        for id in running {
+            let named = self.step(id, Payload::None, |job| step::name(job, now, worker_id));
+            if named.await.is_err() {
+                self.stop_stray(worker_id, &Id::from(*id)).await;
+            }
+        }
+        for id in self.store.held(worker_id).await {
+            let Ok(job) = self.record(&id).await else {
+                continue;
+            };
+            if job.named + self.rules.silence <= now {
+                self.lose_job(&id, worker_id).await;
+            }
+        }
+    }
+
+    /// Has a worker stop a job that it believes to run, and that is not its own.
+    async fn stop_stray(&self, worker_id: &str, id: &Id) {
+        loop {
+            let job = self.store.job(id, Wanted::Nothing).await;
+            let record = job.as_ref().map(|job| &*job.record);
+            if record.is_some_and(|job| !job.is_stray_at(worker_id))
+                || self.store.signal_stop(worker_id, id, record).await.is_ok()
+            {
+                return;
+            }
+        }
+    }
+
+    /// The jobs this worker is to stop, taken out; an answer that does not reach it puts them back by
+    /// [`unstop`](Self::unstop).
+    pub(crate) async fn stops(&self, worker_id: &str) -> Vec<Id> {
+        self.store.take_stops(worker_id).await
+    }
+
+    pub(crate) async fn unstop(&self, worker_id: &str, ids: &[Id]) {
+        for id in ids {
+            self.stop_stray(worker_id, id).await;
+        }
+    }
+
+    /// A job is not at its worker any more, or never was: it is for others, a bounded number of times.
+    pub(super) async fn lose_job(&self, id: &str, worker_id: &str) {
+        let (now, tries) = (self.store.now(), self.rules.tries);
+        let lost = self.step(id, Payload::None, |job| {
+            step::lose(job, now, worker_id, tries)
+        });
+        // Refused: it has ended, or is another's by now.
+        let _: Result<_, Refusal> = lost.await;
+    }
+}

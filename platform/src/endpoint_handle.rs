@@ -1,0 +1,331 @@
+//! An endpoint among connections: its rate limits, its time, and those who wait for it to change.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::endpoint::{Endpoint, Overview};
+use crate::engine::Refusal;
+use crate::rules::Rules;
+use crate::store::Memory;
+use crate::waiters::{StreamClaim, Waiters};
+use crate::webhooks::Webhooks;
+
+/// How long a taker waits before it looks at the queue again although nothing woke it.
+const TAKE_RECHECK: Duration = Duration::from_secs(1);
+/// … and everybody else.
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// One endpoint, shared by all its connections.
+#[derive(Debug)]
+pub(crate) struct EndpointHandle {
+    endpoint: Endpoint,
+    waiters: Arc<Waiters>,
+    clock: Clock,
+    run_rate: Option<DefaultDirectRateLimiter>,
+    runsync_rate: Option<DefaultDirectRateLimiter>,
+    closing: CancellationToken,
+}
+
+impl EndpointHandle {
+    /// Starts an endpoint, whose time goes on until `closing`.
+    pub(crate) fn start(
+        rules: Rules,
+        clock: Clock,
+        webhooks: Webhooks,
+        closing: CancellationToken,
+    ) -> Arc<Self> {
+        let rules = Arc::new(rules);
+        let limiter = |rate| RateLimiter::direct(Quota::per_second(rate));
+        let waiters = Arc::<Waiters>::default();
+        let store = Memory::new(clock.clone(), Arc::clone(&waiters));
+        let handle = Arc::new(Self {
+            run_rate: rules.run_rate.map(limiter),
+            runsync_rate: rules.runsync_rate.map(limiter),
+            endpoint: Endpoint::new(rules, store),
+            waiters,
+            clock,
+            closing,
+        });
+        tokio::spawn({
+            let handle = Arc::clone(&handle);
+            async move {
+                let (store, waiters) = (handle.endpoint.store(), &*handle.waiters);
+                let calls = webhooks.make_calls(store, waiters, &handle.clock);
+                let both = async { tokio::join!(handle.keep_time(), calls) };
+                handle.closing.run_until_cancelled(both).await;
+            }
+        });
+        handle
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        self.endpoint.rules()
+    }
+
+    async fn keep_time(&self) {
+        loop {
+            let changed = self.waiters.due.notified();
+            let due = self.endpoint.next_deadline().await;
+            tokio::select! {
+                // Late enough where nothing is due.
+                _ = timeout(RECHECK, changed) => {}
+                () = async {
+                    match due {
+                        Some(at) => self.clock.sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                } => self.endpoint.expire().await,
+            }
+        }
+    }
+
+    /// Counts a call of `/run`, or of `/runsync`, against its rate limit.
+    pub(crate) fn admit(&self, sync: bool) -> Result<(), Refusal> {
+        let limiter = if sync {
+            &self.runsync_rate
+        } else {
+            &self.run_rate
+        };
+        let Some(limiter) = limiter else {
+            return Ok(());
+        };
+        limiter
+            .check()
+            .map_err(|until| Refusal::Often(until.wait_time_from(DefaultClock::default().now())))
+    }
+
+    /// The endpoint at a glance: now, and again after changes, but not more often than `pause`; until the platform
+    /// closes.
+    pub(crate) fn overviews(
+        self: Arc<Self>,
+        pause: Duration,
+    ) -> impl Stream<Item = Overview> + Send {
+        let changes = self.waiters.changes.subscribe();
+        let closing = self.closing.clone();
+        let overviews = futures::stream::unfold(
+            (self, changes, true),
+            move |(handle, mut changes, first)| async move {
+                if !first {
+                    // An error means that there are no changes any more.
+                    if let Ok(Err(_)) = timeout(RECHECK, changes.changed()).await {
+                        return None;
+                    }
+                    tokio::time::sleep(pause).await;
+                    changes.mark_unchanged();
+                }
+                let overview = handle.endpoint.overview().await;
+                Some((overview, (handle, changes, false)))
+            },
+        );
+        overviews.take_until(closing.cancelled_owned())
+    }
+
+    /// Tries until there is an answer, again after each change of the job; `None` once `hold` is over, or the platform
+    /// closes.
+    pub(crate) async fn until_job<T, F>(
+        &self,
+        id: &str,
+        hold: Option<Duration>,
+        attempt: impl FnMut() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Option<T>>,
+    {
+        let watch = self.waiters.watch(id);
+        self.until(watch.changed(), RECHECK, hold, attempt).await
+    }
+
+    /// Claims a job's stream, once nobody else reads it; `None` once `hold` is over: the other reader may be gone without
+    /// a word.
+    pub(crate) async fn claim_stream(&self, id: &str, hold: Duration) -> Option<StreamClaim> {
+        let watch = self.waiters.watch(id);
+        self.until(watch.changed(), RECHECK, Some(hold), || {
+            std::future::ready(watch.claim_stream())
+        })
+        .await
+    }
+
+    /// Tries until there is an answer, again whenever jobs wait in the queue; `None` once `hold` is over, or the platform
+    /// closes.
+    pub(crate) async fn until_queued<T, F>(
+        &self,
+        hold: Duration,
+        attempt: impl FnMut() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Option<T>>,
+    {
+        let queued = &self.waiters.queued;
+        self.until(queued, TAKE_RECHECK, Some(hold), attempt).await
+    }
+
+    /// Tries until there is an answer, again whenever there is a job to stop; `None` once `hold` is over, or the platform
+    /// closes.
+    pub(crate) async fn until_stop<T, F>(
+        &self,
+        hold: Duration,
+        attempt: impl FnMut() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Option<T>>,
+    {
+        let stop = &self.waiters.stop;
+        self.until(stop, RECHECK, Some(hold), attempt).await
+    }
+
+    async fn until<T, F>(
+        &self,
+        notify: &Notify,
+        recheck: Duration,
+        hold: Option<Duration>,
+        mut attempt: impl FnMut() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Option<T>>,
+    {
+        let mut over = pin!(async {
+            match hold {
+                Some(hold) => {
+                    let pause = tokio::time::sleep(hold);
+                    self.closing.run_until_cancelled(pause).await;
+                }
+                None => self.closing.cancelled().await,
+            }
+        });
+        loop {
+            // Before the attempt: what changes meanwhile is not missed.
+            let changed = notify.notified();
+            if let Some(answer) = attempt().await {
+                return Some(answer);
+            }
+            tokio::select! {
+                _ = timeout(recheck, changed) => {}
+                () = &mut over => return None,
+            }
+        }
+    }
+}
+
+/// Runs what nobody waits for: at once where it need not wait itself, as with the memory store; else in a task of its own.
+pub(crate) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
+    let mut work = Box::pin(work);
+    if work.as_mut().now_or_never().is_none()
+        && let Ok(runtime) = Handle::try_current()
+    {
+        runtime.spawn(work);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use podwork_protocol::limits;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::engine::Submission;
+    use crate::store::Wanted;
+
+    /// An endpoint that gives no hint to anybody: its store wakes other waiters.
+    fn silent() -> EndpointHandle {
+        let clock = Clock::new();
+        let store = Memory::new(clock.clone(), Arc::default());
+        EndpointHandle {
+            endpoint: Endpoint::new(Arc::default(), store),
+            waiters: Arc::default(),
+            clock,
+            run_rate: None,
+            runsync_rate: None,
+            closing: CancellationToken::new(),
+        }
+    }
+
+    async fn submit(handle: &EndpointHandle) {
+        let submission = Submission {
+            id: "j".into(),
+            input: "1".into(),
+            extra: Bytes::new(),
+            execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
+            ttl: Duration::from_secs(8),
+            retention: limits::RUN_RETENTION,
+            webhook: None,
+        };
+        handle.endpoint.submit(submission).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gets_no_hint_looks_again_by_itself() {
+        let handle = silent();
+        let start = Instant::now();
+        let take = handle.until_queued(Duration::from_mins(1), || async {
+            let jobs = handle.endpoint.take("w", 1).await;
+            (!jobs.is_empty()).then_some(start.elapsed())
+        });
+        let ended = handle.until_job("j", None, || async {
+            let job = handle.endpoint.job("j", Wanted::Nothing).await.ok()?;
+            (job.record.status.is_final()).then(|| start.elapsed())
+        });
+        let stop = handle.until_stop(Duration::from_mins(1), || async {
+            let stops = handle.endpoint.stops("w").await;
+            (!stops.is_empty()).then(|| start.elapsed())
+        });
+        let change = async {
+            // The others wait by now.
+            tokio::task::yield_now().await;
+            submit(&handle).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            handle.endpoint.cancel("j").await.unwrap();
+        };
+        let (taken, ended, stopped, ()) = tokio::join!(take, ended, stop, change);
+        let seconds = [taken, ended, stopped].map(|at| at.unwrap().as_secs());
+        assert_eq!(seconds, [1, 5, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_goes_on_without_a_hint() {
+        let handle = silent();
+        let start = Instant::now();
+        let change = async {
+            tokio::task::yield_now().await;
+            submit(&handle).await;
+            while handle.endpoint.job("j", Wanted::Nothing).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = handle.keep_time() => {}
+            () = change => {}
+        }
+        // The job's ttl, which is found at the first look.
+        assert!((8..=9).contains(&start.elapsed().as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_has_one_reader_at_a_time_and_a_silent_one_is_passed_over() {
+        let handle = silent();
+        let hold = Duration::from_secs(5);
+        let first = handle.claim_stream("j", hold).await;
+        assert!(first.is_some());
+        assert!(handle.claim_stream("j", hold).await.is_none());
+        let (second, ()) = tokio::join!(handle.claim_stream("j", hold), async {
+            tokio::task::yield_now().await;
+            drop(first);
+        });
+        assert!(second.is_some());
+    }
+}

@@ -1,0 +1,46 @@
+//! Access keys: checked before a call is looked at.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use subtle::ConstantTimeEq as _;
+
+use super::extract::Shared;
+use super::failure::Failure;
+use crate::registry::Registry;
+
+/// Lets in who shows the clients' key, where there is one.
+pub(super) async fn client(State(registry): Shared, request: Request, next: Next) -> Response {
+    check(registry.settings().api_key.as_deref(), request, next).await
+}
+
+/// Lets in who shows the workers' key, where there is one; else the clients'.
+pub(super) async fn worker(State(registry): Shared, request: Request, next: Next) -> Response {
+    let settings = registry.settings();
+    let key = settings.worker_key.as_ref().or(settings.api_key.as_ref());
+    check(key.map(String::as_str), request, next).await
+}
+
+async fn check(key: Option<&str>, request: Request, next: Next) -> Response {
+    if is_shown(key, request.headers()) {
+        return next.run(request).await;
+    }
+    Failure::unauthorized().into_response()
+}
+
+/// Whether the clients' key is shown, where there is one.
+pub(super) fn shown(registry: &Registry, headers: &HeaderMap) -> bool {
+    is_shown(registry.settings().api_key.as_deref(), headers)
+}
+
+fn is_shown(key: Option<&str>, headers: &HeaderMap) -> bool {
+    let Some(key) = key else {
+        return true;
+    };
+    let shown = headers.get(header::AUTHORIZATION);
+    let shown = shown.map_or(&b""[..], |value| value.as_bytes());
+    // Clients send `Bearer <key>` or the key alone, workers the key alone.
+    let shown = shown.strip_prefix(b"Bearer ").unwrap_or(shown);
+    shown.ct_eq(key.as_bytes()).into()
+}

@@ -1,0 +1,305 @@
+//! The client contract: `/run` and its sisters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use podwork_protocol::client::{
+    Health, JobState, PurgeResponse, RunRequest, StatusResponse, StreamResponse,
+};
+use serde::Deserialize;
+use tokio::time::Instant;
+use utoipa::IntoParams;
+
+use super::body::{json, json_and_then, object, read};
+use super::extract::{Path, Query, Shared};
+use super::failure::{Answer, Failure};
+use super::openapi::{EndpointParam, JobParam, NotAdmitted, Refused};
+use crate::answers::{status_text, stream_text};
+use crate::connections::Written;
+use crate::endpoint_handle::{EndpointHandle, in_background};
+use crate::engine::{Id, Refusal, Submission};
+use crate::registry::Registry;
+use crate::rules::{Rules, Span};
+use crate::run_request::submission_of;
+use crate::store::{Stored, Wanted};
+
+/// What the path names: the endpoint, absent at the root, and the job.
+#[derive(Debug, Deserialize)]
+pub(super) struct ClientPath {
+    endpoint: Option<String>,
+    #[serde(default)]
+    pub(super) job: String,
+}
+
+/// How long the client waits. Read as text: what is wrong with it is said in our own words.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Waits {
+    /// How long to hold the answer back, ms; 90000 unless it is set, and from 1000 to 300000.
+    #[param(value_type = Option<u64>, format = "ms")]
+    wait: Option<String>,
+}
+
+/// How long the job is of use to the client.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Shortens {
+    /// The job is gone so many ms from now at the latest.
+    #[param(value_type = Option<u64>, format = "ms")]
+    ttl: Option<String>,
+}
+
+impl Waits {
+    /// How long to hold the answer back.
+    fn wait(&self, span: &Span) -> Answer<Duration> {
+        Ok(span.nearest(millis("wait", self.wait.as_deref())?))
+    }
+}
+
+fn millis(name: &str, text: Option<&str>) -> Answer<Option<Duration>> {
+    let parse = |text: &str| match text.trim().parse() {
+        Ok(millis) => Ok(Duration::from_millis(millis)),
+        Err(_) => Err(Failure::bad(format!(
+            "`{name}` is `{text}`, and must be a number of milliseconds"
+        ))),
+    };
+    text.map(parse).transpose()
+}
+
+pub(super) fn handle(registry: &Registry, named: &ClientPath) -> Answer<Arc<EndpointHandle>> {
+    let id = named.endpoint.as_deref().unwrap_or(registry.default_id());
+    Ok(registry.get(id)?)
+}
+
+/// Queues a job
+///
+/// It answers at once, with the job's id. Ask `/status` or `/stream` for how the job goes.
+#[utoipa::path(
+    post,
+    path = "/run",
+    params(EndpointParam),
+    request_body = RunRequest,
+    responses((status = 200, description = "The job is queued", body = JobState), Refused, NotAdmitted),
+)]
+pub(super) async fn run(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+    body: Body,
+) -> Answer<Json<JobState>> {
+    let handle = handle(&registry, &named)?;
+    handle.admit(false)?;
+    let body = read(body, handle.rules().run_payload).await?;
+    let submission = submission(body, false, handle.rules()).await?;
+    Ok(Json(handle.endpoint().submit(submission).await?))
+}
+
+/// Queues a job and waits for its end
+///
+/// Once the wait is over, it answers with the job's id and where it stands; ask `/status-sync` for the rest.
+#[utoipa::path(
+    post,
+    path = "/runsync",
+    params(EndpointParam, Waits),
+    request_body = RunRequest,
+    responses((status = 200, description = "The job has ended, or the wait is over", body = StatusResponse), Refused, NotAdmitted),
+)]
+pub(super) async fn runsync(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+    Query(asked): Query<Waits>,
+    body: Body,
+) -> Answer<Response> {
+    let handle = handle(&registry, &named)?;
+    handle.admit(true)?;
+    let wait = asked.wait(&handle.rules().wait)?;
+    let body = read(body, handle.rules().runsync_payload).await?;
+    let submission = submission(body, true, handle.rules()).await?;
+    let id = Id::clone(&submission.id);
+    handle.endpoint().submit(submission).await?;
+    if let Some(ended) = when_ended(&handle, &id, wait).await {
+        return Ok(status_answer(&ended?));
+    }
+    let job = handle.endpoint().job(&id, Wanted::Nothing).await?;
+    Ok(Json(job.record.state()).into_response())
+}
+
+/// Where a job stands
+///
+/// While it runs, its `output` is the last progress update.
+#[utoipa::path(
+    method(get, post),
+    path = "/status/{job}",
+    params(JobParam, Shortens),
+    responses((status = 200, description = "The job", body = StatusResponse), Refused),
+)]
+pub(super) async fn status(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+    Query(asked): Query<Shortens>,
+) -> Answer<Response> {
+    let handle = handle(&registry, &named)?;
+    if let Some(ttl) = millis("ttl", asked.ttl.as_deref())? {
+        handle.endpoint().shorten(&named.job, ttl).await;
+    }
+    let job = handle.endpoint().job(&named.job, Wanted::Output).await?;
+    Ok(status_answer(&job))
+}
+
+/// Where a job stands, once it has ended
+///
+/// It answers earlier once the wait is over.
+#[utoipa::path(
+    method(get, post),
+    path = "/status-sync/{job}",
+    params(JobParam, Waits),
+    responses((status = 200, description = "The job", body = StatusResponse), Refused),
+)]
+pub(super) async fn status_sync(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+    Query(asked): Query<Waits>,
+) -> Answer<Response> {
+    let handle = handle(&registry, &named)?;
+    let wait = asked.wait(&handle.rules().wait)?;
+    let job = match when_ended(&handle, &named.job, wait).await {
+        Some(ended) => ended?,
+        None => handle.endpoint().job(&named.job, Wanted::Output).await?,
+    };
+    Ok(status_answer(&job))
+}
+
+/// The job once it has ended; `None` once the wait is over, or the platform closes.
+pub(super) async fn when_ended(
+    handle: &EndpointHandle,
+    id: &str,
+    wait: Duration,
+) -> Option<Result<Stored, Refusal>> {
+    let ended = handle.until_job(id, Some(wait), || async {
+        let job = handle.endpoint().job(id, Wanted::Output).await;
+        let waits = |job: &Stored| !job.record.status.is_final();
+        (!job.as_ref().is_ok_and(waits)).then_some(job)
+    });
+    ended.await
+}
+
+fn status_answer(job: &Stored) -> Response {
+    json(status_text(&job.record, job.output.as_ref()))
+}
+
+/// The chunks since the last call
+///
+/// It is held for a few seconds while there is nothing new. A final status comes only with the last chunks.
+#[utoipa::path(
+    method(get, post),
+    path = "/stream/{job}",
+    params(JobParam),
+    responses((status = 200, description = "The chunks", body = StreamResponse), Refused),
+)]
+pub(super) async fn stream(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+    Extension(written): Extension<Written>,
+) -> Answer<Response> {
+    let handle = handle(&registry, &named)?;
+    let (endpoint, id) = (handle.endpoint(), &*named.job);
+    let hold = handle.rules().stream_hold;
+    let started = Instant::now();
+    // The chunks of an answer that is on its way may have to come again.
+    let claim = handle.claim_stream(id, hold).await;
+    let hold = hold.saturating_sub(started.elapsed());
+    let unread = handle.until_job(id, Some(hold), || async {
+        endpoint.unread(id, false).await.transpose()
+    });
+    let job = match unread.await {
+        Some(job) => job?,
+        // The hold is over, or the platform closes: what there is.
+        None => endpoint.job(id, Wanted::Unread).await?,
+    };
+    let text = stream_text(&job);
+    if job.chunks.is_empty() {
+        return Ok(json(text));
+    }
+    let handle = Arc::clone(&handle);
+    Ok(json_and_then(text, written, move || {
+        in_background(async move {
+            handle.endpoint().mark_read(&job).await;
+            drop(claim);
+        });
+    }))
+}
+
+/// Cancels a job
+///
+/// A queued job never runs; a running one is stopped at its worker; one that has ended stays as it is.
+#[utoipa::path(
+    post,
+    path = "/cancel/{job}",
+    params(JobParam),
+    responses((status = 200, description = "Where the job stands now", body = JobState), Refused),
+)]
+pub(super) async fn cancel(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+) -> Answer<Json<JobState>> {
+    let handle = handle(&registry, &named)?;
+    Ok(Json(handle.endpoint().cancel(&named.job).await?))
+}
+
+/// Runs a job again
+///
+/// Only one that is `FAILED` or `TIMED_OUT`. Id and input stay; its output is dropped.
+#[utoipa::path(
+    post,
+    path = "/retry/{job}",
+    params(JobParam),
+    responses((status = 200, description = "The job is queued", body = JobState), Refused),
+)]
+pub(super) async fn retry(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+) -> Answer<Json<JobState>> {
+    let handle = handle(&registry, &named)?;
+    Ok(Json(handle.endpoint().retry(&named.job).await?))
+}
+
+/// Removes all queued jobs
+///
+/// Those in progress go on.
+#[utoipa::path(
+    post,
+    path = "/purge-queue",
+    params(EndpointParam),
+    responses((status = 200, description = "How many were removed", body = PurgeResponse), Refused),
+)]
+pub(super) async fn purge_queue(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+) -> Answer<Json<PurgeResponse>> {
+    let handle = handle(&registry, &named)?;
+    Ok(Json(handle.endpoint().purge().await))
+}
+
+/// Jobs and workers, by what they do
+#[utoipa::path(
+    get,
+    path = "/health",
+    params(EndpointParam),
+    responses((status = 200, description = "The counts", body = Health), Refused),
+)]
+pub(super) async fn health(
+    State(registry): Shared,
+    Path(named): Path<ClientPath>,
+) -> Answer<Json<Health>> {
+    let handle = handle(&registry, &named)?;
+    Ok(Json(handle.endpoint().health().await))
+}
+
+async fn submission(body: Bytes, sync: bool, rules: &Rules) -> Answer<Submission> {
+    let request: RunRequest = object(body, "{\"input\": …}").await?;
+    Ok(submission_of(request, sync, rules)?)
+}

@@ -1,0 +1,39 @@
+//! What path and query say, with what is wrong in them refused in our one form.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::failure::Failure;
+use crate::registry::Registry;
+
+/// What all routes share.
+pub(super) type Shared = State<Arc<Registry>>;
+
+/// What the path names.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        let axum::extract::Path(named) = path.map_err(|no| Failure::bad(no.body_text()))?;
+        Ok(Self(named))
+    }
+}
+
+/// What the query asks.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        let axum::extract::Query(asked) = query.map_err(|no| Failure::bad(no.body_text()))?;
+        Ok(Self(asked))
+    }
+}

@@ -1,0 +1,103 @@
+//! HTTP: requests become calls of the state machine, and its answers become responses. No rule lives here.
+
+mod client; // the client contract: /run and its sisters
+mod worker; // the worker contract: take, stop, done, stream, ping
+mod realtime; // a job in, its result out
+mod console; // events that keep the console true
+mod pages; // the pages in the browser
+mod openapi; // the description of the client contract
+mod access; // keys
+mod fault_layer; // faults on purpose
+mod extract; // path and query
+mod body; // bodies, read within bounds and written so that nothing is lost
+mod failure; // refusals in their one form
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::Uri;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get, post};
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::engine::Refusal;
+use crate::faults::{Decider, Faults};
+use crate::registry::Registry;
+use failure::{Failure, method_not_allowed};
+
+/// All routes; `faults` has some calls fail.
+pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router {
+    let (operations, described) = OpenApiRouter::new()
+        .routes(routes!(client::run))
+        .routes(routes!(client::runsync))
+        .routes(routes!(client::status))
+        .routes(routes!(client::status_sync))
+        .routes(routes!(client::stream))
+        .routes(routes!(client::cancel))
+        .routes(routes!(client::retry))
+        .routes(routes!(client::purge_queue))
+        .routes(routes!(client::health))
+        .split_for_parts();
+    let description = Arc::new(openapi::describe(described));
+    let operations = operations
+        .route("/console/events", get(console::overview))
+        .route("/console/events/{job}", get(console::job))
+        .route_layer(from_fn_with_state(Arc::clone(&registry), access::client));
+    let workers = Router::new()
+        .route("/job-take/{worker}", get(worker::take))
+        .route("/job-take-batch/{worker}", get(worker::take_batch))
+        .route("/job-stop/{worker}", get(worker::stop))
+        .route("/job-done/{worker}/{job}", post(worker::done))
+        .route("/job-stream/{worker}/{job}", post(worker::stream))
+        .route("/ping/{worker}", get(worker::ping))
+        .route_layer(from_fn_with_state(Arc::clone(&registry), access::worker));
+    let calls = Router::new()
+        // As the official development server has it: the operations at the root are those of one endpoint.
+        .merge(operations.clone())
+        .nest("/v2/{endpoint}", operations.merge(workers));
+    let calls = match faults {
+        Some(faults) => {
+            let decider = Arc::new(Decider::new(faults));
+            calls.route_layer(from_fn_with_state(decider, fault_layer::apply))
+        }
+        None => calls,
+    };
+    let console = Router::new()
+        .route("/console/start", get(pages::start))
+        .route_layer(from_fn_with_state(Arc::clone(&registry), access::client))
+        .route("/", get(pages::console))
+        .route("/docs", get(pages::docs))
+        .route("/page.css", get(pages::style))
+        .route("/page.js", get(pages::script))
+        .route(
+            "/openapi.json",
+            get(async move |shared, of, headers| {
+                pages::description(shared, of, headers, &description).await
+            }),
+        );
+    calls
+        .merge(console)
+        .fallback(any(not_found))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(registry)
+}
+
+/// The one route of the realtime server of this endpoint.
+pub(crate) fn realtime_router(registry: Arc<Registry>, id: &str) -> Router {
+    Router::new()
+        .route(&format!("/{id}/realtime"), post(realtime::call))
+        .fallback(any(not_found))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(registry)
+}
+
+async fn not_found(uri: Uri) -> Response {
+    Failure::from(Refusal::NotFound(format!(
+        "there is nothing at {}",
+        uri.path()
+    )))
+    .into_response()
+}

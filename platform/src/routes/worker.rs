@@ -1,0 +1,227 @@
+//! The worker contract: take, stop, done, stream, ping.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use podwork_protocol::worker::{IDEMPOTENCY_KEY_HEADER, Post, StopSignals};
+use podwork_protocol::{JobStatus, limits};
+use serde::Deserialize;
+
+use super::body::{json_or_undo, object, read};
+use super::extract::{Path, Query, Shared};
+use super::failure::{Answer, Failure};
+use crate::answers::add_job;
+use crate::endpoint::NewResult;
+use crate::endpoint_handle::{EndpointHandle, in_background};
+use crate::engine::Id;
+use crate::json_text::JsonText;
+use crate::registry::Registry;
+use crate::run_request::payload;
+use crate::store::Stored;
+
+/// Room for what surrounds an output in a post, bytes.
+const ENVELOPE: usize = 64 * 1024;
+/// Most jobs that one take hands out.
+const MOST_JOBS: usize = 1000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WorkerPath {
+    endpoint: String,
+    worker: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WorkerJobPath {
+    endpoint: String,
+    worker: String,
+    job: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Batch {
+    batch_size: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Ping {
+    job_id: Option<String>,
+    status: Option<String>,
+}
+
+pub(super) async fn take(
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
+) -> Answer<Response> {
+    let (handle, jobs) = hold_take(&registry, &named, 1).await?;
+    let [job, ..] = &jobs[..] else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let mut text = JsonText::default();
+    add_job(&mut text, job);
+    Ok(answer(handle, named.worker, &jobs, text))
+}
+
+pub(super) async fn take_batch(
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
+    Query(batch): Query<Batch>,
+) -> Answer<Response> {
+    let wanted = match batch.batch_size.as_deref().map(str::parse::<usize>) {
+        None => 1,
+        Some(Ok(wanted)) => wanted.clamp(1, MOST_JOBS),
+        Some(Err(_)) => return Err(Failure::bad("`batch_size` must be a number of jobs")),
+    };
+    let (handle, jobs) = hold_take(&registry, &named, wanted).await?;
+    if jobs.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let mut text = JsonText::default();
+    let mut before = "[";
+    for job in &jobs {
+        text.text(std::mem::replace(&mut before, ","));
+        add_job(&mut text, job);
+    }
+    text.text("]");
+    Ok(answer(handle, named.worker, &jobs, text))
+}
+
+/// Jobs, once there are any; none when the hold is over.
+async fn hold_take(
+    registry: &Registry,
+    named: &WorkerPath,
+    wanted: usize,
+) -> Answer<(Arc<EndpointHandle>, Vec<Stored>)> {
+    let handle = registry.get(&named.endpoint)?;
+    handle.endpoint().admit(&named.worker).await?;
+    let _open = OpenPoll::new(&handle, &named.worker, true).await?;
+    // Nothing is awaited between the take and the answer: a connection that breaks while it waits holds no job.
+    let taking = handle.until_queued(handle.rules().poll_hold, || async {
+        let jobs = handle.endpoint().take(&named.worker, wanted).await;
+        (!jobs.is_empty()).then_some(jobs)
+    });
+    let jobs = taking.await.unwrap_or_default();
+    Ok((handle, jobs))
+}
+
+/// The jobs on their way; when the connection breaks before they are written, they wait again.
+fn answer(
+    handle: Arc<EndpointHandle>,
+    worker_id: String,
+    jobs: &[Stored],
+    text: JsonText,
+) -> Response {
+    let ids: Vec<Id> = jobs.iter().map(|job| Id::clone(&job.record.id)).collect();
+    json_or_undo(text, move || {
+        in_background(async move { handle.endpoint().give_back(&worker_id, &ids).await });
+    })
+}
+
+pub(super) async fn stop(
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
+) -> Answer<Response> {
+    let handle = registry.get(&named.endpoint)?;
+    let _open = OpenPoll::new(&handle, &named.worker, false).await?;
+    let waiting = handle.until_stop(handle.rules().poll_hold, || async {
+        let ids = handle.endpoint().stops(&named.worker).await;
+        (!ids.is_empty()).then_some(ids)
+    });
+    let Some(ids) = waiting.await else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let mut text = JsonText::default();
+    text.value(&StopSignals {
+        jobs_to_stop: ids.iter().map(ToString::to_string).collect(),
+    });
+    let back = Arc::clone(&handle);
+    let worker_id = named.worker;
+    Ok(json_or_undo(text, move || {
+        in_background(async move { back.endpoint().unstop(&worker_id, &ids).await });
+    }))
+}
+
+pub(super) async fn done(
+    State(registry): Shared,
+    Path(named): Path<WorkerJobPath>,
+    body: Body,
+) -> Answer<StatusCode> {
+    let handle = registry.get(&named.endpoint)?;
+    let sync = named.job.starts_with(limits::SYNC_ID_PREFIX);
+    let post = read_post(body, handle.rules().payload(sync)).await?;
+    let error = post.error.filter(|error| !error.is_null());
+    let result = NewResult {
+        is_progress: post.status.as_deref() == Some(JobStatus::InProgress.as_str()),
+        output: post.output.map(payload),
+        error: error.map(|error| error.to_string().into()),
+        stop_pod: post.stop_pod,
+    };
+    let posted = handle.endpoint().post(&named.worker, &named.job, result);
+    posted.await?;
+    Ok(StatusCode::OK)
+}
+
+pub(super) async fn stream(
+    State(registry): Shared,
+    Path(named): Path<WorkerJobPath>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<StatusCode> {
+    let handle = registry.get(&named.endpoint)?;
+    let post = read_post(body, handle.rules().chunk).await?;
+    let key = headers.get(IDEMPOTENCY_KEY_HEADER);
+    let key = key.and_then(|key| key.to_str().ok());
+    let chunk = post
+        .output
+        .ok_or_else(|| Failure::bad("a chunk has no `output`"))?;
+    let (endpoint, chunk) = (handle.endpoint(), payload(chunk));
+    let kept = endpoint.chunk(&named.worker, &named.job, chunk, key);
+    kept.await?;
+    Ok(StatusCode::OK)
+}
+
+async fn read_post(body: Body, limit: usize) -> Answer<Post> {
+    let body = read(body, limit + ENVELOPE).await?;
+    object(body, "a worker's post").await
+}
+
+pub(super) async fn ping(
+    State(registry): Shared,
+    Path(named): Path<WorkerPath>,
+    Query(ping): Query<Ping>,
+) -> Answer<StatusCode> {
+    let handle = registry.get(&named.endpoint)?;
+    let unhealthy = ping.status.as_deref() == Some("unhealthy");
+    let ids = ping.job_id.as_deref().unwrap_or_default();
+    let running = ids.split(',').filter(|id| !id.is_empty());
+    let running: Vec<&str> = running.take(MOST_JOBS).collect();
+    let ping = handle.endpoint().ping(&named.worker, &running, unhealthy);
+    ping.await;
+    Ok(StatusCode::OK)
+}
+
+/// A poll that is open; while one is, its worker is there.
+struct OpenPoll {
+    handle: Arc<EndpointHandle>,
+    worker_id: String,
+}
+
+impl OpenPoll {
+    async fn new(handle: &Arc<EndpointHandle>, worker_id: &str, takes: bool) -> Answer<Self> {
+        handle.endpoint().poll_opened(worker_id, takes).await?;
+        Ok(Self {
+            handle: Arc::clone(handle),
+            worker_id: worker_id.to_owned(),
+        })
+    }
+}
+
+impl Drop for OpenPoll {
+    fn drop(&mut self) {
+        let handle = Arc::clone(&self.handle);
+        let worker_id = std::mem::take(&mut self.worker_id);
+        in_background(async move { handle.endpoint().poll_closed(&worker_id).await });
+    }
+}
