@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::faults::Faults;
 use crate::job_events::{JobEvent, follow};
 use crate::registry::{Registry, is_endpoint_id};
-use crate::routes::{realtime_router, router};
+use crate::routes::router;
 use crate::rules::Rules;
 use crate::run_request::submission_of;
 use crate::settings::Settings;
@@ -252,29 +252,6 @@ impl Platform {
     pub fn late_results(&self) -> u64 {
         let handle = self.default_handle();
         handle.map_or(0, |handle| handle.endpoint().late_results())
-    }
-
-    /// Serves `POST /<id>/realtime` on an address of its own, and nothing else there: the body is a job (`id`, `input`),
-    /// which the default endpoint's workers run, and the answer is its result. Where it listens.
-    ///
-    /// # Errors
-    /// As [`Builder::start`].
-    pub async fn serve_realtime(
-        &self,
-        host: &str,
-        port: u16,
-        id: &str,
-    ) -> Result<SocketAddr, Error> {
-        if !is_endpoint_id(id) {
-            return Err(Error::EndpointId(id.to_owned()));
-        }
-        let router = realtime_router(Arc::clone(&self.registry), id);
-        let (addr, server) = serve(host, port, router, self.closing.0.clone()).await?;
-        self.servers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(server);
-        Ok(addr)
     }
 
     /// Sets the platform's clock ahead: what is due by then happens at once. So a test sees a result expire, a job time

@@ -100,6 +100,7 @@ impl Reader<'_> {
                     self.note_tree(before, tree);
                 }
             }
+            #[allow(unreachable_patterns, reason = "more kinds may come")]
             _ => {}
         }
     }

@@ -2,7 +2,6 @@
 
 mod client; // the client contract: /run and its sisters
 mod worker; // the worker contract: take, stop, done, stream, ping
-mod realtime; // a job in, its result out
 mod console; // events that keep the console true
 mod pages; // the pages in the browser
 mod openapi; // the description of the client contract
@@ -80,15 +79,6 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
         );
     calls
         .merge(console)
-        .fallback(any(not_found))
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(registry)
-}
-
-/// The one route of the realtime server of this endpoint.
-pub(crate) fn realtime_router(registry: Arc<Registry>, id: &str) -> Router {
-    Router::new()
-        .route(&format!("/{id}/realtime"), post(realtime::call))
         .fallback(any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(registry)
