@@ -57,7 +57,7 @@ impl TelemetrySettings {
         #[cfg(feature = "metrics")]
         let (figures, server) = match self.metrics.start(&about, load)? {
             Some((listener, registry, figures)) => {
-                let server = serve::Serving::start(listener, registry)?;
+                let server = serve::MetricsServer::start(listener, registry)?;
                 (Some(Arc::new(figures)), Some(server))
             }
             None => (None, None),
@@ -80,7 +80,7 @@ impl TelemetrySettings {
 #[derive(Debug)]
 pub(crate) struct TelemetryGuard {
     #[cfg(feature = "metrics")]
-    _metrics: Option<serve::Serving>,
+    _metrics: Option<serve::MetricsServer>,
 }
 
 /// The telemetry of one worker.
