@@ -57,7 +57,7 @@ impl Plan {
         #[cfg(feature = "metrics")]
         let (figures, serving) = match self.metrics.start(&about, load)? {
             Some((listener, registry, figures)) => {
-                let serving = serve::Serving::start(listener, registry)?;
+                let serving = serve::MetricsServer::start(listener, registry)?;
                 (Some(Arc::new(figures)), Some(serving))
             }
             None => (None, None),
@@ -80,7 +80,7 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Serving {
     #[cfg(feature = "metrics")]
-    _metrics: Option<serve::Serving>,
+    _metrics: Option<serve::MetricsServer>,
 }
 
 /// The notes of one worker.

@@ -36,11 +36,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until it is dropped, on the runtime that it was started on.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub(super) struct MetricsServer {
     _task: AbortOnDropHandle<()>,
 }
 
-impl Serving {
+impl MetricsServer {
     pub(super) fn start(listener: StdListener, registry: Arc<Registry>) -> Result<Self, Error> {
         let system = |source| Error::System {
             what: "listening for those who ask for metrics",
@@ -88,6 +88,8 @@ async fn converse(stream: TcpStream, registry: Arc<Registry>) {
         let answer = answer(request.method(), request.uri().path(), &registry);
         async { Ok::<_, Infallible>(answer) }
     });
+    // It is but slower without.
+    let _ = stream.set_nodelay(true);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         debug!("a connection for metrics ended early: {error}");
     }
@@ -98,7 +100,7 @@ fn answer(method: &Method, path: &str, registry: &Registry) -> Response<Full<Byt
         let text = format!("metrics are at {PATH}\n");
         (StatusCode::NOT_FOUND, TEXT, text)
     } else if !matches!(*method, Method::GET | Method::HEAD) {
-        let text = "metrics are to be got\n".to_owned();
+        let text = "method not allowed: use GET or HEAD\n".to_owned();
         (StatusCode::METHOD_NOT_ALLOWED, TEXT, text)
     } else {
         let mut text = String::new();
