@@ -10,7 +10,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -25,6 +25,8 @@ use crate::webhooks::Webhooks;
 const TAKE_RECHECK: Duration = Duration::from_secs(1);
 /// … and everybody else.
 const RECHECK: Duration = Duration::from_secs(5);
+/// Longer than anybody waits.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
 
 /// One endpoint, shared by all its connections.
 #[derive(Debug)]
@@ -198,24 +200,25 @@ impl EndpointHandle {
     where
         F: Future<Output = Option<T>>,
     {
-        let mut over = pin!(async {
-            match hold {
-                Some(hold) => {
-                    let pause = tokio::time::sleep(hold);
-                    self.closing.run_until_cancelled(pause).await;
-                }
-                None => self.closing.cancelled().await,
-            }
-        });
+        // Far enough away, where the hold is no time.
+        let end = Instant::now() + hold.unwrap_or(FOREVER).min(FOREVER);
+        let mut closed = pin!(self.closing.cancelled());
+        let mut pause = pin!(sleep_until(end));
         loop {
             // Before the attempt: what changes meanwhile is not missed.
             let changed = notify.notified();
             if let Some(answer) = attempt().await {
                 return Some(answer);
             }
+            pause.as_mut().reset(end.min(Instant::now() + recheck));
             tokio::select! {
-                _ = timeout(recheck, changed) => {}
-                () = &mut over => return None,
+                () = changed => {}
+                () = &mut pause => {
+                    if Instant::now() >= end {
+                        return None;
+                    }
+                }
+                () = &mut closed => return None,
             }
         }
     }
@@ -235,7 +238,6 @@ pub(crate) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
 mod tests {
     use bytes::Bytes;
     use podwork_protocol::limits;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::engine::Submission;

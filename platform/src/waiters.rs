@@ -62,7 +62,10 @@ impl Waiters {
         if let Some(watched) = job_id.and_then(|id| self.jobs().get(id).cloned()) {
             watched.changed.notify_waiters();
         }
-        self.changes.send_modify(|count| *count += 1);
+        // As a rule nobody looks at the console.
+        if self.changes.receiver_count() > 0 {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
     /// Watches a job for as long as the watch lives.

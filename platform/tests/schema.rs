@@ -271,7 +271,7 @@ async fn the_program_reads_it_from_files() {
             "{said}"
         );
         assert!(
-            said.contains("--schema") && said.lines().count() == 1,
+            said.contains("--rp_schema") && said.lines().count() == 1,
             "{said}"
         );
     }

@@ -9,6 +9,7 @@ use super::moment::Moment;
 /// A worker, by what it has shown of itself. The jobs that it holds are an index of the job records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Worker {
+    /// When it was heard of, or opened or closed a poll.
     pub(crate) seen: Moment,
     /// Take and stop polls that are open now: while there is one, the worker is there.
     pub(crate) polls: u32,
@@ -52,44 +53,38 @@ pub(crate) struct Heard {
 }
 
 impl Worker {
-    /// The record of a worker that has just been heard of, for the first time where there was none.
+    /// The record of a worker that has just been heard of, for the first time where there was none. While a poll is open
+    /// it is the same: the worker is there.
     pub(crate) fn heard(before: Option<Self>, heard: Heard) -> Self {
-        let before = before.unwrap_or(Self {
-            seen: heard.now,
-            polls: 0,
-            stance: Stance::New,
-            unhealthy: false,
-            lost: None,
-        });
-        Self {
-            seen: heard.now,
-            ..before
+        match before {
+            Some(worker) if worker.polls > 0 => worker,
+            Some(worker) => worker.seen_now(heard),
+            None => Self {
+                seen: heard.now,
+                polls: 0,
+                stance: Stance::New,
+                unhealthy: false,
+                lost: None,
+            }
+            .seen_now(heard),
         }
-        .watched(heard.silence)
     }
 
     /// The worker opens a take or stop poll.
     pub(crate) fn opens_poll(before: Option<Self>, heard: Heard, takes: bool) -> Self {
-        let next = Self::heard(before, heard);
-        let next = Self {
-            polls: next.polls + 1,
-            ..next
-        };
-        let ready = Self {
-            stance: Stance::Ready,
-            unhealthy: false,
-            ..next
-        };
-        if takes { ready } else { next }.watched(heard.silence)
+        let mut next = Self::heard(before, heard);
+        next.polls += 1;
+        if takes {
+            next.stance = Stance::Ready;
+            next.unhealthy = false;
+        }
+        next.seen_now(heard)
     }
 
     /// A poll of the worker has ended, however it did.
-    pub(crate) fn closes_poll(self, heard: Heard) -> Self {
-        Self {
-            polls: self.polls.saturating_sub(1),
-            ..Self::heard(Some(self), heard)
-        }
-        .watched(heard.silence)
+    pub(crate) fn closes_poll(mut self, heard: Heard) -> Self {
+        self.polls = self.polls.saturating_sub(1);
+        self.seen_now(heard)
     }
 
     /// Whether nothing is left of a worker that leaves.
@@ -109,9 +104,10 @@ impl Worker {
         }
     }
 
-    fn watched(self, silence: Duration) -> Self {
+    fn seen_now(self, heard: Heard) -> Self {
         Self {
-            lost: (self.polls == 0).then(|| self.seen + silence),
+            seen: heard.now,
+            lost: (self.polls == 0).then(|| heard.now + heard.silence),
             ..self
         }
     }

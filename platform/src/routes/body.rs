@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,9 +11,12 @@ use axum::body::{Body, HttpBody};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::failure::{Answer, Failure};
@@ -26,29 +30,40 @@ const LONGEST: Duration = Duration::from_mins(2);
 /// Bodies up to this many bytes are parsed where they are read.
 const SMALL: usize = 128 * 1024;
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
+/// As many large bodies are parsed at once as leave half of the processors to other calls.
+static PARSERS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(processors.div_ceil(2))
+});
+
+/// Reads a body of at most `limit` bytes, in the pieces in which it comes.
+pub(super) async fn read(body: Body, limit: usize) -> Answer<impl Buf + Send + 'static> {
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
     }
-    let whole = timeout(LONGEST, axum::body::to_bytes(body, limit)).await;
+    let whole = timeout(LONGEST, Limited::new(body, limit).collect()).await;
     let whole = whole.map_err(|_| Failure::slow(LONGEST))?;
-    whole.map_err(|error| match std::error::Error::source(&error) {
-        Some(cause) if cause.is::<http_body_util::LengthLimitError>() => too_large(limit),
-        _ => Failure::bad(format!("the body ended early: {error}")),
-    })
+    match whole {
+        Ok(whole) => Ok(whole.aggregate()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Err(error) => Err(Failure::bad(format!("the body ended early: {error}"))),
+    }
 }
 
 /// Reads a JSON object. Its form is for people, who are told of it where it is another.
 pub(super) async fn object<T: DeserializeOwned + Send + 'static>(
-    body: Bytes,
+    mut body: impl Buf + Send + 'static,
     form: &'static str,
 ) -> Answer<T> {
-    if body.len() <= SMALL {
-        return parse(&body, form);
+    let length = body.remaining();
+    if length <= SMALL {
+        return parse(&body.copy_to_bytes(length), form);
     }
     // It takes milliseconds, in which other connections would wait.
-    let parsed = tokio::task::spawn_blocking(move || parse(&body, form)).await;
+    let permit = PARSERS.acquire().await;
+    let parsing = spawn_blocking(move || parse(&body.copy_to_bytes(length), form));
+    let parsed = parsing.await;
+    drop(permit);
     parsed.unwrap_or_else(|_| Err(Failure::closing()))
 }
 

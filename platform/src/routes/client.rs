@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use bytes::Bytes;
+use bytes::Buf;
 use podwork_protocol::client::{
     Health, JobState, PurgeResponse, RunRequest, StatusResponse, StreamResponse,
 };
@@ -299,7 +299,11 @@ pub(super) async fn health(
     Ok(Json(handle.endpoint().health().await))
 }
 
-async fn submission(body: Bytes, sync: bool, rules: &Rules) -> Answer<Submission> {
+async fn submission(
+    body: impl Buf + Send + 'static,
+    sync: bool,
+    rules: &Rules,
+) -> Answer<Submission> {
     let request: RunRequest = object(body, "{\"input\": …}").await?;
     Ok(submission_of(request, sync, rules)?)
 }
