@@ -203,12 +203,7 @@ async fn run(platform: &Platform, clerk: &Clerk, load: &Load) -> Result<Report> 
 }
 
 fn request(input: &Value) -> Result<RunRequest> {
-    Ok(RunRequest {
-        input: serde_json::value::to_raw_value(input)?,
-        webhook: None,
-        policy: None,
-        s3_config: None,
-    })
+    Ok(RunRequest::new(serde_json::value::to_raw_value(input)?))
 }
 
 /// Whether a job ended as it should.

@@ -88,46 +88,33 @@ impl Job {
     }
 
     pub(crate) fn hand_out(&self) -> worker::Job {
-        worker::Job {
-            id: self.id.to_string(),
-            input: self.input.clone(),
-            extra: self.extra.clone(),
-        }
+        let mut job = worker::Job::new(&*self.id, self.input.clone());
+        job.extra.clone_from(&self.extra);
+        job
     }
 
     pub(crate) fn state(&self) -> JobState {
-        JobState {
-            id: self.id.to_string(),
-            status: self.status,
-        }
+        JobState::new(&*self.id, self.status)
     }
 
     pub(crate) fn status_response(&self) -> StatusResponse {
-        StatusResponse {
-            id: self.id.to_string(),
-            status: self.status,
-            delay_time: self.delay_time(),
-            execution_time: self.execution_time(),
-            worker_id: self.worker.as_deref().map(ToOwned::to_owned),
-            output: self.output.clone(),
-            error: self.error.clone(),
-        }
+        let mut response = StatusResponse::new(&*self.id, self.status);
+        response.delay_time = self.delay_time();
+        response.execution_time = self.execution_time();
+        response.worker_id = self.worker.as_deref().map(ToOwned::to_owned);
+        response.output.clone_from(&self.output);
+        response.error.clone_from(&self.error);
+        response
     }
 
     /// The chunks from `from` on, with a status that is final only if these are the last.
     pub(crate) fn stream_response(&self, from: usize) -> StreamResponse {
-        StreamResponse {
-            id: self.id.to_string(),
-            status: self.status,
-            delay_time: self.delay_time(),
-            execution_time: self.execution_time(),
-            stream: self
-                .chunks
-                .since(from)
-                .map(|output| StreamChunk { output })
-                .collect(),
-            error: self.error.clone(),
-        }
+        let mut response = StreamResponse::new(&*self.id, self.status);
+        response.delay_time = self.delay_time();
+        response.execution_time = self.execution_time();
+        response.stream = self.chunks.since(from).map(StreamChunk::new).collect();
+        response.error.clone_from(&self.error);
+        response
     }
 
     fn delay_time(&self) -> Option<u64> {

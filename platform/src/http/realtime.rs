@@ -39,11 +39,9 @@ pub(super) async fn call(
     match when_ended(&hub, &id, limits::DEFAULT_TTL).await {
         Some(ended) => {
             let ended = ended?;
-            Ok(Json(Post {
-                output: ended.output,
-                error: ended.error,
-                ..Post::default()
-            }))
+            let mut post = Post::default();
+            (post.output, post.error) = (ended.output, ended.error);
+            Ok(Json(post))
         }
         None => Err(Failure::closing()),
     }

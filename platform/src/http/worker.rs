@@ -123,9 +123,7 @@ pub(super) async fn stop(
     let Ok(Some(ids)) = timeout(hub.rules().poll_hold, waiting).await else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let signals = StopSignals {
-        jobs_to_stop: ids.clone(),
-    };
+    let signals = StopSignals::new(ids.clone());
     let back = Arc::clone(&hub);
     Ok(json_or_undo(&signals, move || {
         back.change(|endpoint, _| endpoint.unstop(&worker_id, ids));

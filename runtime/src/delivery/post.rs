@@ -81,11 +81,7 @@ impl<P: Posts> Delivery<P> {
         outbox: &Outbox,
         notes: &PostNotes,
     ) {
-        let body = encode(Post {
-            status: Some(JobStatus::InProgress.to_string()),
-            output: Some(progress),
-            ..Post::default()
-        });
+        let body = encode(Post::from_progress(progress));
         let post = || self.api.post_result(job_id, false, body.clone());
         if let Err(why) = self
             .persist(Kind::Progress, notes, post, || outbox.ready())
@@ -102,10 +98,7 @@ impl<P: Posts> Delivery<P> {
         chunk: Box<RawValue>,
         notes: &PostNotes,
     ) -> Result<(), HandlerError> {
-        let body = encode(Post {
-            output: Some(chunk),
-            ..Post::default()
-        });
+        let body = encode(Post::from_output(chunk));
         let post = || self.api.post_chunk(job_id, key, body.clone());
         self.persist(Kind::Chunk, notes, post, pending)
             .await
@@ -149,18 +142,11 @@ impl<P: Posts> Delivery<P> {
         stop_pod: bool,
         notes: &PostNotes,
     ) -> Result<(), String> {
-        let post = match outcome {
-            Ok(output) => Post {
-                output: Some(output),
-                stop_pod,
-                ..Post::default()
-            },
-            Err(failure) => Post {
-                error: Some(self.error_text(&failure)),
-                stop_pod,
-                ..Post::default()
-            },
+        let mut post = match outcome {
+            Ok(output) => Post::from_output(output),
+            Err(failure) => Post::from_error(self.error_text(&failure)),
         };
+        post.stop_pod = stop_pod;
         let body = encode(post);
         self.persist(
             Kind::Result,

@@ -73,7 +73,9 @@ pub(crate) async fn run<H: Handler>(
 ) -> Ended {
     let limit = limits::result_payload(&job.id);
     let chunks = Chunks::new(Arc::clone(&outbox), &job.id, options.aggregate);
-    let Job { id, input, extra } = job;
+    let Job {
+        id, input, extra, ..
+    } = job;
     let halt = reins.halt.clone();
     let span = notes.span().clone();
     let context = Context::new(id, extra, Arc::clone(&outbox), halt, span.clone());

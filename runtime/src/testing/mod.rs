@@ -70,11 +70,7 @@ impl TestJob {
     /// A job with this input, for a handler without state.
     pub fn new(input: Value) -> Self {
         Self {
-            job: Job {
-                id: "test".to_owned(),
-                input: raw(&input),
-                extra: Map::new(),
-            },
+            job: Job::new("test", raw(&input)),
             state: (),
             options: Options::default(),
         }

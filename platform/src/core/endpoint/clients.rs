@@ -138,10 +138,7 @@ impl Endpoint {
             self.forget(&id);
             removed += 1;
         }
-        PurgeResponse {
-            removed,
-            status: "completed".to_owned(),
-        }
+        PurgeResponse::new(removed)
     }
 
     /// Results that came again, or after their job had ended or gone to another worker.
@@ -150,12 +147,8 @@ impl Endpoint {
     }
 
     pub(crate) fn health(&self) -> Health {
-        Health {
-            jobs: JobCounts {
-                in_queue: self.store.waiting() as u64,
-                ..self.counts
-            },
-            workers: self.workers.counts(),
-        }
+        let mut jobs = self.counts;
+        jobs.in_queue = self.store.waiting() as u64;
+        Health::new(jobs, self.workers.counts())
     }
 }
