@@ -90,19 +90,15 @@ pub(crate) fn add_job(json: &mut JsonText, job: &Stored) {
 /// The status of a job, with its output.
 pub(crate) fn status(job: &Stored) -> StatusResponse {
     let record = &job.record;
-    StatusResponse {
-        id: record.id.to_string(),
-        status: record.status,
-        delay_time: record.delay_ms(),
-        execution_time: record.execution_ms(),
-        worker_id: record.worker.as_deref().map(ToOwned::to_owned),
-        output: job.output.as_ref().map(raw),
-        // It was written as JSON.
-        error: record
-            .error
-            .as_deref()
-            .and_then(|error| serde_json::from_str(error).ok()),
-    }
+    let mut status = StatusResponse::new(&*record.id, record.status);
+    status.delay_time = record.delay_ms();
+    status.execution_time = record.execution_ms();
+    status.worker_id = record.worker.as_deref().map(ToOwned::to_owned);
+    status.output = job.output.as_ref().map(raw);
+    // It was written as JSON.
+    let error = record.error.as_deref();
+    status.error = error.and_then(|error| serde_json::from_str(error).ok());
+    status
 }
 
 /// A payload as a value of its own.

@@ -254,7 +254,7 @@ async fn the_program_reads_it_from_files() {
 
     std::fs::write(folder.path().join("odd.json"), r#"{"input": "text"}"#).unwrap();
     for (file, problem) in [
-        ("odd.json", "`\"text\"` is no JSON Schema"),
+        ("odd.json", "`\"text\"` is not a JSON Schema"),
         ("none.json", "No such file"),
     ] {
         let mut refused = program(folder.path(), &["--schema", file]).spawn().unwrap();

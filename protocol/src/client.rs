@@ -1,4 +1,4 @@
-//! Bodies that a client and the platform exchange.
+//! Request and response bodies of the client API.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,39 +7,54 @@ use serde_json::{Map, Value};
 use crate::JobStatus;
 use crate::raw::{object, present, whole};
 
-/// Body of `/run` and `/runsync`.
+/// The body of `/run` and `/runsync`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct RunRequest {
     /// The handler's input.
     #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub input: Box<RawValue>,
-    /// Called with the job's [`StatusResponse`] once the job has ended.
+    /// URL that receives the job's [`StatusResponse`] when the job has ended.
     #[cfg_attr(
         feature = "openapi",
         schema(format = "uri", example = "https://example.com/done")
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
-    /// Limits of this job's own.
+    /// Limits for this job.
     #[serde(
         default,
         deserialize_with = "object",
         skip_serializing_if = "Option::is_none"
     )]
     pub policy: Option<Policy>,
-    /// Storage credentials, handed on to the worker.
+    /// Storage credentials, passed to the worker.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     #[serde(rename = "s3Config", default, skip_serializing_if = "Option::is_none")]
     pub s3_config: Option<Map<String, Value>>,
 }
 
-/// Limits that a request sets for its job.
+impl RunRequest {
+    /// Creates a request with this input and no options.
+    #[must_use]
+    pub fn new(input: Box<RawValue>) -> Self {
+        Self {
+            input,
+            webhook: None,
+            policy: None,
+            s3_config: None,
+        }
+    }
+}
+
+/// The limits that a request sets for its job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Policy {
-    /// Longest run, ms.
+    /// Maximum run time, in milliseconds. Default: 10 minutes.
     #[cfg_attr(feature = "openapi", schema(minimum = 5000, maximum = 604_800_000))]
     #[serde(
         default,
@@ -47,7 +62,7 @@ pub struct Policy {
         skip_serializing_if = "Option::is_none"
     )]
     pub execution_timeout: Option<u64>,
-    /// Longest life from submission, ms.
+    /// Maximum time from submission to expiry, in milliseconds. Default: 24 hours.
     #[cfg_attr(feature = "openapi", schema(minimum = 10_000, maximum = 604_800_000))]
     #[serde(
         default,
@@ -55,40 +70,52 @@ pub struct Policy {
         skip_serializing_if = "Option::is_none"
     )]
     pub ttl: Option<u64>,
-    /// Does not trigger scaling.
+    /// Keeps the job from starting further workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_priority: Option<bool>,
 }
 
-/// A job's id and where it stands: the answer of `/run`, `/cancel` and `/retry`, and of `/runsync` once its wait is over.
+/// The id and status of a job: the response of `/run`, `/cancel` and `/retry`, and of `/runsync` after its wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct JobState {
     /// The job's id.
     pub id: String,
-    /// Where it stands.
+    /// The job's status.
     pub status: JobStatus,
 }
 
-/// Answer of `/status` and `/status-sync`, and of `/runsync` for a job that has ended.
+impl JobState {
+    /// Creates the state of a job.
+    pub fn new(id: impl Into<String>, status: JobStatus) -> Self {
+        Self {
+            id: id.into(),
+            status,
+        }
+    }
+}
+
+/// The response of `/status` and `/status-sync`, and of `/runsync` for a job that has ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct StatusResponse {
     /// The job's id.
     pub id: String,
-    /// Where it stands.
+    /// The job's status.
     pub status: JobStatus,
-    /// Time in the queue, ms; once it has been taken.
+    /// Time in the queue, in milliseconds. Absent until a worker has taken the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_time: Option<u64>,
-    /// Time at a worker, ms; once it has ended.
+    /// Time at a worker, in milliseconds. Absent until the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_time: Option<u64>,
-    /// The worker that has or had it.
+    /// The id of the worker that runs or ran the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<String>,
-    /// While it runs, the last progress update; then the result. `Some` also for `null`.
+    /// The latest progress update while the job runs, then its result. `Some` for `null` as well.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     #[serde(
         default,
@@ -96,57 +123,108 @@ pub struct StatusResponse {
         skip_serializing_if = "Option::is_none"
     )]
     pub output: Option<Box<RawValue>>,
-    /// Why it failed.
+    /// The error of a failed job.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
 }
 
-/// Answer of `/stream`.
+impl StatusResponse {
+    /// Creates a response without times, worker, output and error.
+    pub fn new(id: impl Into<String>, status: JobStatus) -> Self {
+        Self {
+            id: id.into(),
+            status,
+            delay_time: None,
+            execution_time: None,
+            worker_id: None,
+            output: None,
+            error: None,
+        }
+    }
+}
+
+/// The response of `/stream`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct StreamResponse {
     /// The job's id.
     pub id: String,
-    /// Final only together with, or after, the last chunks.
+    /// The job's status. Final only with or after the last chunks.
     pub status: JobStatus,
-    /// Time in the queue, ms; once it has been taken.
+    /// Time in the queue, in milliseconds. Absent until a worker has taken the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_time: Option<u64>,
-    /// Time at a worker, ms; once it has ended.
+    /// Time at a worker, in milliseconds. Absent until the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_time: Option<u64>,
-    /// The chunks since the last call.
+    /// The chunks since the previous call.
     pub stream: Vec<StreamChunk>,
-    /// Why it failed.
+    /// The error of a failed job.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
+}
+
+impl StreamResponse {
+    /// Creates a response without times, chunks and error.
+    pub fn new(id: impl Into<String>, status: JobStatus) -> Self {
+        Self {
+            id: id.into(),
+            status,
+            delay_time: None,
+            execution_time: None,
+            stream: Vec::new(),
+            error: None,
+        }
+    }
 }
 
 /// One chunk of a stream.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct StreamChunk {
-    /// What the handler yielded.
+    /// The value that the handler yielded.
     #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub output: Box<RawValue>,
 }
 
-/// Answer of `/purge-queue`.
+impl StreamChunk {
+    /// Creates a chunk.
+    #[must_use]
+    pub fn new(output: Box<RawValue>) -> Self {
+        Self { output }
+    }
+}
+
+/// The response of `/purge-queue`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct PurgeResponse {
-    /// Queued jobs removed.
+    /// Number of queued jobs that were removed.
     pub removed: u64,
     /// Always `completed`.
     pub status: String,
 }
 
-/// Answer of `/health`.
+impl PurgeResponse {
+    /// Creates the response for this number of removed jobs.
+    pub fn new(removed: u64) -> Self {
+        Self {
+            removed,
+            status: "completed".to_owned(),
+        }
+    }
+}
+
+/// The response of `/health`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct Health {
     /// Jobs of the endpoint.
     pub jobs: JobCounts,
@@ -154,45 +232,65 @@ pub struct Health {
     pub workers: WorkerCounts,
 }
 
-/// Jobs of an endpoint, by what became of them.
+impl Health {
+    /// Creates a response from its counts.
+    #[must_use]
+    pub fn new(jobs: JobCounts, workers: WorkerCounts) -> Self {
+        Self { jobs, workers }
+    }
+}
+
+/// The jobs of an endpoint, by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct JobCounts {
-    /// Ended with an output, since the start.
+    /// Jobs completed since the platform started.
     pub completed: u64,
-    /// Ended with an error, since the start.
+    /// Jobs failed since the platform started.
     pub failed: u64,
-    /// At a worker now.
+    /// Jobs at a worker now.
     pub in_progress: u64,
-    /// Waiting now.
+    /// Jobs in the queue now.
     pub in_queue: u64,
-    /// Put back into the queue, since the start.
+    /// Jobs requeued since the platform started.
     pub retried: u64,
 }
 
-/// Workers of an endpoint, by what they do.
+/// The workers of an endpoint, by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct WorkerCounts {
-    /// Connected, without a job.
+    /// Connected workers without a job.
     pub idle: u64,
-    /// With at least one job.
+    /// Workers with at least one job.
     pub running: u64,
-    /// Starting up.
+    /// Workers that are starting.
     pub initializing: u64,
-    /// Able to take a job: idle or running.
+    /// Workers that can take a job: idle or running.
     pub ready: u64,
-    /// Held back by the platform.
+    /// Workers that the platform throttles.
     pub throttled: u64,
-    /// Reported themselves unhealthy.
+    /// Workers that reported themselves unhealthy.
     pub unhealthy: u64,
 }
 
-/// Body of every refusal.
+/// The body of each error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct ErrorBody {
-    /// What was wrong.
+    /// The error message.
     pub error: String,
+}
+
+impl ErrorBody {
+    /// Creates the body for an error message.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self {
+            error: error.into(),
+        }
+    }
 }

@@ -1,10 +1,28 @@
-//! The wire contracts of Runpod Serverless, as types.
+//! Wire types of Runpod Serverless.
 //!
-//! Two parties speak them: a *worker* with the platform ([`worker`], [`template`], [`mod@env`]), and a *client* with the
-//! platform ([`client`]). Both share [`JobStatus`] and the documented [`limits`]. The crate does no I/O: `podwork` (the
-//! worker) and `podwork-platform` (the local platform) meet only here.
+//! There are two contracts: between *workers* and the platform ([`worker`], [`template`], [`mod@env`]), and between
+//! *clients* and the platform ([`client`]). Both share [`JobStatus`] and the documented [`limits`]. The crate does no I/O.
+//! It is the only code that `podwork`, the worker runtime, and `podwork-platform`, the local platform, have in common.
 //!
-//! Job input and output are kept as [raw JSON text](RawValue), so that a payload passes through unparsed and unchanged.
+//! Inputs and outputs of jobs are [raw JSON text](RawValue), so a payload passes through unparsed and unchanged.
+//!
+//! Structs are `#[non_exhaustive]`: create them by their constructors, then set their fields.
+//!
+//! ```
+//! use podwork_protocol::RawValue;
+//! use podwork_protocol::client::RunRequest;
+//!
+//! let input = RawValue::from_string(r#"{"prompt": "to be"}"#.to_owned())?;
+//! let mut request = RunRequest::new(input);
+//! request.webhook = Some("https://example.com/done".to_owned());
+//! assert_eq!(
+//!     serde_json::to_string(&request)?,
+//!     r#"{"input":{"prompt": "to be"},"webhook":"https://example.com/done"}"#
+//! );
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod client;
 pub mod env;
@@ -18,3 +36,7 @@ pub mod worker;
 pub use schema::HandlerSchema;
 pub use serde_json::value::RawValue;
 pub use status::JobStatus;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

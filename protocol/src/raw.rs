@@ -1,19 +1,19 @@
-//! Optional members that a derive alone would read too loosely.
+//! Functions that read optional members more strictly than a derive.
 
 use serde::de::{DeserializeOwned, Error as _, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-/// For `#[serde(default, deserialize_with = …)]`: a member that is there is `Some`, even when it is `null`, since
-/// `{"output":null}` is a result and `{}` is none.
+/// Reads a member that is present as `Some`, even if it is `null`: `{"output":null}` has a result, and `{}` has none. For
+/// `#[serde(default, deserialize_with = …)]`.
 pub(crate) fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// … a struct written as an object: a derive alone also takes a list of its values.
+/// Reads a struct from an object only. A derive also accepts an array of its values.
 pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -23,7 +23,7 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
         other => {
             let name = std::any::type_name::<T>();
             let name = name.rsplit("::").next().unwrap_or(name);
-            // Not the value itself, which may be large.
+            // The value itself may be too large for a message.
             let kind = Unexpected::Other(match other {
                 Value::Array(_) => "list",
                 Value::String(_) => "string",
@@ -35,7 +35,7 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     T::deserialize(value).map(Some).map_err(D::Error::custom)
 }
 
-/// … a whole number, which in JSON may be written `5000.0`, too.
+/// Reads a whole number, which in JSON may also be written as `5000.0`.
 pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)?;
     let whole = number.map(|number| {
@@ -43,10 +43,9 @@ pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
         let float = number
             .as_f64()
             .and_then(|float| float.to_string().parse().ok());
-        number
-            .as_u64()
-            .or(float)
-            .ok_or_else(|| D::Error::custom(format!("`{number}` is not a whole number from 0 on")))
+        number.as_u64().or(float).ok_or_else(|| {
+            D::Error::custom(format!("`{number}` is not a whole number of 0 or more"))
+        })
     });
     whole.transpose()
 }

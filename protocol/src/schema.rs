@@ -1,26 +1,39 @@
-//! What a handler takes and gives.
+//! The schema of a handler.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// What a handler takes and gives, as JSON Schema (draft 2020-12).
+/// The input and output of a handler, as JSON Schema (draft 2020-12).
 ///
-/// A worker prints it for its flag `--rp_schema`, and the local platform shows it with the endpoint. What is left out stands
-/// for anything, so it may be written by hand for a worker that does not tell.
+/// A worker prints it for its flag `--rp_schema`, and the local platform shows it with the endpoint. Absent members accept
+/// anything, so a schema can also be written by hand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct HandlerSchema {
     /// The handler's name.
     pub handler: String,
-    /// Whether it yields chunks.
+    /// `true` if the handler yields chunks.
     pub streams: bool,
-    /// The schema of its input.
+    /// The schema of the input.
     #[serde(deserialize_with = "schema")]
     pub input: Value,
-    /// The schema of its output; where it yields chunks, of each of these.
+    /// The schema of the output, or of each chunk.
     #[serde(deserialize_with = "schema")]
     pub output: Value,
+}
+
+impl HandlerSchema {
+    /// Creates a schema.
+    pub fn new(handler: impl Into<String>, streams: bool, input: Value, output: Value) -> Self {
+        Self {
+            handler: handler.into(),
+            streams,
+            input,
+            output,
+        }
+    }
 }
 
 impl Default for HandlerSchema {
@@ -34,12 +47,12 @@ impl Default for HandlerSchema {
     }
 }
 
-/// What can be a schema.
+/// Reads a schema.
 fn schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     match Value::deserialize(deserializer)? {
         schema @ (Value::Object(_) | Value::Bool(_)) => Ok(schema),
         other => Err(D::Error::custom(format!(
-            "`{other}` is no JSON Schema, which is an object, `true` or `false`"
+            "`{other}` is not a JSON Schema: expected an object, `true` or `false`"
         ))),
     }
 }
@@ -51,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_out_stands_for_anything() {
+    fn absent_members_accept_anything() {
         let written = r#"{"input": {"type": "string"}}"#;
         let schema: HandlerSchema = serde_json::from_str(written).unwrap();
         let expected = HandlerSchema {
@@ -63,9 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schema_is_said() {
+    fn a_value_that_is_not_a_schema_is_rejected() {
         let no = serde_json::from_str::<HandlerSchema>(r#"{"output": "text"}"#);
         let no = no.unwrap_err().to_string();
-        assert!(no.starts_with("`\"text\"` is no JSON Schema"), "{no}");
+        assert!(no.starts_with("`\"text\"` is not a JSON Schema"), "{no}");
     }
 }

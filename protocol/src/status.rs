@@ -2,36 +2,36 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a job stands, in the platform's words.
+/// The status of a job.
 ///
-/// `IN_QUEUE → IN_PROGRESS → COMPLETED | FAILED | CANCELLED | TIMED_OUT`; a job whose worker was lost goes back from
+/// `IN_QUEUE → IN_PROGRESS → COMPLETED | FAILED | CANCELLED | TIMED_OUT`. If a worker is lost, its jobs are requeued: from
 /// `IN_PROGRESS` to `IN_QUEUE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum JobStatus {
-    /// Waiting for a worker.
+    /// The job waits for a worker.
     InQueue,
-    /// A worker runs it.
+    /// A worker runs the job.
     InProgress,
-    /// It ended with an output.
+    /// The job ended with an output.
     Completed,
-    /// It ended with an error.
+    /// The job ended with an error.
     Failed,
-    /// A client cancelled it.
+    /// A client cancelled the job.
     Cancelled,
-    /// It ran longer than its `executionTimeout`.
+    /// The job ran longer than its `executionTimeout`.
     TimedOut,
 }
 
 impl JobStatus {
-    /// Whether the job has ended; a final status does not change, but by `/retry`.
+    /// Returns whether the job has ended. Only `/retry` changes a final status.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, Self::InQueue | Self::InProgress)
     }
 
-    /// The word on the wire, e.g. `IN_QUEUE`.
+    /// Returns the name on the wire, such as `IN_QUEUE`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_shown_is_the_word_on_the_wire() {
+    fn the_text_is_the_name_on_the_wire() {
         for status in [
             JobStatus::InQueue,
             JobStatus::InProgress,

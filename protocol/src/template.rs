@@ -1,22 +1,22 @@
-//! URL templates: the platform hands a worker its URLs as text with placeholders.
+//! URL templates: the platform gives a worker its URLs as text with placeholders.
 //!
-//! A template is opaque. The hosted platform puts ids in the path; self-hosted ones put them in the query, or end the
-//! template in a bare `?`. So placeholders are replaced wherever they stand, and nothing else is assumed.
+//! The hosted platform puts ids in the path. Self-hosted ones may put them in the query, or end the template in a bare `?`.
+//! So placeholders are replaced everywhere, and nothing else is assumed about a template.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What RFC 3986 calls unreserved stays as it is; all else is percent-encoded.
+/// Characters to percent-encode: all but those that RFC 3986 calls unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// What cannot stand in a URL at all. A template may hold it, such as a GPU's name with its spaces.
-const UNFIT: &AsciiSet = &CONTROLS
+/// Characters that are invalid in a URL. A template may contain them, for example in the name of a GPU.
+const INVALID: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'<')
@@ -28,7 +28,7 @@ const UNFIT: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// Percent-encodes a text so that it can stand anywhere in a path or a query.
+/// Percent-encodes a text for use anywhere in a path or a query.
 #[must_use]
 pub fn encode(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, RESERVED).into()
@@ -46,14 +46,14 @@ const TAKE_SEGMENT: &str = "/job-take/";
 pub struct UrlTemplate(String);
 
 impl UrlTemplate {
-    /// Fills the worker id into a job-done, job-stream or ping template (`$RUNPOD_POD_ID`).
+    /// Inserts the worker id into a job-done, job-stream or ping template, for `$RUNPOD_POD_ID`.
     #[must_use]
     pub fn of_worker(template: &str, worker_id: &str) -> Self {
-        let template = utf8_percent_encode(template.trim(), UNFIT).to_string();
+        let template = utf8_percent_encode(template.trim(), INVALID).to_string();
         Self(template.replace(WORKER, &encode(worker_id)))
     }
 
-    /// Fills the worker id into a job-take template, where it is spelled `$ID`.
+    /// Inserts the worker id into a job-take template, for `$ID`.
     #[must_use]
     pub fn of_take(template: &str, worker_id: &str) -> Self {
         Self(
@@ -63,26 +63,26 @@ impl UrlTemplate {
         )
     }
 
-    /// The URL with no job in it.
+    /// Returns the URL without a job id.
     #[must_use]
     pub fn url(&self) -> Url {
         Url(self.0.clone())
     }
 
-    /// The URL for one job (`$ID`).
+    /// Returns the URL for a job, with its id for `$ID`.
     #[must_use]
     pub fn job(&self, job_id: &str) -> Url {
         Url(self.0.replace(ID, &encode(job_id)))
     }
 
-    /// The URL that takes several jobs at once: `/job-take/` becomes `/job-take-batch/`. A template without that
-    /// segment stays as it is.
+    /// Returns the URL to take several jobs: `/job-take/` becomes `/job-take-batch/`. A template without that segment is
+    /// returned unchanged.
     #[must_use]
     pub fn batch(&self) -> Url {
         Url(self.0.replace(TAKE_SEGMENT, "/job-take-batch/"))
     }
 
-    /// The URL of the stop channel: `/job-take/` becomes `/job-stop/`. `None` where the template has no such segment.
+    /// Returns the URL of the stop channel: `/job-take/` becomes `/job-stop/`. `None` if the template has no such segment.
     #[must_use]
     pub fn stop(&self) -> Option<Url> {
         self.0
@@ -96,7 +96,7 @@ impl UrlTemplate {
 pub struct Url(String);
 
 impl Url {
-    /// Adds `name=value`, the value percent-encoded, with `?` or `&` as the URL so far needs.
+    /// Adds `name=value` to the query, with the value percent-encoded.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         let separator = match self.0.find('?') {
@@ -109,7 +109,7 @@ impl Url {
         self
     }
 
-    /// The text.
+    /// Returns the URL as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_stand_in_a_url_is_encoded() {
+    fn invalid_characters_are_encoded() {
         let take = UrlTemplate::of_take("http://h/job-take/$ID?gpu=NVIDIA GeForce%20RTX é|\n", "w");
         assert_eq!(
             take.url().as_str(),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_added_as_the_url_needs() {
+    fn parameters_are_added_to_any_form_of_url() {
         assert_eq!(
             taken("http://h/take").as_str(),
             "http://h/take?job_in_progress=0"

@@ -1,4 +1,4 @@
-//! Bodies that a worker and the platform exchange.
+//! Request and response bodies of the worker API.
 
 use std::fmt;
 
@@ -8,28 +8,41 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::JobStatus;
 use crate::raw::present;
 
-/// Header that carries the job id on every result, progress update and chunk.
+/// Header with the job id, on each result, progress update and chunk.
 pub const REQUEST_ID_HEADER: &str = "X-Request-ID";
-/// Header that our workers put on every chunk, beyond the official worker's: the same for each try of one chunk and no
-/// other's, so that a platform which accepted a chunk whose answer was lost can tell that it comes again.
+/// Header that identifies a chunk across retries, so that a platform can recognise a chunk that it has accepted already.
+/// podwork's workers send it; the official worker does not.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "Idempotency-Key";
-/// Content type of a worker's posts, although their body is JSON text: the official worker sends this one.
+/// Content type of a worker's posts. Their body is JSON nevertheless, as with the official worker.
 pub const POST_CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// A job as a worker takes it.
+/// A job as the platform hands it to a worker.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Job {
-    /// Unique on the platform; starts with `sync-` when it was submitted by `/runsync`.
+    /// The job's id, unique on the platform. Starts with `sync-` if the job was submitted by `/runsync`.
     pub id: String,
     /// The handler's input, as the client wrote it.
     pub input: Box<RawValue>,
-    /// All else that the platform sent along (`webhook`, `batchId`, `policy`, `s3Config`, …).
+    /// All other members (`webhook`, `batchId`, `policy`, `s3Config`, …), except those that are `null`.
     pub extra: Map<String, Value>,
 }
 
-// By hand, since `#[serde(flatten)]` buffers its input, and raw JSON cannot be buffered.
+impl Job {
+    /// Creates a job without extra members.
+    pub fn new(id: impl Into<String>, input: Box<RawValue>) -> Self {
+        Self {
+            id: id.into(),
+            input,
+            extra: Map::new(),
+        }
+    }
+}
+
+// Not derived: `#[serde(flatten)]` buffers its input, and raw JSON cannot be buffered.
 impl<'de> Deserialize<'de> for Job {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct JobVisitor;
@@ -47,7 +60,7 @@ impl<'de> Deserialize<'de> for Job {
                     match key.as_str() {
                         "id" => id = Some(map.next_value()?),
                         "input" => input = Some(map.next_value()?),
-                        // A null says nothing that its absence does not.
+                        // `null` means the same as an absent member.
                         _ => match map.next_value()? {
                             Value::Null => {}
                             value => {
@@ -80,20 +93,21 @@ impl Serialize for Job {
     }
 }
 
-/// The answer to a take: one job, or several.
+/// The response to a take: the jobs, or none.
 ///
-/// An element that is not a job does not spoil its neighbours: it is kept as the reason why not.
+/// An element that is not a valid job does not affect the others. It is kept as an error message.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TakenJobs(pub Vec<Result<Job, String>>);
 
 impl TakenJobs {
-    /// Reads the body of a take's answer: an object, a list of objects, or `null`.
+    /// Parses the body of a response: an object, an array of objects, or `null`.
     ///
     /// # Errors
-    /// The body is not JSON, or neither of these.
+    /// Returns an error if the body is not JSON, or of another type.
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-        // As a rule they are all jobs, and the body, which may be large, is read once.
+        // Usually all elements are valid, and the body, which may be large, is parsed once.
         let jobs = match first {
             Some(b'[') => serde_json::from_slice(body),
             _ => serde_json::from_slice(body).map(|job| vec![job]),
@@ -110,7 +124,7 @@ impl TakenJobs {
             _ => vec![serde_json::from_slice(body)?],
         };
         let job = |raw: &RawValue| {
-            serde_json::from_str(raw.get()).map_err(|error| match named_id(raw) {
+            serde_json::from_str(raw.get()).map_err(|error| match job_id(raw) {
                 Some(id) => format!("job {id}: {error}"),
                 None => error.to_string(),
             })
@@ -119,25 +133,34 @@ impl TakenJobs {
     }
 }
 
-fn named_id(raw: &RawValue) -> Option<String> {
+fn job_id(raw: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
-    struct Named {
+    struct JobWithId {
         id: String,
     }
-    serde_json::from_str::<Named>(raw.get())
+    serde_json::from_str::<JobWithId>(raw.get())
         .ok()
-        .map(|named| named.id)
+        .map(|job| job.id)
 }
 
-/// The answer of the stop channel.
+/// The response of the stop channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct StopSignals {
-    /// Ids of jobs that this worker should stop.
+    /// Ids of the jobs to cancel.
     #[serde(rename = "jobsToStop")]
     pub jobs_to_stop: Vec<String>,
 }
 
-// By hand: an element that is not a text is passed over, since the others still want stopping.
+impl StopSignals {
+    /// Creates the response for these job ids.
+    #[must_use]
+    pub fn new(jobs_to_stop: Vec<String>) -> Self {
+        Self { jobs_to_stop }
+    }
+}
+
+// Not derived: an element that is not a string is skipped, and the others are still cancelled.
 impl<'de> Deserialize<'de> for StopSignals {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -163,23 +186,24 @@ impl<'de> Deserialize<'de> for StopSignals {
     }
 }
 
-/// A worker's post: a final result, a progress update (`status` is `IN_PROGRESS`) or a stream chunk (`output` alone).
+/// A worker's post: a result, a progress update (`status` is `IN_PROGRESS`) or a stream chunk (`output` alone).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Post {
-    /// `IN_PROGRESS` on a progress update, else absent.
+    /// `IN_PROGRESS` for a progress update, otherwise absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// The result, the progress, or the chunk. `Some` also for `null`.
+    /// The result, the progress, or the chunk. `Some` for `null` as well.
     #[serde(
         default,
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
     pub output: Option<Box<RawValue>>,
-    /// Why the job failed: of ours, the JSON text of an [`ErrorReport`]; of others, anything.
+    /// The error of a failed job. podwork's workers send the JSON text of an [`ErrorReport`]; others send any JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
-    /// Asks the platform to replace this worker.
+    /// Asks the platform to replace this worker. Default: `false`.
     #[serde(
         rename = "stopPod",
         default,
@@ -188,14 +212,43 @@ pub struct Post {
     pub stop_pod: bool,
 }
 
-/// What the `error` of a failed job tells, as JSON text inside a string.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl Post {
+    /// Creates the post of a result or a chunk.
+    #[must_use]
+    pub fn from_output(output: Box<RawValue>) -> Self {
+        Self {
+            output: Some(output),
+            ..Self::default()
+        }
+    }
+
+    /// Creates the post of a progress update.
+    #[must_use]
+    pub fn from_progress(progress: Box<RawValue>) -> Self {
+        Self {
+            status: Some(JobStatus::InProgress.to_string()),
+            ..Self::from_output(progress)
+        }
+    }
+
+    /// Creates the post of a failed job.
+    pub fn from_error(error: impl Into<Value>) -> Self {
+        Self {
+            error: Some(error.into()),
+            ..Self::default()
+        }
+    }
+}
+
+/// The content of a failed job's `error`, which is sent as JSON text inside a string.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ErrorReport {
-    /// The error's type.
+    /// The kind of the error, a stable name.
     pub error_type: String,
-    /// What happened.
+    /// The error message.
     pub error_message: String,
-    /// Where, or by what chain of causes.
+    /// The location of the error, or its chain of causes.
     pub error_traceback: String,
     /// Host name of the worker.
     pub hostname: String,
@@ -203,6 +256,17 @@ pub struct ErrorReport {
     pub worker_id: String,
     /// SDK version of the worker.
     pub runpod_version: String,
+}
+
+impl ErrorReport {
+    /// Creates a report without details of the worker.
+    pub fn new(error_type: impl Into<String>, error_message: impl Into<String>) -> Self {
+        Self {
+            error_type: error_type.into(),
+            error_message: error_message.into(),
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_job_does_not_spoil_a_batch() {
+    fn an_invalid_job_does_not_affect_the_others() {
         let body = br#" [{"id":"a","input":null},{"id":"b"},{"input":1},7] "#;
         let taken = TakenJobs::parse(body).unwrap().0;
         assert_eq!(taken[0].as_ref().unwrap().input.get(), "null");
@@ -248,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_take_may_bring_one_job_or_none() {
+    fn a_response_may_be_one_job_or_none() {
         assert_eq!(
             TakenJobs::parse(br#"{"id":"a","input":{}}"#)
                 .unwrap()
@@ -262,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn stop_signals_pass_over_what_is_no_id() {
+    fn stop_signals_skip_elements_that_are_not_ids() {
         let signals: StopSignals =
             serde_json::from_str(r#"{"jobsToStop":["a",1,null,"b"]}"#).unwrap();
         assert_eq!(signals.jobs_to_stop, ["a", "b"]);

@@ -372,10 +372,10 @@ mod errors {
     #[tokio::test]
     async fn an_output_that_is_no_json_fails_the_job() {
         let kind = || "invalid_output".to_owned();
-        let because = |why| format!("the output cannot be written as JSON: {why}");
+        let because = |why| format!("cannot write the output as JSON: {why}");
         assert_eq!(
             failure(run::<scores>(json!(null)).await),
-            (kind(), because("NaN is no JSON number (at `scores[1]`)"))
+            (kind(), because("NaN is not a JSON number (at `scores[1]`)"))
         );
         assert_eq!(
             failure(run::<odd_keys>(json!(null)).await),
@@ -383,7 +383,7 @@ mod errors {
         );
         let job = run::<odd_item>(json!(null)).await;
         assert_eq!(job.outputs, [1.0]);
-        assert_eq!(failure(job), (kind(), because("inf is no JSON number")));
+        assert_eq!(failure(job), (kind(), because("inf is not a JSON number")));
     }
 
     #[handler]

@@ -221,7 +221,7 @@ async fn what_breaks_a_batch_fails_each_of_its_jobs_and_no_other() {
             (
                 "forgets",
                 "invalid_output: ",
-                "the handler returned 2 results for 3 job(s): it has to return one for each, in their order (in a batch \
+                "the handler returned 2 results for 3 job(s): return one for each, in the order of the batch (in a batch \
                  of 3 jobs)",
             ),
             ("spoils", "", ": the device is lost (in a batch of 3 jobs)"),

@@ -208,12 +208,7 @@ async fn run(platform: &Platform, recorder: &JobRecorder, load: &JobLoad) -> Res
 }
 
 fn request(input: &Value) -> Result<RunRequest> {
-    Ok(RunRequest {
-        input: serde_json::value::to_raw_value(input)?,
-        webhook: None,
-        policy: None,
-        s3_config: None,
-    })
+    Ok(RunRequest::new(serde_json::value::to_raw_value(input)?))
 }
 
 /// Returns an error unless a job has the expected output.

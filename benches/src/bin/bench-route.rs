@@ -9,10 +9,7 @@ use podwork_protocol::client::JobState;
 use tokio::net::TcpListener;
 
 async fn run(_: Bytes) -> Json<JobState> {
-    Json(JobState {
-        id: uuid::Uuid::new_v4().to_string(),
-        status: JobStatus::InQueue,
-    })
+    Json(JobState::new(uuid::Uuid::new_v4(), JobStatus::InQueue))
 }
 
 #[tokio::main]

@@ -106,10 +106,7 @@ impl<S: Store> Endpoint<S> {
             }
             tokio::task::coop::consume_budget().await;
         }
-        PurgeResponse {
-            removed,
-            status: "completed".to_owned(),
-        }
+        PurgeResponse::new(removed)
     }
 
     /// Results that came again, or after their job had ended or gone to another worker.
@@ -131,6 +128,6 @@ impl<S: Store> Endpoint<S> {
             }
         }
         workers.ready = workers.idle + workers.running;
-        Health { jobs, workers }
+        Health::new(jobs, workers)
     }
 }

@@ -111,10 +111,7 @@ impl Record {
     }
 
     pub(crate) fn state(&self) -> JobState {
-        JobState {
-            id: self.id.to_string(),
-            status: self.status,
-        }
+        JobState::new(&*self.id, self.status)
     }
 
     /// Time in the queue, ms. A job that ended in the queue spent all its time there.

@@ -82,7 +82,7 @@ impl IntoResponse for Failure {
             error,
             again,
         } = self;
-        let mut response = (status, Json(ErrorBody { error })).into_response();
+        let mut response = (status, Json(ErrorBody::new(error))).into_response();
         if status == StatusCode::TOO_MANY_REQUESTS {
             response
                 .headers_mut()

@@ -133,9 +133,8 @@ pub(super) async fn stop(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let mut text = JsonText::default();
-    text.value(&StopSignals {
-        jobs_to_stop: ids.iter().map(ToString::to_string).collect(),
-    });
+    let named_ids = ids.iter().map(ToString::to_string).collect();
+    text.value(&StopSignals::new(named_ids));
     let back = Arc::clone(&handle);
     let worker_id = named.worker;
     Ok(json_or_undo(text, move || {

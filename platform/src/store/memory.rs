@@ -150,10 +150,8 @@ impl Store for Memory {
 
     async fn counts(&self) -> (usize, JobCounts) {
         let tables = self.tables();
-        let counts = JobCounts {
-            in_queue: tables.queue.len() as u64,
-            ..tables.counts
-        };
+        let mut counts = tables.counts;
+        counts.in_queue = tables.queue.len() as u64;
         (tables.jobs.len(), counts)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use podwork_protocol::worker::Post;
-use podwork_protocol::{JobStatus, RawValue};
+use podwork_protocol::RawValue;
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
@@ -82,11 +82,7 @@ impl<P: Posts> Delivery<P> {
         outbox: &Outbox,
         telemetry: &JobTelemetry,
     ) {
-        let body = encode(Post {
-            status: Some(JobStatus::InProgress.to_string()),
-            output: Some(progress),
-            ..Post::default()
-        });
+        let body = encode(Post::from_progress(progress));
         let post = || self.api.post_result(job_id, false, body.clone());
         if let Err(why) = self
             .persist(PostKind::Progress, telemetry, post, || outbox.ready())
@@ -103,10 +99,7 @@ impl<P: Posts> Delivery<P> {
         chunk: Box<RawValue>,
         telemetry: &JobTelemetry,
     ) -> Result<(), HandlerError> {
-        let body = encode(Post {
-            output: Some(chunk),
-            ..Post::default()
-        });
+        let body = encode(Post::from_output(chunk));
         let post = || self.api.post_chunk(job_id, key, body.clone());
         self.persist(PostKind::Chunk, telemetry, post, pending)
             .await
@@ -206,21 +199,17 @@ pub(crate) fn result_post(
     identity: &Identity,
     details: bool,
 ) -> Post {
-    let (output, error) = match outcome {
-        Ok(output) => (Some(output), None),
+    let mut post = match outcome {
+        Ok(output) => Post::from_output(output),
         Err(failure) => {
             let report = failure.report(identity, details);
             // A struct of strings always serialises.
             let text = serde_json::to_string(&report).unwrap_or_default();
-            (None, Some(Value::String(text)))
+            Post::from_error(Value::String(text))
         }
     };
-    Post {
-        output,
-        error,
-        stop_pod,
-        ..Post::default()
-    }
+    post.stop_pod = stop_pod;
+    post
 }
 
 /// The post's text, in which a large output is no copy.

@@ -201,18 +201,15 @@ impl HandlerError {
     /// The error as the platform and its clients see it. Unless `details` is set, the host name and the causes below
     /// the message stay inside the worker: they may tell more than a client should know.
     pub(crate) fn report(&self, identity: &Identity, details: bool) -> ErrorReport {
-        ErrorReport {
-            error_type: self.kind.clone().into_owned(),
-            error_message: self.message.clone(),
-            error_traceback: if details { self.trace() } else { String::new() },
-            hostname: if details {
-                identity.hostname.clone()
-            } else {
-                "unknown".to_owned()
-            },
-            worker_id: identity.worker_id.clone(),
-            runpod_version: crate::version::VERSION.to_owned(),
+        let mut report = ErrorReport::new(&*self.kind, &self.message);
+        report.hostname = "unknown".to_owned();
+        if details {
+            report.error_traceback = self.trace();
+            report.hostname.clone_from(&identity.hostname);
         }
+        report.worker_id.clone_from(&identity.worker_id);
+        crate::version::VERSION.clone_into(&mut report.runpod_version);
+        report
     }
 
     /// The message and its causes, a line each.

@@ -1,7 +1,8 @@
-//! JSON as the platform is to get it: what JSON has no words for is an error.
+//! Strict JSON: a number that JSON cannot represent is an error.
 //!
-//! `serde_json` writes `null` for NaN and the infinities. A client could not tell that from a missing number, so here
-//! they are refused. All else is left to `serde_json`.
+//! `serde_json` writes `null` for NaN and the infinities, which a client cannot distinguish from a missing number. It has
+//! no option to reject them, and calls the same method of its `Formatter` for them as for `null`, so they are rejected
+//! before they reach it.
 
 use std::fmt::Display;
 use std::io;
@@ -13,15 +14,15 @@ use serde::ser::{self, Error as _, Serializer};
 /// Writes `value` as JSON.
 ///
 /// # Errors
-/// JSON has no words for it: NaN, an infinity, a map whose keys are no texts. The error names the place.
+/// Returns an error for NaN, an infinity, or a map whose keys are not strings. It names the path of the value.
 pub(crate) fn to_raw_value<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::value::to_raw_value(&Checked(value)).map_err(|error| located(value, error))
+    serde_json::value::to_raw_value(&StrictValue(value)).map_err(|error| located(value, error))
 }
 
-/// Writes `value` once more, into nothing, only to learn where it fails: the way taken by what succeeds, which is
-/// nearly all, thus pays nothing for it.
+/// Adds the path to an error. Writes `value` a second time for that, so that values without errors, which are nearly all,
+/// cost nothing.
 fn located<T: Serialize + ?Sized>(value: &T, error: serde_json::Error) -> serde_json::Error {
     let mut nowhere = serde_json::Serializer::new(io::sink());
     let Err(located) = serde_path_to_error::serialize(value, Strict(&mut nowhere)) else {
@@ -37,24 +38,24 @@ fn finite<E: ser::Error>(number: impl Display, is_finite: bool) -> Result<(), E>
     if is_finite {
         Ok(())
     } else {
-        Err(E::custom(format_args!("{number} is no JSON number")))
+        Err(E::custom(format_args!("{number} is not a JSON number")))
     }
 }
 
-/// A value, to be written through [`Strict`].
-struct Checked<'a, T: ?Sized>(&'a T);
+/// A value that is written through [`Strict`].
+struct StrictValue<'a, T: ?Sized>(&'a T);
 
-impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
+impl<T: Serialize + ?Sized> Serialize for StrictValue<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(Strict(serializer))
     }
 }
 
-/// The serializer `S`, and its compounds, but for numbers that are none.
+/// The serializer `S`, or one of its compounds, which rejects NaN and the infinities.
 struct Strict<S>(S);
 
-/// Hands scalars on as they are.
-macro_rules! hand_on {
+/// Forwards scalars unchanged.
+macro_rules! forward {
     ($($method:ident($scalar:ty))*) => {$(
         fn $method(self, value: $scalar) -> Result<S::Ok, S::Error> {
             self.0.$method(value)
@@ -83,7 +84,7 @@ impl<S: Serializer> Serializer for Strict<S> {
         self.0.serialize_f64(value)
     }
 
-    hand_on! {
+    forward! {
         serialize_bool(bool) serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
         serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64) serialize_i128(i128)
         serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64) serialize_u128(u128)
@@ -95,7 +96,7 @@ impl<S: Serializer> Serializer for Strict<S> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_some(&Checked(value))
+        self.0.serialize_some(&StrictValue(value))
     }
 
     fn serialize_unit(self) -> Result<S::Ok, S::Error> {
@@ -116,7 +117,7 @@ impl<S: Serializer> Serializer for Strict<S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_struct(name, &Checked(value))
+        self.0.serialize_newtype_struct(name, &StrictValue(value))
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -127,7 +128,7 @@ impl<S: Serializer> Serializer for Strict<S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         self.0
-            .serialize_newtype_variant(name, index, variant, &Checked(value))
+            .serialize_newtype_variant(name, index, variant, &StrictValue(value))
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
@@ -191,7 +192,7 @@ impl<S: Serializer> Serializer for Strict<S> {
     }
 }
 
-/// Compounds that hold one thing after another.
+/// Compounds of unnamed elements.
 macro_rules! sequence {
     ($($compound:ident: $method:ident;)*) => {$(
         impl<C: ser::$compound> ser::$compound for Strict<C> {
@@ -199,7 +200,7 @@ macro_rules! sequence {
             type Error = C::Error;
 
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-                self.0.$method(&Checked(value))
+                self.0.$method(&StrictValue(value))
             }
 
             fn end(self) -> Result<C::Ok, C::Error> {
@@ -228,7 +229,7 @@ macro_rules! fields {
                 name: &'static str,
                 value: &T,
             ) -> Result<(), C::Error> {
-                self.0.serialize_field(name, &Checked(value))
+                self.0.serialize_field(name, &StrictValue(value))
             }
 
             fn skip_field(&mut self, name: &'static str) -> Result<(), C::Error> {
@@ -249,11 +250,11 @@ impl<C: ser::SerializeMap> ser::SerializeMap for Strict<C> {
     type Error = C::Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
-        self.0.serialize_key(&Checked(key))
+        self.0.serialize_key(&StrictValue(key))
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.0.serialize_value(&Checked(value))
+        self.0.serialize_value(&StrictValue(value))
     }
 
     fn serialize_entry<K: Serialize + ?Sized, V: Serialize + ?Sized>(
@@ -261,7 +262,8 @@ impl<C: ser::SerializeMap> ser::SerializeMap for Strict<C> {
         key: &K,
         value: &V,
     ) -> Result<(), C::Error> {
-        self.0.serialize_entry(&Checked(key), &Checked(value))
+        self.0
+            .serialize_entry(&StrictValue(key), &StrictValue(value))
     }
 
     fn end(self) -> Result<C::Ok, C::Error> {
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[derive(Serialize)]
-    enum Shape {
+    enum Figure {
         Unit,
         Newtype(f32),
         Tuple(f64, bool),
@@ -302,7 +304,7 @@ mod tests {
 
     #[derive(Serialize)]
     struct All {
-        shapes: Vec<Shape>,
+        shapes: Vec<Figure>,
         pair: Pair,
         tuple: (i8, char),
         bytes: Newtype<Vec<u8>>,
@@ -320,10 +322,10 @@ mod tests {
     fn all(number: f64) -> All {
         All {
             shapes: vec![
-                Shape::Unit,
-                Shape::Newtype(0.1),
-                Shape::Tuple(1e300, true),
-                Shape::Struct { side: number },
+                Figure::Unit,
+                Figure::Newtype(0.1),
+                Figure::Tuple(1e300, true),
+                Figure::Struct { side: number },
             ],
             pair: Pair(1, -0.0),
             tuple: (-1, 'é'),
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_can_say_is_written_as_serde_json_writes_it() {
+    fn valid_values_are_written_as_by_serde_json() {
         assert_eq!(
             text(all(1.5)),
             serde_json::to_string(&all(1.5)).unwrap(),
@@ -355,28 +357,28 @@ mod tests {
     }
 
     #[test]
-    fn raw_json_passes_through_as_it_stands() {
+    fn raw_json_is_unchanged() {
         let raw = RawValue::from_string(r#"{ "a":  1.50 }"#.to_owned()).unwrap();
         assert_eq!(text(&raw), r#"{ "a":  1.50 }"#);
         assert_eq!(text([&raw]), r#"[{ "a":  1.50 }]"#);
     }
 
     #[test]
-    fn numbers_that_are_none_are_refused_with_their_place() {
-        assert_eq!(refusal(f64::NAN), "NaN is no JSON number");
-        assert_eq!(refusal(f32::NEG_INFINITY), "-inf is no JSON number");
+    fn non_finite_numbers_are_rejected_with_their_path() {
+        assert_eq!(refusal(f64::NAN), "NaN is not a JSON number");
+        assert_eq!(refusal(f32::NEG_INFINITY), "-inf is not a JSON number");
         assert_eq!(
             refusal(BTreeMap::from([("scores", vec![1.0, 2.0, f64::NAN])])),
-            "NaN is no JSON number (at `scores[2]`)"
+            "NaN is not a JSON number (at `scores[2]`)"
         );
         assert_eq!(
             refusal(all(f64::NAN)),
-            "NaN is no JSON number (at `shapes[3].side`)"
+            "NaN is not a JSON number (at `shapes[3].side`)"
         );
     }
 
     #[test]
-    fn keys_that_are_no_texts_are_refused() {
+    fn keys_that_are_not_strings_are_rejected() {
         assert_eq!(
             refusal(BTreeMap::from([(
                 "a",

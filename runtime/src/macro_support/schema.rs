@@ -1,7 +1,6 @@
-//! What the code written by `#[handler(schema)]` calls.
+//! Support for the code that `#[handler(schema)]` generates.
 
 use std::future::Future;
-use std::marker::PhantomData;
 
 use podwork_protocol::HandlerSchema;
 use schemars::JsonSchema;
@@ -10,9 +9,9 @@ use serde_json::Value;
 
 use crate::handler::Handler;
 
-use super::{Fallible, Plain, Shape};
+use super::output::{FallibleTag, OutputShape, PlainTag};
 
-/// What can be described by a schema.
+/// A type that has a schema.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no schema",
     label = "not `schemars::JsonSchema`",
@@ -23,9 +22,9 @@ pub trait Described: JsonSchema {}
 #[diagnostic::do_not_recommend]
 impl<T: JsonSchema + ?Sized> Described for T {}
 
-/// A `Result` of an output that can be described; what its error looks like is the platform's affair.
+/// A `Result` of an output that has a schema. The schema does not cover its error.
 pub trait DescribedResult {
-    /// The schema of what is in its `Ok`.
+    /// Returns the schema of its `Ok`.
     fn output_schema() -> Value;
 }
 
@@ -35,36 +34,31 @@ impl<T: Described, E> DescribedResult for Result<T, E> {
     }
 }
 
-impl Plain {
-    /// The schema of the output.
-    pub fn schema<T: Described>(self, _: Shape<T>) -> Value {
+impl PlainTag {
+    /// Returns the schema of the output.
+    pub fn schema<T: Described>(self, _: OutputShape<T>) -> Value {
         generate::<T>(SchemaSettings::draft2020_12().for_serialize())
     }
 }
 
-impl Fallible {
-    /// The schema of the output, when there is one.
-    pub fn schema<R: DescribedResult>(self, _: Shape<R>) -> Value {
+impl FallibleTag {
+    /// Returns the schema of the output in its `Ok`.
+    pub fn schema<R: DescribedResult>(self, _: OutputShape<R>) -> Value {
         R::output_schema()
     }
 }
 
-/// A handler's schema, of those of its input and its output.
+/// Combines the schemas of a handler's input and output.
 pub fn of<H: Handler>(input: Value, output: Value) -> HandlerSchema {
-    HandlerSchema {
-        handler: H::NAME.to_owned(),
-        streams: H::KIND.streams(),
-        input,
-        output,
-    }
+    HandlerSchema::new(H::NAME, H::KIND.streams(), input, output)
 }
 
-/// The schema of the input of a handler that takes none: whatever it is, it is ignored.
+/// Returns the schema of the input of a handler without one: any input is accepted and ignored.
 pub fn anything() -> Value {
     Value::Bool(true)
 }
 
-/// The schema of an input.
+/// Returns the schema of an input.
 pub fn input<T: Described>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
@@ -72,7 +66,7 @@ pub fn input<T: Described>() -> Value {
 fn generate<T: JsonSchema + ?Sized>(settings: SchemaSettings) -> Value {
     let schema = settings.into_generator().into_root_schema_for::<T>();
     let mut schema = schema.to_value();
-    // A title alone says nothing: that is the schema of anything, and has a shorter form.
+    // A schema with a title alone accepts anything, and has a shorter form.
     if let Value::Object(members) = &schema
         && members
             .keys()
@@ -83,34 +77,20 @@ fn generate<T: JsonSchema + ?Sized>(settings: SchemaSettings) -> Value {
     schema
 }
 
-/// A value of any type, in code that is never run: only its types are asked.
+/// Stands for a value of any type, in code that is only type-checked.
 ///
 /// # Panics
-/// It is run.
+/// Panics if called.
 pub fn any<T>() -> T {
-    unreachable!("this is code to be compiled, not to be run")
+    unreachable!("this code is only type-checked")
 }
 
-/// The shape of what a function would return. It is not called.
-pub fn of_call<T>(_: impl FnOnce() -> Shape<T>) -> Shape<T> {
-    Shape::new()
+/// Returns the shape of a function's return value, without calling it.
+pub fn of_call<T>(_: impl FnOnce() -> OutputShape<T>) -> OutputShape<T> {
+    OutputShape::new()
 }
 
-/// … of what an async function would.
-pub fn of_future<T, F: Future<Output = Shape<T>>>(_: impl FnOnce() -> F) -> Shape<T> {
-    Shape::new()
+/// Returns the shape of an async function's return value, without calling it.
+pub fn of_future<T, F: Future<Output = OutputShape<T>>>(_: impl FnOnce() -> F) -> OutputShape<T> {
+    OutputShape::new()
 }
-
-impl<T> Shape<T> {
-    fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T> Clone for Shape<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Shape<T> {}

@@ -91,7 +91,9 @@ impl<H: Handler> Runner<H> {
     ) -> Consequence {
         let limit = limits::result_payload(&job.id);
         let chunks = Chunks::new(Arc::clone(outbox), &job.id, self.settings.aggregate);
-        let Job { id, input, extra } = job;
+        let Job {
+            id, input, extra, ..
+        } = job;
         let tokens = slot.tokens();
         let context = Context::new(
             id,

@@ -14,7 +14,7 @@ pub use worker::TestWorker;
 
 use podwork_protocol::RawValue;
 use podwork_protocol::worker::Job;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::delivery::outbox::{Message, Outbox};
 use crate::error::HandlerError;
@@ -71,11 +71,7 @@ impl TestJob {
     /// A job with this input, for a handler without state.
     pub fn new(input: Value) -> Self {
         Self {
-            job: Job {
-                id: "test".to_owned(),
-                input: raw(&input),
-                extra: Map::new(),
-            },
+            job: Job::new("test", raw(&input)),
             state: (),
             settings: JobSettings::default(),
         }

@@ -108,13 +108,7 @@ impl TestWorker {
     }
 
     async fn run_to_end(&self, input: Value) -> Result<Tested, Error> {
-        let request = RunRequest {
-            input: raw(&input),
-            webhook: None,
-            policy: None,
-            s3_config: None,
-        };
-        let id = self.platform.submit(request)?;
+        let id = self.platform.submit(RunRequest::new(raw(&input)))?;
         let (mut outputs, mut progress) = (Vec::new(), Vec::new());
         let mut events = pin!(self.platform.follow(&id));
         while let Some(event) = events.next().await {

@@ -40,12 +40,7 @@ pub(super) fn request(data: Option<&str>) -> Result<RunRequest> {
         return serde_json::from_str(&text).with_context(|| format!("{source} is no request"));
     }
     let input = RawValue::from_string(text.trim().to_owned()).context("the input is no JSON")?;
-    Ok(RunRequest {
-        input,
-        webhook: None,
-        policy: None,
-        s3_config: None,
-    })
+    Ok(RunRequest::new(input))
 }
 
 #[cfg(test)]

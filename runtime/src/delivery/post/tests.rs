@@ -125,15 +125,9 @@ fn finish(outbox: &Outbox, outcome: Result<Value, HandlerError>) {
 async fn a_large_output_stands_in_its_post_like_a_small_one() {
     for size in [0, MOST_COPIED - 2, MOST_COPIED - 1, 1_000_000] {
         let output = json!("x".repeat(size));
-        let plain = Post {
-            output: Some(raw(&output)),
-            ..Post::default()
-        };
-        let full = Post {
-            status: Some(JobStatus::InProgress.to_string()),
-            stop_pod: true,
-            ..plain.clone()
-        };
+        let plain = Post::from_output(raw(&output));
+        let mut full = Post::from_progress(raw(&output));
+        full.stop_pod = true;
         for post in [plain, full] {
             let expected = serde_json::to_value(&post).unwrap();
             let body = encode(post);

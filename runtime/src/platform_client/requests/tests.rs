@@ -55,7 +55,7 @@ fn a_take_asks_for_one_job_or_for_several() {
 #[test]
 fn a_take_brings_jobs_nothing_or_an_error() {
     let jobs = TakeRequest::read(&answer(200, r#"{"id": "a", "input": 1}"#)).unwrap();
-    assert!(matches!(jobs, Taken::Jobs(TakenJobs(jobs)) if jobs.len() == 1));
+    assert!(matches!(jobs, Taken::Jobs(jobs) if jobs.0.len() == 1));
     for (status, body) in [(204, ""), (400, "asleep"), (200, "")] {
         let taken = TakeRequest::read(&answer(status, body)).unwrap();
         assert!(matches!(taken, Taken::Nothing), "{status}");
