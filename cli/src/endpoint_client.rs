@@ -31,13 +31,13 @@ pub(crate) struct EndpointClient {
 
 /// The reason why a call failed.
 #[derive(Debug)]
-enum CallError {
+enum RequestError {
     /// A retry may succeed.
     Transient(anyhow::Error),
     Permanent(anyhow::Error),
 }
 
-impl CallError {
+impl RequestError {
     fn into_inner(self) -> anyhow::Error {
         match self {
             Self::Transient(error) | Self::Permanent(error) => error,
@@ -88,8 +88,8 @@ impl EndpointClient {
             let sent = self.request(Method::POST, "run").json(request).send().await;
             // Unless the call was refused, the job may exist, and must not be submitted twice.
             self.read(sent).await.map_err(|problem| match problem {
-                CallError::Transient(error) if !error.is::<RefusedCall>() => {
-                    CallError::Permanent(error)
+                RequestError::Transient(error) if !error.is::<RefusedCall>() => {
+                    RequestError::Permanent(error)
                 }
                 other => other,
             })
@@ -118,7 +118,7 @@ impl EndpointClient {
     /// Calls `/health`, without retries.
     pub(crate) async fn health(&self) -> Result<Health> {
         let sent = self.request(Method::GET, "health").send().await;
-        self.read(sent).await.map_err(CallError::into_inner)
+        self.read(sent).await.map_err(RequestError::into_inner)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -137,7 +137,7 @@ impl EndpointClient {
     async fn read<T: DeserializeOwned>(
         &self,
         sent: reqwest::Result<Response>,
-    ) -> Result<T, CallError> {
+    ) -> Result<T, RequestError> {
         let response = sent.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let text = response
@@ -146,7 +146,7 @@ impl EndpointClient {
             .map_err(|error| self.unreachable(error))?;
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| {
-                CallError::Permanent(anyhow!(
+                RequestError::Permanent(anyhow!(
                     "{} does not answer as an endpoint does: {error}",
                     self.url
                 ))
@@ -167,14 +167,14 @@ impl EndpointClient {
         ));
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                CallError::Transient(refused.into())
+                RequestError::Transient(refused.into())
             }
-            status if status.is_server_error() => CallError::Transient(anyhow!(refused.0)),
-            _ => CallError::Permanent(refused.into()),
+            status if status.is_server_error() => RequestError::Transient(anyhow!(refused.0)),
+            _ => RequestError::Permanent(refused.into()),
         })
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> CallError {
+    fn unreachable(&self, error: reqwest::Error) -> RequestError {
         let error = error.without_url();
         let refused = error.is_connect() && self.loopback;
         let cure = if refused {
@@ -186,9 +186,9 @@ impl EndpointClient {
             anyhow::Error::new(error).context(format!("{} cannot be reached{cure}", self.url));
         // On loopback a refused connection means that nothing listens, so a retry is no use.
         if refused {
-            CallError::Permanent(told)
+            RequestError::Permanent(told)
         } else {
-            CallError::Transient(told)
+            RequestError::Transient(told)
         }
     }
 }
@@ -206,7 +206,7 @@ impl std::fmt::Display for RefusedCall {
 impl std::error::Error for RefusedCall {}
 
 /// Retries a call while its errors are transient.
-async fn retried<T, F: Future<Output = Result<T, CallError>>>(
+async fn retried<T, F: Future<Output = Result<T, RequestError>>>(
     call: impl FnMut() -> F,
 ) -> Result<T> {
     let pauses = ExponentialBuilder::new()
@@ -217,8 +217,8 @@ async fn retried<T, F: Future<Output = Result<T, CallError>>>(
         .with_jitter();
     let done = call
         .retry(pauses)
-        .when(|problem| matches!(problem, CallError::Transient(_)));
-    done.await.map_err(CallError::into_inner)
+        .when(|problem| matches!(problem, RequestError::Transient(_)));
+    done.await.map_err(RequestError::into_inner)
 }
 
 /// Returns the URL of an endpoint, which may be given by its id at Runpod.

@@ -133,7 +133,7 @@ async fn converse(stream: TcpStream, router: Router, closing: CancellationToken)
 #[derive(Clone, Default)]
 pub(crate) struct Written(Arc<Mutex<Vec<Callback>>>);
 
-type Callback = Box<dyn FnOnce() + Send>;
+pub(crate) type Callback = Box<dyn FnOnce() + Send>;
 
 impl Written {
     /// Calls this once all bytes handed over so far, and the piece that is being handed over, are written; it is dropped

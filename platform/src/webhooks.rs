@@ -16,7 +16,7 @@ use tracing::{debug, error, warn};
 
 use crate::answers::status_text;
 use crate::clock::Clock;
-use crate::engine::Call;
+use crate::engine::WebhookCall;
 use crate::store::Store;
 use crate::waiters::Waiters;
 use crate::webhook_signature::Secret;
@@ -90,7 +90,7 @@ async fn claim_call(
     store: &impl Store,
     waiters: &Waiters,
     clock: &Clock,
-) -> (Option<OwnedSemaphorePermit>, Arc<Call>) {
+) -> (Option<OwnedSemaphorePermit>, Arc<WebhookCall>) {
     loop {
         let changed = waiters.call.notified();
         let due = async {
@@ -113,7 +113,7 @@ async fn claim_call(
     }
 }
 
-async fn try_call(poster: &impl Poster, store: &impl Store, call: &Call) {
+async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall) {
     let (job_id, url) = (&*call.job.id, &*call.url);
     let body = status_text(&call.job, call.output.as_ref()).into_bytes();
     let after = match poster.post(url, &call.id, body).await {

@@ -24,14 +24,21 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod client;
-pub mod env;
-pub mod limits;
-mod raw;
-mod schema;
-mod status;
-pub mod template;
-pub mod worker;
+pub mod client; // bodies of the client API
+
+pub mod worker; // bodies that a worker and the platform exchange
+
+pub mod template; // URL templates
+
+pub mod env; // names of variables
+
+pub mod limits; // documented limits
+
+mod schema; // a handler's input and output as JSON Schema
+
+mod status; // a job's status
+
+mod raw; // raw JSON in members that may be absent
 
 pub use schema::HandlerSchema;
 pub use serde_json::value::RawValue;

@@ -12,7 +12,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::engine::{Heard, Id, Record, Refusal, Worker};
+use crate::engine::{Heard, Id, Record, Refusal, WorkerRecord};
 use crate::rules::Rules;
 use crate::store::{Commit, Conflict, Memory, Payload, Store, Stored, Wanted};
 
@@ -120,8 +120,8 @@ impl<S: Store> Endpoint<S> {
     async fn worker_step(
         &self,
         id: &str,
-        step: impl Fn(Option<Worker>, Heard) -> Option<Worker> + Send,
-    ) -> Option<Worker> {
+        step: impl Fn(Option<WorkerRecord>, Heard) -> Option<WorkerRecord> + Send,
+    ) -> Option<WorkerRecord> {
         loop {
             let (id, before) = match self.store.worker(id).await {
                 Some(known) => (known.id, Some(known.worker)),

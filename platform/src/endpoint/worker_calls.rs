@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tracing::trace;
 
 use super::Endpoint;
-use crate::engine::{Id, NewChunk, Outcome, Refusal, Stance, Worker, step};
+use crate::engine::{Id, JobEnd, NewChunk, Refusal, Stance, WorkerRecord, step};
 use crate::store::{Payload, Store, Stored, Wanted};
 
 /// Target of the events of a job's way: a measuring program listens to it alone, at the very moment.
@@ -28,7 +28,7 @@ impl<S: Store> Endpoint<S> {
     /// A worker has opened a take or stop poll.
     pub(crate) async fn poll_opened(&self, worker_id: &str, takes: bool) -> Result<(), Refusal> {
         let opened = self.worker_step(worker_id, |worker, heard| {
-            Some(Worker::opens_poll(worker, heard, takes))
+            Some(WorkerRecord::opens_poll(worker, heard, takes))
         });
         match opened.await {
             Some(_) => Ok(()),
@@ -57,9 +57,9 @@ impl<S: Store> Endpoint<S> {
             return Ok(());
         }
         self.worker_step(worker_id, |worker, heard| {
-            Some(Worker {
+            Some(WorkerRecord {
                 stance: Stance::Throttled,
-                ..Worker::heard(worker, heard)
+                ..WorkerRecord::heard(worker, heard)
             })
         })
         .await;
@@ -69,15 +69,15 @@ impl<S: Store> Endpoint<S> {
     }
 
     /// Notes that a known worker has shown itself. What comes late, of one that is lost, makes it no worker again.
-    async fn saw(&self, worker_id: &str) -> Option<Worker> {
+    async fn saw(&self, worker_id: &str) -> Option<WorkerRecord> {
         self.worker_step(worker_id, |worker, heard| {
-            worker.map(|worker| Worker::heard(Some(worker), heard))
+            worker.map(|worker| WorkerRecord::heard(Some(worker), heard))
         })
         .await
     }
 
     /// Forgets a worker that leaves, once nothing of it is left here.
-    async fn let_go(&self, worker_id: &str, worker: Option<Worker>) {
+    async fn let_go(&self, worker_id: &str, worker: Option<WorkerRecord>) {
         if worker.is_none_or(|worker| worker.stance != Stance::Leaving) {
             return;
         }
@@ -99,7 +99,7 @@ impl<S: Store> Endpoint<S> {
         while taken.len() < wanted {
             let waiting = self.store.front(wanted - taken.len()).await;
             // Its record has to be there before the jobs.
-            let heard = |known, heard| Some(Worker::heard(known, heard));
+            let heard = |known, heard| Some(WorkerRecord::heard(known, heard));
             if waiting.is_empty() || self.worker_step(worker_id, heard).await.is_none() {
                 break;
             }
@@ -149,7 +149,7 @@ impl<S: Store> Endpoint<S> {
                 .await
                 .map(|_| ());
         }
-        let outcome = Outcome {
+        let outcome = JobEnd {
             worker_id,
             has_output,
             error: result.error,
@@ -165,9 +165,9 @@ impl<S: Store> Endpoint<S> {
         };
         trace!(target: JOB_EVENTS, job_id = &*job.id, status = job.status.as_str(), "result accepted");
         if result.stop_pod {
-            let leaves = |worker: Option<Worker>, _| {
+            let leaves = |worker: Option<WorkerRecord>, _| {
                 let stance = Stance::Leaving;
-                worker.map(|worker| Worker { stance, ..worker })
+                worker.map(|worker| WorkerRecord { stance, ..worker })
             };
             worker = self.worker_step(worker_id, leaves).await;
         }
@@ -224,9 +224,9 @@ impl<S: Store> Endpoint<S> {
     /// others.
     pub(crate) async fn ping(&self, worker_id: &str, running: &[&str], unhealthy: bool) {
         let heard = self.worker_step(worker_id, |worker, heard| {
-            Some(Worker {
+            Some(WorkerRecord {
                 unhealthy,
-                ..Worker::heard(worker, heard)
+                ..WorkerRecord::heard(worker, heard)
             })
         });
         if heard.await.is_none() {

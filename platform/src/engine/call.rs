@@ -18,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(15);
 /// A webhook call that is to be made: written by the commit that ends the job, and removed once it was delivered or given
 /// up.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
+pub(crate) struct WebhookCall {
     /// The same for each try of the call, and no other's.
     pub(crate) id: Id,
     pub(crate) url: Arc<str>,
@@ -32,7 +32,7 @@ pub(crate) struct Call {
     pub(crate) due: Moment,
 }
 
-impl Call {
+impl WebhookCall {
     /// The call that is due since the job has ended, if anybody asked for one.
     pub(crate) fn of(job: &Arc<Record>, output: Option<Bytes>) -> Option<Self> {
         Some(Self {

@@ -8,13 +8,13 @@ mod record; // a job without its payloads
 mod moment; // points in time on the store's clock
 mod refusal; // why a call is refused
 
-pub(crate) use call::Call;
+pub(crate) use call::WebhookCall;
 pub(crate) use delta::{ChunkChange, Delta, QueueChange, delta};
 pub(crate) use moment::Moment;
 pub(crate) use record::{Id, Record};
 pub(crate) use refusal::Refusal;
-pub(crate) use steps::{NewChunk, Outcome, ReadMark, Submission};
-pub(crate) use worker::{Heard, Stance, Worker, WorkerState};
+pub(crate) use steps::{JobEnd, NewChunk, ReadMark, Submission};
+pub(crate) use worker::{Heard, Stance, WorkerRecord, WorkerState};
 
 /// Each rule by its name.
 pub(crate) mod step {

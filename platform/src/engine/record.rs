@@ -45,12 +45,12 @@ pub(crate) struct Record {
     pub(crate) output: Option<u64>,
     /// Why the job failed, as JSON text.
     pub(crate) error: Option<Arc<str>>,
-    pub(crate) chunks: Chunks,
+    pub(crate) chunks: ChunkMarks,
 }
 
 /// The marks of a job's chunks, which are counted from the first one of its run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Chunks {
+pub(crate) struct ChunkMarks {
     /// How many there were.
     pub(crate) count: usize,
     /// How many of them are kept no more.

@@ -13,7 +13,7 @@ use podwork_protocol::JobStatus;
 use serde_json::json;
 
 use super::moment::{Moment, millis};
-use super::record::{Chunks, Id, Record};
+use super::record::{ChunkMarks, Id, Record};
 use super::refusal::Refusal;
 
 type Stepped = Result<Record, Refusal>;
@@ -35,7 +35,7 @@ pub(crate) struct Submission {
 
 /// A worker's result of a job.
 #[derive(Debug)]
-pub(crate) struct Outcome<'a> {
+pub(crate) struct JobEnd<'a> {
     pub(crate) worker_id: &'a str,
     pub(crate) has_output: bool,
     /// Why the job failed, as JSON text; `None`: it has completed.
@@ -85,7 +85,7 @@ pub(crate) fn submit(submission: &Submission, now: Moment) -> Record {
         worker: None,
         output: None,
         error: None,
-        chunks: Chunks::default(),
+        chunks: ChunkMarks::default(),
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn progress(job: &Record, now: Moment, worker_id: &str, has_output: b
 }
 
 /// The worker reports the result.
-pub(crate) fn finish(job: &Record, now: Moment, outcome: &Outcome<'_>) -> Stepped {
+pub(crate) fn finish(job: &Record, now: Moment, outcome: &JobEnd<'_>) -> Stepped {
     held(job, outcome.worker_id)?;
     let status = match outcome.error {
         Some(_) => JobStatus::Failed,
@@ -299,7 +299,7 @@ fn requeue(job: &Record, now: Moment) -> Record {
         worker: None,
         output: None,
         error: None,
-        chunks: Chunks::default(),
+        chunks: ChunkMarks::default(),
         ..job.successor()
     }
 }

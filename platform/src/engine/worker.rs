@@ -8,7 +8,7 @@ use super::moment::Moment;
 
 /// A worker, by what it has shown of itself. The jobs that it holds are an index of the job records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Worker {
+pub(crate) struct WorkerRecord {
     /// When it was heard of, or opened or closed a poll.
     pub(crate) seen: Moment,
     /// Take and stop polls that are open now: while there is one, the worker is there.
@@ -52,7 +52,7 @@ pub(crate) struct Heard {
     pub(crate) silence: Duration,
 }
 
-impl Worker {
+impl WorkerRecord {
     /// The record of a worker that has just been heard of, for the first time where there was none. While a poll is open
     /// it is the same: the worker is there.
     pub(crate) fn heard(before: Option<Self>, heard: Heard) -> Self {

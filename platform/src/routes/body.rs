@@ -20,7 +20,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::failure::{Answer, Failure};
-use crate::connections::Written;
+use crate::connections::{Callback, Written};
 use crate::engine::Refusal;
 use crate::json_text::JsonText;
 
@@ -121,8 +121,6 @@ fn answer(body: Pieces) -> Response {
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
-
-type Callback = Box<dyn FnOnce() + Send>;
 
 /// A body in pieces, as the connection takes them.
 struct Pieces {

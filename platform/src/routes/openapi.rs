@@ -95,7 +95,7 @@ const SCHEMAS: &str = "#/components/schemas";
 
 /// The description with what one endpoint takes and gives, which JSON alone can hold. The operations stay in their order.
 #[derive(Serialize)]
-pub(super) struct Described<'a> {
+pub(super) struct DescribedCall<'a> {
     openapi: &'a OpenApiVersion,
     info: Info,
     paths: &'a Paths,
@@ -103,7 +103,7 @@ pub(super) struct Described<'a> {
     security: &'a Option<Vec<SecurityRequirement>>,
 }
 
-impl<'a> Described<'a> {
+impl<'a> DescribedCall<'a> {
     pub(super) fn of(operations: &'a OpenApi, id: &str, schema: &HandlerSchema) -> Self {
         let mut info = operations.info.clone();
         let by = match schema.handler.as_str() {

@@ -10,7 +10,7 @@ use utoipa::openapi::OpenApi;
 
 use super::access;
 use super::extract::{Query, Shared};
-use super::openapi::Described;
+use super::openapi::DescribedCall;
 use crate::registry::Registry;
 use crate::schema_example::example;
 
@@ -106,7 +106,7 @@ pub(super) async fn description(
         .schema(id)
         .filter(|_| access::shown(&registry, &headers));
     match schema {
-        Some(schema) => Json(Described::of(operations, id, &schema)).into_response(),
+        Some(schema) => Json(DescribedCall::of(operations, id, &schema)).into_response(),
         None => Json(operations).into_response(),
     }
 }

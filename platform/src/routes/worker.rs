@@ -41,7 +41,7 @@ pub(super) struct WorkerJobPath {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Batch {
+pub(super) struct BatchQuery {
     batch_size: Option<String>,
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn take(
 pub(super) async fn take_batch(
     State(registry): Shared,
     Path(named): Path<WorkerPath>,
-    Query(batch): Query<Batch>,
+    Query(batch): Query<BatchQuery>,
 ) -> Answer<Response> {
     let wanted = match batch.batch_size.as_deref().map(str::parse::<usize>) {
         None => 1,

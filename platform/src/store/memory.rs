@@ -9,7 +9,9 @@ use podwork_protocol::client::JobCounts;
 use super::shrink::shrink;
 use super::{Commit, Conflict, Due, Listed, Payload, Store, Stored, Wanted};
 use crate::clock::Clock;
-use crate::engine::{Call, ChunkChange, Delta, Id, Moment, QueueChange, Record, Worker, delta};
+use crate::engine::{
+    ChunkChange, Delta, Id, Moment, QueueChange, Record, WebhookCall, WorkerRecord, delta,
+};
 use crate::waiters::{Hints, Waiters};
 
 #[cfg(test)]
@@ -34,7 +36,7 @@ pub(super) struct Tables {
     queue: BTreeMap<i64, Id>,
     due: BTreeSet<(Moment, Due)>,
     workers: HashMap<Id, AtWorker>,
-    calls: HashMap<Id, Arc<Call>>,
+    calls: HashMap<Id, Arc<WebhookCall>>,
     calls_due: BTreeSet<(Moment, Id)>,
     counts: JobCounts,
     /// The newest first.
@@ -57,7 +59,7 @@ struct Entry {
 /// A worker's record, and what belongs to it.
 #[derive(Debug)]
 struct AtWorker {
-    record: Worker,
+    record: WorkerRecord,
     jobs: BTreeSet<Id>,
     stops: BTreeSet<Id>,
 }
@@ -179,8 +181,8 @@ impl Store for Memory {
     async fn commit_worker(
         &self,
         id: &Id,
-        before: Option<Worker>,
-        after: Option<Worker>,
+        before: Option<WorkerRecord>,
+        after: Option<WorkerRecord>,
     ) -> Result<(), Conflict> {
         let hints = self.tables().apply_worker(id, before, after)?;
         self.waiters.wake(None, hints);
@@ -223,13 +225,17 @@ impl Store for Memory {
         self.tables().due.first().cloned()
     }
 
-    async fn first_call(&self) -> Option<Arc<Call>> {
+    async fn first_call(&self) -> Option<Arc<WebhookCall>> {
         let tables = self.tables();
         let (_, id) = tables.calls_due.first()?;
         tables.calls.get(id).cloned()
     }
 
-    async fn commit_call(&self, before: &Call, after: Option<Arc<Call>>) -> Result<(), Conflict> {
+    async fn commit_call(
+        &self,
+        before: &WebhookCall,
+        after: Option<Arc<WebhookCall>>,
+    ) -> Result<(), Conflict> {
         let replaced = self.tables().apply_call(before, after)?;
         drop(replaced);
         Ok(())
@@ -271,7 +277,7 @@ impl Tables {
         }
         if let Some(job) = after.filter(|_| delta.call) {
             let output = self.jobs.get(id).and_then(|entry| entry.output.clone());
-            if let Some(call) = Call::of(job, output) {
+            if let Some(call) = WebhookCall::of(job, output) {
                 self.calls_due.insert((call.due, Id::clone(&call.id)));
                 self.calls.insert(Id::clone(&call.id), Arc::new(call));
             }
@@ -408,8 +414,8 @@ impl Tables {
     fn apply_worker(
         &mut self,
         id: &Id,
-        before: Option<Worker>,
-        after: Option<Worker>,
+        before: Option<WorkerRecord>,
+        after: Option<WorkerRecord>,
     ) -> Result<Hints, Conflict> {
         let at = self.workers.get(id);
         let holds = at.is_some_and(|at| !at.jobs.is_empty());
@@ -417,7 +423,7 @@ impl Tables {
             return Err(Conflict);
         }
         let first_due = self.first_due();
-        let lost = |worker: Option<Worker>| worker.and_then(|worker| worker.lost);
+        let lost = |worker: Option<WorkerRecord>| worker.and_then(|worker| worker.lost);
         self.move_due(&Due::Worker(Id::clone(id)), (lost(before), lost(after)));
         match (self.workers.get_mut(id), after) {
             (Some(at), Some(after)) => at.record = after,
@@ -442,9 +448,9 @@ impl Tables {
 
     fn apply_call(
         &mut self,
-        before: &Call,
-        after: Option<Arc<Call>>,
-    ) -> Result<Option<Arc<Call>>, Conflict> {
+        before: &WebhookCall,
+        after: Option<Arc<WebhookCall>>,
+    ) -> Result<Option<Arc<WebhookCall>>, Conflict> {
         let stored = self.calls.get(&before.id);
         if stored.is_none_or(|stored| stored.version != before.version) {
             return Err(Conflict);

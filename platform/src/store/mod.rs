@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use podwork_protocol::client::JobCounts;
 
-use crate::engine::{Call, Id, Moment, Record, Worker};
+use crate::engine::{Id, Moment, Record, WebhookCall, WorkerRecord};
 
 pub(crate) use memory::Memory;
 
@@ -52,8 +52,8 @@ pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
     fn commit_worker(
         &self,
         id: &Id,
-        before: Option<Worker>,
-        after: Option<Worker>,
+        before: Option<WorkerRecord>,
+        after: Option<WorkerRecord>,
     ) -> impl Future<Output = Result<(), Conflict>> + Send;
 
     /// Has a known worker stop a job, if the job is still as it was read; `None`: the job was not there.
@@ -71,13 +71,13 @@ pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
     fn first_due(&self) -> impl Future<Output = Option<(Moment, Due)>> + Send;
 
     /// The webhook call that is due first.
-    fn first_call(&self) -> impl Future<Output = Option<Arc<Call>>> + Send;
+    fn first_call(&self) -> impl Future<Output = Option<Arc<WebhookCall>>> + Send;
 
     /// Replaces a webhook call, if it is still as it was before; `None`: it is delivered, or given up.
     fn commit_call(
         &self,
-        before: &Call,
-        after: Option<Arc<Call>>,
+        before: &WebhookCall,
+        after: Option<Arc<WebhookCall>>,
     ) -> impl Future<Output = Result<(), Conflict>> + Send;
 }
 
@@ -126,7 +126,7 @@ pub(crate) struct Stored {
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     pub(crate) id: Id,
-    pub(crate) worker: Worker,
+    pub(crate) worker: WorkerRecord,
     pub(crate) jobs: usize,
 }
 

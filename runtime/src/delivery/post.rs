@@ -4,8 +4,8 @@ use std::future::{Future, pending};
 use std::time::Duration;
 
 use bytes::Bytes;
-use podwork_protocol::worker::Post;
 use podwork_protocol::RawValue;
+use podwork_protocol::worker::Post;
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};

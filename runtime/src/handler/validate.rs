@@ -19,7 +19,7 @@ const LONGEST: usize = 400;
     note = "derive `garde::Validate` for it, of garde 0.23, with a context that has a default; or leave out `validate` of \
             `#[handler(validate)]`"
 )]
-pub trait Checked {
+pub trait CheckedInput {
     /// What is wrong with it.
     ///
     /// # Errors
@@ -28,7 +28,7 @@ pub trait Checked {
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: Validate<Context: Default> + ?Sized> Checked for T {
+impl<T: Validate<Context: Default> + ?Sized> CheckedInput for T {
     fn check(&self) -> Result<(), Report> {
         self.validate()
     }
@@ -40,7 +40,7 @@ impl<S> Call<S> {
     /// # Errors
     /// It does not fit, or breaks rules; the error names each with its place, e.g. ``invalid input at `size.width`: lower
     /// than 1``.
-    pub fn checked_input<T: Input + Checked>(&self) -> Result<T, HandlerError> {
+    pub fn checked_input<T: Input + CheckedInput>(&self) -> Result<T, HandlerError> {
         let input = self.input::<T>()?;
         match input.check() {
             Ok(()) => Ok(input),

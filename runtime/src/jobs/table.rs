@@ -66,7 +66,7 @@ impl Stage {
 }
 
 #[derive(Debug)]
-struct Record {
+struct JobEntry {
     id: Arc<str>,
     tokens: CancelTokens,
     stage: Stage,
@@ -115,7 +115,7 @@ pub(super) struct JobTable {
     rules: JobRules,
     concurrency: usize,
     next_key: u64,
-    jobs: BTreeMap<JobKey, Record>,
+    jobs: BTreeMap<JobKey, JobEntry>,
     /// The jobs in flight, by id.
     by_id: BTreeMap<Arc<str>, JobKey>,
     counts: Counts,
@@ -236,7 +236,7 @@ impl JobTable {
         let (key, id, stage) = (self.new_key(), Arc::from(id), Stage::Taken);
         self.by_id.insert(Arc::clone(&id), key);
         self.counts.add(stage);
-        self.jobs.insert(key, Record { id, tokens, stage });
+        self.jobs.insert(key, JobEntry { id, tokens, stage });
         Some(key)
     }
 

@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 pub use inventory;
 
 #[cfg(feature = "validate")]
-pub use crate::handler::validate::Checked;
+pub use crate::handler::validate::CheckedInput;
 pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Reply, Weighing};
 pub use crate::health::fitness::Registered;
 pub use chunks::{Iterates, Streams, drive_iterator, drive_stream, iterator, stream};

@@ -41,7 +41,7 @@ pub(crate) struct ClientSettings {
 
 /// Why there is no response.
 #[derive(Debug)]
-pub(crate) enum RequestError {
+pub(crate) enum FetchError {
     /// The host is at an address that the guard refuses.
     Private(PrivateAddress),
     /// There are no certificates to be trusted.
@@ -85,20 +85,20 @@ impl GuardedClient {
     }
 
     /// Sends a request; its host is checked, whether it is a name or an address.
-    pub(crate) async fn send(&self, request: Request) -> Result<Response, RequestError> {
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, FetchError> {
         // The resolver never sees a host that is an address.
         self.guard
             .check(request.url())
-            .map_err(RequestError::Private)?;
+            .map_err(FetchError::Private)?;
         if is_https(request.url())
             && let Some(why) = &self.no_tls
         {
-            return Err(RequestError::NoTls(why.clone()));
+            return Err(FetchError::NoTls(why.clone()));
         }
         let response = self.client.execute(request).await;
         response.map_err(|error| match PrivateAddress::behind(&error) {
-            Some(refused) => RequestError::Private(refused),
-            None => RequestError::Failed(causes(&error)),
+            Some(refused) => FetchError::Private(refused),
+            None => FetchError::Failed(causes(&error)),
         })
     }
 }

@@ -144,7 +144,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
     use tokio::time::timeout;
 
-    use crate::net::client::{ClientSettings, GuardedClient, RequestError};
+    use crate::net::client::{ClientSettings, FetchError, GuardedClient};
 
     use super::*;
 
@@ -166,7 +166,7 @@ mod tests {
         (guard, asked)
     }
 
-    async fn get(guard: &AddressGuard, url: &str) -> Result<Response, RequestError> {
+    async fn get(guard: &AddressGuard, url: &str) -> Result<Response, FetchError> {
         let client = GuardedClient::new(ClientSettings {
             guard: guard.clone(),
             tls: false,
@@ -179,7 +179,7 @@ mod tests {
 
     async fn refused(guard: &AddressGuard, url: &str) -> IpAddr {
         match get(guard, url).await {
-            Err(RequestError::Private(PrivateAddress(address))) => address,
+            Err(FetchError::Private(PrivateAddress(address))) => address,
             other => panic!("{url}: {other:?}"),
         }
     }

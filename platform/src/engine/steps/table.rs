@@ -22,8 +22,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 type Next = Result<Option<Record>, Refusal>;
 type Step = Box<dyn Fn(&Record) -> Next>;
 
-fn outcome(error: Option<&str>) -> Outcome<'_> {
-    Outcome {
+fn outcome(error: Option<&str>) -> JobEnd<'_> {
+    JobEnd {
         worker_id: "w",
         has_output: true,
         error: error.map(Into::into),

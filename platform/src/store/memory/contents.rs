@@ -10,13 +10,13 @@ use super::*;
 #[derive(Debug)]
 pub(crate) struct Contents {
     records: BTreeMap<Id, Arc<Record>>,
-    workers: BTreeMap<Id, Worker>,
+    workers: BTreeMap<Id, WorkerRecord>,
     queue: BTreeSet<Id>,
     pub(crate) due: BTreeSet<(Moment, Due)>,
     /// Worker and job.
     held: BTreeSet<(Id, Id)>,
     counts: JobCounts,
-    calls: BTreeMap<Id, Arc<Call>>,
+    calls: BTreeMap<Id, Arc<WebhookCall>>,
     calls_due: BTreeSet<(Moment, Id)>,
     /// For each job: whether it has an output, the bytes of the chunks that are kept, and of those delivered.
     payloads: BTreeMap<Id, (bool, usize, usize)>,
@@ -91,7 +91,7 @@ impl Contents {
         let calls_due = calls_due.map(|call| (call.due, Id::clone(&call.id)));
         assert_eq!(self.calls_due, calls_due.collect());
         for (id, job) in records() {
-            let made = |call: &&Arc<Call>| call.job.id == *id && call.job.ended == job.ended;
+            let made = |call: &&Arc<WebhookCall>| call.job.id == *id && call.job.ended == job.ended;
             let wanted = job.status.is_final() && job.webhook.is_some();
             let call = self.calls.values().find(made);
             assert_eq!(call.is_some(), wanted, "{job:?}");

@@ -7,7 +7,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, Request, Response, Url};
 use tokio::time::timeout;
 
-use crate::net::client::{AGENT, ClientSettings, GuardedClient, RequestError};
+use crate::net::client::{AGENT, ClientSettings, FetchError, GuardedClient};
 use crate::net::public_only::AddressGuard;
 
 use super::address::{checked, shown};
@@ -97,12 +97,12 @@ impl FileClient {
         own.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let answer = self.0.send(request).await;
         answer.map_err(|error| match error {
-            RequestError::Private(refused) => DownloadFailure::Final(DownloadError::Private {
+            FetchError::Private(refused) => DownloadFailure::Final(DownloadError::Private {
                 url: shown(url),
                 source: refused.into(),
             }),
-            RequestError::NoTls(why) => DownloadFailure::Final(DownloadError::Tls(why)),
-            RequestError::Failed(why) => DownloadFailure::retryable(why),
+            FetchError::NoTls(why) => DownloadFailure::Final(DownloadError::Tls(why)),
+            FetchError::Failed(why) => DownloadFailure::retryable(why),
         })
     }
 }

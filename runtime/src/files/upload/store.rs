@@ -22,7 +22,7 @@ use reqwest::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::bucket::Bucket;
-use crate::net::client::{AGENT, ClientSettings, GuardedClient, RequestError, causes};
+use crate::net::client::{AGENT, ClientSettings, FetchError, GuardedClient, causes};
 use crate::net::public_only::{AddressGuard, PrivateAddress};
 
 /// How often a request is tried again.
@@ -185,14 +185,12 @@ impl Connections {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
                     let (kind, failure) = match error {
-                        RequestError::Private(refused) => {
+                        FetchError::Private(refused) => {
                             (HttpErrorKind::Unknown, UploadFailure::Private(refused))
                         }
-                        RequestError::NoTls(why) => {
-                            (HttpErrorKind::Unknown, UploadFailure::Tls(why))
-                        }
+                        FetchError::NoTls(why) => (HttpErrorKind::Unknown, UploadFailure::Tls(why)),
                         // Whatever an upload sends may be sent again.
-                        RequestError::Failed(why) => {
+                        FetchError::Failed(why) => {
                             (HttpErrorKind::Request, UploadFailure::Unreachable(why))
                         }
                     };

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::config::{first_given, given, whole_number, without_secrets};
 use crate::error::Error;
-use crate::net::client::{ClientSettings, GuardedClient, RequestError, causes};
+use crate::net::client::{ClientSettings, FetchError, GuardedClient, causes};
 use crate::net::public_only::AddressGuard;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -308,8 +308,8 @@ impl CollectorClient {
     async fn export(&self, request: reqwest::Request) -> Result<Response<Bytes>, String> {
         let answer = self.client.send(request).await;
         let mut answer = answer.map_err(|error| match error {
-            RequestError::Private(refused) => refused.to_string(),
-            RequestError::NoTls(why) | RequestError::Failed(why) => why,
+            FetchError::Private(refused) => refused.to_string(),
+            FetchError::NoTls(why) | FetchError::Failed(why) => why,
         })?;
         let mut body = BytesMut::new();
         while let Some(part) = answer.chunk().await.map_err(|error| causes(&error))? {
