@@ -33,10 +33,10 @@ async fn fetch(request: Request, cx: Context) -> Result<Value> {
         downloads = downloads.max_bytes(bytes);
     }
     if let Some(millis) = request.patience_ms {
-        downloads = downloads.patience(Duration::from_millis(millis));
+        downloads = downloads.idle_timeout(Duration::from_millis(millis));
     }
     if let Some(files) = request.at_once {
-        downloads = downloads.at_once(files);
+        downloads = downloads.concurrency(files);
     }
     let fetched = downloads.fetch_all(&request.files).await;
     let folder = cx.folder()?;

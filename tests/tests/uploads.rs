@@ -60,13 +60,13 @@ async fn upload(request: Request, cx: Context) -> Result<Value> {
 async fn begin(request: &Request, cx: &Context) -> Result<Uploaded, UploadError> {
     let mut upload = Upload::new(cx).progress(|so_far| cx.progress(so_far));
     if let Some(seconds) = request.lifetime {
-        upload = upload.lifetime(Duration::from_secs(seconds));
+        upload = upload.expires_in(Duration::from_secs(seconds));
     }
     if let Some(kind) = &request.content_type {
         upload = upload.content_type(kind);
     }
     if let Some(millis) = request.patience_ms {
-        upload = upload.patience(Duration::from_millis(millis));
+        upload = upload.idle_timeout(Duration::from_millis(millis));
     }
     let bytes = noise(request.size);
     match request.how {

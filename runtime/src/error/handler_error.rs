@@ -202,7 +202,7 @@ impl HandlerError {
     /// the message stay inside the worker: they may tell more than a client should know.
     pub(crate) fn report(&self, identity: &Identity, details: bool) -> ErrorReport {
         let mut report = ErrorReport::new(&*self.kind, &self.message);
-        report.hostname = "unknown".to_owned();
+        "unknown".clone_into(&mut report.hostname);
         if details {
             report.error_traceback = self.trace();
             report.hostname.clone_from(&identity.hostname);

@@ -63,18 +63,20 @@ impl FileClient {
         }))
     }
 
-    /// Asks for `url`, and for what it is redirected to; each answer has to begin within `patience`.
+    /// Asks for `url`, and for what it is redirected to; each answer has to begin within `idle_timeout`.
     pub(super) async fn get(
         &self,
         url: &Url,
         headers: &HeaderMap,
-        patience: Duration,
+        idle_timeout: Duration,
     ) -> Result<Response, DownloadFailure> {
         let mut next = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = timeout(patience, self.ask(&next, headers)).await;
+            let answer = timeout(idle_timeout, self.ask(&next, headers)).await;
             let answer = answer.map_err(|_| {
-                DownloadFailure::retryable(format!("the server did not answer within {patience:?}"))
+                DownloadFailure::retryable(format!(
+                    "the server did not answer within {idle_timeout:?}"
+                ))
             })??;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
@@ -153,8 +155,8 @@ mod tests {
     async fn refused(to: &'static str) -> DownloadError {
         let url = redirecting(to).await;
         let client = FileClient::new(only_one());
-        let patience = Duration::from_secs(10);
-        match client.get(&url, &HeaderMap::new(), patience).await {
+        let idle_timeout = Duration::from_secs(10);
+        match client.get(&url, &HeaderMap::new(), idle_timeout).await {
             Err(DownloadFailure::Final(error)) => error,
             Err(DownloadFailure::Retryable { why, .. }) => panic!("{to}: {why}"),
             Ok(answer) => panic!("{to}: {answer:?}"),

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::net::public_only::AddressGuard;
+use crate::renamed::renamed;
 
 use super::client::FileClient;
 use super::error::DownloadError;
@@ -20,9 +21,9 @@ use super::tally::Tally;
 use super::transfer::Download;
 
 /// Downloads at once.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 /// How long nearly nothing may come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Downloads into a job's folder, as [`RemoteFile::download`] does, with more to choose from.
 ///
@@ -44,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// #[handler]
 /// async fn lengths(files: Vec<RemoteFile>, cx: Context) -> Result<Vec<u64>> {
 ///     let paths = Downloads::new(&cx)
-///         .at_once(8)
+///         .concurrency(8)
 ///         .max_bytes(100 * 1024 * 1024)
 ///         .progress(|so_far| cx.progress(so_far))
 ///         .fetch_all(&files)
@@ -62,18 +63,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[must_use = "nothing is downloaded before `fetch` or `fetch_all`"]
 pub struct Downloads<'a> {
     cx: &'a Context,
-    at_once: usize,
+    concurrency: usize,
     max_bytes: u64,
-    patience: Duration,
+    idle_timeout: Duration,
     progress: Option<Box<dyn Fn(Transferred) + Send + Sync + 'a>>,
 }
 
 impl fmt::Debug for Downloads<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Downloads")
-            .field("at_once", &self.at_once)
+            .field("concurrency", &self.concurrency)
             .field("max_bytes", &self.max_bytes)
-            .field("patience", &self.patience)
+            .field("idle_timeout", &self.idle_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -83,16 +84,16 @@ impl<'a> Downloads<'a> {
     pub fn new(cx: &'a Context) -> Self {
         Self {
             cx,
-            at_once: AT_ONCE,
+            concurrency: CONCURRENCY,
             max_bytes: cx.download_limits().max_bytes,
-            patience: PATIENCE,
+            idle_timeout: IDLE_TIMEOUT,
             progress: None,
         }
     }
 
     /// How many of the files of [`fetch_all`](Self::fetch_all) come at once; 4 unless it is set. 0 counts as 1.
-    pub fn at_once(mut self, files: usize) -> Self {
-        self.at_once = files.max(1);
+    pub fn concurrency(mut self, files: usize) -> Self {
+        self.concurrency = files.max(1);
         self
     }
 
@@ -104,9 +105,14 @@ impl<'a> Downloads<'a> {
 
     /// How long a server may take to connect and begin its answer, and then again and again for less than 1 KiB for
     /// each second of this time; 30 s unless it is set. One that is slower is taken for broken.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.idle_timeout = idle_timeout;
         self
+    }
+
+    renamed! {
+        at_once => concurrency,
+        patience => idle_timeout,
     }
 
     /// Calls `report` with how far all files together are: every MiB, and once each is there.
@@ -124,7 +130,7 @@ impl<'a> Downloads<'a> {
         Ok(paths.remove(0))
     }
 
-    /// Downloads files, some [at once](Self::at_once), and says where they are, in the order of the files.
+    /// Downloads files, some [at once](Self::concurrency), and says where they are, in the order of the files.
     ///
     /// # Errors
     /// The first that one of them comes to; the others are given up. Then nothing of any is left.
@@ -137,7 +143,7 @@ impl<'a> Downloads<'a> {
             let download = Download {
                 cx: self.cx,
                 max_bytes: self.max_bytes,
-                patience: self.patience,
+                idle_timeout: self.idle_timeout,
                 file: &files[index],
                 client,
                 tally: (tally, index),
@@ -148,7 +154,7 @@ impl<'a> Downloads<'a> {
         // Made one by one: there may be many, and each is large.
         let fetching = futures::stream::iter(0..files.len()).map(one);
         // Whichever comes first, so that no failure is held up.
-        let fetched = fetching.buffer_unordered(self.at_once);
+        let fetched = fetching.buffer_unordered(self.concurrency);
         let paths: Result<BTreeMap<usize, TempPath>, _> = fetched.try_collect().await;
         // A thread may have been about to make a file when it was given up.
         making.close();

@@ -11,16 +11,16 @@ const NEARLY_NOTHING: u64 = 1024;
 
 /// Sees to it that a body comes no slower than it may.
 pub(super) struct MinimumSpeed {
-    patience: Duration,
+    idle_timeout: Duration,
     /// When the present window began, and what came in it.
     since: Instant,
     bytes: u64,
 }
 
 impl MinimumSpeed {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(idle_timeout: Duration) -> Self {
         Self {
-            patience,
+            idle_timeout,
             since: Instant::now(),
             bytes: 0,
         }
@@ -28,17 +28,17 @@ impl MinimumSpeed {
 
     /// Most bytes of a window that are too few.
     fn too_few(&self) -> u64 {
-        self.patience.as_secs().max(1) * NEARLY_NOTHING
+        self.idle_timeout.as_secs().max(1) * NEARLY_NOTHING
     }
 
     pub(super) async fn keep<T>(
         &self,
         next: impl Future<Output = T>,
     ) -> Result<T, DownloadFailure> {
-        let next = timeout_at(self.since + self.patience, next).await;
+        let next = timeout_at(self.since + self.idle_timeout, next).await;
         next.map_err(|_| {
-            let (bytes, patience) = (self.bytes, self.patience);
-            DownloadFailure::retryable(format!("only {bytes} bytes came within {patience:?}"))
+            let (bytes, idle_timeout) = (self.bytes, self.idle_timeout);
+            DownloadFailure::retryable(format!("only {bytes} bytes came within {idle_timeout:?}"))
         })
     }
 

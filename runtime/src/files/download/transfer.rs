@@ -34,7 +34,7 @@ const TRIES: usize = 5;
 pub(super) struct Download<'a> {
     pub(super) cx: &'a Context,
     pub(super) max_bytes: u64,
-    pub(super) patience: Duration,
+    pub(super) idle_timeout: Duration,
     pub(super) file: &'a RemoteFile,
     pub(super) client: &'a FileClient,
     /// The sum of all downloads, and which of them this is.
@@ -102,9 +102,9 @@ impl Download<'_> {
 
     /// One try, from where the last one broke off if that can be.
     async fn attempt(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadFailure> {
-        let patience = self.patience;
+        let idle_timeout = self.idle_timeout;
         let headers = resuming(partial);
-        let answer = self.client.get(url, &headers, patience).await?;
+        let answer = self.client.get(url, &headers, idle_timeout).await?;
         match answer.status() {
             StatusCode::OK => self.begin(url, &answer, partial).await?,
             StatusCode::PARTIAL_CONTENT if !headers.is_empty() => {
@@ -163,7 +163,7 @@ impl Download<'_> {
         mut answer: Response,
         partial: &mut Partial,
     ) -> Result<(), DownloadFailure> {
-        let mut speed = MinimumSpeed::new(self.patience);
+        let mut speed = MinimumSpeed::new(self.idle_timeout);
         loop {
             let bytes = speed.keep(answer.chunk()).await?;
             let bytes = bytes.map_err(|error| DownloadFailure::retryable(causes(&error)))?;

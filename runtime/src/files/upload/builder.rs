@@ -20,6 +20,7 @@ use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::handler::json::to_raw_value;
 use crate::net::public_only::AddressGuard;
+use crate::renamed::renamed;
 
 use super::error::UploadError;
 use super::folder::save;
@@ -30,7 +31,7 @@ use super::store::BucketClient;
 use super::transfer::{Sent, UploadTarget};
 
 /// How long nothing may move.
-const PATIENCE: Duration = Duration::from_mins(1);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest that a URL can be signed for.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
@@ -67,8 +68,8 @@ const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
 pub struct Upload<'a> {
     cx: &'a Context,
     content_type: Option<String>,
-    lifetime: Duration,
-    patience: Duration,
+    expires_in: Duration,
+    idle_timeout: Duration,
     progress: Option<Box<dyn Fn(Transferred) + Send + Sync + 'a>>,
     place: OnceCell<Option<(Bucket, BucketClient)>>,
 }
@@ -77,8 +78,8 @@ impl fmt::Debug for Upload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upload")
             .field("content_type", &self.content_type)
-            .field("lifetime", &self.lifetime)
-            .field("patience", &self.patience)
+            .field("expires_in", &self.expires_in)
+            .field("idle_timeout", &self.idle_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -130,8 +131,8 @@ impl<'a> Upload<'a> {
         Self {
             cx,
             content_type: None,
-            lifetime: LONGEST_LIFETIME,
-            patience: PATIENCE,
+            expires_in: LONGEST_LIFETIME,
+            idle_timeout: IDLE_TIMEOUT,
             progress: None,
             place: OnceCell::new(),
         }
@@ -144,14 +145,19 @@ impl<'a> Upload<'a> {
     }
 
     /// How long the URL is good; 7 days unless it is set, and that is the most.
-    pub fn lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = lifetime;
+    pub fn expires_in(mut self, expires_in: Duration) -> Self {
+        self.expires_in = expires_in;
         self
     }
 
+    renamed! {
+        lifetime => expires_in,
+        patience => idle_timeout,
+    }
+
     /// How long nothing may move before a request counts as broken; 1 minute unless it is set.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.idle_timeout = idle_timeout;
         self
     }
 
@@ -273,9 +279,11 @@ impl<'a> Upload<'a> {
         mut source: UploadSource<'_>,
         size: Option<u64>,
     ) -> Result<Uploaded, UploadError> {
-        let lifetime = self.lifetime;
-        if !(Duration::from_secs(1)..=LONGEST_LIFETIME).contains(&lifetime) {
-            return Err(UploadError::Lifetime { lifetime });
+        let expires_in = self.expires_in;
+        if !(Duration::from_secs(1)..=LONGEST_LIFETIME).contains(&expires_in) {
+            return Err(UploadError::Lifetime {
+                lifetime: expires_in,
+            });
         }
         let kind = self.kind(name)?;
         let key = key(self.cx.id(), name, |name| self.cx.count_upload(name))?;
@@ -299,7 +307,7 @@ impl<'a> Upload<'a> {
                     kind,
                 };
                 to.upload(&mut source, &mut sent).await?;
-                to.url(name, lifetime).await?
+                to.url(name, expires_in).await?
             }
         };
         sent.of = Some(sent.bytes);
@@ -318,9 +326,9 @@ impl<'a> Upload<'a> {
         // Whoever runs the worker may well have its storage in their own network.
         let trusted = bucket.origin == Origin::Environment;
         let guard = AddressGuard::new(trusted || settings.allow_private);
-        let (to, patience) = (bucket.clone(), self.patience);
+        let (to, idle_timeout) = (bucket.clone(), self.idle_timeout);
         let opening =
-            tokio::task::spawn_blocking(move || BucketClient::new(&to, guard, patience)).await;
+            tokio::task::spawn_blocking(move || BucketClient::new(&to, guard, idle_timeout)).await;
         let opened = opening.map_err(|_| UploadError::Stopped)?;
         let service = opened.map_err(|failure| UploadError::of(Some(failure), name, &bucket))?;
         Ok(Some((bucket, service)))

@@ -38,7 +38,7 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct BucketClient {
     client: GuardedClient,
-    patience: Duration,
+    idle_timeout: Duration,
 }
 
 /// The bucket as one upload knows it: so that what went wrong is told of its own requests.
@@ -71,7 +71,7 @@ impl BucketClient {
     pub(super) fn new(
         bucket: &Bucket,
         guard: AddressGuard,
-        patience: Duration,
+        idle_timeout: Duration,
     ) -> Result<Self, UploadFailure> {
         let client = GuardedClient::new(ClientSettings {
             guard,
@@ -81,7 +81,10 @@ impl BucketClient {
         });
         match client.no_tls() {
             Some(why) => Err(UploadFailure::Tls(why.to_owned())),
-            None => Ok(Self { client, patience }),
+            None => Ok(Self {
+                client,
+                idle_timeout,
+            }),
         }
     }
 
@@ -89,7 +92,7 @@ impl BucketClient {
         let failure = Arc::default();
         let connections = Connections {
             client: self.client.clone(),
-            patience: self.patience,
+            idle_timeout: self.idle_timeout,
             failure: Arc::clone(&failure),
         };
         let s3 = AmazonS3Builder::new()
@@ -138,7 +141,7 @@ impl UploadStore {
 #[derive(Debug, Clone)]
 struct Connections {
     client: GuardedClient,
-    patience: Duration,
+    idle_timeout: Duration,
     failure: Arc<Mutex<Option<UploadFailure>>>,
 }
 
@@ -181,7 +184,7 @@ impl Connections {
         let mut answer = std::pin::pin!(self.client.send(request));
         loop {
             let moved = last_move.at();
-            match timeout_at(moved + self.patience, &mut answer).await {
+            match timeout_at(moved + self.idle_timeout, &mut answer).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
                     let (kind, failure) = match error {
@@ -205,7 +208,7 @@ impl Connections {
     async fn read(&self, answer: &mut Response) -> Result<Bytes, HttpError> {
         let mut whole = BytesMut::new();
         loop {
-            let part = timeout(self.patience, answer.chunk()).await;
+            let part = timeout(self.idle_timeout, answer.chunk()).await;
             let part = part.map_err(|_| self.too_slow())?.map_err(|error| {
                 let why = UploadFailure::Unreachable(causes(&error));
                 self.failed(HttpErrorKind::Request, why)
@@ -222,7 +225,7 @@ impl Connections {
     }
 
     fn too_slow(&self) -> HttpError {
-        let why = format!("nothing moved for {:?}", self.patience);
+        let why = format!("nothing moved for {:?}", self.idle_timeout);
         self.failed(HttpErrorKind::Timeout, UploadFailure::Unreachable(why))
     }
 
