@@ -38,16 +38,16 @@ pub(crate) async fn serve(
     router: Router,
     closing: CancellationToken,
 ) -> Result<(SocketAddr, JoinHandle<()>), Error> {
-    let bind = |source: io::Error| Error::Bind {
+    let bind = |reason: io::Error| Error::Bind {
         address: format!("{host}:{port}"),
-        cure: match source.kind() {
+        cure: match reason.kind() {
             io::ErrorKind::AddrInUse => {
                 "another program has this port: end it, or choose another port"
             }
             io::ErrorKind::PermissionDenied => "choose a port above 1023",
             _ => "choose a host name or address of this machine",
         },
-        source,
+        reason,
     };
     let listener = listen(host, port).await.map_err(bind)?;
     let addr = listener.local_addr().map_err(bind)?;

@@ -5,12 +5,12 @@
 #[non_exhaustive]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; {cure}")]
+    #[error("cannot listen on {address}: {reason}; {cure}")]
     Bind {
         /// Host and port.
         address: String,
-        /// What the operating system says.
-        source: std::io::Error,
+        /// The error of the operating system.
+        reason: std::io::Error,
         /// What to do.
         cure: &'static str,
     },

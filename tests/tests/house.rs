@@ -171,7 +171,8 @@ impl Crate {
     /// Reads a file and the modules below it; `folder`: where those are. Returns its own modules, in order.
     fn read_file(&mut self, file: &Path, folder: &Path, module: ModulePath) -> Vec<(String, bool)> {
         let text = fs::read_to_string(file).unwrap();
-        let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        let parsed =
+            syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut source = Source {
             file: file.strip_prefix(root()).unwrap().display().to_string(),
             ..Source::default()
