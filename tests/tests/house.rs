@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemMod, UseTree};
+use syn::{Attribute, Item, ItemMod, UseName, UseRename, UseTree};
 
 /// Crates and their root files.
 const CRATES: [(&str, &str); 6] = [
@@ -78,21 +78,10 @@ impl Reader<'_> {
                 self.note_tree(before, &path.tree);
                 before.pop();
             }
-            UseTree::Name(name) => {
-                let path: Vec<_> = before
-                    .iter()
-                    .cloned()
-                    .chain([name.ident.to_string()])
-                    .collect();
-                self.note(&path);
-            }
-            UseTree::Rename(name) => {
-                let path: Vec<_> = before
-                    .iter()
-                    .cloned()
-                    .chain([name.ident.to_string()])
-                    .collect();
-                self.note(&path);
+            UseTree::Name(UseName { ident, .. }) | UseTree::Rename(UseRename { ident, .. }) => {
+                before.push(ident.to_string());
+                self.note(before);
+                before.pop();
             }
             UseTree::Glob(_) => self.note(before),
             UseTree::Group(group) => {

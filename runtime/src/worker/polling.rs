@@ -23,18 +23,21 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
     mut launch: Launch<S>,
     config: Config,
 ) -> Result<(), Error> {
-    let concurrency = launch.settings.concurrency.take();
-    let deadline = launch.settings.delivery_deadline;
-    let Some(engine) = launch.start::<H>(config).await? else {
-        return Ok(());
-    };
-    let Some(api) = &engine.api else {
+    // Before the set-up, which may take long.
+    if config.remote.is_none() {
         return Err(Error::MissingVariable {
             variable: env::GET_JOB,
             because: "jobs are taken from there",
             expected: "a job-take URL",
         });
+    }
+    let concurrency = launch.settings.concurrency.take();
+    let deadline = launch.settings.delivery_deadline;
+    let Some(engine) = launch.start::<H>(config).await? else {
+        return Ok(());
     };
+    let api = engine.api.as_ref();
+    let api = api.expect("the worker has one where the environment names a platform");
     let delivery = Arc::new(Delivery {
         api: api.clone(),
         identity: engine.identity.clone(),
