@@ -20,6 +20,10 @@ pub struct Expected {
     pub chunks: Vec<Value>,
 }
 
+/// Most times in a row that the calls of one kind for one job break: the pauses between the worker's tries then stay well
+/// below the time in which something has to move.
+const LONGEST_STREAK: u8 = 7;
+
 /// How often things break, each in percent of the calls it can befall.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
@@ -66,6 +70,8 @@ struct Books {
     faults: Faults,
     jobs: BTreeMap<String, Entry>,
     queue: VecDeque<String>,
+    /// How often in a row each call has broken, by its kind and job.
+    streaks: BTreeMap<(String, String), u8>,
     settled: watch::Sender<usize>,
     /// What must not be.
     violations: Vec<String>,
@@ -96,6 +102,7 @@ impl Ledger {
             faults,
             jobs: BTreeMap::new(),
             queue: VecDeque::new(),
+            streaks: BTreeMap::new(),
             settled: count,
             violations: Vec::new(),
         }));
@@ -208,6 +215,20 @@ fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
 }
 
 impl Books {
+    /// What befalls this call; nothing, once enough befell it before.
+    fn fault_of(&mut self, call: &str, request: &Recorded) -> Option<Fault> {
+        let fault = self.fault();
+        let id = request.headers.get("x-request-id").cloned();
+        let key = (call.to_owned(), id.unwrap_or_default());
+        let streak = self.streaks.entry(key).or_default();
+        if matches!(fault, None | Some(Fault::Slow)) || *streak == LONGEST_STREAK {
+            *streak = 0;
+            return fault.filter(|fault| *fault == Fault::Slow);
+        }
+        *streak += 1;
+        fault
+    }
+
     fn fault(&mut self) -> Option<Fault> {
         let Faults {
             dropped,
@@ -244,7 +265,7 @@ impl Books {
                 Answer::Hold
             };
         }
-        let fault = self.fault();
+        let fault = self.fault_of(&call, request);
         match fault {
             Some(Fault::Dropped) => return Answer::Drop,
             Some(Fault::Failing) => {
