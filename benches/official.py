@@ -1,4 +1,4 @@
-"""The official Python worker, with the work that the environment tells."""
+"""The official Python worker, with the workload that the environment selects."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,7 @@ async def stream(job):
 async def progress(job):
     for update in range(job["input"]["count"]):
         runpod.serverless.progress_update(job, update)
-        # As a handler that awaits something between its updates.
+        # Awaits between updates, as a real handler does.
         await asyncio.sleep(0)
     return "done"
 

@@ -1,4 +1,4 @@
-"""Does one thing with the official cache, and says how many seconds it took."""
+"""Runs one operation of the official cache, and prints how many seconds it took."""
 
 import sys
 import time

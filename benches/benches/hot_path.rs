@@ -1,5 +1,5 @@
-//! What each job costs in `podwork-protocol`: to read it, to write its result, to build its URL.
-#![allow(missing_docs, reason = "criterion writes functions without")]
+//! The cost of each job in `podwork-protocol`: parsing the job, serializing its result, and building its URL.
+#![allow(missing_docs, reason = "criterion generates undocumented functions")]
 
 use std::hint::black_box;
 
@@ -14,7 +14,7 @@ fn job(input: &str) -> String {
     format!(r#"{{"id":"{ID}","input":{input}}}"#)
 }
 
-/// JSON text of about so many bytes.
+/// Returns a JSON text of about `bytes` bytes.
 fn text(bytes: usize) -> String {
     format!(r#"{{"data":"{}"}}"#, "x".repeat(bytes))
 }

@@ -1,9 +1,9 @@
-//! The cost of podwork, measured against bare HTTP (the floors) and against the official worker, in turn, on the same
-//! machine, for the same platform. `benches/README.md` explains how to run it and how to read it.
+//! Benchmarks of podwork against bare HTTP (the floors) and against the official worker, in turn, on the same machine
+//! and with the same platform. `benches/README.md` explains how to run them and how to read the results.
 
-// Each room imports only from those below it.
+// Each module imports only from the modules below it.
 
-// The load of the platform, a benchmark of its own.
+// A separate benchmark: the platform under load.
 pub mod load;
 
 // All figures, and their tables, plots and targets.
@@ -12,10 +12,10 @@ mod report;
 // The cases, one run of a contender, and the cache.
 mod measure;
 
-// The platform and the workers as processes, the times of jobs, and the machine.
+// Processes of the platform and the workers, the times of jobs, and the machine.
 pub mod instruments;
 
-// The programs that are measured, and their work.
+// The programs that are measured, and their workloads.
 pub mod contenders;
 
 // The error type.
@@ -34,33 +34,33 @@ use measure::{cache, run as runs};
 use report::findings::Findings;
 use report::{plot, readme, table};
 
-/// The name on the command line of the measurement of start, idleness and size.
+/// The command line name of the measurement of start, idle cost and size.
 const PROCESS: &str = "process";
-/// The name of the measurement of the cache.
+/// The command line name of the measurement of the cache.
 const CACHE: &str = "cache";
-/// The name of everything that does not have to be named.
+/// The command line name of all measurements, except those that run only if they are named.
 const ALL: &str = "all";
 
 /// The options of a benchmark.
 #[derive(Debug, Clone)]
 pub struct BenchOptions {
-    /// The names of the cases. Default: all that do not have to be named.
+    /// The names of the cases. Default: all, except those that run only if they are named.
     pub only: Vec<String>,
-    /// The number of runs of each contender at each case.
+    /// The number of runs of each contender for each case.
     pub rounds: usize,
-    /// The divisor of all amounts.
+    /// The divisor of all amounts of work.
     pub shrink: usize,
-    /// The time for which an idle worker is watched.
+    /// The time for which an idle worker is measured.
     pub idle: Duration,
-    /// The number of starts of each contender that are timed.
+    /// The number of measured starts of each contender.
     pub starts: usize,
-    /// The folder of tables and plots.
+    /// The folder for tables and plots.
     pub out: PathBuf,
-    /// A Markdown file whose marks receive the short table.
+    /// A Markdown file with marks, between which the short table is written.
     pub readme: Option<PathBuf>,
 }
 
-/// Measures, prints the tables, and writes them and the plots.
+/// Runs the benchmark, prints the tables, and writes them and the plots.
 ///
 /// # Errors
 /// Returns an error if a name is unknown or a contender fails.
@@ -97,16 +97,16 @@ pub fn run(options: &BenchOptions, programs: &Programs) -> Result<()> {
     if let Some(path) = &options.readme {
         readme::update(path, &table::headline(&findings))?;
     }
-    eprintln!("Tables and plots are in {}.", options.out.display());
+    eprintln!("Wrote tables and plots to {}.", options.out.display());
     Ok(())
 }
 
-/// Returns whether `only` names `that`, or all.
+/// Returns whether `only` selects `that`.
 fn names(only: &[String], that: &str) -> bool {
     only.is_empty() || only.iter().any(|name| name == ALL || name == that)
 }
 
-/// Returns the cases of these names.
+/// Returns the cases that `only` selects.
 fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
     let known: Vec<&str> = [ALL, PROCESS, CACHE]
         .into_iter()
@@ -114,7 +114,7 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
         .collect();
     if let Some(unknown) = only.iter().find(|name| !known.contains(&name.as_str())) {
         let known = known.join(", ");
-        return Err(format!("`{unknown}` is not measured; what is: {known}").into());
+        return Err(format!("unknown case `{unknown}`; the cases are: {known}").into());
     }
     let wanted = |case: &&Case| {
         if case.on_demand {
@@ -126,7 +126,7 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Case>> {
     Ok(CASES.iter().filter(wanted).collect())
 }
 
-/// Times the starts of each contender, and watches it idle once.
+/// Measures the starts of each contender, and once its idle cost.
 fn processes(
     options: &BenchOptions,
     programs: &Programs,
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(more.len(), all.len() + 1);
         let unknown = chosen_of(&["noop-1", "nap"]).unwrap_err().to_string();
         assert!(
-            unknown.starts_with("`nap` is not measured; what is: all, process, cache, noop-1,")
+            unknown.starts_with("unknown case `nap`; the cases are: all, process, cache, noop-1,")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The benchmark as a program.
+//! The benchmark program.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,34 +7,34 @@ use std::time::Duration;
 use clap::Parser;
 use podwork_benches::{BenchOptions, Programs, Result, run};
 
-/// Measures podwork against bare HTTP and against the official worker.
+/// Measure podwork against bare HTTP and against the official worker
 #[derive(Debug, Parser)]
 struct Args {
-    /// Measure these alone, such as `noop-1,stream`; a wrong name lists all
+    /// Measure only these cases, such as `noop-1,stream`; an unknown name lists all
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Number of runs of each contender at each case
+    /// Number of runs of each contender for each case
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
 
-    /// A tenth of the work, for a first look
+    /// Measure a tenth of the work, for a first result
     #[arg(long)]
     quick: bool,
 
-    /// Leave the official worker out; no Python is needed then
+    /// Leave out the official worker, so that Python is not needed
     #[arg(long)]
     without_official: bool,
 
-    /// Measure this `bench-worker` of another build beside this one, as `before`
+    /// Also measure this `bench-worker` of another build, as `before`
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
 
-    /// Folder of tables and plots [default: benches/results of all, target/bench-results of a part]
+    /// Folder for tables and plots [default: benches/results for all cases, target/bench-results for some of them]
     #[arg(long)]
     out: Option<PathBuf>,
 
-    /// Put the short table between the marks of this file too
+    /// Also write the short table between the marks of this file
     #[arg(long)]
     readme: Option<PathBuf>,
 }

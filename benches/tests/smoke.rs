@@ -1,4 +1,4 @@
-//! The harness itself, on a small case.
+//! Tests of the benchmark itself, with small cases.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn podwork_and_both_floors_run_and_are_compared() {
             assert!(cells[ratio].ends_with('×'), "{case}: {cells:?}");
         }
     }
-    assert!(!report.contains("before |"), "no other build took part");
+    assert!(!report.contains("before |"), "no other build was measured");
     assert!(
         !row("no-op jobs/s at 1, 10").contains("met"),
         "10 and 100 were not measured"
@@ -103,7 +103,7 @@ fn a_contender_that_fails_is_told_with_its_last_words() {
     let failed = run(&options(&["noop-1"], folder.path().into()), &programs);
     let said = failed.unwrap_err().to_string();
     assert!(
-        said.starts_with("noop-1, podwork: the worker has ended"),
+        said.starts_with("noop-1, podwork: the worker exited early"),
         "{said}"
     );
 }

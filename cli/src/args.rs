@@ -9,7 +9,7 @@ use crate::image_build::ImageTool;
 use crate::project::WorkerSelection;
 use crate::project::template::Template;
 
-/// From an empty folder to a worker image: new workers, a development loop, jobs from the shell, images.
+/// Create, run and test workers for Runpod Serverless, and build their images
 #[derive(Debug, Parser)]
 #[command(name = "podwork", version)]
 pub(crate) struct Args {
@@ -27,61 +27,61 @@ pub(crate) enum Command {
     Completions(Completions),
 }
 
-/// Make a new worker: a crate with a handler, tests, a test job, a Dockerfile and a README
+/// Create a worker: a crate with a handler, tests, a test job, a Dockerfile and a README
 #[derive(Debug, clap::Args)]
 pub(crate) struct New {
-    /// Folder to make; its last part is the crate's name
+    /// Folder to create; its last component becomes the crate name
     pub(crate) name: PathBuf,
 
-    /// What the handler shows
+    /// Template to start from
     #[arg(long, value_enum, default_value_t = Template::Hello)]
     pub(crate) template: Template,
 
-    /// Checkout of podwork to depend on, instead of its published version
+    /// Local checkout of podwork to depend on, instead of the published version
     #[arg(long, value_name = "DIR", env = "PODWORK_PATH")]
     pub(crate) podwork_path: Option<PathBuf>,
 }
 
-/// Build and run the worker here on a platform of its own, and again after each change
+/// Run the worker on a local platform, and rebuild and restart it after each change
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dev {
     #[command(flatten)]
     pub(crate) worker: WorkerSelection,
 
-    /// Build with optimisations
+    /// Build in release mode, with optimisations
     #[arg(long)]
     pub(crate) release: bool,
 
-    /// Port of the platform; 0 for a free one
+    /// Port of the local platform; 0 picks a free port
     #[arg(long, default_value_t = 8000)]
     pub(crate) port: u16,
 
-    /// Host of the platform
+    /// Host on which the local platform listens
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
 
-    /// Key that clients of the platform have to show; none unless it is set
+    /// API key that clients of the local platform must send. Default: no key is required
     #[arg(long)]
     pub(crate) api_key: Option<String>,
 
-    /// Arguments for the worker, behind `--`
+    /// Arguments for the worker, after `--`
     #[arg(last = true)]
     pub(crate) worker_args: Vec<String>,
 }
 
-/// Run a job at an endpoint, local or real, and show what becomes of it
+/// Run a job on a local or a Runpod endpoint, and show its progress and result
 ///
-/// Exit code: 0 completed, 1 failed, 2 wrong arguments, 3 cancelled, 4 timed out, 5 the endpoint gave no answer to work
-/// with. Ctrl-C cancels the job; a second one leaves at once.
+/// Exit code: 0 completed, 1 failed, 2 invalid arguments, 3 cancelled, 4 timed out, 5 no usable answer from the
+/// endpoint. Ctrl-C cancels the job; a second Ctrl-C exits immediately, with code 130.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Invoke {
-    /// The input as JSON, `@file`, or `-` for standard input; an object with the key `input` is the whole request.
-    /// `test_input.json` unless it is set
+    /// Input as JSON, `@file`, or `-` for standard input. An object with the key `input` is sent as the whole request.
+    /// Default: `test_input.json`
     #[arg(long, short, value_name = "JSON|@FILE")]
     pub(crate) data: Option<String>,
 
-    /// URL of the endpoint, or the id of one at Runpod
+    /// URL of the endpoint, or the id of a Runpod endpoint
     #[arg(
         long,
         short,
@@ -90,74 +90,74 @@ pub(crate) struct Invoke {
     )]
     pub(crate) endpoint: String,
 
-    /// Key of the endpoint; better set in the environment, where other users of the machine do not see it
+    /// API key of the endpoint. Prefer the environment variable: other users of the machine can see arguments
     #[arg(long, env = "RUNPOD_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
 
-    /// Show the chunks of the stream as they come
+    /// Show the chunks of the stream as they arrive
     #[arg(long, short)]
     pub(crate) stream: bool,
 
-    /// Print one JSON object at the end, and nothing else
+    /// Print a single JSON object at the end, and nothing else
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Build the worker's image with docker, podman or buildah, whichever is there
+/// Build the worker's image with docker, podman or buildah, whichever is installed
 #[derive(Debug, clap::Args)]
 pub(crate) struct Image {
     #[command(flatten)]
     pub(crate) worker: WorkerSelection,
 
-    /// Name and tag of the image; the package's name and version unless it is set
+    /// Name and tag of the image. Default: the package's name and version
     #[arg(long, short)]
     pub(crate) tag: Option<String>,
 
-    /// Tool to build with
+    /// Tool to build with. Default: the first that works
     #[arg(long, value_enum)]
     pub(crate) engine: Option<ImageTool>,
 
-    /// A build argument of the Dockerfile, such as `RUNTIME_IMAGE=…`; may be given again
+    /// Build argument of the Dockerfile, such as `RUNTIME_IMAGE=…`; can be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_arg: Vec<String>,
 
-    /// Write the Dockerfile to standard output, and build nothing
+    /// Print the Dockerfile to standard output, and build nothing
     #[arg(long)]
     pub(crate) print: bool,
 
-    /// Print one JSON object at the end
+    /// Print a single JSON object at the end
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Arguments for the tool's build command, behind `--`
+    /// Arguments for the tool's build command, after `--`
     #[arg(last = true)]
     pub(crate) engine_args: Vec<String>,
 }
 
-/// Check what workers need on this machine, and say what to do about what is missing
+/// Check that this machine has what workers need, and show how to fix what is missing
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
-    /// Endpoint to reach, as `invoke` takes it; the platform's own address unless it is set
+    /// Endpoint to check: a URL, or the id of a Runpod endpoint. Default: checks only that Runpod is reachable
     #[arg(long, short, env = "PODWORK_ENDPOINT")]
     pub(crate) endpoint: Option<String>,
 
-    /// Key of the endpoint
+    /// API key of the endpoint
     #[arg(long, env = "RUNPOD_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
 
-    /// Port that `podwork dev` is to have
+    /// Port that `podwork dev` will use
     #[arg(long, default_value_t = 8000)]
     pub(crate) port: u16,
 
-    /// Print one JSON object
+    /// Print a single JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Print completions for a shell
+/// Print shell completions
 #[derive(Debug, clap::Args)]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell to complete for
     pub(crate) shell: Shell,
 }
 
@@ -175,7 +175,7 @@ mod tests {
         Args::command().debug_assert();
     }
 
-    /// The words of a line, as a shell has them.
+    /// Splits a line into words as a shell does.
     fn words(line: &str) -> Vec<String> {
         let script = format!("printf '%s\\0' {line}");
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
@@ -198,7 +198,7 @@ mod tests {
         let mut typed = 0;
         for page in pages {
             let text = std::fs::read_to_string(&page).unwrap();
-            // Blocks stand between fences: every second piece.
+            // Blocks are between fences: every second piece.
             let blocks = text.split("```").skip(1).step_by(2);
             let typed_in =
                 |block: &&str| block.starts_with("sh\n") || block.starts_with("console\n");
@@ -207,7 +207,7 @@ mod tests {
                 if !line.starts_with("podwork ") {
                     continue;
                 }
-                // What the reader is to fill in is a word too.
+                // A placeholder is one word.
                 let line = line.replace("<endpoint id>", "abc123");
                 Args::try_parse_from(words(&line))
                     .unwrap_or_else(|error| panic!("{}: {line}: {error}", page.display()));

@@ -15,15 +15,15 @@ use serde::de::DeserializeOwned;
 pub(crate) const RUNPOD: &str = "https://api.runpod.ai/v2";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The limit on one call; longer than the platform holds any answer back.
+/// The limit on the time of one call. It is longer than the platform delays any answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
-/// The time for which calls are retried.
+/// The time for which a failed call is retried.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The client of one endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointClient {
-    /// The URL, without a slash at its end.
+    /// The URL, without a trailing slash.
     pub(crate) url: String,
     loopback: bool,
     http: Client,
@@ -54,7 +54,7 @@ impl EndpointClient {
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         if let Some(key) = key.filter(|key| !key.is_empty()) {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                anyhow!("the API key holds characters that no HTTP header can carry")
+                anyhow!("invalid API key: HTTP headers do not allow some of its characters")
             })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -78,7 +78,7 @@ impl EndpointClient {
             loopback,
             http: builder
                 .build()
-                .context("the HTTP client cannot be set up")?,
+                .context("cannot initialise the HTTP client")?,
         })
     }
 
@@ -86,7 +86,7 @@ impl EndpointClient {
     pub(crate) async fn run(&self, request: &RunRequest) -> Result<JobState> {
         let call = || async {
             let sent = self.request(Method::POST, "run").json(request).send().await;
-            // Unless the call was refused, the job may exist, and must not be submitted twice.
+            // Unless the endpoint refused the call, the job may exist: a retry could submit it twice.
             self.read(sent).await.map_err(|problem| match problem {
                 RequestError::Transient(error) if !error.is::<RefusedCall>() => {
                     RequestError::Permanent(error)
@@ -133,7 +133,7 @@ impl EndpointClient {
         self.http.request(method, format!("{}/{path}", self.url))
     }
 
-    /// Reads the answer; an error says how to fix it.
+    /// Reads the answer. The message of an error explains how to fix it.
     async fn read<T: DeserializeOwned>(
         &self,
         sent: reqwest::Result<Response>,
@@ -147,7 +147,7 @@ impl EndpointClient {
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| {
                 RequestError::Permanent(anyhow!(
-                    "{} does not answer as an endpoint does: {error}",
+                    "unexpected answer from {} (is it an endpoint?): {error}",
                     self.url
                 ))
             });
@@ -155,13 +155,13 @@ impl EndpointClient {
         let said = serde_json::from_str::<ErrorBody>(&text).map_or(text, |body| body.error);
         let cure = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "; pass the endpoint's key by RUNPOD_API_KEY"
+                "; set RUNPOD_API_KEY to the endpoint's API key"
             }
-            StatusCode::NOT_FOUND => "; is the endpoint's address right, and the job not too old?",
+            StatusCode::NOT_FOUND => "; check the endpoint's address; the job may have expired",
             _ => "",
         };
         let refused = RefusedCall(format!(
-            "{} answers {status}: {}{cure}",
+            "{} answered {status}: {}{cure}",
             self.url,
             said.trim()
         ));
@@ -178,13 +178,12 @@ impl EndpointClient {
         let error = error.without_url();
         let refused = error.is_connect() && self.loopback;
         let cure = if refused {
-            "; does `podwork dev` run?"
+            "; is `podwork dev` running?"
         } else {
             ""
         };
-        let told =
-            anyhow::Error::new(error).context(format!("{} cannot be reached{cure}", self.url));
-        // On loopback a refused connection means that nothing listens, so a retry is no use.
+        let told = anyhow::Error::new(error).context(format!("cannot reach {}{cure}", self.url));
+        // On loopback, a refused connection means that no program listens, so a retry would not help.
         if refused {
             RequestError::Permanent(told)
         } else {
@@ -193,7 +192,7 @@ impl EndpointClient {
     }
 }
 
-/// The endpoint refused the call, and did nothing.
+/// A call that the endpoint refused, without any effect.
 #[derive(Debug)]
 struct RefusedCall(String);
 
@@ -221,11 +220,11 @@ async fn retried<T, F: Future<Output = Result<T, RequestError>>>(
     done.await.map_err(RequestError::into_inner)
 }
 
-/// Returns the URL of an endpoint, which may be given by its id at Runpod.
+/// Returns the URL of an endpoint, from a URL or from the id of a Runpod endpoint.
 fn endpoint_url(endpoint: &str) -> Result<Url> {
     let endpoint = endpoint.trim().trim_end_matches('/');
     if endpoint.is_empty() {
-        bail!("the endpoint is empty: pass its URL, or its id at Runpod");
+        bail!("the endpoint is empty: pass a URL or the id of a Runpod endpoint");
     }
     let is_id = endpoint
         .chars()
@@ -238,9 +237,9 @@ fn endpoint_url(endpoint: &str) -> Result<Url> {
         format!("http://{endpoint}")
     };
     let url =
-        Url::parse(&text).with_context(|| format!("`{endpoint}` is no URL of an endpoint"))?;
+        Url::parse(&text).with_context(|| format!("`{endpoint}` is not a valid endpoint URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        bail!("`{endpoint}` is not http or https");
+        bail!("`{endpoint}` is not an http or https URL");
     }
     Ok(url)
 }

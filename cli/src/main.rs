@@ -1,8 +1,8 @@
-//! `podwork`: from an empty folder to a worker image.
+//! The command line tool `podwork`, which creates, runs and tests workers, and builds their images.
 
-// Each room imports only from those below it.
+// Each module imports only from the modules below it.
 
-// The commands of the tool, a file or a folder each.
+// The commands of the tool, each in its own file or folder.
 mod commands;
 
 // The command line.
@@ -11,13 +11,13 @@ mod args;
 // Image tools, and the build context.
 mod image_build;
 
-// The worker's crate: what cargo knows of it, its sources, and the templates of new ones.
+// The worker's crate: its cargo metadata, its sources, and the templates for new ones.
 mod project;
 
 // The client of an endpoint, local or at Runpod.
 mod endpoint_client;
 
-// Worker processes, and the signals that end the tool.
+// Worker processes, and the signals that stop the tool.
 mod processes;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `podwork dev` in a terminal: an edit is in the next job's output, and the queue is kept.
+//! Tests of `podwork dev` in a terminal: an edit takes effect for the next job, and the queue is kept.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 #![cfg(unix)]
 
@@ -14,10 +14,10 @@ use expectrl::session::OsSession;
 use expectrl::{Captures, ControlCode, Expect, Regex, Session};
 use serde_json::{Value, json};
 
-/// Builds are slow where others go on beside them.
+/// The limit on each wait: builds are slow while other builds run in parallel.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Waits for this in the terminal.
+/// Waits until the terminal shows a match of `wanted`.
 fn see(terminal: &mut OsSession, wanted: &str) -> Captures {
     match terminal.expect(Regex(wanted)) {
         Ok(found) => found,
@@ -25,7 +25,7 @@ fn see(terminal: &mut OsSession, wanted: &str) -> Captures {
     }
 }
 
-/// A job that goes on beside the test.
+/// Starts a job that runs in parallel with the test.
 fn job(folder: &Path, url: &str, input: &Value) -> Child {
     let data = input.to_string();
     let mut command = podwork(
@@ -51,7 +51,7 @@ fn chunks(job: Child) -> Value {
     object(&job.wait_with_output().unwrap())["stream"].take()
 }
 
-/// Waits until this many jobs wait and run.
+/// Waits until `waiting` jobs are in the queue and `running` jobs are in progress.
 fn until_jobs(url: &str, waiting: u64, running: u64) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -81,16 +81,19 @@ fn an_edit_is_in_the_next_jobs_output_and_the_queue_is_kept() {
     terminal.set_expect_timeout(Some(PATIENCE));
     let console = see(&mut terminal, r"Console: (http://\S+)/ ");
     let url = String::from_utf8(console.get(1).unwrap().to_vec()).unwrap();
-    see(&mut terminal, "dev-1 runs this build");
-    see(&mut terminal, "INFO  . Worker dev-1 is ready");
+    see(&mut terminal, "dev-1 is running this build");
+    see(&mut terminal, r"INFO  . Worker is ready\. worker_id=dev-1");
     assert_eq!(
         chunks(job(&folder, &url, &json!({ "prompt": "a b" }))),
         json!(["a", "b"])
     );
 
-    // What does not build leaves the worker alone.
+    // A failed build does not affect the worker.
     edit(&source, "yield (*word)", "yield nothing");
-    see(&mut terminal, "The build failed. The worker goes on");
+    see(
+        &mut terminal,
+        "Build failed; the previous build keeps running",
+    );
     assert_eq!(
         chunks(job(&folder, &url, &json!({ "prompt": "c" }))),
         json!(["c"])
@@ -110,22 +113,22 @@ fn an_edit_is_in_the_next_jobs_output_and_the_queue_is_kept() {
         "yield nothing.to_owned()",
         "yield word.to_uppercase()",
     );
-    see(&mut terminal, "dev-1 ends its jobs first");
-    // Ctrl-C ends the job that it has.
+    see(&mut terminal, "dev-1 is finishing its jobs");
+    // Ctrl-C cancels the worker's job.
     let pid = rustix::process::Pid::from_child(&runs);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let ended = runs.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(3));
     assert_eq!(object(&ended)["status"], "CANCELLED");
-    see(&mut terminal, "dev-2 runs this build");
+    see(&mut terminal, "dev-2 is running this build");
     assert_eq!(
         chunks(waits),
         json!(["D"]),
-        "it was kept, and is run by the new worker"
+        "the job was kept, and the new worker runs it"
     );
 
     terminal.send(ControlCode::EndOfText).unwrap();
-    see(&mut terminal, "Ended.");
+    see(&mut terminal, "podwork . Stopped");
     let status = terminal.get_process().wait().unwrap();
     assert!(
         format!("{status:?}").contains("Exited(") && format!("{status:?}").ends_with("0)"),
@@ -133,7 +136,7 @@ fn an_edit_is_in_the_next_jobs_output_and_the_queue_is_kept() {
     );
 }
 
-/// The input's schema, as the platform describes it.
+/// Returns the schema of the input, as the platform describes it.
 fn described(url: &str) -> Value {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -169,14 +172,14 @@ fn main() -> podwork::ExitCode {
     terminal.set_expect_timeout(Some(PATIENCE));
     let console = see(&mut terminal, r"Console: (http://\S+)/ ");
     let url = String::from_utf8(console.get(1).unwrap().to_vec()).unwrap();
-    see(&mut terminal, "dev-1 runs this build");
+    see(&mut terminal, "dev-1 is running this build");
     assert_eq!(described(&url)["type"], "integer");
 
     edit(&source, "input: u32) -> u32", "input: String) -> String");
-    see(&mut terminal, "dev-2 runs this build");
+    see(&mut terminal, "dev-2 is running this build");
     assert_eq!(described(&url)["type"], "string");
 
-    // What else is printed is no schema.
+    // Other output is not a valid schema.
     edit(
         &source,
         "    podwork::run",
@@ -184,14 +187,14 @@ fn main() -> podwork::ExitCode {
     );
     see(
         &mut terminal,
-        "Does its `fn main` print before podwork runs",
+        "Does `fn main` print before it starts podwork",
     );
-    see(&mut terminal, "dev-3 runs this build");
+    see(&mut terminal, "dev-3 is running this build");
     assert_eq!(described(&url), Value::Null);
 
-    // One that tells nothing is a worker as any other.
+    // A worker without a schema runs like any other.
     edit(&source, "(schema)", "");
-    see(&mut terminal, "dev-4 runs this build");
+    see(&mut terminal, "dev-4 is running this build");
     assert_eq!(described(&url), Value::Null);
     assert_eq!(
         object(&job(&folder, &url, &json!("a")).wait_with_output().unwrap())["output"],
@@ -199,5 +202,5 @@ fn main() -> podwork::ExitCode {
     );
 
     terminal.send(ControlCode::EndOfText).unwrap();
-    see(&mut terminal, "Ended.");
+    see(&mut terminal, "podwork . Stopped");
 }

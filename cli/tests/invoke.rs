@@ -1,4 +1,4 @@
-//! `podwork invoke` against our platform.
+//! Tests of `podwork invoke` against the local platform.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod common;
@@ -22,7 +22,7 @@ fn words(text: String, waits: &Arc<Notify>, cx: Context) -> impl Stream<Item = R
         for (at, word) in words.iter().enumerate() {
             cx.progress(json!({ "word": at + 1, "of": words.len() }));
             if *word == "fail" {
-                Err("it is told to")?;
+                Err("the input is `fail`")?;
             }
             if *word == "wait" {
                 waits.notify_one();
@@ -41,7 +41,7 @@ fn platform() -> PlatformBuilder {
     Platform::builder().rules("poll_hold=50ms".parse().unwrap())
 }
 
-/// Runs the tool beside the test's own runtime.
+/// Runs the tool without blocking the test's runtime.
 async fn invoke(args: &[&str]) -> Output {
     let command = podwork(Path::new("."), args);
     let mut command = tokio::process::Command::from(command);
@@ -97,8 +97,12 @@ async fn a_failed_job_is_exit_code_1_with_its_message() {
     ])
     .await;
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert_eq!(output.stdout, b"a\n", "what came stands");
-    assert!(said(&output).contains("it is told to"), "{}", said(&output));
+    assert_eq!(output.stdout, b"a\n", "earlier chunks are kept");
+    assert!(
+        said(&output).contains("the input is `fail`"),
+        "{}",
+        said(&output)
+    );
     worker.stop().await.unwrap();
 }
 
@@ -161,7 +165,7 @@ async fn an_endpoint_that_has_enough_to_do_is_asked_again() {
 
 #[tokio::test]
 async fn nobody_there_is_exit_code_5_with_what_to_do() {
-    // A port that was free a moment ago.
+    // The listener is dropped, so the port is free.
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -170,5 +174,5 @@ async fn nobody_there_is_exit_code_5_with_what_to_do() {
     let output = invoke(&["invoke", "--json", "--endpoint", &url, "--data", "1"]).await;
     assert_eq!(output.status.code(), Some(5));
     let error = object(&output)["error"].as_str().unwrap().to_owned();
-    assert!(error.contains("does `podwork dev` run?"), "{error}");
+    assert!(error.contains("is `podwork dev` running?"), "{error}");
 }

@@ -1,11 +1,11 @@
-//! `podwork new`, and what it makes, outside of the workspace.
+//! Tests of `podwork new`, and of the crates that it creates, outside of the workspace.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod common;
 
 use common::{cargo, good, new_worker, podwork, root, said};
 
-/// Makes a worker, tests it, and runs its test job.
+/// Creates a worker, tests it, and runs its test job.
 fn works(template: &str) {
     let (_outside, folder) = new_worker(template);
     for file in [
@@ -89,5 +89,5 @@ fn what_cannot_be_made_is_said_and_nothing_is_written() {
     assert!(complaint(&["new", "mine", "--podwork-path", "."]).contains("no runtime/Cargo.toml"));
     assert_eq!(outside.path().read_dir().unwrap().count(), 0);
     std::fs::create_dir(outside.path().join("mine")).unwrap();
-    assert!(complaint(&["new", "mine"]).contains("is there already"));
+    assert!(complaint(&["new", "mine"]).contains("already exists"));
 }

@@ -1,4 +1,4 @@
-//! Any bytes, sent to a platform: it answers in HTTP or not at all, never with 500, and goes on.
+//! Sends arbitrary bytes to a platform. It must answer in HTTP or not at all, never with status 500, and keep serving.
 #![no_main]
 
 use std::io::{Read as _, Write as _};
@@ -9,17 +9,17 @@ use libfuzzer_sys::fuzz_target;
 use podwork_platform::Platform;
 use tokio::runtime::Runtime;
 
-/// Where it listens. It runs as long as the process.
+/// The address of the platform, which runs as long as the process.
 static PLATFORM: LazyLock<SocketAddr> = LazyLock::new(|| {
     let runtime: &Runtime = Box::leak(Box::new(Runtime::new().expect("a runtime")));
-    // Nothing is waited for, and little is kept.
+    // Requests do not wait, and the platform keeps few jobs.
     let rules = "poll_hold=1ms,stream_hold=1ms,wait=1ms,wait_range=1ms..1ms,run_rate=0,runsync_rate=0,jobs=1000";
     let rules = rules.parse().expect("rules");
     let platform = runtime.block_on(Platform::builder().rules(rules).start());
     Box::leak(Box::new(platform.expect("a port"))).addr()
 });
 
-/// Sends these bytes, and perhaps says that they are all: whoever goes is not answered any more.
+/// Sends the bytes, and returns the answer. With `goes`, it closes the sending side first.
 fn talk(bytes: &[u8], goes: bool) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(*PLATFORM)?;
     stream.write_all(bytes)?;
@@ -32,12 +32,12 @@ fn talk(bytes: &[u8], goes: bool) -> std::io::Result<Vec<u8>> {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // A connection that breaks is an answer as well: it may have been told off before it had said all.
+    // A broken connection is accepted as well: the platform may reject a request before it has read all of it.
     if let Ok(answer) = talk(bytes, true) {
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "));
         assert!(!answer.starts_with(b"HTTP/1.1 500"));
     }
     let health = b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let well = talk(health, false);
-    assert!(well.expect("it goes on").starts_with(b"HTTP/1.1 200"));
+    assert!(well.expect("the platform keeps serving").starts_with(b"HTTP/1.1 200"));
 });

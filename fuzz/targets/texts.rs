@@ -1,4 +1,4 @@
-//! Any texts, read as what people and the platform configure: URL templates, rules, faults.
+//! Reads arbitrary texts as configuration: URL templates, rules and faults.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,11 +7,11 @@ use podwork_protocol::template::{UrlTemplate, encode};
 
 fuzz_target!(|texts: (&str, &str, &str)| {
     let (template, worker_id, job_id) = texts;
-    // Refused or not, never a panic.
+    // Parsing may fail, but must not panic.
     let _ = template.parse::<Rules>();
     let _ = template.parse::<Faults>();
 
-    // What is filled in never says more than it should: it is one value, whatever it holds.
+    // An inserted value is always encoded, so it cannot change the structure of the URL.
     let filled = encode(job_id);
     assert!(
         filled

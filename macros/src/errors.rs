@@ -1,4 +1,4 @@
-//! The mistakes in the user's code, each with its place.
+//! The mistakes in the user's code, each with its span.
 
 use quote::ToTokens;
 use syn::Error;
@@ -23,7 +23,7 @@ impl Errors {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// Combines them into one error; `None` if there are no mistakes.
+    /// Combines the mistakes into one error. Returns `None` if there are no mistakes.
     pub(crate) fn into_error(self) -> Option<Error> {
         self.0
     }

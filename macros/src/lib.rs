@@ -1,12 +1,12 @@
-//! The attributes `#[handler]` and `#[fitness_check]` of the crate [`podwork`](https://docs.rs/podwork). Use them from
-//! there.
+//! The attributes `#[handler]` and `#[fitness_check]` of [`podwork`](https://docs.rs/podwork). Use them through that
+//! crate, which re-exports them.
 
-// Each room imports only from those below it.
+// Each module imports only from the modules below it.
 
-// Plain structs to the generated code.
+// Generation of code from plain structs.
 mod expand;
 
-// Tokens to plain structs, with the options of the attribute.
+// Parsing of tokens, and of the attribute's options, into plain structs.
 mod parse;
 
 // The mistakes in the user's code.
@@ -16,17 +16,17 @@ use proc_macro::TokenStream;
 
 /// # Generated code
 ///
-/// The function stays as written: other code and tests call it as before. The attribute adds a hidden type of the same
+/// The function remains unchanged: other code and tests call it as before. The attribute adds a hidden type of the same
 /// name and visibility that implements the trait `podwork::Handler`, so that `podwork::run::<greet>()` and
 /// `Worker::new::<greet>()` can name it. Types and modules share one namespace in Rust, so the function's scope cannot
-/// have a `struct`, `enum` or `mod` of that name.
+/// contain a `struct`, `enum` or `mod` of that name.
 ///
 /// # Compile errors
 ///
 /// The attribute rejects: two inputs, two states or two contexts; `&mut` state; an input that borrows; a generic
-/// function, a method, an `unsafe` or `extern` function; an `async fn` that returns an iterator; a `Batch` together with
-/// a context or with a stream as return type; `validate` without an input; and `yield` outside of `stream!` and
-/// `try_stream!`. Each error points to that place and says what to write instead.
+/// function, a method, an `unsafe` or `extern` function; an `async fn` that returns an iterator; a `Batch` together
+/// with a context or with a stream as return type; `validate` without an input; and `yield` outside of `stream!` and
+/// `try_stream!`. Each error points to the mistake and explains what to write instead.
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand::handler(&parse::handler(arguments.into(), item.into())).into()
@@ -34,8 +34,8 @@ pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// # Compile errors
 ///
-/// The attribute rejects parameters, and a generic function, a method, an `unsafe` or `extern` function. Each error
-/// points to that place.
+/// The attribute rejects parameters, a generic function, a method, and an `unsafe` or `extern` function. Each error
+/// points to the mistake and explains what to write instead.
 #[proc_macro_attribute]
 pub fn fitness_check(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let item = item.into();

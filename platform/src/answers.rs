@@ -1,4 +1,4 @@
-//! A job as its clients, its worker and its webhook see it.
+//! The JSON of a job for its clients, its worker and its webhook.
 
 use bytes::Bytes;
 use podwork_protocol::client::StatusResponse;
@@ -9,7 +9,7 @@ use crate::engine::Record;
 use crate::json_text::JsonText;
 use crate::store::Stored;
 
-/// What stands before the payloads in the answers of `/status` and `/stream`.
+/// The fields before the payloads in the responses of `/status` and `/stream`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Head<'a> {
@@ -35,7 +35,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The text of a [`StatusResponse`].
+/// Serializes a [`StatusResponse`].
 pub(crate) fn status_text(job: &Record, output: Option<&Bytes>) -> JsonText {
     let mut json = JsonText::default();
     json.open_object(&Head::of(job));
@@ -47,7 +47,7 @@ pub(crate) fn status_text(job: &Record, output: Option<&Bytes>) -> JsonText {
     json
 }
 
-/// The text of a [`StreamResponse`](podwork_protocol::client::StreamResponse).
+/// Serializes a [`StreamResponse`](podwork_protocol::client::StreamResponse).
 pub(crate) fn stream_text(job: &Stored) -> JsonText {
     let mut json = JsonText::default();
     json.open_object(&Head {
@@ -77,7 +77,7 @@ fn close(json: &mut JsonText, job: &Record) {
     json.text("}");
 }
 
-/// Adds the text of a job as its worker gets it.
+/// Appends the JSON of a job that its worker receives.
 pub(crate) fn add_job(json: &mut JsonText, job: &Stored) {
     json.text("{\"id\":");
     json.value(&&*job.record.id);
@@ -87,7 +87,7 @@ pub(crate) fn add_job(json: &mut JsonText, job: &Stored) {
     json.text("}");
 }
 
-/// The status of a job, with its output.
+/// Returns the status of a job, with its output.
 pub(crate) fn status(job: &Stored) -> StatusResponse {
     let record = &job.record;
     let mut status = StatusResponse::new(&*record.id, record.status);
@@ -95,14 +95,14 @@ pub(crate) fn status(job: &Stored) -> StatusResponse {
     status.execution_time = record.execution_ms();
     status.worker_id = record.worker.as_deref().map(ToOwned::to_owned);
     status.output = job.output.as_ref().map(raw);
-    // It was written as JSON.
+    // The record stores it as JSON text.
     let error = record.error.as_deref();
     status.error = error.and_then(|error| serde_json::from_str(error).ok());
     status
 }
 
-/// A payload as a value of its own.
+/// Returns a payload as an owned JSON value.
 pub(crate) fn raw(payload: &Bytes) -> Box<RawValue> {
-    // Payloads came as JSON, and a value that cannot be read is none.
+    // Payloads were parsed as JSON on arrival, so this does not fail; if it ever does, the value is `null`.
     serde_json::from_slice(payload).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }

@@ -1,4 +1,4 @@
-//! The platform's clock, which can be set ahead.
+//! The platform's clock, which can be moved forward.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::engine::Moment;
 
-/// Shared by all endpoints of a platform.
+/// A clock shared by all endpoints of a platform.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
-    /// `None`: it moves only when it is set ahead.
+    /// The start time; `None` if the clock moves only by [`advance`](Self::advance).
     started: Option<Instant>,
     ahead: watch::Sender<Duration>,
 }
@@ -23,7 +23,7 @@ impl Clock {
         }
     }
 
-    /// A clock that moves only when it is set ahead.
+    /// Creates a clock that moves only by [`advance`](Self::advance).
     #[cfg(test)]
     pub(crate) fn at_rest() -> Self {
         Self {
@@ -36,12 +36,12 @@ impl Clock {
         Moment::after_start(self.time())
     }
 
-    /// Sets it further ahead.
+    /// Moves the clock forward.
     pub(crate) fn advance(&self, by: Duration) {
         self.ahead.send_modify(|ahead| *ahead += by);
     }
 
-    /// Waits until it shows `at`.
+    /// Waits until the clock has reached `at`.
     pub(crate) async fn sleep_until(&self, at: Moment) {
         let mut moved = self.ahead.subscribe();
         loop {
@@ -51,13 +51,13 @@ impl Clock {
             }
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
-                // The sender is here, so this is no error.
+                // The sender is a field of `self`, so the channel is open and this does not fail.
                 _ = moved.changed() => {}
             }
         }
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     fn time(&self) -> Duration {
         let passed = self.started.map_or(Duration::ZERO, |at| at.elapsed());
         passed + *self.ahead.borrow()

@@ -1,4 +1,4 @@
-//! Connections: accepted, served, and ended in order.
+//! TCP connections: accept, serve, and shut down.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,16 +22,17 @@ use tracing::{debug, warn};
 
 use crate::error::Error;
 
-/// How long the head of a request may take, counted from the end of the one before: longer than clients keep idle
-/// connections (90 s and less), so that it is they who close them.
+/// The timeout for a request's head, from the end of the request before. It is longer than clients keep idle
+/// connections (90 s or less), so that the client closes them.
 const HEAD: Duration = Duration::from_mins(2);
-/// Connections the system holds until they are accepted, or as many as it will. With `TcpListener::bind` they are 128,
-/// and of more clients that come at once the rest wait for a second.
+/// The length of the accept queue; the operating system may reduce it. `TcpListener::bind` uses 128, and if more
+/// clients connect at once, the rest wait for a second.
 const BACKLOG: u32 = 4096;
-/// The pause when no further connection can be had, since the process has as many as it may.
+/// The pause after a failed accept, for example because the process has too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens, and serves until `closing`; the task ends when the last connection has ended.
+/// Listens on the address, and serves connections until `closing` is cancelled. The returned task ends with the last
+/// connection.
 pub(crate) async fn serve(
     host: &str,
     port: u16,
@@ -42,7 +43,7 @@ pub(crate) async fn serve(
         address: format!("{host}:{port}"),
         cure: match reason.kind() {
             io::ErrorKind::AddrInUse => {
-                "another program has this port: end it, or choose another port"
+                "stop the program that uses this port, or choose another port"
             }
             io::ErrorKind::PermissionDenied => "choose a port above 1023",
             _ => "choose a host name or address of this machine",
@@ -54,7 +55,7 @@ pub(crate) async fn serve(
     Ok((addr, tokio::spawn(accept(listener, router, closing))))
 }
 
-/// Listens on the first of the host's addresses that can be listened on.
+/// Listens on the first of the host's addresses for which that succeeds.
 async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut refused = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
     for addr in lookup_host((host, port)).await? {
@@ -63,7 +64,7 @@ async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
                 SocketAddr::V4(_) => TcpSocket::new_v4()?,
                 SocketAddr::V6(_) => TcpSocket::new_v6()?,
             };
-            // Elsewhere it would let two programs have the same port.
+            // On Windows it would let two programs listen on the same port.
             #[cfg(unix)]
             socket.set_reuseaddr(true)?;
             socket.bind(addr)?;
@@ -90,19 +91,19 @@ async fn accept(listener: TcpListener, router: Router, closing: CancellationToke
                 connections.spawn(converse(stream, router.clone(), closing.clone()));
             }
             Err(error) => {
-                warn!("a connection cannot be accepted: {error}");
+                warn!(%error, "Failed to accept a connection; retrying.");
                 closing.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
             }
         }
     }
-    // No more are accepted.
+    // New connections are refused from here on.
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-/// Serves one connection until it ends, or until what it has asked so far is answered once the platform closes.
+/// Serves one connection until it ends. When the platform shuts down, finishes the requests received so far.
 async fn converse(stream: TcpStream, router: Router, closing: CancellationToken) {
-    // A call's answer must not wait for the next; where it cannot be set it only costs time.
+    // Nagle's algorithm would delay small responses. A failure to disable it only costs time.
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -125,19 +126,19 @@ async fn converse(stream: TcpStream, router: Router, closing: CancellationToken)
         }
     };
     if let Err(error) = ended {
-        debug!("a connection ended early: {error}");
+        debug!(%error, "Connection ended early.");
     }
 }
 
-/// Tells when an answer is written to its connection, which each request carries among its extensions.
+/// Callbacks for written responses of one connection, an extension of each of its requests.
 #[derive(Clone, Default)]
 pub(crate) struct Written(Arc<Mutex<Vec<Callback>>>);
 
 pub(crate) type Callback = Box<dyn FnOnce() + Send>;
 
 impl Written {
-    /// Calls this once all bytes handed over so far, and the piece that is being handed over, are written; it is dropped
-    /// if the connection ends before.
+    /// Calls `call` once all bytes handed over so far, and the piece being handed over, are written. Drops it if the
+    /// connection ends before.
     pub(crate) fn then(&self, call: Callback) {
         self.callbacks().push(call);
     }
@@ -147,7 +148,7 @@ impl Written {
     }
 }
 
-/// A connection that notices when nothing is left to be written: only then does the HTTP library flush it.
+/// A connection that detects when all its bytes are written, since hyper flushes it only then.
 struct Flushes {
     io: TcpStream,
     written: Written,

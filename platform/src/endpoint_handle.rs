@@ -1,4 +1,4 @@
-//! An endpoint among connections: its rate limits, its time, and those who wait for it to change.
+//! An endpoint as shared by connections: its rate limits, its deadlines, and calls that wait for a change.
 
 use std::future::Future;
 use std::pin::pin;
@@ -21,11 +21,11 @@ use crate::store::Memory;
 use crate::waiters::{StreamClaim, Waiters};
 use crate::webhooks::Webhooks;
 
-/// How long a taker waits before it looks at the queue again although nothing woke it.
+/// The interval after which a waiting take checks the queue again even without a notification.
 const TAKE_RECHECK: Duration = Duration::from_secs(1);
-/// … and everybody else.
+/// The same interval for all other waiting calls.
 const RECHECK: Duration = Duration::from_secs(5);
-/// Longer than anybody waits.
+/// A time longer than any call waits.
 const FOREVER: Duration = Duration::from_hours(24 * 365);
 
 /// One endpoint, shared by all its connections.
@@ -40,7 +40,7 @@ pub(crate) struct EndpointHandle {
 }
 
 impl EndpointHandle {
-    /// Starts an endpoint, whose time goes on until `closing`.
+    /// Starts an endpoint. Its deadlines and webhook calls run until `closing` is cancelled.
     pub(crate) fn start(
         rules: Rules,
         clock: Clock,
@@ -84,7 +84,7 @@ impl EndpointHandle {
             let changed = self.waiters.due.notified();
             let due = self.endpoint.next_deadline().await;
             tokio::select! {
-                // Late enough where nothing is due.
+                // Also checks again after a while if nothing is due.
                 _ = timeout(RECHECK, changed) => {}
                 () = async {
                     match due {
@@ -111,8 +111,8 @@ impl EndpointHandle {
             .map_err(|until| Refusal::Often(until.wait_time_from(DefaultClock::default().now())))
     }
 
-    /// The endpoint at a glance: now, and again after changes, but not more often than `pause`; until the platform
-    /// closes.
+    /// Returns overviews of the endpoint: one now, and one after each change, at most one per `pause`. The stream ends
+    /// when the platform shuts down.
     pub(crate) fn overviews(
         self: Arc<Self>,
         pause: Duration,
@@ -123,7 +123,7 @@ impl EndpointHandle {
             (self, changes, true),
             move |(handle, mut changes, first)| async move {
                 if !first {
-                    // An error means that there are no changes any more.
+                    // An error means that the endpoint is gone, so there are no further changes.
                     if let Ok(Err(_)) = timeout(RECHECK, changes.changed()).await {
                         return None;
                     }
@@ -137,8 +137,8 @@ impl EndpointHandle {
         overviews.take_until(closing.cancelled_owned())
     }
 
-    /// Tries until there is an answer, again after each change of the job; `None` once `hold` is over, or the platform
-    /// closes.
+    /// Calls `attempt` now and after each change of the job, until it returns a value. Returns `None` after `hold`, or
+    /// when the platform shuts down.
     pub(crate) async fn until_job<T, F>(
         &self,
         id: &str,
@@ -152,8 +152,8 @@ impl EndpointHandle {
         self.until(watch.changed(), RECHECK, hold, attempt).await
     }
 
-    /// Claims a job's stream, once nobody else reads it; `None` once `hold` is over: the other reader may be gone without
-    /// a word.
+    /// Claims a job's stream once no other client reads it. Returns `None` after `hold`, in case the other client is
+    /// gone without closing its connection.
     pub(crate) async fn claim_stream(&self, id: &str, hold: Duration) -> Option<StreamClaim> {
         let watch = self.waiters.watch(id);
         self.until(watch.changed(), RECHECK, Some(hold), || {
@@ -162,8 +162,8 @@ impl EndpointHandle {
         .await
     }
 
-    /// Tries until there is an answer, again whenever jobs wait in the queue; `None` once `hold` is over, or the platform
-    /// closes.
+    /// Calls `attempt` now and whenever jobs are queued, until it returns a value. Returns `None` after `hold`, or when
+    /// the platform shuts down.
     pub(crate) async fn until_queued<T, F>(
         &self,
         hold: Duration,
@@ -176,8 +176,8 @@ impl EndpointHandle {
         self.until(queued, TAKE_RECHECK, Some(hold), attempt).await
     }
 
-    /// Tries until there is an answer, again whenever there is a job to stop; `None` once `hold` is over, or the platform
-    /// closes.
+    /// Calls `attempt` now and whenever a job must be cancelled, until it returns a value. Returns `None` after `hold`,
+    /// or when the platform shuts down.
     pub(crate) async fn until_stop<T, F>(
         &self,
         hold: Duration,
@@ -200,12 +200,12 @@ impl EndpointHandle {
     where
         F: Future<Output = Option<T>>,
     {
-        // Far enough away, where the hold is no time.
+        // Without a limit, the end is in the far future.
         let end = Instant::now() + hold.unwrap_or(FOREVER).min(FOREVER);
         let mut closed = pin!(self.closing.cancelled());
         let mut pause = pin!(sleep_until(end));
         loop {
-            // Before the attempt: what changes meanwhile is not missed.
+            // Registered before the attempt, so that no change during the attempt is missed.
             let changed = notify.notified();
             if let Some(answer) = attempt().await {
                 return Some(answer);
@@ -224,7 +224,7 @@ impl EndpointHandle {
     }
 }
 
-/// Runs what nobody waits for: at once where it need not wait itself, as with the memory store; else in a task of its own.
+/// Runs work that nothing waits for: inline if it never suspends, as with the memory store, otherwise in its own task.
 pub(crate) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
     let mut work = Box::pin(work);
     if work.as_mut().now_or_never().is_none()
@@ -243,7 +243,7 @@ mod tests {
     use crate::engine::Submission;
     use crate::store::Wanted;
 
-    /// An endpoint that gives no hint to anybody: its store wakes other waiters.
+    /// Creates an endpoint that sends no hints, because its store notifies other waiters.
     fn silent() -> EndpointHandle {
         let clock = Clock::new();
         let store = Memory::new(clock.clone(), Arc::default());
@@ -287,7 +287,7 @@ mod tests {
             (!stops.is_empty()).then(|| start.elapsed())
         });
         let change = async {
-            // The others wait by now.
+            // After this, the other futures are waiting.
             tokio::task::yield_now().await;
             submit(&handle).await;
             tokio::time::sleep(Duration::from_secs(2)).await;
@@ -313,7 +313,7 @@ mod tests {
             () = handle.keep_time() => {}
             () = change => {}
         }
-        // The job's ttl, which is found at the first look.
+        // The job's ttl, seen at the first recheck.
         assert!((8..=9).contains(&start.elapsed().as_secs()));
     }
 

@@ -1,55 +1,55 @@
-//! Why the platform could not do what its library face was asked for.
+//! The public error type.
 
-/// Why the platform could not start, or did not take a job.
+/// An error from starting the platform, or from submitting or cancelling a job.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address cannot be listened on.
+    /// The platform cannot listen on the address.
     #[error("cannot listen on {address}: {reason}; {cure}")]
     Bind {
         /// Host and port.
         address: String,
-        /// The error of the operating system.
+        /// The operating system's error.
         reason: std::io::Error,
-        /// What to do.
+        /// A hint on how to fix it.
         cure: &'static str,
     },
 
-    /// The endpoint's id cannot stand in a URL.
-    #[error("`{0}` cannot be an endpoint id: use 1 to 64 letters, digits, `-` or `_`")]
+    /// An endpoint id is invalid.
+    #[error("invalid endpoint id `{0}`: use 1 to 64 letters, digits, `-` or `_`")]
     EndpointId(String),
 
-    /// No fault to be made on purpose.
+    /// A fault cannot be parsed.
     #[error(
-        "`{0}` is no fault: write errors=0.1, throttled=0.1, dropped=0.1, lost=0.1 (shares of all calls), \
-         latency=20ms..200ms, blackout=2s/30s or seed=7, with commas between them"
+        "invalid fault `{0}`: expected errors=0.1, throttled=0.1, dropped=0.1, lost=0.1 (fractions of all calls), \
+         latency=20ms..200ms, blackout=2s/30s or seed=7, separated by commas"
     )]
     Fault(String),
 
-    /// No rule of an endpoint.
+    /// A rule of an endpoint cannot be parsed.
     #[error(
-        "`{0}` is no rule: write run_rate=0, chunk=64KB, ttl=1h, ttl_range=1s..7d, run_retention=5m, tries=5 or another \
-         of the names in the documentation of `Rules`, with commas between them"
+        "invalid rule `{0}`: expected run_rate=0, chunk=64KB, ttl=1h, ttl_range=1s..7d, run_retention=5m, tries=5 or \
+         another field of `Rules`, separated by commas"
     )]
     Rule(String),
 
-    /// A file that does not say what an endpoint takes and gives.
+    /// A schema file cannot be read or parsed.
     #[error(
-        "{file}: {problem}; a worker whose handler is under `#[handler(schema)]` prints what is to be in it for --rp_schema, or \
-         write {{\"input\": …, \"output\": …}} with a JSON Schema for each"
+        "cannot read schema file {file}: {problem}; use the output of --rp_schema of a worker with \
+         `#[handler(schema)]`, or write {{\"input\": …, \"output\": …}} with a JSON Schema for each"
     )]
     Schema {
-        /// The file.
+        /// The file's path.
         file: String,
-        /// What is wrong with it.
+        /// The cause.
         problem: String,
     },
 
-    /// The webhook secret cannot be read.
-    #[error("webhook secret: {0}; use `whsec_` and base64, or any other text of 16 bytes or more")]
+    /// The webhook secret cannot be read or is invalid.
+    #[error("webhook secret: {0}; use `whsec_` and base64, or any text of 16 bytes or more")]
     WebhookSecret(String),
 
-    /// The job was not taken.
+    /// The platform rejected the call.
     #[error("{0}")]
     Refused(String),
 }

@@ -1,4 +1,4 @@
-//! Trouble on purpose, for tests of what has to bear it.
+//! Fault injection.
 
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::units::{duration, durations};
 
-/// How a platform misbehaves, towards clients and workers alike. Shares are between 0 and 1 of all calls; what befalls
-/// which call is decided by the seed and the order in which the calls come.
+/// Faults that the platform injects into calls of clients and workers. Rates are fractions of all calls, from 0 to 1.
+/// The seed and the order of the calls decide which call gets which fault.
 ///
 /// ```
 /// use podwork_platform::Faults;
@@ -20,19 +20,19 @@ use crate::units::{duration, durations};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Faults {
-    /// Decides what befalls which call.
+    /// Seed of the random faults. Default: 0.
     pub seed: u64,
-    /// Answered with 500, 502 or 503, and not looked at.
+    /// Fraction of calls that are answered with 500, 502 or 503 and not executed. Default: 0.
     pub errors: f64,
-    /// Answered with 429 and `Retry-After: 1`, and not looked at.
+    /// Fraction of calls that are answered with 429 and `Retry-After: 1` and not executed. Default: 0.
     pub throttled: f64,
-    /// The connection breaks, and the call is not looked at.
+    /// Fraction of calls whose connection breaks before they are executed. Default: 0.
     pub dropped: f64,
-    /// The call is carried out, and the connection breaks in place of its answer.
+    /// Fraction of calls that are executed but whose connection breaks before the response. Default: 0.
     pub lost: f64,
-    /// Each call is looked at so much later.
+    /// Range of the delay of each call. Default: no delay.
     pub latency: RangeInclusive<Duration>,
-    /// All connections break for the first part of each period: how long, and the period.
+    /// Length and period of blackouts: all connections break during the first part of each period. Default: `None`.
     pub blackout: Option<(Duration, Duration)>,
 }
 
@@ -53,8 +53,8 @@ impl Default for Faults {
 impl std::str::FromStr for Faults {
     type Err = crate::Error;
 
-    /// Reads `name=value` pairs with commas between them: `errors`, `throttled`, `dropped`, `lost` (0 to 1), `latency`
-    /// (`50ms` or `20ms..200ms`), `blackout` (`2s/30s`: 2 s of each 30 s), `seed`.
+    /// Parses comma-separated `name=value` pairs: `errors`, `throttled`, `dropped` and `lost` (0 to 1), `latency`
+    /// (`50ms` or `20ms..200ms`), `blackout` (`2s/30s`: 2 s of each 30 s) and `seed`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut faults = Self::default();
         for pair in text
@@ -71,7 +71,7 @@ impl std::str::FromStr for Faults {
 }
 
 impl Faults {
-    /// Reads one `name=value`.
+    /// Parses one `name=value` pair.
     fn set(&mut self, pair: &str) -> Option<()> {
         let (name, value) = pair.split_once('=')?;
         match name {
@@ -98,7 +98,7 @@ fn share(text: &str) -> Option<f64> {
         .filter(|share| (0.0..=1.0).contains(share))
 }
 
-/// What befalls one call.
+/// The outcome chosen for one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Well,
@@ -108,7 +108,7 @@ pub(crate) enum Fate {
     Lost,
 }
 
-/// Decides what befalls each call.
+/// Chooses the fault and the delay of each call.
 #[derive(Debug)]
 pub(crate) struct Decider {
     faults: Faults,
@@ -125,7 +125,7 @@ impl Decider {
         }
     }
 
-    /// What befalls the next call, and how much later it is looked at.
+    /// Returns the delay and the outcome of the next call.
     pub(crate) fn next(&self) -> (Duration, Fate) {
         let faults = &self.faults;
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,10 @@ mod tests {
             "x=1",
         ] {
             let said = bad.parse::<Faults>().unwrap_err().to_string();
-            assert!(said.starts_with(&format!("`{bad}` is no fault")), "{said}");
+            assert!(
+                said.starts_with(&format!("invalid fault `{bad}`")),
+                "{said}"
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! One job, watched from its submission to its end.
+//! The event stream of one job, from its submission to its end.
 
 use std::sync::Arc;
 
@@ -11,27 +11,27 @@ use crate::endpoint_handle::EndpointHandle;
 use crate::engine::Id;
 use crate::store::{Stored, Wanted};
 
-/// What happens to a job.
+/// An event in the life of a job.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum JobEvent {
-    /// It waits for a worker; again, when its worker was lost or it is retried.
+    /// The job waits for a worker: after it was submitted or retried, or after its worker was lost.
     Queued,
-    /// A worker has it.
+    /// A worker has taken the job.
     Started {
         /// The worker's id.
         worker_id: String,
     },
-    /// How far it is.
+    /// The job reported progress.
     Progress(Box<RawValue>),
-    /// One chunk of its stream.
+    /// The job sent one chunk of its stream.
     Chunk(Box<RawValue>),
-    /// It has ended.
+    /// The job has ended.
     Finished(StatusResponse),
 }
 
-/// All that happens to a job, from its submission on; ends after [`JobEvent::Finished`], or when the job or the platform
-/// is gone.
+/// Returns all events of a job, from its submission on. The stream ends after [`JobEvent::Finished`], when the job is
+/// removed, or when the platform shuts down.
 pub(crate) fn follow(
     handle: Arc<EndpointHandle>,
     job_id: String,
@@ -60,13 +60,13 @@ struct Follower {
 struct Seen {
     queued: bool,
     worker: Option<Id>,
-    /// The version of the last progress.
+    /// The record version of the last progress.
     progress: Option<u64>,
     chunks: usize,
 }
 
 impl Follower {
-    /// What is new, once something is; `None` once there is nothing more to come.
+    /// Waits for new events and returns them; `None` once there are no more events.
     async fn next(&mut self) -> Option<Vec<JobEvent>> {
         let Self {
             handle,
@@ -78,7 +78,7 @@ impl Follower {
             let wanted = Wanted::Since(before.chunks);
             match handle.endpoint().job(job_id, wanted).await {
                 Ok(job) => Some(before.news(&job)).filter(|(events, _)| !events.is_empty()),
-                // It is gone.
+                // The job was removed.
                 Err(_) => Some((Vec::new(), Seen::default())),
             }
         });
@@ -89,7 +89,7 @@ impl Follower {
 }
 
 impl Seen {
-    /// What is new about a job, and what is seen of it then.
+    /// Returns the new events of a job, and the state after them.
     fn news(&self, job: &Stored) -> (Vec<JobEvent>, Self) {
         let mut seen = self.clone();
         let record = &job.record;

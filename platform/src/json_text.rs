@@ -1,14 +1,14 @@
-//! JSON text in pieces, so that large payloads within it are not copied.
+//! JSON text in pieces, so that large payloads are not copied into it.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-/// Payloads up to this many bytes are copied into the text around them.
+/// The size limit, in bytes, up to which a payload is copied into the surrounding text.
 const SMALL: usize = 16 * 1024;
 
-/// JSON text that is being written.
+/// A JSON text under construction.
 #[derive(Debug, Default)]
 pub(crate) struct JsonText {
     pieces: VecDeque<Bytes>,
@@ -16,24 +16,24 @@ pub(crate) struct JsonText {
 }
 
 impl JsonText {
-    /// Adds text as it is.
+    /// Appends text unchanged.
     pub(crate) fn text(&mut self, text: &str) {
         self.last.extend_from_slice(text.as_bytes());
     }
 
-    /// Adds a value.
+    /// Appends a value.
     pub(crate) fn value(&mut self, value: &impl Serialize) {
-        // Structs of strings, numbers and raw JSON always serialise, and writing to memory does not fail.
+        // Structs of strings, numbers and raw JSON always serialize, and writing to memory does not fail.
         let _ = serde_json::to_writer(&mut self.last, value);
     }
 
-    /// Adds an object without its closing brace, so that further members can follow.
+    /// Appends an object without its closing brace, so that further members can follow.
     pub(crate) fn open_object(&mut self, object: &impl Serialize) {
         self.value(object);
         self.last.pop();
     }
 
-    /// Adds a payload, which is JSON text itself.
+    /// Appends a payload, which is JSON text already.
     pub(crate) fn payload(&mut self, payload: &Bytes) {
         if payload.len() <= SMALL {
             self.last.extend_from_slice(payload);
@@ -43,13 +43,13 @@ impl JsonText {
         self.pieces.push_back(payload.clone());
     }
 
-    /// The text, in its pieces.
+    /// Returns the pieces of the text.
     pub(crate) fn into_pieces(mut self) -> VecDeque<Bytes> {
         self.end_piece();
         self.pieces
     }
 
-    /// The text as a whole.
+    /// Returns the text as one buffer.
     pub(crate) fn into_bytes(self) -> Bytes {
         let mut pieces = self.into_pieces();
         match pieces.len() {

@@ -1,5 +1,5 @@
-//! A local Runpod Serverless platform: the queue, the client API and the worker API, to develop and test workers
-//! without the cloud.
+//! A local Runpod Serverless platform to develop and test workers without the cloud. It has the job queue, the client
+//! API and the worker API.
 //!
 //! ```
 //! use podwork_platform::{Platform, RunRequest};
@@ -9,7 +9,7 @@
 //! let request: RunRequest = serde_json::from_str(r#"{"input": {"name": "Ada"}}"#).unwrap();
 //! let job_id = platform.submit(request)?;
 //! for (variable, value) in platform.worker_env("worker-1") {
-//!     println!("export {variable}='{value}'"); // for a worker, which then takes the job
+//!     println!("export {variable}='{value}'"); // a worker with this environment runs the job
 //! }
 //! # let _ = job_id;
 //! platform.shutdown().await;
@@ -17,41 +17,41 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Each endpoint answers below `/v2/<endpoint>`, and comes to life when it is first used; one of them answers at the
-//! root as well. What a client may ask is `/run`, `/runsync`, `/status`, `/status-sync`, `/stream`, `/cancel`,
-//! `/retry`, `/purge-queue` and `/health`, by the documented methods, limits and codes.
+//! The API of each endpoint is below `/v2/<endpoint>`. An endpoint is created when it is first used. The API of the
+//! default endpoint is also at the root. Clients can call `/run`, `/runsync`, `/status`, `/status-sync`, `/stream`,
+//! `/cancel`, `/retry`, `/purge-queue` and `/health`, with the documented methods, limits and status codes.
 //!
-//! A browser at the platform's own address sees a console: the queue, the workers and the jobs as they are, and a form to
-//! submit more.
+//! The page at the platform's root is a console. It shows the queue, the workers and the jobs live, and has a form to
+//! submit jobs.
 //!
-//! What an endpoint takes and gives, once that is [said](Builder::schema), is shown at `/docs` and in `/openapi.json`.
+//! If the [schema](Builder::schema) of an endpoint's input and output is set, `/docs` and `/openapi.json` show it.
 //!
-//! Rate limits, webhooks and leases are the documented ones. Keys are asked for once they are set, and
-//! [trouble](Faults) is made on purpose. [`Platform::advance`] sets the clock ahead.
+//! Rate limits, webhooks and leases work as documented by Runpod. An API key is required if one is configured. The
+//! platform can [inject faults](Faults), and [`Platform::advance`] moves its clock forward.
 
-// From the face down to the rules; each module imports from those below it.
-mod platform; // the face: builder, start, shutdown
-mod routes; // requests to calls of an endpoint, and its answers to responses
-mod connections; // TCP connections: accepted, served, ended in order
+// From the public API down to the rules; each module imports only from modules below it.
+mod platform; // public API: builder, start, shutdown
+mod routes; // HTTP routes: requests become endpoint calls, results become responses
+mod connections; // TCP connections: accept, serve, shut down
 mod registry; // all endpoints, by id
-mod job_events; // one job, watched from its submission to its end
-mod run_request; // a client's request, checked and made into a job
-mod endpoint_handle; // one endpoint among connections: its rates, its time, and who waits
-mod webhooks; // calls to those who asked to hear of a job's end
-mod endpoint; // one endpoint: records are read, take a step, and are committed
-mod answers; // a job as clients, its worker and its webhook see it
+mod job_events; // event stream of one job, from submission to end
+mod run_request; // validation of a client's request
+mod endpoint_handle; // one endpoint as shared by connections: rate limits, deadlines, waiting calls
+mod webhooks; // delivery of webhook calls
+mod endpoint; // one endpoint: reads records, applies steps, commits
+mod answers; // JSON of a job for clients, its worker and its webhook
 mod store; // records, payloads and indexes
-mod waiters; // those who wait for an endpoint to change
-mod clock; // the platform's clock, which can be set ahead
+mod waiters; // notifications for calls that wait for a change
+mod clock; // the platform's clock, which can be moved forward
 mod engine; // the rules as pure steps
-mod faults; // trouble on purpose
-mod schema_example; // an example of what a JSON Schema describes
-mod settings; // options of the platform as a whole
+mod faults; // fault injection
+mod schema_example; // example values for a JSON Schema
+mod settings; // settings of the whole platform
 mod webhook_signature; // signatures of webhook calls
 mod json_text; // JSON text that does not copy its payloads
 mod rules; // limits of an endpoint
-mod units; // sizes and times, as people write them
-mod error; // why the platform could not start, or refused a job
+mod units; // parsing of sizes and durations
+mod error; // public error type
 
 pub use error::Error;
 pub use faults::Faults;

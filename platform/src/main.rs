@@ -1,4 +1,4 @@
-//! The local platform as a program.
+//! The `podwork-platform` program.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write as _};
@@ -8,18 +8,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules};
 
-/// Gives the memory of ended jobs and connections back to the system, which the system's own allocator hardly does.
+/// Returns the memory of ended jobs and connections to the operating system, which the default allocator hardly does.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Environment variable with the secret that webhook calls are signed with.
+/// The environment variable with the webhook signing secret.
 const WEBHOOK_SECRET: &str = "PODWORK_WEBHOOK_SECRET";
 
-/// A local Runpod Serverless platform: workers pull jobs from it, clients send jobs to it.
+/// A local Runpod Serverless platform: clients submit jobs to it, and workers poll it for jobs.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Port to listen on; 0 for a free one
+    /// Port to listen on; 0 picks a free port
     #[arg(long, default_value_t = 8000)]
     port: u16,
 
@@ -27,34 +27,34 @@ struct Args {
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
 
-    /// Id of the endpoint that workers are pointed to, and that answers at the root
+    /// Id of the default endpoint: the printed worker variables use it, and its API is also at the root
     #[arg(long, default_value = "local")]
     endpoint: String,
 
-    /// Key that clients have to show; none unless it is set
+    /// API key that clients must send; without it, no key is required
     #[arg(long)]
     api_key: Option<String>,
 
-    /// Key that workers have to show; the clients' unless it is set
+    /// API key that workers must send; default: the clients' key
     #[arg(long)]
     worker_key: Option<String>,
 
-    /// Rules of all endpoints, such as `run_rate=0,run_retention=5m,ttl=1h,chunk=64KB,tries=5`; of one endpoint with its
-    /// id before them: `slow:execution_timeout=1h`
+    /// Rules for all endpoints, such as `run_rate=0,run_retention=5m,ttl=1h,chunk=64KB,tries=5`; with a prefix `ID:`,
+    /// for one endpoint: `slow:execution_timeout=1h`
     #[arg(long, value_name = "[ID:]RULES")]
     rules: Vec<String>,
 
-    /// File with what the endpoint takes and gives, as JSON Schema, for the pages and `/openapi.json` to show: what a
-    /// worker prints for `--rp_schema`; of another endpoint with its id before it
+    /// File with the JSON Schemas of the default endpoint's input and output, shown by `/docs` and `/openapi.json`:
+    /// what a worker prints with `--rp_schema`; with a prefix `ID:`, for another endpoint
     #[arg(long, value_name = "[ID:]FILE")]
     schema: Vec<String>,
 
-    /// File with the secret that webhook calls are signed with; without it, the environment's `PODWORK_WEBHOOK_SECRET`.
-    /// Calls are not signed unless there is one
+    /// File with the secret that signs webhook calls; default: the environment variable `PODWORK_WEBHOOK_SECRET`.
+    /// Without a secret, calls are not signed
     #[arg(long, value_name = "FILE")]
     webhook_secret_file: Option<PathBuf>,
 
-    /// Trouble on purpose, such as `errors=0.1,latency=20ms..200ms,blackout=2s/30s,seed=7`; also `throttled`, `dropped`
+    /// Faults to inject, such as `errors=0.1,latency=20ms..200ms,blackout=2s/30s,seed=7`; also `throttled`, `dropped`
     /// and `lost`
     #[arg(long)]
     fault: Option<Faults>,
@@ -89,7 +89,7 @@ async fn serve(args: Args) -> Result<(), Error> {
     if let Some(secret) = webhook_secret(args.webhook_secret_file.as_deref())? {
         builder = builder.webhook_secret(&secret);
     }
-    // What a worker's own folder holds is what its jobs look like.
+    // In a worker's directory, this file is a typical job of that worker.
     if let Ok(example) = std::fs::read_to_string("test_input.json") {
         builder = builder.example(&example);
     }
@@ -99,13 +99,13 @@ async fn serve(args: Args) -> Result<(), Error> {
     let platform = builder.start().await?;
     if args.api_key.is_none() && !platform.addr().ip().is_loopback() {
         eprintln!(
-            "warning: anybody who reaches {} can run jobs here; --api-key asks for a key",
+            "warning: anyone who can reach {} can run jobs; use --api-key to require a key",
             platform.addr()
         );
     }
     if let Err(error) = directions(&platform, &args.endpoint) {
         eprintln!(
-            "warning: standard output takes nothing ({error}). Console: {}/",
+            "warning: cannot write to standard output: {error}. Console: {}/",
             platform.url()
         );
     }
@@ -114,17 +114,17 @@ async fn serve(args: Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prints what a worker, a client and a browser need to find the platform; all at once, so that who has read a part of it
-/// may close the other end.
+/// Prints how a worker, a client and a browser connect to the platform. Writes everything at once, so that a reader may
+/// close the pipe after the first part.
 fn directions(platform: &Platform, endpoint: &str) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let url = platform.url();
     writeln!(
         out,
-        "# In a worker's terminal; each worker has an id of its own:"
+        "# Run these lines in the worker's terminal; each worker gets its own id:"
     )?;
     for (variable, value) in platform.worker_env("worker-$$") {
-        // Only the id is for the shell to fill in.
+        // The shell expands only `$$`, in the worker id.
         let quote = if value.contains("$$") { '"' } else { '\'' };
         writeln!(out, "export {variable}={quote}{value}{quote}")?;
     }
@@ -145,7 +145,7 @@ fn read_schema(file: &str) -> Result<HandlerSchema, Error> {
     })
 }
 
-/// Reads the webhook secret, which is no argument: those can be seen by all users of the machine.
+/// Reads the webhook secret. It is not an argument, because all users of the machine can see arguments.
 fn webhook_secret(file: Option<&Path>) -> Result<Option<String>, Error> {
     let Some(file) = file else {
         return Ok(std::env::var(WEBHOOK_SECRET).ok());
@@ -155,7 +155,7 @@ fn webhook_secret(file: Option<&Path>) -> Result<Option<String>, Error> {
     secret.map(Some)
 }
 
-/// Those of one endpoint stand on those of all, whatever their order.
+/// Sets the rules. Rules of one endpoint extend the rules for all endpoints, in whatever order they are given.
 fn with_rules(mut builder: Builder, texts: &[String]) -> Result<Builder, Error> {
     let mut all = Rules::default();
     let mut own: BTreeMap<&str, String> = BTreeMap::new();
@@ -187,7 +187,7 @@ async fn ended() {
             }
         }
     }
-    // An error here means that no signal can be listened for; then only a kill ends the platform.
+    // On an error no signal can be received; then only SIGKILL ends the platform.
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }

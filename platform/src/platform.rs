@@ -1,4 +1,4 @@
-//! The platform as a value: started, asked, shut down.
+//! The public API of the platform: builder, start, shutdown.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -26,10 +26,10 @@ use crate::settings::Settings;
 use crate::store::Wanted;
 use crate::webhook_signature::Secret;
 
-/// How long connections may take to end when the platform shuts down.
+/// The time that connections have to end when the platform shuts down.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// A platform to be started.
+/// A builder for a [`Platform`].
 #[derive(Debug)]
 #[must_use = "a platform does nothing until it is started"]
 pub struct Builder {
@@ -37,95 +37,96 @@ pub struct Builder {
     port: u16,
     endpoint: String,
     settings: Settings,
-    /// The default endpoint's.
+    /// The schema of the default endpoint.
     schema: Option<HandlerSchema>,
     webhook_secret: Option<String>,
     faults: Option<Faults>,
 }
 
 impl Builder {
-    /// Where to listen; `127.0.0.1` on a free port unless it is set. Port 0 is a free port.
+    /// Sets the address to listen on; port 0 picks a free port. Default: `127.0.0.1` and port 0.
     pub fn bind(mut self, host: &str, port: u16) -> Self {
         (self.host, self.port) = (host.to_owned(), port);
         self
     }
 
-    /// Id of the endpoint whose operations answer at the root too; `local` unless it is set.
+    /// Sets the id of the default endpoint, whose API is also at the root. Default: `local`.
     pub fn endpoint(mut self, id: &str) -> Self {
         id.clone_into(&mut self.endpoint);
         self
     }
 
-    /// The rules of every endpoint that has none of its own; the documented ones unless they are set.
+    /// Sets the rules of all endpoints without their own rules. Default: the documented limits.
     pub fn rules(mut self, rules: Rules) -> Self {
         self.settings.rules = rules;
         self
     }
 
-    /// An endpoint's own rules.
+    /// Sets the rules of one endpoint.
     pub fn endpoint_rules(mut self, id: &str, rules: Rules) -> Self {
         self.settings.own_rules.insert(id.to_owned(), rules);
         self
     }
 
-    /// What workers are told to ping at; 10 s unless it is set. How long a worker may be silent is a
-    /// [rule](Rules::silence).
+    /// Sets the ping interval for workers. Default: 10 s. [`Rules::silence`] limits how long a worker may be silent.
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.settings.ping_interval = interval;
         self
     }
 
-    /// The key that clients have to show, as `Authorization: Bearer <key>` or alone; none unless it is set. Workers have
-    /// to show it too, unless they have a [key of their own](Self::worker_key).
+    /// Sets the API key that clients must send, as `Authorization: Bearer <key>` or as `Authorization: <key>`. Workers
+    /// must send it too, unless they have a [key of their own](Self::worker_key). Default: no key is required.
     pub fn api_key(mut self, key: &str) -> Self {
         self.settings.api_key = Some(key.to_owned());
         self
     }
 
-    /// The key that workers have to show, which [`Platform::worker_env`] tells them; the clients' unless it is set.
+    /// Sets the API key that workers must send. [`Platform::worker_env`] contains it. Default: the clients' key.
     pub fn worker_key(mut self, key: &str) -> Self {
         self.settings.worker_key = Some(key.to_owned());
         self
     }
 
-    /// The secret that webhook calls are signed with, so that a receiver can tell them from others: `whsec_` and base64, or
-    /// any other text. Default: calls are not signed. The signature is that of
-    /// [Standard Webhooks](https://www.standardwebhooks.com): headers `webhook-id`, `webhook-timestamp` (Unix seconds) and
-    /// `webhook-signature`, which is `v1,` and the base64 of the HMAC-SHA256 over `<id>.<timestamp>.<body>`.
+    /// Sets the secret that signs webhook calls, so that a receiver can verify their origin: `whsec_` followed by
+    /// base64, or any other text of at least 16 bytes. Default: calls are not signed.
+    ///
+    /// The signature follows [Standard Webhooks](https://www.standardwebhooks.com). The headers are `webhook-id`,
+    /// `webhook-timestamp` (Unix time in seconds) and `webhook-signature`: `v1,` followed by the base64 of the
+    /// HMAC-SHA256 of `<id>.<timestamp>.<body>`.
     pub fn webhook_secret(mut self, secret: &str) -> Self {
         self.webhook_secret = Some(secret.to_owned());
         self
     }
 
-    /// Has the platform misbehave, for tests of what has to bear it.
+    /// Injects faults, to test how workers and clients handle them. Default: no faults.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = Some(faults);
         self
     }
 
-    /// A request body that the console's form begins with, as JSON text.
+    /// Sets the initial request body of the console's form, as JSON text.
     pub fn example(mut self, request: &str) -> Self {
         self.settings.example = Some(request.to_owned());
         self
     }
 
-    /// What the default endpoint takes and gives, for its pages and its description to show. Nothing is refused by it: that
-    /// is the worker's part.
+    /// Sets the schema of the default endpoint's input and output, shown by `/docs` and `/openapi.json`. The platform
+    /// does not validate inputs against it; the worker does.
     pub fn schema(mut self, schema: HandlerSchema) -> Self {
         self.schema = Some(schema);
         self
     }
 
-    /// … of another endpoint.
+    /// Sets the schema of another endpoint's input and output.
     pub fn endpoint_schema(mut self, id: &str, schema: HandlerSchema) -> Self {
         self.settings.schemas.insert(id.to_owned(), schema);
         self
     }
 
-    /// Starts it, on the caller's tokio runtime.
+    /// Starts the platform on the caller's tokio runtime.
     ///
     /// # Errors
-    /// The address cannot be listened on, the endpoint's id cannot stand in a URL, or the webhook secret cannot be read.
+    /// Returns an error if the address is unavailable, or if the webhook secret or an endpoint id is invalid.
     pub async fn start(mut self) -> Result<Platform, Error> {
         if let Some(schema) = self.schema.take() {
             self.settings.schemas.insert(self.endpoint.clone(), schema);
@@ -154,7 +155,7 @@ impl Builder {
     }
 }
 
-/// A platform that runs. It ends when it is dropped.
+/// A running platform. It shuts down when it is dropped.
 #[derive(Debug)]
 pub struct Platform {
     addr: SocketAddr,
@@ -164,7 +165,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// A platform with the documented limits, on a free loopback port.
+    /// Creates a builder for a platform with the documented limits, on a free loopback port.
     pub fn builder() -> Builder {
         Builder {
             host: "127.0.0.1".to_owned(),
@@ -177,32 +178,32 @@ impl Platform {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address that the platform listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `http://…` of the platform; the operations of the default endpoint answer right below it.
+    /// Returns the platform's URL, `http://…`. The API of the default endpoint is directly below it.
     pub fn url(&self) -> String {
         let addr = match self.addr {
-            // An address that listens everywhere is reached here by loopback.
+            // A platform that listens on all addresses is reachable by loopback.
             addr if addr.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], addr.port())),
             addr => addr,
         };
         format!("http://{addr}")
     }
 
-    /// `http://…/v2`: what client SDKs take as their base URL.
+    /// Returns the base URL for client SDKs, `http://…/v2`.
     pub fn client_url(&self) -> String {
         format!("{}/v2", self.url())
     }
 
-    /// `http://…/v2/<id>` of an endpoint.
+    /// Returns the URL of an endpoint, `http://…/v2/<id>`.
     pub fn endpoint_url(&self, id: &str) -> String {
         format!("{}/{id}", self.client_url())
     }
 
-    /// The `RUNPOD_*` variables by which a worker of this id finds the default endpoint.
+    /// Returns the `RUNPOD_*` variables that connect a worker with this id to the default endpoint.
     pub fn worker_env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
         let id = self.registry.default_id();
         let base = self.endpoint_url(id);
@@ -225,16 +226,16 @@ impl Platform {
             (env::API_KEY, key.to_owned()),
             (env::ENDPOINT_ID, id.to_owned()),
             (env::POD_ID, worker_id.to_owned()),
-            // A developer's machine need not pass for one of the platform's.
+            // A developer's machine need not meet the requirements for Runpod's machines.
             (env::SKIP_AUTO_SYSTEM_CHECKS, "true".to_owned()),
             (env::SKIP_GPU_CHECK, "true".to_owned()),
         ]
     }
 
-    /// Queues a job at the default endpoint, as `/run` does; its id.
+    /// Queues a job at the default endpoint, like `/run`, and returns its id.
     ///
     /// # Errors
-    /// The request's policy is out of range, or the queue is full.
+    /// Returns an error if the request is invalid, or if the endpoint is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
         let handle = self.default_handle().map_err(refused)?;
         let submission = submission_of(request, false, handle.rules()).map_err(refused)?;
@@ -242,41 +243,42 @@ impl Platform {
         Ok(state.map_err(refused)?.id)
     }
 
-    /// Says what the default endpoint takes and gives, in place of what [`Builder::schema`] said; `None`: it is not known.
+    /// Replaces the schema of the default endpoint that [`Builder::schema`] set; `None` removes it.
     pub fn set_schema(&self, schema: Option<HandlerSchema>) {
         self.registry.set_schema(self.registry.default_id(), schema);
     }
 
-    /// Results that workers of the default endpoint posted again, or after their job had ended or gone to another
-    /// worker; such a result changes nothing.
+    /// Returns the number of duplicate and late results at the default endpoint: posted after the job ended or was
+    /// handed out to another worker. Such a result changes nothing.
     pub fn late_results(&self) -> u64 {
         let handle = self.default_handle();
         handle.map_or(0, |handle| handle.endpoint().late_results())
     }
 
-    /// Sets the platform's clock ahead: what is due by then happens at once. So a test sees a result expire, a job time
-    /// out or a lost worker's job come back without waiting for it.
+    /// Moves the platform's clock forward. Everything that becomes due happens at once, so a test can see a result
+    /// expire, a job time out, or a lost worker's job return to the queue without waiting.
     pub fn advance(&self, by: Duration) {
         self.registry.clock().advance(by);
     }
 
-    /// How a job of the default endpoint stands; `None` when it is not, or no more, there.
+    /// Returns the status of a job of the default endpoint; `None` if it does not exist or has expired.
     pub fn status(&self, job_id: &str) -> Option<StatusResponse> {
         let handle = self.default_handle().ok()?;
         let job = at_once(handle.endpoint().job(job_id, Wanted::Output));
         Some(status(&job.ok()?))
     }
 
-    /// All that happens to a job of the default endpoint, from its submission on, whenever this is called: the stream
-    /// ends after [`JobEvent::Finished`], or when the job or the platform is gone. Chunks stay there for `/stream`.
-    /// When progress comes faster than it is read, the latest wins.
+    /// Returns all events of a job of the default endpoint, from its submission on, no matter when this is called. The
+    /// stream ends after [`JobEvent::Finished`], when the job is removed, or when the platform shuts down. Chunks
+    /// remain available to `/stream`. If progress arrives faster than it is read, only the latest is returned.
     pub fn follow(&self, job_id: &str) -> impl Stream<Item = JobEvent> + Send + use<> {
         let handle = self.default_handle().ok();
         let events = handle.map(|handle| follow(handle, job_id.to_owned()));
         futures::StreamExt::flatten(futures::stream::iter(events))
     }
 
-    /// How a job of the default endpoint ended, once it has; `None` when the job or the platform is gone.
+    /// Waits until a job of the default endpoint has ended, and returns its status; `None` if the job is removed or the
+    /// platform shuts down before.
     pub async fn ended(&self, job_id: &str) -> Option<StatusResponse> {
         let mut events = pin!(self.follow(job_id));
         while let Some(event) = futures::StreamExt::next(&mut events).await {
@@ -287,22 +289,22 @@ impl Platform {
         None
     }
 
-    /// Cancels a job of the default endpoint, as `/cancel` does. One that has ended stays as it is.
+    /// Cancels a job of the default endpoint, like `/cancel`. A job that has already ended does not change.
     ///
     /// # Errors
-    /// There is no such job.
+    /// Returns an error if the job does not exist.
     pub fn cancel(&self, job_id: &str) -> Result<(), Error> {
         let handle = self.default_handle().map_err(refused)?;
         let cancelled = at_once(handle.endpoint().cancel(job_id));
         cancelled.map(|_| ()).map_err(refused)
     }
 
-    /// Begins to end it: open polls are answered at once, and no new connections are accepted.
+    /// Starts the shutdown: open polls are answered at once, and no new connections are accepted.
     pub fn close(&self) {
         self.closing.0.cancel();
     }
 
-    /// Ends it, and waits until its connections have ended too, for 2 s at most.
+    /// Shuts the platform down, and waits up to 2 s for its connections to end.
     pub async fn shutdown(self) {
         let Self {
             servers, closing, ..
@@ -321,21 +323,21 @@ impl Platform {
     }
 }
 
-/// Waits for the memory store, which answers at once.
+/// Returns the result of a call on the memory store, which never waits.
 #[expect(
     clippy::expect_used,
-    reason = "this file's calls go to the memory store alone"
+    reason = "this file only calls the memory store, which never waits"
 )]
 fn at_once<T>(answer: impl Future<Output = T>) -> T {
     answer
         .now_or_never()
-        .expect("the memory store answers at once")
+        .expect("the memory store returns without waiting")
 }
 
 fn refused(refusal: Refusal) -> Error {
     match refusal {
-        // Calls from within are not counted against the rate limits.
-        Refusal::Often(_) => Error::Refused("too often".to_owned()),
+        // Calls of the library do not count towards the rate limits.
+        Refusal::Often(_) => Error::Refused("rate limit exceeded".to_owned()),
         Refusal::NotFound(why)
         | Refusal::Bad(why)
         | Refusal::Conflict(why)
@@ -344,7 +346,7 @@ fn refused(refusal: Refusal) -> Error {
     }
 }
 
-/// Ends the platform when it is dropped.
+/// Shuts the platform down on drop.
 #[derive(Debug)]
 struct Closing(CancellationToken);
 

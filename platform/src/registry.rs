@@ -12,14 +12,14 @@ use crate::engine::Refusal;
 use crate::settings::Settings;
 use crate::webhooks::Webhooks;
 
-/// Most endpoints that come to life by being used.
+/// The maximum number of endpoints that can be created by use.
 const MOST_ENDPOINTS: usize = 1000;
 
 /// All endpoints.
 #[derive(Debug)]
 pub(crate) struct Registry {
     settings: Settings,
-    /// Answers at the root.
+    /// The endpoint whose API is also at the root.
     default_id: String,
     handles: Mutex<HashMap<String, Arc<EndpointHandle>>>,
     schemas: Mutex<HashMap<String, HandlerSchema>>,
@@ -53,7 +53,7 @@ impl Registry {
         &self.default_id
     }
 
-    /// The ids of all that are there, the default one's too.
+    /// Returns the ids of all endpoints in use, and of those with their own rules or schema, and of the default one.
     pub(crate) fn ids(&self) -> Vec<String> {
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let schemas = self.schemas();
@@ -66,12 +66,12 @@ impl Registry {
         ids.into_iter().cloned().collect()
     }
 
-    /// What an endpoint takes and gives, if it is known.
+    /// Returns the schema of an endpoint's input and output, if it is known.
     pub(crate) fn schema(&self, id: &str) -> Option<HandlerSchema> {
         self.schemas().get(id).cloned()
     }
 
-    /// Says what an endpoint takes and gives; `None`: it is not known any more.
+    /// Sets the schema of an endpoint's input and output; `None` removes it.
     pub(crate) fn set_schema(&self, id: &str, schema: Option<HandlerSchema>) {
         let mut schemas = self.schemas();
         match schema {
@@ -88,11 +88,11 @@ impl Registry {
         &self.clock
     }
 
-    /// The endpoint of this id, which comes to life when it is first asked for.
+    /// Returns the endpoint with this id, and creates it on first use.
     pub(crate) fn get(&self, id: &str) -> Result<Arc<EndpointHandle>, Refusal> {
         if !is_endpoint_id(id) {
             return Err(Refusal::NotFound(format!(
-                "`{id}` cannot be an endpoint id"
+                "invalid endpoint id `{id}`: use 1 to 64 letters, digits, `-` or `_`"
             )));
         }
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,7 @@ impl Registry {
         }
         if handles.len() >= MOST_ENDPOINTS {
             return Err(Refusal::NotFound(format!(
-                "endpoint {id} is not here, and there are {MOST_ENDPOINTS} already"
+                "cannot create endpoint {id}: the limit of {MOST_ENDPOINTS} endpoints is reached"
             )));
         }
         let handle = EndpointHandle::start(
@@ -119,7 +119,7 @@ impl Registry {
     }
 }
 
-/// Whether the id can stand in a URL as it is.
+/// Returns whether the id can be part of a URL without escaping.
 pub(crate) fn is_endpoint_id(id: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=64).contains(&id.len()) && id.bytes().all(fits)

@@ -1,4 +1,4 @@
-//! The rules of an endpoint, with the documented limits.
+//! The rules of an endpoint. The defaults are Runpod's documented limits.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -10,7 +10,7 @@ use podwork_protocol::limits;
 use crate::error::Error;
 use crate::units::{bytes, duration, durations};
 
-/// What an endpoint allows, and how long it waits and keeps. The defaults are the documented limits.
+/// The limits and times of an endpoint. The defaults are Runpod's documented limits.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,39 +25,39 @@ use crate::units::{bytes, duration, durations};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rules {
-    /// Largest request and result of `/run`, bytes; 10 MB.
+    /// Maximum size of a request and of a result of `/run`, in bytes. Default: 10 MB.
     pub run_payload: usize,
-    /// Largest request and result of `/runsync`, bytes; 20 MB.
+    /// Maximum size of a request and of a result of `/runsync`, in bytes. Default: 20 MB.
     pub runsync_payload: usize,
-    /// Largest stream chunk, bytes; 1 MB.
+    /// Maximum size of a stream chunk, in bytes. Default: 1 MB.
     pub chunk: usize,
-    /// Most bytes of chunks that one job keeps; 64 MB.
+    /// Maximum size of all stored chunks of one job, in bytes. Default: 64 MB.
     pub stream_buffer: usize,
-    /// `/run` calls a second; 1000. `None`: any number.
+    /// Maximum `/run` calls per second; `None` for no limit. Default: 1000.
     pub run_rate: Option<NonZeroU32>,
-    /// `/runsync` calls a second; 2000. `None`: any number.
+    /// Maximum `/runsync` calls per second; `None` for no limit. Default: 2000.
     pub runsync_rate: Option<NonZeroU32>,
-    /// How long a result of `/run` is kept; 30 min.
+    /// Time for which a result of `/run` is kept. Default: 30 min.
     pub run_retention: Duration,
-    /// How long a result of `/runsync` is kept; 60 s.
+    /// Time for which a result of `/runsync` is kept. Default: 60 s.
     pub runsync_retention: Duration,
-    /// How long `/runsync` and `/status-sync` hold their answer back; 90 s, and 1 s to 5 min.
+    /// Time for which `/runsync` and `/status-sync` wait for the job's end. Default: 90 s; range: 1 s to 5 min.
     pub wait: Span,
-    /// How long a job may run; 10 min, and 5 s to 7 days.
+    /// Maximum run time of a job. Default: 10 min; range: 5 s to 7 days.
     pub execution_timeout: Span,
-    /// How long a job is there at all, from its submission; 24 h, and 10 s to 7 days.
+    /// Maximum time from a job's submission to its removal. Default: 24 h; range: 10 s to 7 days.
     pub ttl: Span,
-    /// How long a take or stop poll is held open while there is nothing for it; 25 s.
+    /// Maximum time for which a take or stop poll is held open. Default: 25 s.
     pub poll_hold: Duration,
-    /// How long `/stream` is held open while there is nothing new; 5 s, since clients give up on a call after 10 s.
+    /// Maximum time for which `/stream` is held open without new chunks. Default: 5 s (clients time out after 10 s).
     pub stream_hold: Duration,
-    /// A worker not heard of for so long loses its jobs; 60 s, six intervals between heartbeats.
+    /// Time without a call after which a worker is lost and its jobs are requeued. Default: 60 s, six ping intervals.
     pub silence: Duration,
-    /// How often a job is handed out before it fails because its workers were lost; 3.
+    /// Maximum number of times that a job is handed out before it fails because its workers were lost. Default: 3.
     pub tries: u32,
-    /// Most workers that are given jobs at once; more are throttled. Any number, unless it is set.
+    /// Maximum number of workers that are given jobs; further workers are throttled. Default: no limit.
     pub workers: usize,
-    /// Most jobs, queued, running and kept together; 2,000,000.
+    /// Maximum number of jobs, including ended jobs that are still kept. Default: 2,000,000.
     pub jobs: usize,
 }
 
@@ -97,19 +97,20 @@ impl Default for Rules {
 impl FromStr for Rules {
     type Err = Error;
 
-    /// Reads `name=value` pairs with commas between them, over the documented limits. Names are those of the fields;
-    /// sizes are bytes or `10MB`, times `250ms`, `90s`, `5m`, `24h` or `7d`, rates calls a second, and 0 for any number.
-    /// The range of `wait`, `execution_timeout` and `ttl` is `wait_range=1s..5m`.
+    /// Parses comma-separated `name=value` pairs, which override the defaults. The names are those of the fields. A
+    /// size is a number of bytes or `10MB`; a duration is `250ms`, `90s`, `5m`, `24h` or `7d`; a rate is a number of
+    /// calls per second, where 0 means no limit. `wait_range=1s..5m` sets the range of `wait`; `ttl_range` and
+    /// `execution_timeout_range` work in the same way.
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::default().with(text)
     }
 }
 
 impl Rules {
-    /// These rules with some of them changed, written as for [`from_str`](Self::from_str).
+    /// Returns these rules with changes, in the syntax of [`from_str`](Self::from_str).
     ///
     /// # Errors
-    /// A pair that is no rule.
+    /// Returns an error if a pair is not a valid rule.
     pub fn with(mut self, text: &str) -> Result<Self, Error> {
         for pair in text.split(',').map(str::trim) {
             if !pair.is_empty() {
@@ -147,7 +148,7 @@ impl Rules {
         Some(())
     }
 
-    /// Largest request and result.
+    /// Returns the maximum size of a request and of a result.
     pub(crate) fn payload(&self, sync: bool) -> usize {
         if sync {
             self.runsync_payload
@@ -156,7 +157,7 @@ impl Rules {
         }
     }
 
-    /// How long a result is kept.
+    /// Returns the time for which a result is kept.
     pub(crate) fn retention(&self, sync: bool) -> Duration {
         if sync {
             self.runsync_retention
@@ -166,17 +167,17 @@ impl Rules {
     }
 }
 
-/// A time that a client may choose.
+/// A time that a client may choose within a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// What it is when the client does not say.
+    /// Time used if the client does not choose one.
     pub default: Duration,
-    /// What it may be.
+    /// Range of allowed times.
     pub range: RangeInclusive<Duration>,
 }
 
 impl Span {
-    /// What of the range is nearest to what the client asks for.
+    /// Returns the allowed time nearest to the one that the client asks for.
     pub(crate) fn nearest(&self, asked: Option<Duration>) -> Duration {
         asked
             .unwrap_or(self.default)
@@ -215,7 +216,7 @@ mod tests {
             "wait_range=2s..1s",
         ] {
             let said = bad.parse::<Rules>().unwrap_err().to_string();
-            assert!(said.starts_with(&format!("`{bad}` is no rule")), "{said}");
+            assert!(said.starts_with(&format!("invalid rule `{bad}`")), "{said}");
         }
     }
 }

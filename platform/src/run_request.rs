@@ -1,4 +1,4 @@
-//! From a client's request to a job of an endpoint.
+//! Validation of a client's request.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::engine::{Refusal, Submission};
 use crate::rules::{Rules, Span};
 
-/// What a request asks for, with the platform's defaults and checks.
+/// Turns a request into a submission: checks it and applies the endpoint's defaults.
 pub(crate) fn submission_of(
     request: RunRequest,
     sync: bool,
@@ -54,12 +54,12 @@ pub(crate) fn submission_of(
     })
 }
 
-/// JSON text as a payload; it is not copied.
+/// Turns JSON text into a payload without copying it.
 pub(crate) fn payload(raw: Box<RawValue>) -> Bytes {
     Box::<str>::from(raw).into_boxed_bytes().into()
 }
 
-/// The members of an object, with a comma before each.
+/// Serializes the members of an object, each preceded by a comma.
 pub(crate) fn members(object: &Map<String, Value>) -> Bytes {
     if object.is_empty() {
         return Bytes::new();
@@ -71,13 +71,15 @@ pub(crate) fn members(object: &Map<String, Value>) -> Bytes {
 fn check_webhook(webhook: &str) -> Result<(), Refusal> {
     let problem = match reqwest::Url::parse(webhook) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => return Ok(()),
-        Ok(url) => format!("`{}` is not http or https", url.scheme()),
+        Ok(url) => format!("unsupported scheme `{}`, use http or https", url.scheme()),
         Err(error) => error.to_string(),
     };
-    Err(Refusal::Bad(format!("`webhook` is `{webhook}`: {problem}")))
+    Err(Refusal::Bad(format!(
+        "invalid `webhook` URL `{webhook}`: {problem}"
+    )))
 }
 
-/// What the client asks for, which must be in the range.
+/// Returns the time that the client chose, or the default.
 fn chosen(name: &str, millis: Option<u64>, span: &Span) -> Result<Duration, Refusal> {
     let Some(millis) = millis else {
         return Ok(span.default);
@@ -87,7 +89,7 @@ fn chosen(name: &str, millis: Option<u64>, span: &Span) -> Result<Duration, Refu
         return Ok(asked);
     }
     Err(Refusal::Bad(format!(
-        "`{name}` is {millis} ms, and must be between {} and {}",
+        "invalid `{name}`: {millis} ms is not between {} and {} ms",
         span.range.start().as_millis(),
         span.range.end().as_millis()
     )))

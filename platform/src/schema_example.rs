@@ -1,19 +1,19 @@
-//! An example of what a JSON Schema describes, for forms to begin with.
+//! Example values for a JSON Schema, used as the initial content of forms.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
-/// How deep it goes; types may hold themselves.
+/// The maximum depth of the example, since types may be recursive.
 const DEEPEST: usize = 12;
-/// Most schemas it looks at: at each level there may be many.
+/// The maximum number of schemas visited, since each level may have many.
 const MOST_STEPS: usize = 1000;
-/// Most entries of one list, where it asks for many.
+/// The maximum number of entries of one list, if the schema requires many.
 const MOST_ENTRIES: u64 = 8;
-/// Longest text, where it asks for a long one.
+/// The maximum length of a text, if the schema requires a long one.
 const LONGEST: u64 = 200;
 
-/// A value that fits the schema, as far as that is easily had: the schema's own examples and defaults, the fields that are
-/// required, the first of what may be chosen. Not all that a schema can ask for is heeded, such as patterns.
+/// Returns a value that matches the schema, on a best-effort basis. It uses the schema's own examples and defaults, the
+/// required fields, and the first of several alternatives. Some keywords, such as `pattern`, are ignored.
 pub(crate) fn example(schema: &Value) -> Value {
     let mut maker = Maker {
         root: schema,
@@ -61,7 +61,7 @@ impl<'a> Maker<'a> {
         made
     }
 
-    /// What a reference within the schema leads to.
+    /// Returns the target of a reference within the schema.
     fn find(&self, to: &Value) -> Option<&'a Value> {
         let fragment = percent_decode_str(to.as_str()?.strip_prefix('#')?);
         self.root.pointer(&fragment.decode_utf8().ok()?)
@@ -79,7 +79,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// The fields that are required, and those that tell what they are unless they are set.
+    /// Returns an object with the required fields, and those with a default or example.
     fn object(&mut self, schema: &'a Value, depth: usize) -> Value {
         let required = schema.get("required").and_then(Value::as_array);
         let is_required = |name: &str| {
@@ -106,7 +106,7 @@ impl<'a> Maker<'a> {
         let Some(entry) = schema.get("items").filter(|entry| **entry != json!(false)) else {
             return made.into();
         };
-        // An empty list shows nothing, so there is one entry, if there may be.
+        // An empty list shows nothing, so the example has one entry if the schema allows it.
         let bound = |name, unless| schema.get(name).and_then(Value::as_u64).unwrap_or(unless);
         let wanted = bound("minItems", 0)
             .max(u64::from(fixed.is_none()))
@@ -118,7 +118,7 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// What the schema itself gives as an example, or says to be the only or the usual value.
+/// Returns the schema's own example, constant, default, or first allowed value.
 fn own_example(schema: &Value) -> Option<Value> {
     let first = |name| schema.get(name).and_then(|list| list.get(0));
     first("examples")
@@ -128,7 +128,7 @@ fn own_example(schema: &Value) -> Option<Value> {
         .cloned()
 }
 
-/// The first type that is named, but for `null`; or the one that its keywords are for.
+/// Returns the first type of the schema other than `null`, or the type that its keywords imply.
 fn type_of(schema: &Value) -> Option<&str> {
     match schema.get("type") {
         Some(Value::String(only)) => Some(only),
@@ -142,7 +142,7 @@ fn type_of(schema: &Value) -> Option<&str> {
     }
 }
 
-/// Both together, where both are objects; else what there is.
+/// Merges two objects. If they are not both objects, returns `more` unless it is `null`.
 fn join(made: Value, more: Value) -> Value {
     match (made, more) {
         (Value::Object(mut made), Value::Object(more)) => {
@@ -181,7 +181,7 @@ fn text(schema: &Value) -> Value {
     usual.into()
 }
 
-/// 0, or else a number near to a bound that keeps them all.
+/// Returns 0, or else a number near a bound that satisfies all bounds.
 fn number(schema: &Value, whole: bool) -> Value {
     let bound = |name| schema.get(name).and_then(Value::as_f64);
     let step = bound("multipleOf").filter(|step| *step > 0.0);
@@ -212,7 +212,7 @@ fn number(schema: &Value, whole: bool) -> Value {
     let found = found.unwrap_or_default();
     #[allow(
         clippy::cast_possible_truncation,
-        reason = "it saturates, and an example may"
+        reason = "the cast saturates, which is fine for an example"
     )]
     if found.fract() == 0.0 {
         json!(found as i64)
@@ -285,7 +285,7 @@ mod tests {
             &json!({"anyOf": [{"type": "null"}, some]}),
             &json!({"url": "https://example.com/"}),
         );
-        // Flattened: fields beside the choice.
+        // Flattened: fields besides the alternatives.
         let flat = json!({
             "type": "object",
             "properties": {"width": {"type": "integer", "minimum": 1}},

@@ -1,4 +1,4 @@
-//! What can be set for the platform as a whole.
+//! The settings of the whole platform.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use podwork_protocol::{HandlerSchema, limits};
 use crate::rules::Rules;
 use crate::webhook_signature::Secret;
 
-/// Settings of the platform.
+/// The settings of the whole platform.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Rules of every endpoint that has none of its own.
+    /// The rules of all endpoints without their own rules.
     pub(crate) rules: Rules,
-    /// Registry' own rules, by id.
+    /// The rules of single endpoints, by id.
     pub(crate) own_rules: HashMap<String, Rules>,
-    /// What workers are told to ping at.
+    /// The ping interval for workers.
     pub(crate) ping_interval: Duration,
-    /// What clients have to show; `None`: nothing.
+    /// The API key that clients must send; `None` if no key is required.
     pub(crate) api_key: Option<String>,
-    /// What workers have to show; `None`: what clients have to.
+    /// The API key that workers must send; `None` for the clients' key.
     pub(crate) worker_key: Option<String>,
-    /// The secret that webhook calls are signed with; `None`: they are not.
+    /// The secret that signs webhook calls; `None` if calls are not signed.
     pub(crate) webhook_secret: Option<Secret>,
-    /// A request body that the console's form begins with.
+    /// The initial request body of the console's form.
     pub(crate) example: Option<String>,
-    /// What endpoints take and give, by id, as far as it is known when the platform starts.
+    /// The schemas of endpoints' inputs and outputs that are known at the start, by id.
     pub(crate) schemas: HashMap<String, HandlerSchema>,
 }
 

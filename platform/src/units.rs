@@ -1,9 +1,9 @@
-//! Sizes and times, as people write them.
+//! Parsing of sizes and durations.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// `250ms`, `1.5s`, `2m`, `24h`, `7d`.
+/// Parses a duration: `250ms`, `1.5s`, `2m`, `24h`, `7d`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = parts(text);
     let seconds = match unit {
@@ -17,14 +17,14 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
-/// `20ms..1.5s`, or one of the two for both.
+/// Parses a range of durations, such as `20ms..1.5s`. A single duration stands for both bounds.
 pub(crate) fn durations(text: &str) -> Option<RangeInclusive<Duration>> {
     let (least, most) = text.split_once("..").unwrap_or((text, text));
     let (least, most) = (duration(least)?, duration(most)?);
     (least <= most).then_some(least..=most)
 }
 
-/// `500`, `64KB`, `10MB`, `1GB`; as the platform's limits, these are powers of 1024.
+/// Parses a size in bytes: `500`, `64KB`, `10MB`, `1GB`. The units are powers of 1024, as in Runpod's limits.
 pub(crate) fn bytes(text: &str) -> Option<usize> {
     let (number, unit) = parts(text);
     let scale = match unit {

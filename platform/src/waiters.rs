@@ -1,4 +1,5 @@
-//! Everybody who waits for an endpoint to change. A wake-up is a hint: who waits looks again by itself, too.
+//! Notifications for calls that wait for a change of an endpoint. A notification is only a hint: waiting calls also
+//! check again at intervals.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,44 +9,44 @@ use tokio::sync::{Notify, watch};
 
 use crate::engine::Id;
 
-/// What a commit means to those who wait.
+/// The notifications that follow from a commit.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "any of them may be so")]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(crate) struct Hints {
-    /// Jobs wait in the queue.
+    /// Set if jobs are in the queue.
     pub(crate) queued: bool,
-    /// Some worker has a job to stop.
+    /// Set if a worker must cancel a job.
     pub(crate) stop: bool,
-    /// Something is due earlier, or later, than before.
+    /// Set if the first deadline has changed.
     pub(crate) due: bool,
-    /// A webhook call is to be made.
+    /// Set if a webhook call was created.
     pub(crate) call: bool,
 }
 
-/// Those who wait for one endpoint.
+/// The waiting calls of one endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    /// Never held across an await.
+    /// The watched jobs. The lock is never held across an await.
     jobs: Mutex<HashMap<Id, Arc<Watched>>>,
-    /// Jobs wait in the queue; one permit for one taker.
+    /// Signals that jobs are in the queue. Each permit wakes one take.
     pub(crate) queued: Notify,
     pub(crate) stop: Notify,
     pub(crate) due: Notify,
     pub(crate) call: Notify,
-    /// Counts all changes.
+    /// The number of changes so far.
     pub(crate) changes: watch::Sender<u64>,
 }
 
-/// A job that somebody waits for.
+/// A job with waiting calls.
 #[derive(Debug, Default)]
 struct Watched {
     changed: Notify,
-    /// A `/stream` answer is on its way to its client.
+    /// Set while a `/stream` call reads the job's chunks.
     is_read: AtomicBool,
 }
 
 impl Waiters {
-    /// Wakes those whom a change concerns.
+    /// Wakes the calls that a change concerns.
     pub(crate) fn wake(&self, job_id: Option<&str>, hints: Hints) {
         if hints.queued {
             self.queued.notify_one();
@@ -62,13 +63,13 @@ impl Waiters {
         if let Some(watched) = job_id.and_then(|id| self.jobs().get(id).cloned()) {
             watched.changed.notify_waiters();
         }
-        // As a rule nobody looks at the console.
+        // Usually no console is open.
         if self.changes.receiver_count() > 0 {
             self.changes.send_modify(|count| *count += 1);
         }
     }
 
-    /// Watches a job for as long as the watch lives.
+    /// Watches a job until the returned watch is dropped.
     pub(crate) fn watch(self: &Arc<Self>, id: &str) -> Watch {
         let id = Id::from(id);
         let watched = Arc::clone(self.jobs().entry(Id::clone(&id)).or_default());
@@ -84,7 +85,7 @@ impl Waiters {
     }
 }
 
-/// Keeps a job among those whose changes wake somebody.
+/// Keeps a job registered for notifications.
 #[derive(Debug)]
 pub(crate) struct Watch {
     waiters: Arc<Waiters>,
@@ -93,12 +94,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Wakes once the job changes.
+    /// Returns the notification for changes of the job.
     pub(crate) fn changed(&self) -> &Notify {
         &self.watched.changed
     }
 
-    /// Claims the job's stream; `None` while somebody else reads it.
+    /// Claims the job's stream; `None` while another call reads it.
     pub(crate) fn claim_stream(&self) -> Option<StreamClaim> {
         let is_read = self.watched.is_read.swap(true, Ordering::AcqRel);
         (!is_read).then(|| StreamClaim(self.waiters.watch(&self.id)))
@@ -108,14 +109,14 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut jobs = self.waiters.jobs();
-        // One is the table's, one is ours.
+        // One reference is the table's, one is this watch's.
         if Arc::strong_count(&self.watched) <= 2 {
             jobs.remove(&self.id);
         }
     }
 }
 
-/// While it lives, nobody else reads the job's stream.
+/// An exclusive claim on a job's stream, released on drop.
 #[derive(Debug)]
 pub(crate) struct StreamClaim(Watch);
 

@@ -1,4 +1,4 @@
-//! Signatures of webhook calls, as [Standard Webhooks](https://www.standardwebhooks.com) has them.
+//! Signatures of webhook calls, as specified by [Standard Webhooks](https://www.standardwebhooks.com).
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use ring::hmac;
 
 use crate::error::Error;
 
-/// Stands before a secret that is written in base64.
+/// The prefix of a base64-encoded secret.
 const ENCODED: &str = "whsec_";
-/// Shortest secret, bytes.
+/// The minimum length of a secret, in bytes.
 const SHORTEST: usize = 16;
 
 /// The secret that a receiver of webhook calls shares with the platform.
@@ -18,7 +18,7 @@ const SHORTEST: usize = 16;
 pub(crate) struct Secret(hmac::Key);
 
 impl Secret {
-    /// Reads `whsec_` and base64, or any other text.
+    /// Parses `whsec_` followed by base64, or takes any other text as it is.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         let secret = match text.strip_prefix(ENCODED) {
@@ -33,7 +33,7 @@ impl Secret {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
     }
 
-    /// The signature of a call that is made at this Unix time, in seconds.
+    /// Returns the signature of a call made at this Unix time, in seconds.
     pub(crate) fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
         let mut signing = hmac::Context::with_key(&self.0);
         signing.update(format!("{id}.{timestamp}.").as_bytes());
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_that_of_standard_webhooks() {
-        // The example of the specification's own libraries.
+        // The example in the libraries of the specification's authors.
         let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
         let (id, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", br#"{"test": 2432232314}"#);
         assert_eq!(

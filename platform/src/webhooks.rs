@@ -1,7 +1,7 @@
-//! Webhooks: whoever asked to be called when a job has ended is called, at least once.
+//! Delivery of webhook calls, at least once, when a job has ended.
 //!
-//! Calls are kept in the store: the commit that ends a job writes its call, and a call leaves once it was delivered or
-//! given up. Each carries an id, the same for each of its tries, by which a receiver knows a call that comes again.
+//! Calls are in the store: the commit that ends a job writes its call, and the call is removed once it is delivered or
+//! given up. Each call has an id that is the same for all tries, so that a receiver can recognize duplicates.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::store::Store;
 use crate::waiters::Waiters;
 use crate::webhook_signature::Secret;
 
-/// Longest that one try may take.
+/// The timeout of one try.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most calls of a platform that are on their way at once.
+/// The maximum number of concurrent calls of a platform.
 const MOST_AT_ONCE: usize = 256;
-/// How long nobody looks for calls although nothing tells of one.
+/// The interval after which the store is checked for calls even without a notification.
 const RECHECK: Duration = Duration::from_secs(5);
 
-/// Makes the calls of a platform's endpoints.
+/// Makes the webhook calls of all endpoints of a platform.
 #[derive(Debug, Clone)]
 pub(crate) struct Webhooks {
     poster: Arc<Http>,
@@ -36,7 +36,7 @@ pub(crate) struct Webhooks {
 }
 
 impl Webhooks {
-    /// Signs calls, if there is a secret.
+    /// Creates the caller. Signs calls if there is a secret.
     pub(crate) fn new(secret: Option<Secret>) -> Self {
         Self {
             poster: Arc::new(Http {
@@ -47,13 +47,13 @@ impl Webhooks {
         }
     }
 
-    /// Makes the calls that are in the store, for ever.
+    /// Makes the calls in the store. Never returns.
     pub(crate) async fn make_calls(&self, store: &impl Store, waiters: &Waiters, clock: &Clock) {
         make_calls(&*self.poster, &self.permits, store, waiters, clock).await;
     }
 }
 
-/// Posts one call.
+/// Sends one call.
 trait Poster: Send + Sync + 'static {
     fn post(
         &self,
@@ -84,7 +84,7 @@ async fn make_calls(
     }
 }
 
-/// A call that is due, once there is one; nobody else makes it now.
+/// Waits for a call that is due, and leases it, so that no other task makes it at the same time.
 async fn claim_call(
     permits: &Arc<Semaphore>,
     store: &impl Store,
@@ -106,7 +106,7 @@ async fn claim_call(
             committed.await.ok().map(|()| (permit, claimed))
         };
         tokio::select! {
-            // Without one, another was faster.
+            // `None`: another task claimed the call first.
             Some(claimed) = due => return claimed,
             _ = timeout(RECHECK, changed) => {}
         }
@@ -118,23 +118,23 @@ async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall) 
     let body = status_text(&call.job, call.output.as_ref()).into_bytes();
     let after = match poster.post(url, &call.id, body).await {
         Ok(()) => {
-            debug!(job_id, url, "Webhook delivered");
+            debug!(job_id, url, "Webhook delivered.");
             None
         }
         Err(error) => {
-            warn!(job_id, url, error, "Webhook call failed");
+            warn!(job_id, url, error, "Webhook call failed.");
             let next = call.fail(store.now());
             if next.is_none() {
-                error!(job_id, url, "Giving up the webhook call");
+                error!(job_id, url, "Giving up the webhook call.");
             }
             next
         }
     };
-    // Refused: the try took so long that somebody else makes another.
+    // A conflict means that the try outlived its lease and another task makes the call now.
     let _ = store.commit_call(call, after.map(Arc::new)).await;
 }
 
-/// Posts by HTTP; the client is made when it is first needed.
+/// Sends calls by HTTP. The client is created on first use.
 #[derive(Debug)]
 struct Http {
     secret: Option<Secret>,
@@ -144,7 +144,7 @@ struct Http {
 impl Poster for Http {
     async fn post(&self, url: &str, id: &str, body: Bytes) -> Result<(), String> {
         let client = async || {
-            // An error means that the program has chosen a provider itself.
+            // An error means that the program has already installed a crypto provider.
             let _ = rustls::crypto::ring::default_provider().install_default();
             reqwest::Client::builder().timeout(TIMEOUT).build()
         };
@@ -165,7 +165,7 @@ impl Poster for Http {
         let response = response.map_err(|error| error.to_string())?;
         match response.status() {
             reqwest::StatusCode::OK => Ok(()),
-            status => Err(format!("it answers {status}")),
+            status => Err(format!("unexpected status {status}")),
         }
     }
 }
@@ -183,7 +183,7 @@ mod tests {
     use crate::engine::Submission;
     use crate::store::Memory;
 
-    /// Answers as told, and notes each call.
+    /// Returns scripted results, and records each call.
     struct Scripted {
         answers: Mutex<Vec<Result<(), String>>>,
         calls: mpsc::UnboundedSender<(Instant, String, Bytes)>,
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    /// An endpoint with a job that has ended, and those who wait for it.
+    /// Creates an endpoint with a job that has ended.
     async fn ended_job(clock: &Clock) -> (Endpoint, Arc<Waiters>) {
         let waiters = Arc::<Waiters>::default();
         let store = Memory::new(clock.clone(), Arc::clone(&waiters));
@@ -223,11 +223,11 @@ mod tests {
         (endpoint, waiters)
     }
 
-    /// The seconds at which a call is made when these are the answers.
+    /// Returns the seconds at which a call is made if its tries have these results.
     async fn seconds(answers: Vec<Result<(), String>>) -> Vec<u64> {
         let clock = Clock::new();
         let (endpoint, waiters) = ended_job(&clock).await;
-        // The job itself is gone long before the last try.
+        // The job itself expires long before the last try.
         clock.advance(Duration::from_secs(2));
         endpoint.expire().await;
         let (calls, mut called) = mpsc::unbounded_channel();
@@ -238,13 +238,13 @@ mod tests {
         let started = Instant::now();
         let (permits, store) = (Arc::new(Semaphore::new(1)), endpoint.store());
         let making = make_calls(&poster, &permits, store, &waiters, &clock);
-        // Paused time: nothing is left to be done by then.
+        // Time is paused: by then nothing is left to do.
         let _ = timeout(Duration::from_hours(1), making).await;
         assert!(store.first_call().await.is_none());
         drop(poster);
         let mut seconds = Vec::new();
         while let Some((at, id, body)) = called.recv().await {
-            assert_eq!(id, "j.3", "the same each time");
+            assert_eq!(id, "j.3", "the same for each try");
             assert!(body.ends_with(br#""output":{}}"#), "{body:?}");
             seconds.push((at - started).as_secs());
         }
@@ -253,7 +253,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_fails_is_made_twice_more_10_seconds_apart() {
-        let no = || Err("it answers 503".to_owned());
+        let no = || Err("unexpected status 503".to_owned());
         assert_eq!(seconds(vec![Ok(())]).await, [0]);
         assert_eq!(seconds(vec![no(), Ok(())]).await, [0, 10]);
         assert_eq!(seconds(vec![no(), no(), no()]).await, [0, 10, 20]);
@@ -264,13 +264,13 @@ mod tests {
         let clock = Clock::new();
         let (endpoint, waiters) = ended_job(&clock).await;
         let (permits, store) = (Arc::new(Semaphore::new(1)), endpoint.store());
-        // Claimed, and nothing else is heard of it.
+        // The call is claimed, but its outcome is never recorded.
         let (_, claimed) = claim_call(&permits, store, &waiters, &clock).await;
         let started = Instant::now();
         let (_, again) = claim_call(&permits, store, &waiters, &clock).await;
         assert_eq!((&again.id, again.failed), (&claimed.id, 0));
         assert_eq!(started.elapsed().as_secs(), 15);
-        // Its first maker has no say any more.
+        // The first claim is no longer valid.
         assert!(store.commit_call(&claimed, None).await.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Very many connections that say nothing, to the program itself.
+//! Many idle connections to the program.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Connections that any system holds until they are accepted; one more may wait a second before it tries again.
+/// A number of connections that fits the accept queue of any system. If the queue is full, a client may wait a second.
 const BACKLOG: usize = 100;
 
 /// The program, on a free port.
@@ -19,7 +19,7 @@ struct Program {
 }
 
 impl Program {
-    /// Starts it with this as its standard output, and finds its address in what it says.
+    /// Starts the program with this standard output, and reads its address from its output.
     fn start(output: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
             .args(["--port", "0"])
@@ -36,7 +36,7 @@ impl Program {
             let (_, url) = line.split_once("Console: http://")?;
             Some(url.trim_end_matches('/').to_owned())
         });
-        let addr = addr.expect("it says where it is");
+        let addr = addr.expect("no console URL in the output");
         Self { child, addr }
     }
 
@@ -44,7 +44,7 @@ impl Program {
         TcpStream::connect(&self.addr).unwrap()
     }
 
-    /// Memory in use, bytes.
+    /// Returns the memory in use, in bytes.
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -64,13 +64,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself, and then the test has failed already.
+        // If the program has already exited, the test has failed anyway.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Raises how many files this process and its children may have open; how many connections that allows.
+/// Raises the limit of open files of this process and its children, and returns how many connections it allows.
 fn room() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -97,7 +97,7 @@ fn ten_thousand_idle_connections_hold_nobody_up() {
     let connections = room().min(10_000);
     assert!(
         connections >= 1000,
-        "{connections} connections are allowed here"
+        "the file limit allows only {connections} connections"
     );
     let program = Program::start(Stdio::piped());
     program.assert_well();
@@ -107,7 +107,7 @@ fn ten_thousand_idle_connections_hold_nobody_up() {
         let mut idle = Vec::new();
         for n in 0..connections {
             if n % BACKLOG == 0 {
-                // Answered once all before it are accepted.
+                // The answer arrives once all earlier connections are accepted.
                 program.assert_well();
             }
             let mut stream = program.connect();
@@ -123,12 +123,12 @@ fn ten_thousand_idle_connections_hold_nobody_up() {
         after.push(program.memory());
         for stream in &mut idle {
             stream.shutdown(Shutdown::Write).unwrap();
-            // Until the other side has closed it, too; how it does so is not asked.
+            // Reads until the other side has closed the connection, with or without an error.
             let _ = stream.read_to_end(&mut Vec::new());
         }
     }
     println!("{connections} connections: {before} bytes of memory before, then {after:?}");
-    // Each wave takes the room of the one before.
+    // The second wave reuses the memory of the first.
     assert!(after[1] < after[0] * 3 / 2, "{after:?}");
     assert!(after[1] < before + connections as u64 * 40_000, "{after:?}");
 }

@@ -1,4 +1,4 @@
-//! What jobs cost in memory, and that it comes back.
+//! The memory use of jobs, and its return after they expire.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use podwork_platform::{Platform, RunRequest};
 
-/// The program's own.
+/// The same allocator as in the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const JOBS: u64 = 100_000;
 
-/// Memory in use, bytes.
+/// Returns the memory in use, in bytes.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -34,11 +34,11 @@ async fn jobs_take_little_memory_and_give_it_back_once_they_expire() {
         .map(|_| platform.submit(request()).unwrap())
         .collect();
     let queued = memory() - before;
-    // Their own ids are the test's, 60 bytes each.
+    // The list of ids belongs to the test: 60 bytes each.
     println!("a queued job takes {} bytes", queued / JOBS - 60);
     assert!(queued / JOBS < 2000, "{queued}");
 
-    // They have ended, and are kept.
+    // Ended jobs are kept for their retention.
     for id in &submitted {
         platform.cancel(id).unwrap();
     }
@@ -50,7 +50,7 @@ async fn jobs_take_little_memory_and_give_it_back_once_they_expire() {
         tokio::task::yield_now().await;
     }
     drop(submitted);
-    // An allocator gives memory back while it is asked for other memory.
+    // The allocator returns memory only while it serves further allocations.
     let began = Instant::now();
     while memory() > before + queued / 4 {
         assert!(

@@ -1,4 +1,4 @@
-//! What endpoints take and give, where they are told: in the description, and in what forms begin with.
+//! The schemas of endpoints, in `/openapi.json` and in the initial content of forms.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -22,7 +22,7 @@ async fn text(url: &str, path: &str, key: Option<&str>) -> String {
     request.send().await.unwrap().text().await.unwrap()
 }
 
-/// The first example of a form.
+/// Returns the initial request of a form.
 async fn example(url: &str, path: &str) -> Value {
     let start = get(url, path, None).await;
     let text = start["example"].as_str().unwrap_or("null");
@@ -57,7 +57,7 @@ fn telling() -> HandlerSchema {
 async fn the_description_has_what_its_endpoint_takes_and_gives() {
     let builder = Platform::builder().schema(drawing());
     let platform = builder
-        .endpoint_schema("tell", telling())
+        .endpoint_schema("tale", telling())
         .start()
         .await
         .unwrap();
@@ -67,7 +67,7 @@ async fn the_description_has_what_its_endpoint_takes_and_gives() {
 
     let described = get(&url, "/openapi.json", None).await;
     let schemas = &described["components"]["schemas"];
-    // It is no document of its own here, and its references follow it.
+    // The schema is no longer a document of its own, so its references are moved.
     assert_eq!(schemas["Input"]["$schema"], Value::Null);
     let size = &schemas["Input"]["properties"]["size"]["$ref"];
     assert_eq!(*size, "#/components/schemas/Input/$defs/Size");
@@ -80,7 +80,7 @@ async fn the_description_has_what_its_endpoint_takes_and_gives() {
     let input = &schemas["RunRequest"]["properties"]["input"];
     assert_eq!(input["$ref"], "#/components/schemas/Input");
     assert_eq!(input["description"], "The handler's input.");
-    // Only what has completed has an output of that kind; before, it is progress.
+    // Only a completed job has an output with this schema; before, the output is progress.
     assert_eq!(
         schemas["StatusResponse"]["if"]["properties"]["status"]["const"],
         "COMPLETED"
@@ -89,12 +89,12 @@ async fn the_description_has_what_its_endpoint_takes_and_gives() {
     assert_eq!(*output, json!({"$ref": "#/components/schemas/Output"}));
     let words = described["info"]["description"].as_str().unwrap();
     assert!(
-        words.contains("the endpoint `local` takes and gives, by its handler `draw`."),
+        words.contains("the schemas of the endpoint `local` (handler `draw`)."),
         "{words}"
     );
 
-    // Of a stream it is each chunk.
-    let described = get(&url, "/openapi.json?endpoint=tell", None).await;
+    // For a stream, the schema is that of each chunk.
+    let described = get(&url, "/openapi.json?endpoint=tale", None).await;
     let schemas = &described["components"]["schemas"];
     let chunk = json!({"$ref": "#/components/schemas/Output"});
     assert_eq!(
@@ -104,7 +104,7 @@ async fn the_description_has_what_its_endpoint_takes_and_gives() {
     let output = &schemas["StatusResponse"]["then"]["properties"]["output"];
     assert_eq!(*output, json!({"type": "array", "items": chunk}));
 
-    // Of others nothing is known, and of this one nothing any more.
+    // Other endpoints have no schema, and neither has this one after its schema is removed.
     assert_eq!(get(&url, "/openapi.json?endpoint=other", None).await, plain);
     platform.set_schema(None);
     assert_eq!(get(&url, "/openapi.json", None).await, plain);
@@ -170,7 +170,7 @@ async fn it_is_shown_to_those_with_the_key() {
 async fn forms_begin_with_an_example_made_of_it_unless_one_was_written() {
     let builder = Platform::builder().schema(drawing());
     let platform = builder
-        .endpoint_schema("tell", telling())
+        .endpoint_schema("tale", telling())
         .start()
         .await
         .unwrap();
@@ -180,20 +180,20 @@ async fn forms_begin_with_an_example_made_of_it_unless_one_was_written() {
         json!({"input": {"size": 8}})
     );
     assert_eq!(
-        example(&url, "/console/start?endpoint=tell").await,
+        example(&url, "/console/start?endpoint=tale").await,
         json!({"input": "once"})
     );
-    let start = get(&url, "/console/start?endpoint=tell", None).await;
+    let start = get(&url, "/console/start?endpoint=tale", None).await;
     assert_eq!(
         (&start["endpoint"], &start["endpoints"]),
-        (&json!("tell"), &json!(["local", "tell"]))
+        (&json!("tale"), &json!(["local", "tale"]))
     );
 
-    // Written for the endpoint that workers are pointed to, and for others where nothing else is known.
+    // The hand-written example is for the default endpoint, and for endpoints without a schema.
     let written = r#"{"input": {"size": 64}}"#;
     let builder = Platform::builder().schema(drawing()).example(written);
     let platform = builder
-        .endpoint_schema("tell", telling())
+        .endpoint_schema("tale", telling())
         .start()
         .await
         .unwrap();
@@ -203,7 +203,7 @@ async fn forms_begin_with_an_example_made_of_it_unless_one_was_written() {
         json!({"input": {"size": 64}})
     );
     assert_eq!(
-        example(&url, "/console/start?endpoint=tell").await,
+        example(&url, "/console/start?endpoint=tale").await,
         json!({"input": "once"})
     );
     assert_eq!(
@@ -217,12 +217,12 @@ async fn an_endpoint_that_cannot_be_is_refused() {
     let builder = Platform::builder().endpoint_schema("no/id", drawing());
     let refused = builder.start().await.unwrap_err().to_string();
     assert!(
-        refused.starts_with("`no/id` cannot be an endpoint id"),
+        refused.starts_with("invalid endpoint id `no/id`"),
         "{refused}"
     );
 }
 
-/// The program in an empty folder.
+/// Returns a command for the program in this directory.
 fn program(folder: &std::path::Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_podwork-platform"));
     command.args(["--port", "0"]).args(args).current_dir(folder);
@@ -233,18 +233,18 @@ fn program(folder: &std::path::Path, args: &[&str]) -> Command {
 #[tokio::test]
 async fn the_program_reads_it_from_files() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, schema) in [("draw.json", drawing()), ("tell.json", telling())] {
+    for (name, schema) in [("draw.json", drawing()), ("tale.json", telling())] {
         let text = serde_json::to_string_pretty(&schema).unwrap();
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    let args = ["--schema", "draw.json", "--schema", "tell:tell.json"];
+    let args = ["--schema", "draw.json", "--schema", "tale:tale.json"];
     let mut platform = program(folder.path(), &args).spawn().unwrap();
     let mut lines = BufReader::new(platform.stdout.take().unwrap()).lines();
     let console =
         lines.find_map(|line| Some(line.unwrap().strip_prefix("# Console: ")?.to_owned()));
     let url = console.unwrap().trim_end_matches('/').to_owned();
     let drawn = example(&url, "/console/start").await;
-    let told = example(&url, "/console/start?endpoint=tell").await;
+    let told = example(&url, "/console/start?endpoint=tale").await;
     platform.kill().unwrap();
     platform.wait().unwrap();
     assert_eq!(
@@ -267,7 +267,7 @@ async fn the_program_reads_it_from_files() {
             .unwrap();
         assert_eq!(refused.wait().unwrap().code(), Some(1));
         assert!(
-            said.starts_with(&format!("error: {file}: {problem}")),
+            said.starts_with(&format!("error: cannot read schema file {file}: {problem}")),
             "{said}"
         );
         assert!(

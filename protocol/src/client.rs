@@ -36,7 +36,7 @@ pub struct RunRequest {
 }
 
 impl RunRequest {
-    /// Creates a request with this input and no options.
+    /// Creates a request with an input and without options.
     #[must_use]
     pub fn new(input: Box<RawValue>) -> Self {
         Self {
@@ -212,7 +212,7 @@ pub struct PurgeResponse {
 }
 
 impl PurgeResponse {
-    /// Creates the response for this number of removed jobs.
+    /// Creates the response for a number of removed jobs.
     pub fn new(removed: u64) -> Self {
         Self {
             removed,
@@ -250,7 +250,7 @@ pub struct JobCounts {
     pub completed: u64,
     /// Jobs failed since the platform started.
     pub failed: u64,
-    /// Jobs at a worker now.
+    /// Jobs in flight now.
     pub in_progress: u64,
     /// Jobs in the queue now.
     pub in_queue: u64,

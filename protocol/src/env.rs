@@ -26,11 +26,11 @@ pub const DEBUG_LEVEL: &str = "RUNPOD_DEBUG_LEVEL";
 pub const REALTIME_PORT: &str = "RUNPOD_REALTIME_PORT";
 /// Maximum jobs in flight of the realtime server.
 pub const REALTIME_CONCURRENCY: &str = "RUNPOD_REALTIME_CONCURRENCY";
-/// Appended to the User-Agent as `Integration/<value>`.
+/// The value that is appended to the User-Agent, as `Integration/<value>`.
 pub const UA_INTEGRATION: &str = "RUNPOD_UA_INTEGRATION";
-/// `true`: skips the checks of memory and disk at start-up.
+/// Skips the checks of memory and disk at start-up if `true`.
 pub const SKIP_AUTO_SYSTEM_CHECKS: &str = "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS";
-/// `true`: skips the check of the GPUs at start-up.
+/// Skips the check of the GPUs at start-up if `true`.
 pub const SKIP_GPU_CHECK: &str = "RUNPOD_SKIP_GPU_CHECK";
 /// Minimum available memory at start-up, in GiB.
 pub const MIN_MEMORY_GB: &str = "RUNPOD_MIN_MEMORY_GB";
@@ -40,7 +40,7 @@ pub const MIN_DISK_PERCENT: &str = "RUNPOD_MIN_DISK_PERCENT";
 pub const GPU_COUNT: &str = "RUNPOD_GPU_COUNT";
 /// Maximum size of one download, in bytes.
 pub const MAX_DOWNLOAD_BYTES: &str = "RUNPOD_MAX_DOWNLOAD_BYTES";
-/// `1`, `true` or `yes`: allows downloads from addresses that are not public.
+/// Allows downloads from addresses that are not public if `1`, `true` or `yes`.
 pub const ALLOW_PRIVATE_DOWNLOAD_URLS: &str = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
 /// URL of the S3-compatible service for uploads, with or without the bucket.
 pub const BUCKET_ENDPOINT_URL: &str = "BUCKET_ENDPOINT_URL";
@@ -48,9 +48,9 @@ pub const BUCKET_ENDPOINT_URL: &str = "BUCKET_ENDPOINT_URL";
 pub const BUCKET_ACCESS_KEY_ID: &str = "BUCKET_ACCESS_KEY_ID";
 /// Secret of the access key for uploads.
 pub const BUCKET_SECRET_ACCESS_KEY: &str = "BUCKET_SECRET_ACCESS_KEY";
-/// The bucket, if the URL does not name it.
+/// The name of the bucket, if the URL does not contain it.
 pub const BUCKET_NAME: &str = "BUCKET_NAME";
-/// The bucket's region, if the host name does not say it.
+/// The region of the bucket, if the host name does not contain it.
 pub const AWS_REGION: &str = "AWS_REGION";
 /// The region, if [`AWS_REGION`] is absent.
 pub const AWS_DEFAULT_REGION: &str = "AWS_DEFAULT_REGION";

@@ -1,12 +1,13 @@
 //! Wire types of Runpod Serverless.
 //!
 //! There are two contracts: between *workers* and the platform ([`worker`], [`template`], [`mod@env`]), and between
-//! *clients* and the platform ([`client`]). Both share [`JobStatus`] and the documented [`limits`]. The crate does no I/O.
-//! It is the only code that `podwork`, the worker runtime, and `podwork-platform`, the local platform, have in common.
+//! *clients* and the platform ([`client`]). Both share [`JobStatus`] and the documented [`limits`]. The crate does no
+//! I/O. It is the only code that `podwork`, the worker runtime, and `podwork-platform`, the local platform, have in
+//! common.
 //!
 //! Inputs and outputs of jobs are [raw JSON text](RawValue), so a payload passes through unparsed and unchanged.
 //!
-//! Structs are `#[non_exhaustive]`: create them by their constructors, then set their fields.
+//! Structs are `#[non_exhaustive]`: create them with their constructors, then set their fields.
 //!
 //! ```
 //! use podwork_protocol::RawValue;
@@ -38,7 +39,7 @@ mod schema; // a handler's input and output as JSON Schema
 
 mod status; // a job's status
 
-mod raw; // raw JSON in members that may be absent
+mod raw; // optional members with raw JSON
 
 pub use schema::HandlerSchema;
 pub use serde_json::value::RawValue;

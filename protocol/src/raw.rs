@@ -1,19 +1,19 @@
-//! Functions that read optional members more strictly than a derive.
+//! Functions that read optional members more strictly than derived implementations.
 
 use serde::de::{DeserializeOwned, Error as _, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-/// Reads a member that is present as `Some`, even if it is `null`: `{"output":null}` has a result, and `{}` has none. For
-/// `#[serde(default, deserialize_with = …)]`.
+/// Reads a member that is present as `Some`, even if it is `null`: `{"output":null}` contains a result, and `{}` does
+/// not. For `#[serde(default, deserialize_with = …)]`.
 pub(crate) fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Reads a struct from an object only. A derive also accepts an array of its values.
+/// Reads a struct from an object only. A derived implementation also accepts an array of its values.
 pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -35,11 +35,11 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     T::deserialize(value).map(Some).map_err(D::Error::custom)
 }
 
-/// Reads a whole number, which in JSON may also be written as `5000.0`.
+/// Reads a whole number. JSON may also contain it as `5000.0`.
 pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)?;
     let whole = number.map(|number| {
-        // `5000.0` is shown as `5000`.
+        // `to_string` formats `5000.0` as `5000`.
         let float = number
             .as_f64()
             .and_then(|float| float.to_string().parse().ok());

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 /// The input and output of a handler, as JSON Schema (draft 2020-12).
 ///
-/// A worker prints it for its flag `--rp_schema`, and the local platform shows it with the endpoint. Absent members accept
-/// anything, so a schema can also be written by hand.
+/// A worker prints it if its flag `--rp_schema` is set, and the local platform shows it with the endpoint. Absent
+/// members accept any value, so a schema can also be written by hand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// The status of a job.
 ///
-/// `IN_QUEUE → IN_PROGRESS → COMPLETED | FAILED | CANCELLED | TIMED_OUT`. If a worker is lost, its jobs are requeued: from
-/// `IN_PROGRESS` to `IN_QUEUE`.
+/// `IN_QUEUE → IN_PROGRESS → COMPLETED | FAILED | CANCELLED | TIMED_OUT`. If a worker is lost, its jobs are requeued:
+/// from `IN_PROGRESS` to `IN_QUEUE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

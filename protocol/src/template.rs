@@ -1,21 +1,21 @@
 //! URL templates: the platform gives a worker its URLs as text with placeholders.
 //!
-//! The hosted platform puts ids in the path. Self-hosted ones may put them in the query, or end the template in a bare `?`.
-//! So placeholders are replaced everywhere, and nothing else is assumed about a template.
+//! The hosted platform puts ids in the path. Self-hosted ones may put them in the query, or end the template with `?`.
+//! Therefore placeholders are replaced everywhere, and nothing else is assumed about a template.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Characters to percent-encode: all but those that RFC 3986 calls unreserved.
+/// The characters to percent-encode: all except the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// Characters that are invalid in a URL. A template may contain them, for example in the name of a GPU.
+/// The characters that are invalid in a URL. A template may contain them, for example in the name of a GPU.
 const INVALID: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -36,24 +36,24 @@ pub fn encode(text: &str) -> Cow<'_, str> {
 
 /// Placeholder of the worker id in the job-done, job-stream and ping templates.
 const WORKER: &str = "$RUNPOD_POD_ID";
-/// Placeholder of the job id there, and of the worker id in the job-take template.
+/// Placeholder of the job id in those templates, and of the worker id in the job-take template.
 const ID: &str = "$ID";
-/// The path segment that tells the job-take URL from its two sisters.
+/// The path segment of the job-take URL. The batch URL and the stop URL have other segments in its place.
 const TAKE_SEGMENT: &str = "/job-take/";
 
-/// A URL template whose worker id is filled in.
+/// A URL template that contains the worker id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlTemplate(String);
 
 impl UrlTemplate {
-    /// Inserts the worker id into a job-done, job-stream or ping template, for `$RUNPOD_POD_ID`.
+    /// Inserts the worker id into a job-done, job-stream or ping template, in place of `$RUNPOD_POD_ID`.
     #[must_use]
     pub fn of_worker(template: &str, worker_id: &str) -> Self {
         let template = utf8_percent_encode(template.trim(), INVALID).to_string();
         Self(template.replace(WORKER, &encode(worker_id)))
     }
 
-    /// Inserts the worker id into a job-take template, for `$ID`.
+    /// Inserts the worker id into a job-take template, in place of `$ID`.
     #[must_use]
     pub fn of_take(template: &str, worker_id: &str) -> Self {
         Self(
@@ -69,20 +69,21 @@ impl UrlTemplate {
         Url(self.0.clone())
     }
 
-    /// Returns the URL for a job, with its id for `$ID`.
+    /// Returns the URL for a job, with its id in place of `$ID`.
     #[must_use]
     pub fn job(&self, job_id: &str) -> Url {
         Url(self.0.replace(ID, &encode(job_id)))
     }
 
-    /// Returns the URL to take several jobs: `/job-take/` becomes `/job-take-batch/`. A template without that segment is
-    /// returned unchanged.
+    /// Returns the URL to take several jobs: `/job-take/` becomes `/job-take-batch/`. A template without that segment
+    /// is returned unchanged.
     #[must_use]
     pub fn batch(&self) -> Url {
         Url(self.0.replace(TAKE_SEGMENT, "/job-take-batch/"))
     }
 
-    /// Returns the URL of the stop channel: `/job-take/` becomes `/job-stop/`. `None` if the template has no such segment.
+    /// Returns the URL of the stop channel: `/job-take/` becomes `/job-stop/`. `None` if the template has no such
+    /// segment.
     #[must_use]
     pub fn stop(&self) -> Option<Url> {
         self.0

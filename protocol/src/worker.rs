@@ -11,12 +11,12 @@ use serde_json::{Map, Value};
 use crate::JobStatus;
 use crate::raw::present;
 
-/// Header with the job id, on each result, progress update and chunk.
+/// The header with the job id, on each result, progress update and chunk.
 pub const REQUEST_ID_HEADER: &str = "X-Request-ID";
-/// Header that identifies a chunk across retries, so that a platform can recognise a chunk that it has accepted already.
-/// podwork's workers send it; the official worker does not.
+/// The header that identifies a chunk across retries, so that a platform can recognise a chunk that it has already
+/// accepted. podwork's workers send it; the official worker does not.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "Idempotency-Key";
-/// Content type of a worker's posts. Their body is JSON nevertheless, as with the official worker.
+/// The content type of a worker's posts. Their body is JSON nevertheless, as in the official worker.
 pub const POST_CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// A job as the platform hands it to a worker.
@@ -93,9 +93,9 @@ impl Serialize for Job {
     }
 }
 
-/// The response to a take: the jobs, or none.
+/// The response to a take: zero or more jobs.
 ///
-/// An element that is not a valid job does not affect the others. It is kept as an error message.
+/// An element that is not a valid job is kept as an error message, and does not affect the others.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TakenJobs(pub Vec<Result<Job, String>>);
@@ -104,7 +104,7 @@ impl TakenJobs {
     /// Parses the body of a response: an object, an array of objects, or `null`.
     ///
     /// # Errors
-    /// Returns an error if the body is not JSON, or of another type.
+    /// Returns an error if the body is not JSON, or has another type.
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
         // Usually all elements are valid, and the body, which may be large, is parsed once.

@@ -1,5 +1,5 @@
-//! A worker runtime for serverless GPU platforms: write a `#[handler]` function, start it, and it serves jobs on
-//! [Runpod Serverless](https://docs.runpod.io/serverless/overview) as the platform's own worker would.
+//! A worker runtime for serverless GPU platforms. Write a `#[handler]` function and [`run`] it: it serves jobs on
+//! [Runpod Serverless](https://docs.runpod.io/serverless/overview), like the platform's official worker.
 //!
 //! ```no_run
 //! use podwork::handler;
@@ -25,71 +25,75 @@
 //! }
 //! ```
 //!
-//! - [`macro@handler`] tells which functions can be handlers: `async fn`, `fn`, streams and iterators; with an input, the
-//!   worker's state and a [`Context`], in any order.
-//! - [`Batch`] hands jobs that wait to a handler together.
-//! - [`Worker`] is the builder: set-up, concurrency, shutdown.
+//! - [`macro@handler`] describes the functions that can be handlers: `async fn`, `fn`, streams and iterators. Their
+//!   parameters are an input, the worker's state and a [`Context`], in any order.
+//! - [`Batch`] passes several waiting jobs to a handler at once.
+//! - [`Worker`] is the builder, with options for the set-up, concurrency and shutdown.
 //! - [`testing`] runs a handler as a job inside a test.
 //!
-//! # Where it runs
+//! # On the platform and locally
 //!
-//! On the platform the environment tells the worker where to pull jobs from. Without that environment the same binary
-//! runs the job in `test_input.json` on a platform of its own, in the same process (feature `local`, on by default):
+//! On the platform, environment variables contain the URLs that the worker polls and posts to. Without them, the same
+//! binary runs the job in `test_input.json` on a local platform in the same process (feature `local`, enabled by
+//! default). These flags change what it does:
 //!
-//! | flag | what it does |
+//! | flag | effect |
 //! |---|---|
-//! | `--test_input JSON` | runs this job, instead of the one in `test_input.json` |
-//! | `--test_output JSON` | compares the result, such as `{"output": …}`, and exits with 1 if it differs |
-//! | `--rp_serve_api` | serves `/run`, `/runsync`, `/status`, `/stream`, `/cancel` … for a `curl` or any client SDK |
-//! | `--rp_api_host HOST`, `--rp_api_port PORT` | … there; `localhost` and 8000 unless set |
-//! | `--rp_api_concurrency N` | … with this many jobs at once |
-//! | `--rp_schema` | prints what the handler takes and gives as JSON Schema, and exits; see [`handler`](macro@handler) |
-//! | `--rp_log_level LEVEL` | ERROR, WARN, INFO, DEBUG, TRACE or NOTSET |
-//! | `--rp_debugger` | logs at DEBUG |
+//! | `--test_input JSON` | runs this job instead of the one in `test_input.json` |
+//! | `--test_output JSON` | compares the result with this one, such as `{"output": …}`; exits with 1 if they differ |
+//! | `--rp_serve_api` | serves `/run`, `/runsync`, `/status`, `/stream`, `/cancel`, … for `curl` or a client SDK |
+//! | `--rp_api_host HOST` | sets the host to listen on; default: `localhost` |
+//! | `--rp_api_port PORT` | sets the port to listen on; default: 8000 |
+//! | `--rp_api_concurrency N` | sets the maximum number of concurrent jobs |
+//! | `--rp_schema` | prints the JSON Schema of the input and the output, and exits; see [`handler`](macro@handler) |
+//! | `--rp_log_level LEVEL` | sets the log level: ERROR, WARN, INFO, DEBUG, TRACE or NOTSET |
+//! | `--rp_debugger` | sets the log level to DEBUG |
 //!
-//! All other arguments are left to your program, and so is everything after `--`.
+//! All other arguments, and everything after `--`, are left to your program.
 //!
-//! # While the platform does not answer
+//! # Delivery
 //!
-//! What a job has to say waits in its outbox: chunks in order, the latest progress, the end. Each post is tried until it
-//! is accepted, refused for good, or [too old](Worker::delivery_deadline); a refusal becomes the job's error. A handler
-//! that yields chunks waits once 1024 of them, or 8 MiB, are in its outbox.
+//! The outbox of a job queues its posts: the chunks in order, the latest progress, and the result. Each post is retried
+//! until the platform accepts it, rejects it permanently, or the [deadline](Worker::delivery_deadline) passes. If a
+//! chunk or the result is not accepted, the job fails with that error. A handler that yields chunks waits while 1024
+//! chunks or 8 MiB are in its outbox.
 //!
-//! An ended job makes room for the next at once. But the worker takes no more while 64 MiB of ended jobs are yet to be
-//! delivered, or as many jobs as run at once (at least 8). So what waits in memory is at most those 64 MiB, and one
-//! outbox and one result (10 MB, or 20 MB by `/runsync`) of each job that runs.
+//! A job frees its slot as soon as it ends, even if its result is not delivered yet. The worker stops polling while
+//! 64 MiB of ended jobs wait for delivery, or as many ended jobs as there are slots (at least 8). So the memory for
+//! pending posts is limited to these 64 MiB, plus one outbox and one result (10 MB, or 20 MB for `/runsync`) for each
+//! running job.
 //!
-//! A handler that blocks where it should await holds up others of its kind, but neither takes and posts nor heartbeats
-//! and signals: those have threads of their own.
+//! A handler that blocks where it should await delays other async handlers. It does not delay polls, posts, heartbeats
+//! or signals, which have their own threads.
 //!
 //! # Features
 //!
-//! | feature | brings |
+//! | feature | provides |
 //! |---|---|
-//! | `local` (on unless default features are off) | the local platform in the worker |
-//! | `gpu` (on unless default features are off) | the GPU check at start |
-//! | `download` | the module `files`: downloads from the URLs in a job's input, and what is in archives |
-//! | `upload` | `files::Upload`: files to S3-compatible storage, for URLs in the output |
-//! | `schema` | `#[handler(schema)]` and `--rp_schema`: input and output as JSON Schema |
-//! | `validate` | `#[handler(validate)]`: inputs are checked by the rules of their type |
-//! | `metrics` | `Worker::metrics`: figures for Prometheus |
-//! | `otel` | a trace of each job, by OTLP; the module `otel` |
+//! | `local` (default) | the local platform in the worker |
+//! | `gpu` (default) | the GPU check at start-up |
+//! | `download` | the module `files`: downloads from the URLs in a job's input, and extraction of archives |
+//! | `upload` | `files::Upload`: uploads to S3-compatible storage, for URLs in the output |
+//! | `schema` | `#[handler(schema)]` and `--rp_schema`: JSON Schema of input and output |
+//! | `validate` | `#[handler(validate)]`: validation of inputs by the rules of their type |
+//! | `metrics` | `Worker::metrics`: metrics for Prometheus |
+//! | `otel` | a trace of each job, exported by OTLP; the module `otel` |
 //! | `cache` | the module `cache`: directories that a network volume keeps warm, and the platform's cached models |
 //!
 //! # Panics
 //!
-//! A handler that panics fails its own job and no other. With `panic = "abort"` in the profile nothing can be caught,
-//! and a panic ends the worker with all its jobs: leave it at `unwind`.
+//! A panic in a handler fails only its own job. With `panic = "abort"` in the Cargo profile, panics cannot be caught,
+//! so one panic ends the worker with all its jobs. Keep the default, `unwind`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// The rooms follow the way of a job, from the start of the worker down to the network. Each imports only from those
-// below it; `tests/tests/house.rs` checks that.
+// The modules are layers, from the start of the worker down to the network. Each imports only from those below it;
+// `tests/tests/house.rs` checks that.
 
 // Runs handlers and whole workers inside a test.
 pub mod testing;
 
-// What the output of the macros calls.
+// The functions that the output of the macros calls.
 #[doc(hidden)]
 pub mod macro_support;
 
@@ -100,16 +104,16 @@ mod launch;
 #[cfg(feature = "local")]
 mod local;
 
-// Jobs by direct HTTP calls in place of a poll: the realtime server.
+// The realtime server: jobs by direct HTTP calls instead of polls.
 mod http;
 
-// Start-up, the loops of a running worker, and its orderly end.
+// Start-up, the loops of a running worker, and its shutdown.
 mod worker;
 
-// The poll loop, the concurrency, and the channel of cancellations.
+// The poll loop, the concurrency limit, and the polls for cancellations.
 mod take;
 
-// One job from its arrival to its result, alone or in a batch.
+// The run of one job from its arrival to its result, alone or in a batch.
 mod run;
 
 // Fitness checks, the health check, the breaker, and the heartbeat.
@@ -119,16 +123,16 @@ pub mod health;
 #[cfg(any(feature = "download", feature = "upload"))]
 pub mod files;
 
-// The handler's contract: its inputs, its context, its state, and how it is executed.
+// The handler interface: inputs, context, state, and execution.
 mod handler;
 
 // The jobs in flight.
 mod jobs;
 
-// One ordered outbox a job, and the loop that posts it.
+// The ordered outbox of each job, and the loop that posts its content.
 mod delivery;
 
-// The calls of the wire.
+// The client for all calls to the platform.
 mod platform_client;
 
 // Logs, metrics and traces.
@@ -138,19 +142,19 @@ mod telemetry;
 #[cfg(all(feature = "cache", unix))]
 pub mod cache;
 
-// The environment, read once.
+// The settings from the environment, read once.
 mod config;
 
-// HTTP, TLS, the guard of addresses, backoff and checksums.
+// HTTP, TLS, the guard against private addresses, backoff and checksums.
 mod net;
 
-// Why a worker ended, and why a job failed.
+// The errors of workers and of jobs.
 mod error;
 
-// Old names, as compile errors that name the new ones.
+// Old names of methods, as compile errors that show the new names.
 mod renamed;
 
-// The version, as the worker reports it.
+// The version that the worker reports.
 mod version;
 
 pub use std::process::ExitCode;
@@ -162,58 +166,61 @@ pub use handler::{Batch, BatchHandler, Context, Handler, HandlerKind, Input, Out
 #[cfg(feature = "schema")]
 pub use handler::{DescribedHandler, schema};
 pub use launch::{Worker, run};
-/// Makes a function a handler: what a worker calls for each job.
+/// Turns a function into a handler, which the worker calls for each job.
 ///
-/// The function stays as it stands, so tests can call it. Beside it the macro puts a hidden type of the same name, and
-/// that is what [`run`] and [`Worker::new`] are told: `podwork::run::<greet>()`.
+/// The function itself stays unchanged, so tests can call it. The macro adds a hidden type of the same name. Pass this
+/// type to [`run`] or [`Worker::new`]: `podwork::run::<greet>()`.
 ///
-/// # What it runs as
+/// # Signatures
 ///
-/// | written | run |
+/// | signature | execution |
 /// |---|---|
-/// | `async fn … -> T` | on the async runtime; a stopped job is dropped at its next `.await` |
-/// | `fn … -> T` | on a thread for blocking work, so that it may hold a GPU or a CPU for long; it asks [`Context::is_cancelled`] |
+/// | `async fn … -> T` | on the async runtime; a cancelled job is dropped at its next `.await` |
+/// | `fn … -> T` | on a blocking thread, so it may occupy a GPU or CPU for long; it checks [`Context::is_cancelled`] |
 /// | `fn …` or `async fn … -> impl Stream<Item = T>` | on the async runtime; each item is a chunk |
-/// | `fn … -> impl Iterator<Item = T>` | on a thread for blocking work; each item is a chunk |
+/// | `fn … -> impl Iterator<Item = T>` | on a blocking thread; each item is a chunk |
 ///
-/// `T` is any [`serde::Serialize`] type, or a `Result` of one with any error. An `Err` fails the job, and ends a
-/// stream. Where the return type does not show that it is a stream or an iterator, say so: `#[handler(stream)]` for a
+/// `T` is any [`serde::Serialize`] type, or a `Result` of one with any error. An `Err` fails the job and ends a stream.
+/// If the return type does not show that it is a stream or an iterator, add an argument: `#[handler(stream)]` for a
 /// `BoxStream`, `#[handler(iterator)]` for a `Vec` or a `Box<dyn Iterator>`.
 ///
-/// # Chunks that wait
+/// # Parameters
 ///
-/// Chunks are posted one after the other, and each post takes a round trip. A handler that is faster than that waits
-/// once its outbox is full (1024 chunks, or 8 MiB). With `#[handler(join)]`, chunks that wait together are posted as
-/// one, up to the platform's limit of 1 MB: strings one behind the other, arrays with their items in one. So distance
-/// does not hold up a generator of tokens; but `/stream` then lists fewer and longer chunks. Chunks of other types are
-/// never joined.
+/// A handler has these parameters, in any order, each at most once:
+/// - the job's input, by value: any [`serde::Deserialize`] type. `serde_json::Value` accepts any input. For the inputs
+///   of several jobs, use a [`Batch`]; the type must have this name.
+/// - the worker's state, as a shared reference. [`Worker::setup`] or [`Worker::state`] provides it.
+/// - the job's [`Context`]; the type must have this name.
 ///
-/// # Several jobs at once
+/// # Joined chunks
 ///
-/// A function that takes a [`Batch<T>`](Batch) in place of an input is called once for the jobs that wait, and returns a
-/// `Vec` with one entry for each: `T` or a `Result`, as above. It may be a `Result` of such a `Vec`, whose `Err` fails
-/// them all. It yields no chunks. A batch goes when it is full, by `#[handler(max_batch = 16, max_wait = "5ms")]`, which
-/// is what holds unless it is said, or when its first job has waited for so long. Both may be constants, and
-/// [`Worker::max_batch`] and [`Worker::max_wait`] have the last word. With `weight = Prompt::tokens, max_weight = 4096` it
-/// is full, too, when the next job's input would make it heavier than that.
+/// Chunks are posted one at a time, and each post takes a network round trip. A handler that yields faster waits while
+/// its outbox is full (1024 chunks or 8 MiB). With `#[handler(join)]`, chunks that wait together are joined into one
+/// post, up to the platform's limit of 1 MB: strings are concatenated, and arrays are merged into one. So network
+/// latency does not throttle a generator of tokens, but `/stream` returns fewer and longer chunks. Chunks of other
+/// types are never joined.
 ///
-/// A job that is stopped before its batch goes is taken out; later, the call goes on for the others. An `Err` entry fails
-/// its own job. A panic, or another number of entries than of jobs, fails each job of the batch.
+/// # Batches
 ///
-/// # What it tells, and what it checks
+/// A function with a [`Batch<T>`](Batch) parameter instead of an input is called once for several waiting jobs. It
+/// returns a `Vec` with one entry per job: `T` or a `Result`, as above. It may also return a `Result` of such a `Vec`,
+/// whose `Err` fails all jobs. It yields no chunks.
 ///
-/// With `#[handler(schema)]` (feature `schema`) the types of its input and its output tell what it takes and gives: they
-/// derive `schemars::JsonSchema`. The worker prints it for its flag `--rp_schema`, and the local platform shows it. With
-/// `#[handler(validate)]` (feature `validate`) an input is checked before the handler sees it: its type derives
-/// `garde::Validate`. One that breaks rules fails its job with all of them and their places.
+/// A batch starts when it is full, or when its first job has waited for `max_wait`. The defaults are
+/// `#[handler(max_batch = 16, max_wait = "5ms")]`. Both values may be constants. [`Worker::max_batch`] and
+/// [`Worker::max_wait`] override them. With `weight = Prompt::tokens, max_weight = 4096`, a batch is also full if the
+/// next job's input would exceed the maximum weight.
 ///
-/// # What it is given
+/// A job that is cancelled before its batch starts is removed from it. If it is cancelled later, the call continues for
+/// the other jobs. An `Err` entry fails only its own job. A panic, or a wrong number of entries, fails each job of the
+/// batch.
 ///
-/// Its parameters, in any order, each at most once:
-/// - the job's input, by value: any [`serde::Deserialize`] type; `serde_json::Value` takes anything; or a [`Batch`] of
-///   those of several jobs, by that name;
-/// - the worker's state, as a shared reference: made by [`Worker::setup`] or [`Worker::state`];
-/// - the job's [`Context`], by that name.
+/// # Schema and validation
+///
+/// With `#[handler(schema)]` (feature `schema`), the handler has a JSON Schema of its input and its output; their types
+/// derive `schemars::JsonSchema`. The worker prints the schema for the flag `--rp_schema`, and the local platform shows
+/// it. With `#[handler(validate)]` (feature `validate`), each input is validated before the call; its type derives
+/// `garde::Validate`. An invalid input fails its job with an error that lists all violated rules and their fields.
 ///
 /// # Examples
 ///
@@ -237,7 +244,7 @@ pub use launch::{Worker, run};
 ///     data.iter().map(|byte| u32::from(*byte)).sum()
 /// }
 ///
-/// #[handler] // many outputs; `yield` stands in `stream!` or `try_stream!`
+/// #[handler] // many outputs; use `yield` inside `stream!` or `try_stream!`
 /// fn words(prompt: String, model: &Model, cx: Context) -> impl Stream<Item = Result<String>> {
 ///     try_stream! {
 ///         let mut last = prompt;
@@ -255,7 +262,7 @@ pub use launch::{Worker, run};
 /// }
 ///
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// assert_eq!(word("be".into(), &Model).await.unwrap(), None); // still functions
+/// assert_eq!(word("be".into(), &Model).await.unwrap(), None); // it is still a function
 /// # use podwork::testing::TestJob;
 /// # use serde_json::json;
 /// # let job = TestJob::new(json!("to")).state(Model).run::<words>().await;
@@ -271,21 +278,22 @@ pub use podwork_macros::handler;
 pub use podwork_protocol::HandlerSchema;
 pub use version::VERSION;
 
-/// Has a function check the machine before the worker takes its first job: that a file is there, a licence answers, a
-/// GPU computes.
+/// Registers a function as a fitness check, which checks the machine before the worker polls for its first job. For
+/// example, it checks that a file exists, that a licence server responds, or that a GPU works.
 ///
-/// It takes nothing, may be async, and fails by an `Err` of any error or by a panic. Then the worker logs why, reports
-/// itself unhealthy under the function's name, and exits with 1. Checks run on the platform only, never locally, before
-/// the set-up, one after the other in the order in which they stand in the source (by file, then line), after the
-/// worker's own:
+/// The function has no parameters and may be async. It fails by a panic or an `Err` of any error. Then the worker logs
+/// the error, reports itself unhealthy under the function's name, and exits with 1.
 ///
-/// | checked | unless | by |
+/// Checks run before the set-up, and only on the platform, never locally. They run one at a time, in the order of the
+/// source (by file, then line), after these built-in checks:
+///
+/// | built-in check | requirement | skipped if |
 /// |---|---|---|
-/// | memory that is available, by the container's limit and the machine's | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` | `RUNPOD_MIN_MEMORY_GB` (GiB; 0 unless it is set) |
-/// | disk that is free on `/` | the same | `RUNPOD_MIN_DISK_PERCENT` (10 unless it is set) |
-/// | every GPU answers the driver (feature `gpu`; passed over where the driver's library is not) | `RUNPOD_SKIP_GPU_CHECK=true` | `RUNPOD_GPU_COUNT`, if the platform sets it |
+/// | memory available, within the container's limit and on the machine | `RUNPOD_MIN_MEMORY_GB` (in GiB; default: 0) | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` |
+/// | disk space free on `/` | `RUNPOD_MIN_DISK_PERCENT` (default: 10) | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` |
+/// | every GPU responds (feature `gpu`) | at least `RUNPOD_GPU_COUNT` GPUs, if the platform sets it | `RUNPOD_SKIP_GPU_CHECK=true`, or the driver library is missing |
 ///
-/// A check that needs more than a function goes to [`Worker::fitness_check`].
+/// For a check that is not a plain function, such as a closure, use [`Worker::fitness_check`].
 ///
 /// ```standalone_crate
 /// #[podwork::fitness_check]
@@ -298,14 +306,14 @@ pub use podwork_macros::fitness_check;
 
 pub use handler::state;
 
-/// Metrics of your own: what [`Worker::own_metrics`] registers, re-exported from [`prometheus_client`].
+/// Types for your own metrics, which [`Worker::register_metrics`] registers. Re-exported from [`prometheus_client`].
 #[cfg(feature = "metrics")]
 pub mod metrics {
     pub use prometheus_client::metrics::{counter, family, gauge, histogram, info};
     pub use prometheus_client::{collector, encoding, registry};
 }
 
-/// Traces of jobs, for programs with a `tracing` subscriber of their own.
+/// Traces of jobs, for programs with their own `tracing` subscriber.
 #[cfg(feature = "otel")]
 pub mod otel {
     pub use crate::telemetry::traces::layer;

@@ -1,8 +1,8 @@
-//! Old names of methods, which are compile errors that name the new ones.
+//! Old names of methods. Calling one is a compile error that shows the new name.
 
-/// Implemented by nothing: a method that asks for it cannot be called.
+/// A trait without implementations: a method that requires it cannot be called.
 #[diagnostic::on_unimplemented(
-    message = "this method has a new name: `{New}`",
+    message = "this method was renamed to `{New}`",
     label = "renamed to `{New}`",
     note = "the guide's chapter on upgrading lists all new names"
 )]
@@ -16,7 +16,7 @@ macro_rules! new_names {
                 missing_docs,
                 dead_code,
                 unreachable_pub,
-                reason = "it only names a method, which may need a feature"
+                reason = "only carries the new name of a method, which may require a feature"
             )]
             #[derive(Debug)]
             pub enum $new {}
@@ -32,7 +32,7 @@ new_names!(
     expires_in
 );
 
-/// Gives a builder methods by their old names, inside its `impl`.
+/// Defines the old names of a builder's methods. Use it inside the builder's `impl`.
 macro_rules! renamed {
     ($($old:ident => $new:ident),* $(,)?) => {
         $(

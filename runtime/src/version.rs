@@ -1,4 +1,4 @@
-//! This crate's version.
+//! The version of this crate.
 
-/// This crate's version, as the worker reports it to the platform.
+/// The version of this crate, which the worker reports to the platform.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,4 +1,4 @@
-//! What `#[handler]` makes of functions of every kind, run as jobs.
+//! Tests of `#[handler]` with every kind of function, each run as a job.
 #![allow(
     clippy::unwrap_used,
     clippy::unnecessary_wraps,
@@ -41,7 +41,7 @@ async fn run_with_model<H: Handler<State = Model>>(input: Value) -> Tested {
     TestJob::new(input).state(MODEL).run::<H>().await
 }
 
-/// The error's kind and message.
+/// Returns the kind and message of the job's error.
 fn failure(job: Tested) -> (String, String) {
     let error = job.result.unwrap_err();
     (error.kind().to_owned(), error.message().to_owned())
@@ -288,7 +288,7 @@ mod errors {
 
     type Answer<T> = core::result::Result<T, Refusal>;
 
-    /// An error that could be taken for an output: as a value, the job would pass for a good one.
+    /// An error that could also be an output. If it were treated as one, the job would count as completed.
     #[derive(Debug, Serialize)]
     pub(super) struct Refusal {
         why: String,
@@ -302,7 +302,7 @@ mod errors {
 
     impl std::error::Error for Refusal {}
 
-    /// As `anyhow::Error`: no error itself, but one inside a box.
+    /// A type like `anyhow::Error`, which is not an `Error` itself but converts into a boxed one.
     #[derive(Debug)]
     struct Any(Box<dyn std::error::Error + Send + Sync>);
 
@@ -332,7 +332,7 @@ mod errors {
     #[handler]
     fn own(fail: bool) -> Result<Value, HandlerError> {
         if fail {
-            return Err("it was to fail".into());
+            return Err("failed on request".into());
         }
         Ok(json!({ "Ok": 1 }))
     }
@@ -343,7 +343,7 @@ mod errors {
             (run::<aliased>(json!(null)).await, "not today"),
             (run::<any>(json!(null)).await, "deep inside"),
             (run::<text>(json!(null)).await, "a text"),
-            (run::<own>(json!(true)).await, "it was to fail"),
+            (run::<own>(json!(true)).await, "failed on request"),
         ];
         for (job, message) in failures {
             assert_eq!(job.result.unwrap_err().message(), message);
@@ -388,18 +388,18 @@ mod errors {
 
     #[handler]
     async fn panics() -> u32 {
-        panic!("at work")
+        panic!("in the handler")
     }
 
     #[handler]
     fn panics_blocking() -> u32 {
-        panic!("at work")
+        panic!("in the handler")
     }
 
     #[handler]
     fn panics_at_once() -> impl Stream<Item = u32> {
         if true {
-            panic!("at work");
+            panic!("in the handler");
         }
         futures::stream::empty()
     }
@@ -418,7 +418,7 @@ mod errors {
         ] {
             let (kind, message) = failure(job);
             assert_eq!(kind, "panic");
-            assert!(message.ends_with(": at work"), "{message}");
+            assert!(message.ends_with(": in the handler"), "{message}");
         }
         let job = run::<panics_midway>(json!(null)).await;
         assert_eq!(job.outputs, [1]);
@@ -449,7 +449,7 @@ mod batches {
     #[handler]
     async fn none_or_all(numbers: Batch<u32>) -> Result<Vec<f64>, String> {
         if numbers.contains(&0) {
-            return Err("nothing is divided by 0".to_owned());
+            return Err("division by 0".to_owned());
         }
         Ok(numbers.into_iter().map(|n| 1.0 / f64::from(n)).collect())
     }
@@ -475,7 +475,7 @@ mod batches {
         let job = run::<none_or_all>(json!(4)).await;
         assert_eq!(job.result.unwrap(), json!(0.25));
         let failure = run::<none_or_all>(json!(0)).await.result.unwrap_err();
-        assert_eq!(failure.message(), "nothing is divided by 0");
+        assert_eq!(failure.message(), "division by 0");
 
         let failure = run::<forgetful>(json!(0)).await.result.unwrap_err();
         assert_eq!(failure.kind(), "invalid_output");

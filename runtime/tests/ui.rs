@@ -1,8 +1,8 @@
-//! What the compiler says of handlers that are none, and that it says nothing of good ones.
+//! The compiler's messages for invalid handlers, and the absence of any for valid ones.
 
 use std::process::Command;
 
-/// The toolchain whose words are pinned.
+/// The toolchain whose messages are pinned.
 const PINNED: &str = "rustc 1.95.";
 
 #[test]
@@ -18,7 +18,7 @@ fn mistakes_are_answered_with_what_to_write_instead() {
     cases.pass("tests/ui/pass/*.rs");
     if version.starts_with(PINNED) {
         cases.compile_fail("tests/ui/fail/*.rs");
-        // What the attribute may ask for, its features bring.
+        // Some arguments of the attribute need a feature.
         match (cfg!(feature = "schema"), cfg!(feature = "validate")) {
             (true, true) => cases.compile_fail("tests/ui/features_on/*.rs"),
             (false, false) => cases.compile_fail("tests/ui/features_off/*.rs"),
@@ -26,7 +26,7 @@ fn mistakes_are_answered_with_what_to_write_instead() {
         }
     } else {
         eprintln!(
-            "only the passing cases: the messages of {PINNED}x are pinned, and this is {}",
+            "running only the passing cases: messages are pinned for {PINNED}x, and this is {}",
             version.trim()
         );
     }

@@ -1,6 +1,6 @@
-// The console in a real browser: submit, watch a stream grow, cancel, retry, purge; what a worker takes and gives; and no
-// complaint of the page's.
-// usage: node console.mjs <worker binary> <its folder> <binary that tells its schema> <browser> [folder for screenshots]
+// Tests the console in a real browser: submitting, streaming, cancelling, retrying, purging, and the schemas of a
+// worker. Fails if the page logs an error.
+// usage: node console.mjs <worker binary> <its folder> <worker binary with a schema> <browser> [folder for screenshots]
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,7 +10,7 @@ import { chromium } from 'playwright-core'
 
 const [worker, folder, telling, executablePath, shots] = process.argv.slice(2)
 
-// Starts the worker with its platform; where that is.
+// Starts the worker with its local platform, and returns the process and the platform's URL.
 const serve = async (worker, cwd) => {
   const child = spawn(worker, ['--rp_serve_api', '--rp_api_port', '0'], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
   for await (const line of createInterface(child.stdout)) {
@@ -19,7 +19,7 @@ const serve = async (worker, cwd) => {
     child.stdout.resume()
     return { child, url }
   }
-  throw new Error('the worker did not say where it serves')
+  throw new Error('the worker did not print its URL')
 }
 
 const { child, url } = await serve(worker, folder)
@@ -43,9 +43,9 @@ try {
   await page.goto(url)
   await until('#link', 'live')
   await until('#workers', 'local')
-  assert.match(await page.inputValue('#request'), /prompt/, 'the form begins with test_input.json')
+  assert.match(await page.inputValue('#request'), /prompt/, 'the form starts with test_input.json')
 
-  // A stream grows while it runs.
+  // The chunks of a stream appear while the job runs.
   await submit({ prompt: 'one two three four five six', delay_ms: 150 })
   await until('#job-chunks', 'two')
   assert.doesNotMatch(await text('#job-chunks'), /six/)
@@ -55,7 +55,7 @@ try {
   await until('#job-status', 'COMPLETED')
   assert.equal(await page.locator('#job-chunks > div').count(), 6)
 
-  // One runs and is cancelled, others wait and are purged.
+  // One job runs and is cancelled; others are queued and purged.
   await submit({ prompt: 'never ends', delay_ms: 3600000 })
   await until('#job-status', 'IN_PROGRESS')
   const running = await text('#job-title')
@@ -72,7 +72,7 @@ try {
   await page.click('#cancel')
   await until('#job-status', 'CANCELLED')
 
-  // One fails and is tried again.
+  // A job fails and is retried.
   await submit({ wrong: 'input' })
   await until('#job-status', 'FAILED')
   assert.match(await text('#job-error'), /prompt/)
@@ -80,12 +80,12 @@ try {
   await page.click('#retry')
   await until('#counts', 'failed 2')
 
-  // What is no JSON is said, and nothing is sent.
+  // The form reports invalid JSON and sends nothing.
   await page.fill('#request', '{')
   await page.click('#form button')
   await until('#form-says', 'JSON')
 
-  // The page of the operations: one of them is tried, and says what came back.
+  // The page of operations can run an operation, and shows its response.
   await page.click('nav a[href="/docs"]')
   await page.click('#run summary')
   await page.fill('#run textarea', JSON.stringify({ input: { prompt: 'tried', delay_ms: 0 } }))
@@ -93,7 +93,7 @@ try {
   await until('#run strong', '200')
   await until('#run pre', 'IN_QUEUE')
   await page.click('#status_sync summary')
-  assert.match(await page.inputValue('#status_sync input[name=job]'), /^[0-9a-f-]{36}$/, 'the job just made is at hand')
+  assert.match(await page.inputValue('#status_sync input[name=job]'), /^[0-9a-f-]{36}$/, 'the id of the new job is filled in')
   await page.click('#status_sync button')
   await until('#status_sync pre', 'COMPLETED')
   assert.equal(await page.locator('#operations details').count(), 9)
@@ -106,8 +106,8 @@ try {
   await page.setViewportSize({ width: 420, height: 900 })
   await shot('narrow')
 
-  // A worker that tells what it takes and gives, in a folder without a test_input.json: the forms begin with an example, which
-  // can be sent as it is.
+  // A worker with a schema, in a folder without a test_input.json: the forms start with an example that can be sent
+  // unchanged.
   await page.emulateMedia({ colorScheme: 'light' })
   await page.setViewportSize({ width: 1280, height: 900 })
   await page.goto(other.url)
@@ -116,11 +116,11 @@ try {
   assert.deepEqual(JSON.parse(await page.inputValue('#request')), example)
   await page.click('nav a[href="/docs"]')
   await page.click('#runsync summary')
-  await until('#runsync', 'The part to show.')
+  await until('#runsync', 'The part of the set to draw.')
   await until('#runsync', 'Columns of text.')
   await until('#runsync', '1 to 500')
-  await until('#runsync', '200 unless it is set')
-  await until('#runsync', 'How many of its points belong to the set.')
+  await until('#runsync', 'default 200')
+  await until('#runsync', 'The number of points that belong to the set.')
   await page.click('#runsync summary:has-text("JSON Schema")')
   await until('#runsync details pre', '"maximum": 500')
   assert.deepEqual(JSON.parse(await page.inputValue('#runsync textarea')), example)
@@ -131,7 +131,7 @@ try {
   await until('#runsync form > pre', 'invalid input at `width`: lower than 1')
   await shot('schema')
   assert.deepEqual(complaints, [])
-  console.log('the console does what it shows')
+  console.log('all passed')
 } finally {
   await browser.close()
   for (const ending of [child, other.child]) {

@@ -1,4 +1,4 @@
-// The official JavaScript client against a `tokens` worker. Usage: node client.mjs BASE_URL
+// Tests the official JavaScript client with a `tokens` worker. Usage: node client.mjs BASE_URL
 
 import assert from "node:assert/strict";
 import runpodSdk from "runpod-sdk";
@@ -11,7 +11,7 @@ async function eventually(look, what) {
   for (;;) {
     const found = await look();
     if (found) return found;
-    assert.ok(Date.now() < end, `not within 30 s: ${what}`);
+    assert.ok(Date.now() < end, `timed out after 30 s: ${what}`);
   }
 }
 
@@ -33,7 +33,7 @@ const sync = await endpoint.runSync(words("a"), 30_000);
 assert.equal(sync.status, "COMPLETED");
 assert.deepEqual(sync.output, []);
 
-// Over the wait's end: /runsync answers with the job as it stands, and the client goes on by /status-sync.
+// The job outlasts the wait: /runsync answers with its current status, and the client continues with /status-sync.
 const late = await endpoint.runSync(words("late", 2500), 1000 + 2500);
 assert.equal(late.id.startsWith("sync-"), true);
 const held = await endpoint.statusSync(late.id, 30_000);

@@ -1,4 +1,4 @@
-"""The platform and the workers that the judges run against; all on loopback, all ended with the test."""
+"""The local platform and the workers for the interop tests: all on loopback, all stopped at the end of the test."""
 
 import os
 import signal
@@ -12,26 +12,26 @@ import pytest
 import runpod
 
 HERE = Path(__file__).parent
-DEADLINE = 60  # s, for anything that is waited for
+DEADLINE = 60  # Seconds: the limit of every wait
 
 
 def built(name):
-    """A program that cargo has built."""
+    """Returns the path of a program that cargo has built."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[1] / "target"))
     return target / "debug" / name
 
 
 def eventually(look, what):
-    """What `look` returns once that is true."""
+    """Calls `look` until its result is true, and returns that result."""
     end = time.monotonic() + DEADLINE
     while not (found := look()):
-        assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
+        assert time.monotonic() < end, f"timed out after {DEADLINE} s: {what}"
         time.sleep(0.02)
     return found
 
 
 class Program:
-    """A program that runs, and what it says."""
+    """A running program and its output."""
 
     def __init__(self, command, env=None, cwd=None):
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
@@ -57,7 +57,7 @@ class Program:
         )
 
     def code(self):
-        """The exit code, once the program has ended by itself."""
+        """Waits until the program ends on its own, and returns its exit code."""
         return self.process.wait(DEADLINE)
 
     def stop(self, how=signal.SIGTERM):
@@ -70,7 +70,7 @@ class Program:
 
 
 class Platform(Program):
-    """`podwork-platform` on a free port, used by what it prints."""
+    """`podwork-platform` on a free port, with the URLs and variables that it prints."""
 
     def __init__(self, *args):
         super().__init__([built("podwork-platform"), "--port", "0", *args])
@@ -82,7 +82,7 @@ class Platform(Program):
 
 @pytest.fixture
 def start():
-    """Starts programs that are killed at the test's end."""
+    """Starts programs, and kills them at the end of the test."""
     programs = []
 
     def begin(program):

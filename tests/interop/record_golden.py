@@ -3,8 +3,8 @@
     record_golden.py           writes the files
     record_golden.py --check   records again, and fails if a file differs
 
-It plays the platform to the official worker on loopback, with one scenario for each file. What differs from machine to
-machine (operating system, versions, tracebacks) is put as a placeholder.
+Acts as the platform for the official worker on loopback, with one scenario for each file. Placeholders replace what
+differs between machines (operating system, versions, tracebacks).
 """
 
 import difflib
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden"
-DEADLINE = 60  # s, for one scenario
+DEADLINE = 60  # Seconds: the limit of one scenario
 
 ONE = {"id": "golden-job", "input": {"upto": 1}}
 TWO = [{"id": "golden-job-1", "input": {}}, {"id": "golden-job-2", "input": {}}]
@@ -30,7 +30,7 @@ def final(request):
     return (request["body"] or {}).get("status") is None
 
 
-# name: (worker, jobs for its takes, call, which of its requests)
+# name: (worker, answers to its takes, call, predicate for the request to record)
 SCENARIOS = {
     "take": ("plain", [], "job-take", lambda r: True),
     "take_busy": ("waits_two", [[TWO[0]]], "job-take", lambda r: True),
@@ -55,7 +55,7 @@ SCENARIOS = {
 
 
 class Recorder(ThreadingHTTPServer):
-    """The platform: hands out the jobs, remembers the requests, and says when the wanted one has come."""
+    """The platform: hands out the jobs, keeps the first request that matches `wanted`, and then sets `done`."""
 
     daemon_threads = True
 
@@ -142,7 +142,7 @@ def environment(port):
         "RUNPOD_SKIP_GPU_CHECK": "true",
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RUNPOD_")}
-    # A home of its own: the SDK reads a key from there, and looks at what runs it from the environment.
+    # Without a home directory: the SDK reads a key from there. It also detects its environment from variables.
     return {**kept, **own, "HOME": "/nonexistent"}
 
 
@@ -159,7 +159,7 @@ def record(name):
     try:
         if not server.done.wait(DEADLINE):
             worker.kill()
-            sys.exit(f"{name}: no such request within {DEADLINE} s:\n{worker.stdout.read().decode()}")
+            sys.exit(f"{name}: timed out after {DEADLINE} s; worker output:\n{worker.stdout.read().decode()}")
     finally:
         worker.kill()
         worker.wait()
@@ -168,7 +168,7 @@ def record(name):
 
 
 def normal(name, request):
-    """The request without what differs from machine to machine."""
+    """Returns the request without what differs between machines."""
     headers = request["headers"]
     for hop in ("host", "content-length", "connection"):
         headers.pop(hop, None)
@@ -205,12 +205,12 @@ def main():
             differing.append(name)
             sys.stdout.writelines(
                 difflib.unified_diff(
-                    path.read_text().splitlines(True), text.splitlines(True), f"{name} (kept)", f"{name} (now)"
+                    path.read_text().splitlines(True), text.splitlines(True), f"{name} (recorded)", f"{name} (now)"
                 )
             )
         print(f"{name}: {'checked' if check else 'recorded'}", flush=True)
     if differing:
-        sys.exit(f"the official worker's requests differ from those kept: {', '.join(differing)}")
+        sys.exit(f"the official worker's requests differ from the recorded ones: {', '.join(differing)}")
 
 
 if __name__ == "__main__":

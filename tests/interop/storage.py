@@ -1,12 +1,13 @@
-"""A storage service by others. Prints its URL and a key, by which it knows its clients if it is told `strict`: then it
-cannot serve signed URLs, which have no header for it to check."""
+"""Runs moto, an independent S3 server. Prints its URL and a key. With the argument `strict`, it checks the signatures
+of its clients, but cannot serve signed URLs, which have no header that it could check."""
 
 import os
 import sys
 import threading
 
 if sys.argv[1:] == ["strict"]:
-    # Those that make the user, its rights, its key and the bucket; all others must be signed by that key.
+    # The first four requests create the user, its permissions, its key and the bucket. All others must be signed
+    # with that key.
     os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "4"
 
 import json

@@ -1,4 +1,4 @@
-"""A worker's metrics, read by Prometheus' own parser of OpenMetrics."""
+"""The metrics of a worker, read with the OpenMetrics parser of Prometheus."""
 
 import socket
 import urllib.request
@@ -29,7 +29,7 @@ def free_port():
         return taken.getsockname()[1]
 
 
-def test_metrics_are_as_prometheus_reads_them(endpoint, ours):
+def test_prometheus_parses_the_metrics(endpoint, ours):
     port = free_port()
     ours("podwork-test-worker", PODWORK_METRICS_PORT=str(port))
     job = endpoint.run({"input": {"do": "echo", "value": 1}})
@@ -47,7 +47,7 @@ def test_metrics_are_as_prometheus_reads_them(endpoint, ours):
         completed = samples[("podwork_jobs_total", ("outcome", "completed"))] == 1
         return completed and (families, samples)
 
-    families, samples = eventually(scrape, "the job among those completed")
+    families, samples = eventually(scrape, "the job is counted as completed")
     assert {name: family.type for name, family in families.items()} == KINDS
     units = {name: family.unit for name, family in families.items() if family.unit}
     assert all(name.endswith(f"_{unit}") for name, unit in units.items())

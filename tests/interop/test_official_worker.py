@@ -1,4 +1,4 @@
-"""The official Python worker on our platform."""
+"""The official Python worker on the local platform."""
 
 import json
 
@@ -8,7 +8,7 @@ from conftest import eventually
 
 
 def ended(endpoint, job):
-    """The whole status of a job, once it has ended."""
+    """Waits until a job has ended, and returns its status response."""
     status = lambda: endpoint.rp_client.get(f"local/status/{job.job_id}")
     final = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
     return eventually(lambda: (now := status())["status"] in final and now, "the job ends")
@@ -64,7 +64,7 @@ def test_replacement(endpoint, official):
     worker = official("refresh")
     job = endpoint.run({"input": {"a": 1}})
     assert ended(endpoint, job)["status"] == "COMPLETED"
-    # Its stop poll is answered when the hold is over; then it ends.
+    # The worker ends once the platform answers its stop poll, at the end of the hold.
     assert worker.code() == 0
     assert endpoint.health()["workers"]["ready"] == 0
 
@@ -93,6 +93,6 @@ def test_one_queue_for_both_kinds_of_worker(endpoint, official, ours):
     jobs = [endpoint.run({"input": task}) for task in tasks]
     statuses = [ended(endpoint, job) for job in jobs]
     assert {status["status"] for status in statuses} == {"COMPLETED"}
-    assert len({status["workerId"] for status in statuses}) == 2, "both have worked"
+    assert len({status["workerId"] for status in statuses}) == 2, "both workers ran jobs"
     counts = endpoint.health()["jobs"]
-    assert (counts["completed"], counts["failed"], counts["retried"]) == (2000, 0, 0), "each job once"
+    assert (counts["completed"], counts["failed"], counts["retried"]) == (2000, 0, 0), "each job ran once"

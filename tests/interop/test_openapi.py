@@ -1,4 +1,4 @@
-"""The platform's description of itself, judged by a validator and by requests made from it."""
+"""The OpenAPI description of the local platform, checked with a validator and with requests generated from it."""
 
 import json
 import subprocess
@@ -11,12 +11,12 @@ from openapi_spec_validator import validate
 
 from conftest import Platform, built
 
-# Nobody runs the jobs, so nothing is worth waiting for.
+# No worker runs the jobs, so waiting is pointless.
 RULES = "wait=5ms,wait_range=1ms..50ms,stream_hold=5ms,run_rate=0,runsync_rate=0"
 OPERATIONS = {"run", "runsync", "status", "status-sync", "stream", "cancel", "retry", "purge-queue", "health"}
 
 
-def test_the_description_is_valid_and_whole(platform):
+def test_description_is_valid_and_complete(platform):
     with urllib.request.urlopen(f"{platform.url}/openapi.json") as answer:
         description = json.load(answer)
     validate(description)
@@ -30,12 +30,12 @@ def judge(platform, *args):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_platform_answers_as_it_describes(start):
+def test_answers_match_the_description(start):
     judge(start(Platform("--rules", RULES)))
 
 
 @pytest.mark.parametrize("handler", ["plain", "streamed", "nothing"])
-def test_with_a_schema_it_is_valid_too_and_still_what_the_platform_answers(start, tmp_path, handler):
+def test_description_with_a_schema_matches_the_answers(start, tmp_path, handler):
     worker = [built("podwork-schema-worker"), handler, "--rp_schema"]
     file = tmp_path / "schema.json"
     file.write_bytes(subprocess.run(worker, capture_output=True, check=True).stdout)
@@ -44,5 +44,5 @@ def test_with_a_schema_it_is_valid_too_and_still_what_the_platform_answers(start
         description = json.load(answer)
     validate(description)
     assert handler in description["info"]["description"]
-    # That an input does not fit its schema is for the worker to say.
+    # The worker, not the platform, validates inputs against the schema.
     judge(platform, "--exclude-checks", "negative_data_rejection")

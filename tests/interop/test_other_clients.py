@@ -1,4 +1,4 @@
-"""Our workers on our platform, driven by the official JavaScript client and by the Rust client."""
+"""Our workers on the local platform, called by the official JavaScript client and by the Rust client."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 
 def drive(command, platform):
-    """Runs a client program, which fails by itself."""
+    """Runs a client program, which makes its own assertions, and asserts that it succeeds."""
     done = subprocess.run([*command, platform.base_url], cwd=HERE, capture_output=True, text=True, timeout=2 * DEADLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all passed" in done.stdout

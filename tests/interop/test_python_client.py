@@ -1,4 +1,4 @@
-"""Our workers on our platform, driven by the official Python client and its asyncio twin."""
+"""Our workers on the local platform, called by the official Python client and its asyncio variant."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def test_run_sync(endpoint, ours):
     assert endpoint.run_sync({"name": "Grace"}, timeout=30) == {"text": "Hello, Grace!"}
 
 
-def test_input_that_does_not_fit_fails_with_its_place(endpoint, ours, platform):
+def test_invalid_input_fails_with_its_path(endpoint, ours, platform):
     ours("captioner")
     job = endpoint.run({"input": {"pixels": [[1, 2, 3], [1, 2, "x"]]}})
     eventually(lambda: job.status() == "FAILED", "the job fails")
@@ -58,7 +58,7 @@ def test_cancel(endpoint, ours):
     job = endpoint.run({"input": {"prompt": "never", "delay_ms": 3_600_000}})
     eventually(lambda: job.status() == "IN_PROGRESS", "the job runs")
     assert job.cancel()["status"] == "CANCELLED"
-    worker.line("Stopped.")
+    worker.line("Cancelled.")
     assert job.status() == "CANCELLED"
     assert endpoint.run_sync({"prompt": ""}, timeout=30) == []
 

@@ -1,4 +1,4 @@
-"""What handlers take and give, judged by a JSON Schema validator that is not ours: what workers print against what they do."""
+"""The schemas that workers print, compared with what their handlers accept and return, by an independent validator."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def schema_of(handler):
 
 
 def job(handler, value):
-    """Whether a job of this input completes, its chunks and its output."""
+    """Runs a job, and returns whether it completed, its chunks and its outputs."""
     code, shown, _ = run(handler, "--test_input", json.dumps({"input": value}))
     lines = [line.split("| ", 1) for line in shown.splitlines() if "| " in line]
     found = {what: [json.loads(text) for name, text in lines if name.strip() == what] for what in ("chunk", "output")}
@@ -50,7 +50,7 @@ def job(handler, value):
 
 
 @pytest.mark.parametrize("handler", INPUTS)
-def test_what_a_handler_takes_and_gives_fits_its_schema(handler):
+def test_inputs_and_outputs_match_the_schema(handler):
     schema = schema_of(handler)
     Draft202012Validator(schema["input"]).validate(INPUTS[handler])
     completed, chunks, outputs = job(handler, INPUTS[handler])
@@ -79,7 +79,7 @@ def test_what_a_handler_takes_and_gives_fits_its_schema(handler):
     ],
     ids=str,
 )
-def test_what_the_schema_refuses_the_worker_refuses_too(changes):
+def test_worker_refuses_what_the_schema_refuses(changes):
     request = {**REQUEST, **changes}
     with pytest.raises(ValidationError):
         Draft202012Validator(schema_of("plain")["input"]).validate(request)
@@ -87,7 +87,7 @@ def test_what_the_schema_refuses_the_worker_refuses_too(changes):
 
 
 @pytest.mark.parametrize("changes", [{"prompt": "ö" * 40}, {"stepCount": 50}, {"tags": []}, {"style": "photo"}], ids=str)
-def test_what_the_schema_just_takes_the_worker_takes_too(changes):
+def test_worker_accepts_the_limits_of_the_schema(changes):
     request = {**REQUEST, **changes}
     Draft202012Validator(schema_of("plain")["input"]).validate(request)
     assert job("plain", request)[0]

@@ -1,4 +1,4 @@
-"""Uploads of ours, judged by a storage service and a client of others."""
+"""Our uploads, checked with an independent storage service and client."""
 
 import sys
 import urllib.request
@@ -46,13 +46,13 @@ def storage(start):
 
 @pytest.fixture
 def strict(start):
-    """One that refuses what is not signed, or wrongly."""
+    """A storage service that refuses requests without a valid signature."""
     return start(Storage("strict"))
 
 
 @pytest.fixture
 def worker(platform, start):
-    """Starts a worker of ours that uploads."""
+    """Starts one of our workers, which uploads."""
 
     def begin(env):
         worker = start(Program([built("podwork-test-worker"), "upload"], {**platform.env, **env}))
@@ -67,7 +67,7 @@ def content(size):
 
 
 @pytest.mark.parametrize("name, size", [("none.txt", 0), ("a b/ü+&.png", 1000), ("film.mp4", 2 * PART + 9)])
-def test_others_read_what_we_upload(endpoint, storage, worker, name, size):
+def test_other_clients_read_uploads(endpoint, storage, worker, name, size):
     worker(storage.env)
     job = endpoint.run({"input": {"name": name, "bytes": size}})
     url = job.output(timeout=60)
@@ -78,7 +78,7 @@ def test_others_read_what_we_upload(endpoint, storage, worker, name, size):
     assert "Uploads" not in storage.client.list_multipart_uploads(Bucket=storage.bucket)
 
 
-def test_others_sign_the_url_as_we_do(endpoint, storage, worker, monkeypatch):
+def test_signature_matches_that_of_botocore(endpoint, storage, worker, monkeypatch):
     worker(storage.env)
     url = endpoint.run_sync({"name": "a b/ü+&.png", "bytes": 5}, timeout=30)
     query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
@@ -92,21 +92,21 @@ def test_others_sign_the_url_as_we_do(endpoint, storage, worker, monkeypatch):
     assert query["X-Amz-Signature"] == signature
 
 
-def test_a_request_names_its_own_bucket(endpoint, storage, worker):
+def test_request_can_name_its_own_bucket(endpoint, storage, worker):
     worker({"RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS": "true"})
     job = endpoint.run({"input": {"name": "a", "bytes": 5}, "s3Config": storage.config})
     assert urllib.request.urlopen(job.output(timeout=30)).read() == content(5)
 
 
-def test_what_the_service_refuses_is_said(endpoint, platform, storage, worker):
+def test_missing_bucket_is_reported(endpoint, platform, storage, worker):
     worker({**storage.env, "BUCKET_NAME": "nowhere"})
     job = endpoint.run({"input": {"name": "a", "bytes": 5}})
     assert job.output(timeout=30) is None
     error = endpoint.rp_client.get(f"local/status/{job.job_id}")["error"]
-    assert "there is no such bucket" in error and storage.secret not in error
+    assert "the bucket does not exist" in error and storage.secret not in error
 
 
-def test_the_service_knows_our_signatures(endpoint, strict, worker):
+def test_service_accepts_our_signatures(endpoint, strict, worker):
     worker(strict.env)
     for name, size in [("a b/ü+&.png", 1000), ("film.mp4", PART + 1)]:
         job = endpoint.run({"input": {"name": name, "bytes": size}})
@@ -115,7 +115,7 @@ def test_the_service_knows_our_signatures(endpoint, strict, worker):
         assert there["Body"].read() == content(size)
 
 
-def test_the_service_knows_a_wrong_secret(endpoint, strict, worker):
+def test_wrong_secret_is_reported(endpoint, strict, worker):
     worker({**strict.env, "BUCKET_SECRET_ACCESS_KEY": "another"})
     job = endpoint.run({"input": {"name": "a", "bytes": 5}})
     assert job.output(timeout=30) is None

@@ -1,4 +1,4 @@
-//! A worker binary, as its user starts it.
+//! Runs a worker binary the way a user starts it.
 #![allow(
     clippy::missing_panics_doc,
     clippy::unwrap_used,
@@ -12,16 +12,16 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// A worker binary in an empty folder, with nothing of the platform in its environment.
+/// A worker binary in an empty folder, without any variables of the platform in its environment.
 #[derive(Debug)]
-#[must_use = "it does nothing until it is started"]
+#[must_use = "does nothing until it is started"]
 pub struct Binary {
     folder: TempDir,
     command: Command,
 }
 
 impl Binary {
-    /// … of which `program` is the path.
+    /// Prepares a run of `program`, the path of the binary.
     pub fn new(program: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
@@ -40,25 +40,25 @@ impl Binary {
         Self { folder, command }
     }
 
-    /// Puts a file into its folder.
+    /// Writes a file to the folder in which the binary runs.
     pub fn file(self, name: &str, text: &str) -> Self {
         std::fs::write(self.folder.path().join(name), text).unwrap();
         self
     }
 
-    /// Sets variables.
+    /// Sets environment variables.
     pub fn env(mut self, variables: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         self.command.envs(variables);
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the binary until it exits.
     pub async fn output(mut self) -> Output {
         let output = tokio::time::timeout(Duration::from_mins(1), self.command.output());
-        output.await.expect("it ends").unwrap()
+        output.await.expect("the program exits").unwrap()
     }
 
-    /// Expects exit code 1 and one line on standard error; that line.
+    /// Expects exit code 1 and one line on standard error, and returns that line.
     pub async fn complaint(self) -> String {
         let output = self.output().await;
         let said = String::from_utf8(output.stderr).unwrap();
@@ -68,7 +68,7 @@ impl Binary {
         said
     }
 
-    /// Starts it.
+    /// Starts the binary.
     pub fn start(mut self) -> Started {
         let mut child = self.command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -80,7 +80,7 @@ impl Binary {
     }
 }
 
-/// A worker binary that runs.
+/// A running worker binary.
 #[derive(Debug)]
 pub struct Started {
     child: Child,
@@ -89,11 +89,11 @@ pub struct Started {
 }
 
 impl Started {
-    /// Waits for a line of its output that contains this.
+    /// Waits for a line of standard output that contains `part`.
     pub async fn line(&mut self, part: &str) -> String {
         let waiting = async {
             loop {
-                let line = self.lines.next_line().await.unwrap().expect("it goes on");
+                let line = self.lines.next_line().await.unwrap().expect("more output");
                 if line.contains(part) {
                     return line;
                 }
@@ -103,18 +103,18 @@ impl Started {
         found.unwrap_or_else(|_| panic!("no line with {part:?}"))
     }
 
-    /// Waits for a line as in [`line`](Self::line); the address in it.
+    /// Waits for a line that contains `part`, and returns the URL in that line.
     pub async fn url(&mut self, part: &str) -> String {
         let line = self.line(part).await;
-        let mut words = line.split_whitespace();
-        let url = words.find(|word| word.starts_with("http://"));
+        let from = line.find("http://").unwrap();
+        let url = line[from..].split([' ', '"', '\'']).next();
         url.unwrap().to_owned()
     }
 
-    /// The next line of its output; none once it has closed it.
+    /// Returns the next line of standard output, or `None` at its end.
     pub async fn next_line(&mut self) -> Option<String> {
         let line = tokio::time::timeout(Duration::from_mins(1), self.lines.next_line());
-        line.await.expect("a line, or the end").unwrap()
+        line.await.expect("a line or end of output").unwrap()
     }
 
     /// Sends a signal, such as `-TERM`.
@@ -128,7 +128,7 @@ impl Started {
         assert!(sent.success());
     }
 
-    /// The most memory it ever had, in bytes. Linux alone tells.
+    /// Returns the peak memory usage in bytes. Works only on Linux.
     #[must_use]
     pub fn peak_memory(&self) -> usize {
         let path = format!("/proc/{}/status", self.child.id().unwrap());
@@ -144,15 +144,15 @@ impl Started {
         kib * 1024
     }
 
-    /// Its exit code, once it has ended by itself.
+    /// Waits until the binary exits on its own, and returns the exit code.
     pub async fn code(mut self) -> Option<i32> {
         let ending = async {
-            // A full pipe would hold it up.
+            // A full pipe would block the program.
             while self.lines.next_line().await.unwrap().is_some() {}
             self.child.wait().await.unwrap().code()
         };
         tokio::time::timeout(Duration::from_mins(1), ending)
             .await
-            .expect("it ends")
+            .expect("the program exits")
     }
 }

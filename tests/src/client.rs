@@ -1,12 +1,12 @@
-//! A client's side of the tests.
+//! The HTTP client of the tests.
 
-/// An HTTP client that reaches loopback directly.
+/// Creates an HTTP client that ignores proxies.
 ///
 /// # Panics
-/// It cannot be made.
+/// Panics if the client cannot be created.
 #[must_use]
 pub fn client() -> reqwest::Client {
-    // The runtime brings reqwest without a TLS provider of its own; an error means that there is one already.
+    // The runtime builds reqwest without a TLS provider. An error means that one is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().no_proxy();
     builder.build().expect("an HTTP client")

@@ -1,4 +1,4 @@
-//! A server of files that does what a test makes up, byte by byte.
+//! A file server whose responses a test controls byte by byte.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// The server. It ends when it is dropped.
+/// The server. It shuts down when dropped.
 #[derive(Debug)]
 pub struct Hostile {
     addr: SocketAddr,
@@ -16,21 +16,21 @@ pub struct Hostile {
     _tasks: JoinSet<()>,
 }
 
-/// One request's connection; it breaks when this is dropped.
+/// The connection of one request. It is closed when dropped.
 #[derive(Debug)]
 pub struct Conn {
-    /// The request's head, in lower case but for its first line.
+    /// The request line, as received, and the headers in lower case.
     pub head: String,
-    /// How many requests came before it.
+    /// The number of earlier requests.
     pub before: usize,
     stream: TcpStream,
 }
 
 impl Hostile {
-    /// Starts on a free loopback port; `answer` is called for each request.
+    /// Starts the server on a free loopback port. Calls `answer` for each request.
     ///
     /// # Panics
-    /// No port can be had.
+    /// Panics if no port is available.
     pub async fn start<F: Future<Output = ()> + Send>(
         answer: impl Fn(Conn) -> F + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -70,19 +70,19 @@ impl Hostile {
         }
     }
 
-    /// Its port.
+    /// Returns the port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    /// The URL of a path on it.
+    /// Returns the URL of a path on the server.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.addr)
     }
 
-    /// The heads of all requests so far.
+    /// Returns the heads of all requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         let requests = self.requests.lock();
@@ -101,33 +101,33 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
 }
 
 impl Conn {
-    /// The path that was asked for, without the slash before it.
+    /// Returns the requested path and query, without the leading slash.
     #[must_use]
     pub fn path(&self) -> &str {
         let target = self.head.split(' ').nth(1).unwrap_or_default();
         target.trim_start_matches('/')
     }
 
-    /// A header of the request.
+    /// Returns the value of a request header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    /// The first byte of the range that was asked for.
+    /// Returns the first byte of the requested range.
     #[must_use]
     pub fn range(&self) -> Option<usize> {
         let range = self.header("range")?.strip_prefix("bytes=")?;
         range.strip_suffix('-')?.parse().ok()
     }
 
-    /// Sends bytes as they are; whether they could be sent.
+    /// Sends raw bytes, and returns whether that succeeded.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Sends a whole answer: status, header lines, body.
+    /// Sends a complete response: status, header lines and body.
     pub async fn answer(&mut self, status: &str, headers: &[&str], body: impl AsRef<[u8]>) {
         let body = body.as_ref();
         let mut head = format!(
@@ -144,7 +144,7 @@ impl Conn {
         }
     }
 
-    /// Waits until the other side has gone.
+    /// Waits until the client closes the connection.
     pub async fn gone(mut self) {
         while let Ok(1..) = self.stream.read(&mut [0; 64]).await {}
     }

@@ -1,4 +1,4 @@
-//! A platform that keeps books of every job, and breaks things on purpose while it does.
+//! A platform that records what happens to every job while it injects faults.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,43 +9,43 @@ use tokio::sync::watch;
 
 use crate::scripted::{Answer, Recorded, Scripted};
 
-/// What a job is to come to.
+/// The expected outcome of a job.
 #[derive(Debug, Clone)]
 pub struct Expected {
-    /// Its input.
+    /// The input of the job.
     pub input: Value,
-    /// Its output.
+    /// The expected output.
     pub output: Value,
-    /// The chunks of its stream, in order.
+    /// The expected chunks of the stream, in order.
     pub chunks: Vec<Value>,
 }
 
-/// Most times in a row that the calls of one kind for one job break: the pauses between the worker's tries then stay well
-/// below the time in which something has to move.
+/// The maximum number of consecutive faults for calls of one kind for one job. It keeps the worker's retry delays well
+/// below the time in which the test expects progress.
 const LONGEST_STREAK: u8 = 7;
 
-/// How often things break, each in percent of the calls it can befall.
+/// The rate of each fault, in percent of the calls to which it applies.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
-    /// The connection breaks before the call is looked at.
+    /// The connection breaks before the platform reads the call.
     pub dropped: u8,
-    /// The call is accepted, and the connection breaks before its answer.
+    /// The platform accepts the call, and the connection breaks before the response.
     pub unanswered: u8,
-    /// The answer breaks in the middle.
+    /// The connection breaks in the middle of the response.
     pub torn: u8,
-    /// 500, 502, 503.
+    /// The response is 500, 502 or 503.
     pub failing: u8,
-    /// 429 with `Retry-After: 0`.
+    /// The response is 429 with `Retry-After: 0`.
     pub throttled: u8,
-    /// The answer comes up to 50 ms later.
+    /// The response is delayed by up to 50 ms.
     pub slow: u8,
-    /// A take brings a job again that was handed out already; once the queue is empty, unless this is 0, each does.
+    /// A take returns a job that was handed out before. If this is not 0, every take does so once the queue is empty.
     pub again: u8,
-    /// There is no stop route.
+    /// The platform has no stop route.
     pub no_stop: bool,
 }
 
-/// What befalls one call.
+/// A fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Dropped,
@@ -56,7 +56,7 @@ enum Fault {
     Slow,
 }
 
-/// The platform. It ends when it is dropped.
+/// The platform. It shuts down when dropped.
 #[derive(Debug)]
 pub struct Ledger {
     platform: Scripted,
@@ -70,10 +70,10 @@ struct Books {
     faults: Faults,
     jobs: BTreeMap<String, Entry>,
     queue: VecDeque<String>,
-    /// How often in a row each call has broken, by its kind and job.
+    /// The number of consecutive faults, by kind of call and job.
     streaks: BTreeMap<(String, String), u8>,
     settled: watch::Sender<usize>,
-    /// What must not be.
+    /// Broken guarantees, each as a message.
     violations: Vec<String>,
 }
 
@@ -81,16 +81,16 @@ struct Books {
 struct Entry {
     expected: Expected,
     handed_out: bool,
-    /// The last progress accepted.
+    /// The last accepted progress.
     progress: Option<i64>,
     chunks: Vec<Value>,
     last_key: Option<String>,
-    /// The final that was accepted, and whether its worker could know.
+    /// The accepted result, and whether the worker can know that it was accepted.
     settled: Option<(Value, bool)>,
 }
 
 impl Ledger {
-    /// Starts on a free loopback port with these jobs in the queue.
+    /// Starts the platform on a free loopback port with `jobs` in the queue.
     pub async fn start(
         seed: u64,
         faults: Faults,
@@ -121,7 +121,7 @@ impl Ledger {
         ledger
     }
 
-    /// Queues one more job.
+    /// Adds a job to the queue.
     pub fn submit(&self, expected: Expected) {
         let mut books = lock(&self.books);
         let id = format!("job-{}", books.jobs.len());
@@ -137,21 +137,21 @@ impl Ledger {
         books.queue.push_back(id);
     }
 
-    /// The variables that a worker of this id needs.
+    /// Returns the environment variables for a worker with this ID.
     #[must_use]
     pub fn env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
         self.platform.env(worker_id)
     }
 
-    /// What breaks from now on.
+    /// Sets the faults of all later calls.
     pub fn set_faults(&self, faults: Faults) {
         lock(&self.books).faults = faults;
     }
 
-    /// Breaks all connections and refuses new ones, or serves again.
+    /// If `up` is false, breaks all connections and refuses new ones. If it is true, serves again.
     pub fn set_up(&self, up: bool) {
         self.platform.set_up(up);
-        // Answers on their way to finals that were accepted are lost.
+        // Responses in transit are lost, so the worker may not know that a result was accepted.
         for (_, known) in lock(&self.books)
             .jobs
             .values_mut()
@@ -161,22 +161,22 @@ impl Ledger {
         }
     }
 
-    /// Waits until this many jobs have their final.
+    /// Waits until the platform has the results of `jobs` jobs.
     ///
     /// # Panics
-    /// No job gets its final within 60 s, or what must not be has been.
+    /// Panics if no result arrives within 60 s, and lists the broken guarantees, if any.
     pub async fn until_settled(&self, jobs: usize) {
         let mut settled = self.settled.clone();
         while *settled.borrow_and_update() < jobs {
             let change = tokio::time::timeout(Duration::from_mins(1), settled.changed());
             if change.await.is_err() {
                 self.assert_sound();
-                panic!("nothing moves: {} of {jobs} jobs", *self.settled.borrow());
+                panic!("no progress: {} of {jobs} jobs", *self.settled.borrow());
             }
         }
     }
 
-    /// How many jobs were handed out, and how many of them have their final.
+    /// Returns how many jobs were handed out, and how many of them have a result.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let books = lock(&self.books);
@@ -187,10 +187,10 @@ impl Ledger {
         )
     }
 
-    /// Whether every job that was handed out came to what it should, and nothing was that must not be.
+    /// Checks that every job that was handed out has its expected outcome, and that no guarantee was broken.
     ///
     /// # Panics
-    /// That is not so.
+    /// Panics if a check fails, and lists all violations.
     pub fn assert_sound(&self) {
         let books = lock(&self.books);
         let mut violations = books.violations.clone();
@@ -211,11 +211,11 @@ impl Ledger {
 }
 
 fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().expect("the books are kept without a panic")
+    books.lock().expect("the ledger did not panic")
 }
 
 impl Books {
-    /// What befalls this call; nothing, once enough befell it before.
+    /// Returns the fault of this call, or `None` after too many consecutive faults.
     fn fault_of(&mut self, call: &str, request: &Recorded) -> Option<Fault> {
         let fault = self.fault();
         let id = request.headers.get("x-request-id").cloned();
@@ -293,7 +293,7 @@ impl Books {
     }
 
     fn take(&mut self, request: &Recorded, fault: Option<Fault>) -> Answer {
-        // A take whose answer does not arrive leaves its jobs in the queue.
+        // If the response to a take is lost, its jobs stay in the queue.
         if matches!(fault, Some(Fault::Unanswered | Fault::Torn)) {
             return Answer::Status(204);
         }
@@ -317,7 +317,7 @@ impl Books {
         let jobs: Vec<Value> = ids
             .into_iter()
             .map(|id| {
-                let entry = self.jobs.get_mut(&id).expect("what is queued is known");
+                let entry = self.jobs.get_mut(&id).expect("queued jobs are known");
                 entry.handed_out = true;
                 json!({"id": id, "input": entry.expected.input})
             })
@@ -333,23 +333,23 @@ impl Books {
         let id = &request.headers["x-request-id"];
         let body = request.json();
         let Some(job) = self.jobs.get_mut(id) else {
-            return self.violation(format!("{id} is no job"));
+            return self.violation(format!("unknown job {id}"));
         };
         let in_progress = body["status"] == "IN_PROGRESS";
         match &mut job.settled {
-            Some(_) if in_progress => self.violation(format!("{id}: progress after the final")),
-            Some((_, true)) => self.violation(format!("{id}: a second final")),
+            Some(_) if in_progress => self.violation(format!("{id}: progress after the result")),
+            Some((_, true)) => self.violation(format!("{id}: a second result")),
             Some((last, known)) => {
                 if *last == body {
                     *known = answered;
                     return Answer::Status(200);
                 }
-                self.violation(format!("{id}: another final, {body}"))
+                self.violation(format!("{id}: a different result, {body}"))
             }
             None if in_progress => {
                 let progress = body["output"].as_i64();
                 if progress < job.progress {
-                    return self.violation(format!("{id}: progress {progress:?} goes back"));
+                    return self.violation(format!("{id}: progress {progress:?} decreases"));
                 }
                 job.progress = progress;
                 Answer::Status(200)
@@ -366,10 +366,10 @@ impl Books {
         let id = &request.headers["x-request-id"];
         let key = request.headers.get("idempotency-key").cloned();
         let Some(job) = self.jobs.get_mut(id) else {
-            return self.violation(format!("{id} is no job"));
+            return self.violation(format!("unknown job {id}"));
         };
         if job.settled.is_some() {
-            return self.violation(format!("{id}: a chunk after the final"));
+            return self.violation(format!("{id}: a chunk after the result"));
         }
         if job.last_key != key {
             job.last_key = key;

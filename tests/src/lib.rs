@@ -14,13 +14,13 @@ pub use ledger::{Expected, Faults, Ledger};
 pub use scripted::{Answer, Recorded, Scripted};
 pub use workers::{Running, start, start_on};
 
-/// The README's code, which must compile.
+/// The code examples of the README, which must compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 #[derive(Debug)]
 pub struct Readme;
 
-/// The guide's code, which must compile, and run where it does not start a worker.
+/// The code examples of the guide, which must compile. Examples that do not start a worker also run.
 #[cfg(doctest)]
 mod guide {
     macro_rules! chapters {
@@ -54,5 +54,6 @@ mod guide {
         self_hosted: "self-hosted",
         performance: "performance",
         upgrading: "upgrading",
+        glossary: "glossary",
     }
 }

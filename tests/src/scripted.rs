@@ -1,4 +1,4 @@
-//! A platform that answers as a test tells it to, and remembers every request.
+//! A platform whose responses a test scripts, and which records every request.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,40 +21,40 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// One request, as it came in.
+/// A request, as received.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// `GET`, `POST`.
+    /// The method, such as `GET` or `POST`.
     pub method: String,
-    /// Path, without the query, as it came.
+    /// The path as received, without the query.
     pub path: String,
-    /// Query parameters in order, decoded.
+    /// The query parameters in order, decoded.
     pub query: Vec<(String, String)>,
-    /// Headers, names in lower case.
+    /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body's text.
+    /// The body, as text.
     pub body: String,
 }
 
 impl Recorded {
-    /// A query parameter's value.
+    /// Returns the value of a query parameter.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Panics
-    /// It is none.
+    /// Panics if the body is not valid JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body)
             .unwrap_or_else(|error| panic!("{}: {error}: {}", self.path, self.body))
     }
 
-    /// Which call it is: the path's segment that names it (`job-take`, `job-done`, `ping`, …).
+    /// Returns the path segment that names the call (`job-take`, `job-done`, `ping`, …), or an empty text.
     #[must_use]
     pub fn call(&self) -> &str {
         let calls = [
@@ -72,30 +72,30 @@ impl Recorded {
     }
 }
 
-/// What to answer.
+/// A scripted response.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// This status with this JSON.
+    /// Responds with a status and a JSON body.
     Json(u16, Value),
-    /// This status, no body.
+    /// Responds with a status and no body.
     Status(u16),
-    /// This status with `Retry-After`, seconds.
+    /// Responds with a status and `Retry-After`, in seconds.
     RetryAfter(u16, u64),
-    /// The connection breaks without an answer.
+    /// Breaks the connection without a response.
     Drop,
-    /// The connection breaks in the middle of the answer, whose status says 200.
+    /// Breaks the connection in the middle of a response with status 200.
     Torn,
-    /// This answer, this much later.
+    /// Responds after a delay.
     After(Duration, Box<Answer>),
-    /// No answer ever comes.
+    /// Never responds.
     Hold,
-    /// This answer, once the value is true.
+    /// Responds once the value is true.
     When(watch::Receiver<bool>, Box<Answer>),
 }
 
 type Script = dyn Fn(&Recorded, usize) -> Answer + Send + Sync;
 
-/// The platform. It ends when it is dropped.
+/// The platform. It shuts down when dropped.
 #[derive(Debug)]
 pub struct Scripted {
     addr: SocketAddr,
@@ -106,17 +106,18 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// Starts on a free loopback port. `script` is given each request, and how many of the same call came before it.
+    /// Starts the platform on a free loopback port. Passes to `script` each request and the number of earlier requests
+    /// of the same call.
     ///
     /// # Panics
-    /// No port can be had.
+    /// Panics if no port is available.
     pub async fn start(
         script: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
     ) -> Self {
         Self::start_with(true, script).await
     }
 
-    /// As [`start`](Self::start); requests are only remembered if `keep` is set.
+    /// Starts the platform like [`start`](Self::start), but records requests only if `keep` is set.
     pub(crate) async fn start_with(
         keep: bool,
         script: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
@@ -145,18 +146,18 @@ impl Scripted {
         }
     }
 
-    /// Breaks all connections and refuses new ones, or serves again.
+    /// If `up` is false, breaks all connections and refuses new ones. If it is true, serves again.
     pub fn set_up(&self, up: bool) {
         self.up.send_replace(up);
     }
 
-    /// Where it listens.
+    /// Returns the URL of the platform.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.addr)
     }
 
-    /// The variables that a worker of this id needs.
+    /// Returns the environment variables for a worker with this ID.
     #[must_use]
     pub fn env(&self, worker_id: &str) -> Vec<(&'static str, String)> {
         let base = format!("http://{}/v2/golden", self.addr);
@@ -182,10 +183,10 @@ impl Scripted {
         ]
     }
 
-    /// All requests so far, of one call.
+    /// Returns all requests of one call so far.
     ///
     /// # Panics
-    /// The script panicked.
+    /// Panics if the script panicked.
     #[must_use]
     pub fn of(&self, call: &str) -> Vec<Recorded> {
         let requests = self
@@ -200,10 +201,10 @@ impl Scripted {
             .collect()
     }
 
-    /// Waits until this many requests of one call have come.
+    /// Waits until `wanted` requests of one call have arrived.
     ///
     /// # Panics
-    /// They do not come within 60 s.
+    /// Panics if they do not arrive within 60 s.
     pub async fn until_count(&self, call: &str, wanted: usize) {
         let mut seen = self.seen.clone();
         let waiting = async {
@@ -213,13 +214,13 @@ impl Scripted {
         };
         tokio::time::timeout(Duration::from_mins(1), waiting)
             .await
-            .unwrap_or_else(|_| panic!("{call}: only {} in time", self.state.count(call)));
+            .unwrap_or_else(|_| panic!("{call}: only {} in 60 s", self.state.count(call)));
     }
 
-    /// Waits until `done` holds of the requests of one call, and returns them.
+    /// Waits until `done` returns true for the requests of one call, and returns them.
     ///
     /// # Panics
-    /// It does not come to hold within 30 s.
+    /// Panics if it does not return true within 30 s.
     pub async fn until(&self, call: &str, done: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
         let mut seen = self.seen.clone();
         let waiting = async {
@@ -233,14 +234,14 @@ impl Scripted {
         };
         tokio::time::timeout(Duration::from_secs(30), waiting)
             .await
-            .unwrap_or_else(|_| panic!("{call}: not within 30 s: {:#?}", self.of(call)))
+            .unwrap_or_else(|_| panic!("{call}: not met in 30 s: {:#?}", self.of(call)))
     }
 }
 
 struct State {
     requests: Mutex<Vec<Recorded>>,
     keep: bool,
-    /// Requests so far, by call.
+    /// The number of requests so far, by call.
     counts: Mutex<BTreeMap<String, usize>>,
     count: watch::Sender<usize>,
     script: Box<Script>,
@@ -251,7 +252,7 @@ impl State {
         self.counts.lock().expect("the script did not panic")
     }
 
-    /// How many requests of one call have come.
+    /// Returns the number of requests of one call so far.
     fn count(&self, call: &str) -> usize {
         self.counts().get(call).copied().unwrap_or(0)
     }
@@ -291,7 +292,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         connections.spawn(async move {
             let service = service_fn(|request| answer(&state, request));
             let http = hyper::server::conn::http1::Builder::new();
-            // An error is a connection that broke, or that the script has break.
+            // An error means that the client or the script broke the connection.
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -316,7 +317,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> io::Result<Reply> 
     loop {
         answer = match answer {
             Answer::When(mut gate, then) => {
-                // A closed gate that can no longer open holds for ever.
+                // If the sender is dropped, the value can never become true, so this waits forever.
                 if gate.wait_for(|open| *open).await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -351,7 +352,7 @@ async fn written(answer: Answer) -> io::Result<Reply> {
         Answer::Torn => {
             let parts = [
                 Ok(Frame::data(Bytes::from_static(b"{"))),
-                Err(io::Error::other("the script tears this answer")),
+                Err(io::Error::other("the script truncates this response")),
             ];
             response
                 .header("Content-Length", 100)

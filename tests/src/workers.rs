@@ -1,4 +1,4 @@
-//! Workers in the test's own process.
+//! Workers that run in the process of the test.
 
 use podwork::state::StateSource;
 use podwork::{Error, Handler, Worker};
@@ -6,14 +6,14 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// A worker that runs beside the test.
+/// A worker that runs in the background of a test.
 #[derive(Debug)]
 pub struct Running {
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), Error>>,
 }
 
-/// Starts a worker with these variables.
+/// Starts a worker with these environment variables.
 pub fn start<H, S>(worker: Worker<H, S>, env: Vec<(&'static str, String)>) -> Running
 where
     H: Handler,
@@ -22,7 +22,7 @@ where
     start_on(&Handle::current(), worker, env)
 }
 
-/// … whose handlers run on a runtime of their own, which they may block.
+/// Starts a worker like [`start`], but on a separate runtime, which its handlers may block.
 pub fn start_on<H, S>(
     handlers: &Handle,
     worker: Worker<H, S>,
@@ -34,7 +34,7 @@ where
 {
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
-        // A dropped sender says the same.
+        // A dropped sender also ends the worker.
         let _ = stopped.await;
     };
     let ended = handlers.spawn(worker.env(env).serve(shutdown));
@@ -42,28 +42,28 @@ where
 }
 
 impl Running {
-    /// Tells the worker to end, and waits until it has.
+    /// Shuts down the worker, and waits until it has ended.
     ///
     /// # Errors
-    /// What the worker ended with.
+    /// Returns the error with which the worker ended.
     ///
     /// # Panics
-    /// The worker panicked.
+    /// Panics if the worker panicked.
     pub async fn stop(self) -> Result<(), Error> {
-        // It may have ended by itself.
+        // The worker may already have ended.
         let _ = self.stop.send(());
         self.ended.await.expect("the worker does not panic")
     }
 
-    /// Waits until the worker ends by itself.
+    /// Waits until the worker ends on its own.
     ///
     /// # Errors
-    /// What the worker ended with.
+    /// Returns the error with which the worker ended.
     ///
     /// # Panics
-    /// The worker panicked.
+    /// Panics if the worker panicked.
     pub async fn ended(self) -> Result<(), Error> {
-        // Keeps the sender: dropping it would tell the worker to end.
+        // Keep the sender: dropping it would shut down the worker.
         let Self { stop, ended } = self;
         let result = ended.await.expect("the worker does not panic");
         drop(stop);

@@ -1,4 +1,4 @@
-//! Archives that mean harm: each is refused with why, and nothing of it is left, in the job's folder or beside it.
+//! Malicious archives: each is refused with a reason, and leaves no files in the job's folder or outside it.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::io::{Cursor, Write as _};
@@ -41,7 +41,7 @@ impl Request {
     }
 }
 
-/// Extracts, and tells all that is in the job's folder then, and the error.
+/// Extracts an archive, and returns the error and the contents of the job's folder.
 #[handler]
 async fn unpack(request: Request, cx: Context) -> Result<Value> {
     let extracted = request.unzip(&cx).extract(&request.archive).await;
@@ -79,7 +79,7 @@ fn list(folder: &Path, top: &Path, all: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// An archive, written byte by byte so that it can say anything.
+/// An archive, written byte by byte so that its headers can hold any values.
 #[derive(Default, Clone)]
 struct Archive {
     bytes: Vec<u8>,
@@ -91,13 +91,13 @@ const REGULAR: u32 = 0o100_644;
 const ENCRYPTED: u16 = 1;
 
 impl Archive {
-    /// Adds an entry that is stored.
+    /// Adds an uncompressed entry.
     fn entry(self, name: &str, mode: u32, data: &[u8]) -> Self {
         let len = u32::try_from(data.len()).unwrap();
         self.lying(name, mode, data, len, 0)
     }
 
-    /// Adds one that says it has this length and these flags.
+    /// Adds an entry whose headers claim the length `len` and the flags `flags`.
     fn lying(mut self, name: &str, mode: u32, data: &[u8], len: u32, flags: u16) -> Self {
         let at = u32::try_from(self.bytes.len()).unwrap();
         self.bytes.extend(b"PK\x03\x04");
@@ -108,7 +108,7 @@ impl Archive {
         self.listed(name, mode, &common, at)
     }
 
-    /// Lists an entry whose data begin there.
+    /// Adds an entry to the central directory. Its data start at offset `at`.
     fn listed(mut self, name: &str, mode: u32, common: &[u8], at: u32) -> Self {
         self.directory.extend(b"PK\x01\x02");
         self.directory.extend([20, 3]); // made on Unix
@@ -121,7 +121,7 @@ impl Archive {
         self
     }
 
-    /// Ends it as archives end that are large, with so many entries as it claims.
+    /// Ends the archive with ZIP64 records that claim `entries` entries.
     fn end_of_a_large_one(mut self, entries: u64) -> Vec<u8> {
         let at = self.bytes.len() as u64;
         self.bytes.extend(&self.directory);
@@ -156,11 +156,11 @@ impl Archive {
     }
 }
 
-/// What an entry's two headers have in common.
+/// Returns the fields that the two headers of an entry share.
 fn common(name: &str, data: &[u8], len: u32, flags: u16) -> Vec<u8> {
     let mut bytes = vec![20, 0];
     bytes.extend(flags.to_le_bytes());
-    bytes.extend([0, 0, 0, 0, 0x21, 0]); // stored, in 1980
+    bytes.extend([0, 0, 0, 0, 0x21, 0]); // method: stored; date: 1980
     bytes.extend(crc32(data).to_le_bytes());
     bytes.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
     bytes.extend(len.to_le_bytes());
@@ -178,7 +178,7 @@ fn crc32(data: &[u8]) -> u32 {
     !data.iter().fold(!0, step)
 }
 
-/// An archive of well-formed entries, deflated.
+/// Builds an archive of valid, deflated entries.
 fn deflated(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
@@ -189,7 +189,7 @@ fn deflated(entries: &[(&str, &[u8])]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-/// An archive with so many copies of the one entry of another.
+/// Builds an archive with `copies` copies of the only entry of the archive `of`.
 fn copies(copies: usize, of: &[u8]) -> Vec<u8> {
     let mut original = ZipArchive::new(Cursor::new(of)).unwrap();
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
@@ -200,7 +200,7 @@ fn copies(copies: usize, of: &[u8]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-/// A folder with this archive, and a request to extract it.
+/// Saves an archive to a temporary folder, and returns that folder and a request to extract the archive.
 fn saved(archive: &[u8]) -> (TempDir, Value) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.zip");
@@ -219,7 +219,7 @@ async fn extracted(archive: &[u8], limits: Value) -> Value {
     output
 }
 
-/// Why an archive is refused, of which nothing is left.
+/// Returns why an archive is refused, after checking that it left no files.
 async fn refused(archive: &[u8], limits: Value) -> String {
     let output = extracted(archive, limits).await;
     assert_eq!(output["all"], json!([]), "{output}");
@@ -243,7 +243,7 @@ async fn a_good_archive_is_extracted() {
     ] });
     assert_eq!(extracted(&archive, json!({})).await, expected);
 
-    // As archives from Windows are, and with folders of their own.
+    // Windows tools write backslashes, and some tools write entries for folders.
     let archive = Archive::default()
         .entry("x/", 0o040_755, b"")
         .entry(r"x\y\z.txt", 0, b"hello")
@@ -257,7 +257,7 @@ async fn a_good_archive_is_extracted() {
         "images/x/y/z.txt: 5",
     ] });
     assert_eq!(extracted(&archive, json!({})).await, expected);
-    // As some tools name the folder that all are in, and as people name pictures.
+    // Some tools write an entry for the top folder, and a file name may contain a colon.
     let archive = Archive::default()
         .entry("./", 0o040_755, b"")
         .entry("./9:16.png", REGULAR, b"wide")
@@ -271,7 +271,7 @@ async fn a_good_archive_is_extracted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_in_an_archive_is_a_file() {
+async fn a_nested_archive_is_extracted_as_a_file() {
     let small = Archive::default().entry("a", REGULAR, b"hello");
     let large = small.clone().end_of_a_large_one(1);
     let outer = Archive::default()
@@ -284,14 +284,14 @@ async fn an_archive_in_an_archive_is_a_file() {
         assert_eq!(extracted(&archive, json!({})).await, expected);
     }
 
-    // An archive behind something else is found as well.
+    // An archive that follows other data is found as well.
     let archive = [b"#!/bin/sh\n".to_vec(), small.end()].concat();
     let output = extracted(&archive, json!({})).await;
     assert_eq!(output["all"], json!(["images/", "images/a: 5"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_written_outside() {
+async fn path_traversal_is_refused() {
     let mark = format!("podwork-escaped-{}", std::process::id());
     let absolute = std::env::temp_dir().join(&mark).display().to_string();
     for name in [
@@ -312,7 +312,7 @@ async fn nothing_is_written_outside() {
     ] {
         for mode in [REGULAR, 0o040_755] {
             if name == "." && mode != REGULAR {
-                continue; // That folder is there.
+                continue; // That folder exists already.
             }
             let archive = Archive::default()
                 .entry("good.txt", REGULAR, b"good")
@@ -320,17 +320,14 @@ async fn nothing_is_written_outside() {
                 .end();
             let error = refused(&archive, json!({})).await;
             assert!(
-                error.contains("would be written outside the folder"),
+                error.contains("would be extracted outside the target folder"),
                 "{name}: {error}"
             );
         }
     }
     let archive = Archive::default().entry("a\0b", REGULAR, b"x").end();
     let error = refused(&archive, json!({})).await;
-    assert!(
-        error.contains("has a name that no file can have"),
-        "{error}"
-    );
+    assert!(error.contains("has a NUL byte in its name"), "{error}");
     assert!(!Path::new(&absolute).exists());
     assert!(!Path::new("/").join(&mark).exists());
 }
@@ -344,7 +341,7 @@ async fn links_and_devices_are_refused() {
         (0o060_000, "a block device"),
         (0o140_000, "a socket"),
     ] {
-        // The second would be written through the first.
+        // The second entry would be written through the first.
         let archive = Archive::default()
             .entry("link", kind | 0o777, b"/tmp")
             .entry("link/escaped", REGULAR, b"x")
@@ -356,20 +353,20 @@ async fn links_and_devices_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_the_way_of_another_is_refused() {
+async fn conflicting_entries_are_refused() {
     for (one, other, why) in [
         ("a", "a", "two of its entries have the same name"),
-        ("a", "./a", "`./a` is there twice"),
-        ("a/b", r"a\b", r"`a\\b` is there twice"),
+        ("a", "./a", "`./a` is a duplicate"),
+        ("a/b", r"a\b", r"`a\\b` is a duplicate"),
         (
             "a",
             "a/b",
-            "`a/b` is there twice, or is both a file and a folder",
+            "`a/b` is a duplicate, or is both a file and a folder",
         ),
         (
             "a/b",
             "a",
-            "`a` is there twice, or is both a file and a folder",
+            "`a` is a duplicate, or is both a file and a folder",
         ),
     ] {
         let archive = Archive::default()
@@ -382,35 +379,35 @@ async fn what_is_in_the_way_of_another_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bombs_do_not_go_off() {
+async fn zip_bombs_are_refused() {
     let zeros = vec![0; 70_000_000];
     let archive = deflated(&[("zeros", &zeros)]);
     let bomb = archive.as_slice();
     assert!(bomb.len() < 100_000);
 
-    // By its ratio, since 70 MB are more than the 64 MiB that are harmless.
+    // The ratio is checked because 70 MB exceed the 64 MiB that are allowed at any ratio.
     let error = refused(bomb, json!({})).await;
     let why = format!(
-        "more than 67108864 bytes, the most that may come of {} bytes",
+        "more than 67108864 bytes, the limit for an archive of {} bytes",
         bomb.len()
     );
     assert!(error.ends_with(&why), "{error}");
     let output = extracted(bomb, json!({ "max_ratio": 2000 })).await;
     assert_eq!(output["all"], json!(["images/", "images/zeros: 70000000"]));
 
-    // By what comes of it.
+    // The total size of the extracted files is limited.
     let error = refused(bomb, json!({ "max_bytes": 1000 })).await;
     assert!(
-        error.ends_with("more than 1000 bytes, the most that may be extracted"),
+        error.ends_with("more than 1000 bytes, the limit for extracted files"),
         "{error}"
     );
 
-    // By all entries together, each of which is harmless.
+    // The limit applies to all entries together, even if each one is below it.
     let bomb = copies(4, &deflated(&[("zeros", &zeros[..20_000_000])]));
     let error = refused(&bomb, json!({})).await;
     assert!(error.contains("more than 67108864 bytes"), "{error}");
 
-    // However small it says that it is.
+    // A header that claims a small size does not help.
     let mut bomb = archive;
     let says = u32::try_from(zeros.len()).unwrap().to_le_bytes();
     let places: Vec<_> = (0..bomb.len() - 4)
@@ -426,7 +423,7 @@ async fn bombs_do_not_go_off() {
         "{error}"
     );
 
-    // By its number of entries.
+    // The number of entries is limited.
     let many = (0..1001).fold(Archive::default(), |archive, n| {
         archive.entry(&format!("{n}"), REGULAR, b"")
     });
@@ -436,7 +433,7 @@ async fn bombs_do_not_go_off() {
         "{error}"
     );
 
-    // By the folders that its names imply.
+    // Folders that only appear in names count as well.
     let deep = |n: u32| format!("{n}/{}", "a/".repeat(20));
     let few = (0..50).fold(Archive::default(), |archive, n| {
         archive.entry(&format!("{}f", deep(n)), REGULAR, b"")
@@ -451,7 +448,7 @@ async fn bombs_do_not_go_off() {
     let output = extracted(&few, json!({ "max_entries": 50 * 22 })).await;
     assert_eq!(output["all"].as_array().unwrap().len(), 1 + 50 * 22);
 
-    // By the number that it claims, for which there would be room.
+    // The claimed number of entries counts, even if the archive has room for that many.
     let junk = Archive::default().entry("junk", REGULAR, &vec![0; 1_000_000]);
     let archive = junk.clone().end_of_a_large_one(20_000);
     let error = refused(&archive, json!({ "max_entries": 1000 })).await;
@@ -460,12 +457,12 @@ async fn bombs_do_not_go_off() {
         "{error}"
     );
 
-    // Its claim is not looked for elsewhere than it says.
+    // The ZIP64 record is only read at the offset that its locator names.
     let archive = [b"x".to_vec(), junk.clone().end_of_a_large_one(1)].concat();
     let error = refused(&archive, json!({})).await;
-    assert!(error.contains("cannot be read"), "{error}");
+    assert!(error.contains("cannot read the archive: "), "{error}");
 
-    // By what it claims in an end before the last one, which is none.
+    // The claim of a valid end record counts even if an invalid one follows.
     let mut archive = junk.clone().end_of_a_large_one(20_000);
     let no_end = [b"PK\x05\x06".as_slice(), &[7; 16], &[0; 2]].concat();
     let comment = archive.len() - 2;
@@ -479,15 +476,15 @@ async fn bombs_do_not_go_off() {
     let output = extracted(&junk.end_of_a_large_one(1), json!({})).await;
     assert_eq!(output["all"], json!(["images/", "images/junk: 1000000"]));
 
-    // By a list of entries that is long with few of them.
+    // The size of the entry list is limited, even if it holds few entries.
     let long = "n".repeat(60_000);
     let few = (0..50).fold(Archive::default(), |archive, n| {
         archive.entry(&format!("{n}{long}"), REGULAR, b"")
     });
     let error = refused(&few.end(), json!({ "max_entries": 100 })).await;
-    assert!(error.contains("a list of them that is too long"), "{error}");
+    assert!(error.contains("its list of entries is too long"), "{error}");
 
-    // By many entries with the same data.
+    // Entries that share the same data are refused.
     let data = vec![0; 10_000];
     let bomb = Archive::default().entry("0", REGULAR, &data);
     let same = common("1", &data, 10_000, 0);
@@ -502,7 +499,7 @@ async fn bombs_do_not_go_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_refused() {
+async fn unreadable_archives_are_refused() {
     let good = deflated(&[("a.txt", &[b"hello ".as_slice(); 100].concat())]);
     let mut torn = good.clone();
     torn.truncate(good.len() / 2);
@@ -511,9 +508,9 @@ async fn what_cannot_be_read_is_refused() {
     spoilt[31] = b'J';
     let long = "n".repeat(300);
     for (archive, why) in [
-        (b"".to_vec(), "the archive cannot be read: "),
-        (b"<html>404</html>".to_vec(), "the archive cannot be read: "),
-        (torn, "the archive cannot be read: "),
+        (b"".to_vec(), "cannot read the archive: "),
+        (b"<html>404</html>".to_vec(), "cannot read the archive: "),
+        (torn, "cannot read the archive: "),
         (encrypted.end(), "`a` is encrypted"),
         (spoilt, "`a` cannot be read: "),
         (
@@ -530,7 +527,7 @@ async fn what_cannot_be_read_is_refused() {
             Archive::default()
                 .entry(&"n/".repeat(65), 0o040_755, b"")
                 .end(),
-            "is in too many folders",
+            "is nested in too many folders",
         ),
     ] {
         let error = refused(&archive, json!({})).await;
@@ -538,7 +535,7 @@ async fn what_cannot_be_read_is_refused() {
     }
 }
 
-/// Downloads and extracts; told by progress when it begins to.
+/// Downloads and extracts an archive. Reports the job's folder as progress before it extracts.
 #[handler]
 async fn both(file: RemoteFile, cx: Context) -> Result<String> {
     let archive = file.download(&cx).await?;
@@ -551,8 +548,8 @@ async fn both(file: RemoteFile, cx: Context) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_stopped_stops_extracting() {
-    // Far more than can be extracted in time.
+async fn a_timed_out_job_stops_extracting() {
+    // Far more data than the job can extract before its timeout.
     let archive = copies(150, &deflated(&[("zeros", &vec![0; 20_000_000])]));
     let server = Hostile::start(move |mut conn| {
         let archive = archive.clone();
@@ -569,7 +566,7 @@ async fn a_job_that_is_stopped_stops_extracting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folders_alone_are_not_made_for_a_job_that_is_stopped() {
+async fn a_timed_out_job_creates_no_folders() {
     type Ended = Arc<Mutex<Option<String>>>;
 
     #[handler]

@@ -1,4 +1,4 @@
-//! Handlers that take several jobs by one call: what becomes of each job.
+//! Handlers that run a batch of jobs in one call, and the outcome of each job.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeSet;
@@ -15,14 +15,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
-/// What the handlers here were called with, and what they wait for.
+/// The inputs of all handler calls, and a gate for which the calls wait.
 struct Bench {
     batches: watch::Sender<Vec<Vec<u64>>>,
     gate: Semaphore,
 }
 
 impl Bench {
-    /// Lets this many calls through at once.
+    /// Creates a bench whose gate lets `calls` calls pass.
     fn letting(calls: usize) -> Arc<Self> {
         Arc::new(Self {
             batches: watch::Sender::default(),
@@ -38,7 +38,7 @@ impl Bench {
         self.batches.send_modify(|batches| batches.push(batch));
     }
 
-    /// The batches so far. In what order the jobs of one came is not told.
+    /// Returns the batches so far. The order of jobs within a batch is not significant.
     fn batches(&self) -> Vec<BTreeSet<u64>> {
         let batches = self.batches.borrow();
         batches
@@ -47,7 +47,7 @@ impl Bench {
             .collect()
     }
 
-    /// Waits until the handler has been called so often.
+    /// Waits until the handler has been called `times` times.
     async fn called(&self, times: usize) {
         let mut batches = self.batches.subscribe();
         batches
@@ -58,22 +58,22 @@ impl Bench {
 }
 
 #[derive(Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a mishap of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate failure")]
 struct Input {
     n: u64,
     #[serde(default)]
     fails: bool,
     #[serde(default)]
     panics: bool,
-    /// The batch has a result too few.
+    /// If true, the handler returns too few results for the batch.
     #[serde(default)]
     forgets: bool,
-    /// The batch is failed as a whole.
+    /// If true, the whole batch fails.
     #[serde(default)]
     spoils: bool,
 }
 
-/// Doubles, once the gate lets it through. A batch only goes when it is full, or by the builder's word.
+/// Doubles each number, once the gate opens. A batch only starts when it is full, unless a test sets other limits.
 #[handler(max_batch = 3, max_wait = "3600s")]
 async fn double(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>> {
     bench.note(inputs.iter().map(|input| input.n).collect());
@@ -84,14 +84,14 @@ async fn double(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u
     work(&inputs)
 }
 
-/// The same, on a blocking thread.
+/// Doubles each number on a blocking thread.
 #[handler(max_batch = 3, max_wait = Duration::from_hours(1))]
 fn double_blocking(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>> {
     bench.note(inputs.iter().map(|input| input.n).collect());
     work(&inputs)
 }
 
-/// The same, with jobs of which three fill a batch by their weight.
+/// Doubles each number. By weight, three jobs fill a batch.
 #[handler(max_batch = 64, max_wait = "3600s", weight = |_: &Input| 4, max_weight = 12)]
 fn double_weighed(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>> {
     bench.note(inputs.iter().map(|input| input.n).collect());
@@ -101,12 +101,12 @@ fn double_weighed(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result
 fn work(inputs: &Batch<Input>) -> Result<Vec<Result<u64>>> {
     assert!(!inputs.iter().any(|input| input.panics), "no memory");
     if inputs.iter().any(|input| input.spoils) {
-        return Err("the device is lost".into());
+        return Err("GPU lost".into());
     }
     let kept = inputs.iter().filter(|input| !input.forgets);
     let result = |input: &Input| {
         if input.fails {
-            return Err(format!("{} is not doubled", input.n).into());
+            return Err(format!("cannot double {}", input.n).into());
         }
         Ok(2 * input.n)
     };
@@ -136,7 +136,7 @@ impl Place {
         self.platform.submit(request).unwrap()
     }
 
-    /// The outcomes of jobs with these inputs.
+    /// Submits jobs with these inputs, and returns their outcomes.
     async fn run(&self, inputs: &[Value]) -> Vec<Result<Value, String>> {
         let ids: Vec<String> = inputs.iter().map(|input| self.submit(input)).collect();
         self.outcomes(&ids).await
@@ -150,7 +150,7 @@ impl Place {
             .collect()
     }
 
-    /// Waits until the worker has the job.
+    /// Waits until the worker has fetched the job.
     async fn taken(&self, id: &str) {
         let mut events = std::pin::pin!(self.platform.follow(id));
         while !matches!(events.next().await.unwrap(), JobEvent::Started { .. }) {}
@@ -162,7 +162,7 @@ impl Place {
     }
 }
 
-/// The output, or the error's kind and message, or else the status.
+/// Returns the output, or the error type and message, or else the status.
 fn outcome(status: &StatusResponse) -> Result<Value, String> {
     if let Some(error) = &status.error {
         let report: Value = serde_json::from_str(error.as_str().unwrap()).unwrap();
@@ -185,7 +185,7 @@ async fn each_job_of_a_batch_has_its_own_outcome() {
     async fn check<H: Handler<State = Arc<Bench>>>() {
         let bench = Bench::open();
         let place = Place::start::<H>(&bench, |worker| worker).await;
-        // The input that does not fit takes no place in the batch.
+        // The job with the invalid input does not count towards the batch.
         let inputs = [
             n(1),
             json!({ "n": "two" }),
@@ -197,7 +197,7 @@ async fn each_job_of_a_batch_has_its_own_outcome() {
         let misfit = "invalid_input: invalid input at `n`: invalid type: string \"two\", expected u64 at line 1 column 10";
         assert_eq!(outcomes[1], Err(misfit.to_owned()));
         let failure = outcomes[2].as_ref().unwrap_err();
-        assert!(failure.ends_with(": 3 is not doubled"), "{failure}");
+        assert!(failure.ends_with(": cannot double 3"), "{failure}");
         assert_eq!(outcomes[3], Ok(json!(8)));
         assert_eq!(bench.batches(), [BTreeSet::from([1, 3, 4])]);
         place.stop().await;
@@ -208,7 +208,7 @@ async fn each_job_of_a_batch_has_its_own_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_breaks_a_batch_fails_each_of_its_jobs_and_no_other() {
+async fn a_failed_batch_fails_all_its_jobs_and_no_others() {
     async fn check<H: Handler<State = Arc<Bench>>>() {
         let bench = Bench::open();
         let place = Place::start::<H>(&bench, |worker| worker.max_consecutive_failures(2)).await;
@@ -224,7 +224,7 @@ async fn what_breaks_a_batch_fails_each_of_its_jobs_and_no_other() {
                 "the handler returned 2 results for 3 job(s): return one for each, in the order of the batch (in a batch \
                  of 3 jobs)",
             ),
-            ("spoils", "", ": the device is lost (in a batch of 3 jobs)"),
+            ("spoils", "", ": GPU lost (in a batch of 3 jobs)"),
         ];
         for (what, begin, end) in breaks {
             for failure in place
@@ -246,7 +246,7 @@ async fn what_breaks_a_batch_fails_each_of_its_jobs_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_job_tells_its_own_progress() {
+async fn each_job_reports_its_own_progress() {
     let bench = Bench::letting(0);
     let place = Place::start::<double>(&bench, |worker| worker).await;
     let ids = [1, 2, 3].map(|number| place.submit(&n(number)));
@@ -266,7 +266,7 @@ async fn each_job_tells_its_own_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lone_job_is_not_held_for_ever() {
+async fn an_incomplete_batch_starts_after_max_wait() {
     let bench = Bench::open();
     let place =
         Place::start::<double>(&bench, |worker| worker.max_wait(Duration::from_millis(5))).await;
@@ -305,7 +305,7 @@ async fn a_batch_forms_while_the_handler_is_busy() {
     for id in &second {
         place.taken(id).await;
     }
-    assert_eq!(bench.batches().len(), 1, "it has one batch at a time");
+    assert_eq!(bench.batches().len(), 1, "one batch runs at a time");
     bench.gate.add_permits(2);
     let outcomes = place.outcomes(&[first, second].concat()).await;
     let expected = [2, 4, 6, 8, 10, 12].map(|output| Ok(json!(output)));
@@ -316,7 +316,7 @@ async fn a_batch_forms_while_the_handler_is_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_all_its_jobs_have_left_is_dropped() {
+async fn a_handler_is_dropped_once_all_its_jobs_are_cancelled() {
     let bench = Bench::letting(0);
     let place = Place::start::<double>(&bench, |worker| worker).await;
     let stopped: Vec<String> = (1..=3).map(|number| place.submit(&n(number))).collect();
@@ -324,7 +324,7 @@ async fn a_handler_that_all_its_jobs_have_left_is_dropped() {
     for id in &stopped {
         place.platform.cancel(id).unwrap();
     }
-    // One batch at a time: the next is only called because the first has gone.
+    // One batch runs at a time, so the second call proves that the first one was dropped.
     let next: Vec<String> = (4..=6).map(|number| place.submit(&n(number))).collect();
     bench.called(2).await;
     bench.gate.add_permits(1);
@@ -334,7 +334,7 @@ async fn a_handler_that_all_its_jobs_have_left_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_job_is_taken_out_of_the_batch_that_forms() {
+async fn a_cancelled_job_is_removed_from_the_forming_batch() {
     let (stop, stopping) = watch::channel(false);
     let job = |id: &str, number: u64| json!({ "id": id, "input": n(number) });
     let first = json!([job("a", 1)]);
@@ -345,7 +345,7 @@ async fn a_stopped_job_is_taken_out_of_the_batch_that_forms() {
         let has_room = request.param("batch_size") == Some("6");
         match (request.call(), before) {
             ("job-take-batch", 0) => Answer::Json(200, first.clone()),
-            // It asks for so many again once the first has left.
+            // The worker polls for six jobs again once the first job is cancelled.
             ("job-take-batch", _) if has_room && !handed_out.swap(true, Ordering::SeqCst) => {
                 Answer::Json(200, others.clone())
             }
@@ -378,11 +378,11 @@ async fn a_stopped_job_is_taken_out_of_the_batch_that_forms() {
     let posts = platform.of("job-done");
     assert!(
         !posts.iter().any(of_first),
-        "nothing is posted for the stopped job"
+        "nothing is posted for the cancelled job"
     );
 }
 
-/// A platform that answers the first takes of several jobs so, and holds all others.
+/// Starts a platform that answers the first batch polls with `takes`, and holds all later ones.
 async fn answering<const N: usize>(takes: [Answer; N]) -> Scripted {
     let script = move |request: &Recorded, before: usize| match request.call() {
         "job-take-batch" => takes.get(before).cloned().unwrap_or(Answer::Hold),
@@ -393,7 +393,7 @@ async fn answering<const N: usize>(takes: [Answer; N]) -> Scripted {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_take_asks_for_as_many_jobs_as_fill_the_batches() {
+async fn the_poll_requests_enough_jobs_to_fill_the_batches() {
     let platform = answering([]).await;
     let bench = Bench::open();
     let worker = Worker::new::<double>().concurrency(4).max_batch(5);
@@ -406,7 +406,7 @@ async fn the_take_asks_for_as_many_jobs_as_fill_the_batches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_releases_the_jobs_that_wait() {
+async fn a_shutdown_runs_an_incomplete_batch() {
     let bench = Bench::open();
     let place = Place::start::<double>(&bench, |worker| worker).await;
     let ids = [place.submit(&n(1)), place.submit(&n(2))];
@@ -419,7 +419,7 @@ async fn a_shutdown_releases_the_jobs_that_wait() {
     assert_eq!(outcomes, [Ok(json!(2)), Ok(json!(4))]);
 }
 
-/// Does not see that it is to end before the gate opens.
+/// Ignores cancellation until the gate opens.
 #[handler(max_batch = 2, max_wait = "1ms")]
 fn stubborn(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>> {
     bench.note(inputs.iter().map(|input| input.n).collect());
@@ -429,7 +429,7 @@ fn stubborn(inputs: Batch<Input>, bench: &Arc<Bench>) -> Result<Vec<Result<u64>>
     work(&inputs)
 }
 
-/// A worker with such a handler.
+/// Starts a worker with the `stubborn` handler.
 fn start_stubborn(bench: &Arc<Bench>, most: usize, platform: &Scripted) -> Running {
     let worker = Worker::new::<stubborn>()
         .state(Arc::clone(bench))
@@ -439,13 +439,13 @@ fn start_stubborn(bench: &Arc<Bench>, most: usize, platform: &Scripted) -> Runni
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
+async fn no_jobs_are_fetched_while_a_timed_out_batch_still_runs() {
     let jobs = |from: u64| {
         let job = |number: u64| json!({ "id": number.to_string(), "input": n(number) });
         Answer::Json(200, json!([job(from), job(from + 1)]))
     };
-    // So that none of the second batch ends before the first is known to be stuck. Those of the second are to be ready
-    // when the handler is done with the first.
+    // The second batch arrives only after the first one has timed out. Its jobs must be ready when the handler has
+    // finished the first batch.
     let (stuck, is_stuck) = watch::channel(false);
     let second = Answer::When(is_stuck, Box::new(jobs(3)));
     let platform = answering([jobs(1), second, jobs(5)]).await;
@@ -472,7 +472,7 @@ async fn no_job_is_taken_to_wait_for_a_handler_that_does_not_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_are_those_that_would_fill_its_batch() {
+async fn no_jobs_are_fetched_to_fill_up_a_timed_out_batch() {
     for most in [4, usize::MAX] {
         let (stuck, is_stuck) = watch::channel(false);
         let first = Answer::Json(200, json!([{ "id": "1", "input": n(1) }]));
@@ -482,7 +482,7 @@ async fn nor_are_those_that_would_fill_its_batch() {
         let worker = start_stubborn(&bench, most, &platform);
         platform.until_count("job-done", 1).await;
         stuck.send_replace(true);
-        // It would have asked by then.
+        // By then, the worker would have polled.
         let pings = platform.of("ping").len();
         platform.until_count("ping", pings + 2).await;
         let takes = |call: &str| platform.of(call).len();
@@ -494,7 +494,7 @@ async fn nor_are_those_that_would_fill_its_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_timeout_counts_the_wait_for_others() {
+async fn the_job_timeout_includes_the_wait_for_a_full_batch() {
     let bench = Bench::open();
     let place = Place::start::<double>(&bench, |worker| {
         worker.job_timeout(Duration::from_millis(20))
@@ -507,11 +507,11 @@ async fn the_timeout_counts_the_wait_for_others() {
     place.stop().await;
 }
 
-/// What the handler of the many jobs saw.
+/// The batches that the handler `many` has seen.
 #[derive(Default)]
 struct Many {
     sizes: Mutex<Vec<usize>>,
-    /// Jobs whose batch panicked.
+    /// The jobs whose batch panicked.
     broken: Mutex<BTreeSet<u64>>,
 }
 
@@ -534,7 +534,7 @@ async fn many(inputs: Batch<Input>, seen: &Arc<Many>) -> Vec<Result<u64>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_jobs_each_have_their_own_right_outcome() {
+async fn ten_thousand_jobs_each_have_their_own_outcome() {
     const JOBS: u64 = 10_000;
     const SEED: u64 = 7;
 
@@ -558,7 +558,7 @@ async fn ten_thousand_jobs_each_have_their_own_right_outcome() {
     for number in 0..kinds.len() {
         let request = serde_json::from_value(json!({ "input": input(number) })).unwrap();
         ids.push(platform.submit(request).unwrap());
-        // Some at once, and some of those that the worker has by now.
+        // Cancel some jobs that are queued, and some that the worker has fetched by now.
         if random.u8(0..10) == 0 {
             let which = random.usize(number.saturating_sub(200)..=number);
             platform.cancel(&ids[which]).unwrap();
@@ -610,7 +610,7 @@ async fn ten_thousand_jobs_each_have_their_own_right_outcome() {
     assert!(sizes.iter().all(|size| (1..=16).contains(size)));
     assert!(sizes.iter().any(|size| *size > 1), "no batch ever formed");
     println!(
-        "seed {SEED}: {counts:?} done, cancelled, panicked, misfits, failed; {} batches",
+        "seed {SEED}: {counts:?} completed, cancelled, panicked, invalid, failed; {} batches",
         sizes.len()
     );
     platform.close();

@@ -1,4 +1,4 @@
-//! A worker binary, as its user starts it: flags, environment, signals, exit codes.
+//! Tests of a worker binary as a user starts it: flags, environment, signals and exit codes.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::process::Output;
@@ -42,13 +42,13 @@ async fn the_test_input_shows_the_jobs_life() {
 }
 
 #[tokio::test]
-async fn the_log_tells_each_batch_with_its_size_and_reason() {
+async fn the_log_shows_the_size_and_reason_of_each_batch() {
     let input = r#"{"input": "four"}"#;
     let output = worker(&["batch", "--test_input", input]).output().await;
     let shown = text(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert!(shown.contains("output    | 4"), "{shown}");
-    let batch = "A batch of 1 goes to the handler: its first job has waited long enough.";
+    let batch = "Starting a batch. jobs=1 reason=max_wait elapsed";
     let line = shown.lines().find(|line| line.ends_with(batch));
     let job = shown.lines().find(|line| line.starts_with("IN_QUEUE"));
     let id = job.and_then(|line| line.split(' ').next_back()).unwrap();
@@ -67,7 +67,7 @@ async fn rust_log_sets_levels_where_the_platforms_variables_set_none() {
         assert_eq!(output.status.code(), Some(0));
         text(&output)
     };
-    let ready = "Worker local is ready";
+    let ready = "Worker is ready. worker_id=local";
     assert!(log(&[]).await.contains(ready));
     assert!(!log(&[("RUST_LOG", "warn")]).await.contains(ready));
     assert!(
@@ -128,7 +128,7 @@ async fn a_job_that_fails_or_panics_is_exit_code_1() {
         assert!(shown.contains("FAILED") && shown.contains(words), "{shown}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            said.ends_with("error: the test job ended FAILED\n"),
+            said.ends_with("error: the test job did not complete: FAILED\n"),
             "{said}"
         );
     }
@@ -160,7 +160,7 @@ async fn bad_input_gets_one_clear_line() {
         .complaint()
         .await;
     assert!(
-        port.contains("--rp_api_port: `many` is not a port number"),
+        port.contains("--rp_api_port: expected a port number (0 to 65535), got `many`"),
         "{port}"
     );
 }
@@ -226,7 +226,7 @@ async fn a_missing_or_malformed_variable_gets_one_clear_line() {
 }
 
 #[tokio::test]
-async fn it_serves_the_api_until_it_is_told_to_end() {
+async fn it_serves_the_api_until_sigterm() {
     let mut worker = worker(&[
         "--rp_serve_api",
         "--rp_api_host",
@@ -243,7 +243,7 @@ async fn it_serves_the_api_until_it_is_told_to_end() {
             .json(&json!({ "input": task }));
         async { request.send().await.unwrap().json::<Value>().await.unwrap() }
     };
-    // Input that does not fit fails its own job, with the place, and the worker goes on.
+    // Invalid input fails only its own job, with its position, and the worker continues.
     let failed = run(json!({"do": "large", "bytes": "many"})).await;
     assert_eq!(failed["status"], "FAILED");
     let report: Value = serde_json::from_str(failed["error"].as_str().unwrap()).unwrap();
@@ -260,39 +260,6 @@ async fn it_serves_the_api_until_it_is_told_to_end() {
         (&good["status"], &good["output"]),
         (&json!("COMPLETED"), &json!([1, null]))
     );
-    worker.signal("-TERM").await;
-    assert_eq!(worker.code().await, Some(0));
-}
-
-#[tokio::test]
-async fn a_realtime_port_has_it_serve_instead_of_pulling() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port().to_string();
-    drop(free);
-    let env = [
-        ("RUNPOD_REALTIME_PORT", port.clone()),
-        ("RUNPOD_ENDPOINT_ID", "e1".to_owned()),
-    ];
-    let mut worker = worker(&[]).env(env).start();
-    worker.line("is ready").await;
-    let url = format!("http://127.0.0.1:{port}");
-    let call = |path: &str, body: Value| {
-        let request = client().post(format!("{url}{path}")).json(&body);
-        async { request.send().await.unwrap().json::<Value>().await.unwrap() }
-    };
-    let task = json!({"do": "echo", "value": "now"});
-    let answer = call("/e1/realtime", json!({"id": "j", "input": task})).await;
-    assert_eq!(answer, json!({"output": "now"}));
-    let answer = call("/e1/realtime", json!({"input": task})).await;
-    assert!(
-        answer["error"]
-            .as_str()
-            .unwrap()
-            .contains("missing field `id`"),
-        "{answer}"
-    );
-    let answer = call("/run", json!({"input": task})).await;
-    assert_eq!(answer["error"], "there is nothing at /run");
     worker.signal("-TERM").await;
     assert_eq!(worker.code().await, Some(0));
 }
@@ -315,7 +282,7 @@ async fn on_the_platform_it_logs_json_and_ends_cleanly_on_sigterm() {
         started,
         json!({"requestId": id, "message": "Started.", "level": "INFO"})
     );
-    // It is busy: the job at hand ends first.
+    // The worker is busy, and finishes the job in flight before it exits.
     worker.signal("-TERM").await;
     assert_eq!(worker.code().await, Some(0));
     assert_eq!(
@@ -334,13 +301,13 @@ async fn a_second_signal_ends_it_at_once() {
         .unwrap();
     worker.line("Started.").await;
     worker.signal("-INT").await;
-    worker.line("taking no more jobs").await;
+    worker.line("Shutting down").await;
     worker.signal("-INT").await;
     assert_eq!(worker.code().await, Some(1));
 }
 
 #[tokio::test]
-async fn a_worker_that_is_to_be_replaced_ends_with_0() {
+async fn a_refreshed_worker_exits_with_code_0() {
     let platform = Platform::builder().start().await.unwrap();
     let worker = worker(&[]).env(platform.worker_env("w1")).start();
     let request = json!({"input": {"do": "refresh"}});
@@ -366,7 +333,7 @@ async fn an_idle_worker_ends_within_3_seconds_of_sigterm() {
     let told = std::time::Instant::now();
     worker.signal("-TERM").await;
     assert_eq!(worker.code().await, Some(0));
-    // The one time that is a promise.
+    // Unlike other durations in these tests, this limit is a requirement.
     assert!(
         told.elapsed() < Duration::from_secs(3),
         "{:?}",
@@ -374,7 +341,7 @@ async fn an_idle_worker_ends_within_3_seconds_of_sigterm() {
     );
 }
 
-/// 50 times: a worker that is told to end at some moment of a busy run has no job left that it took.
+/// Sends SIGTERM at a random moment of a busy run, 50 times. The worker must finish every job that it fetched.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_a_busy_run_loses_nothing() {
     let seed = fastrand::u64(..);
@@ -394,13 +361,13 @@ async fn sigterm_in_a_busy_run_loses_nothing() {
         let ledger = Ledger::start(random.u64(..), faults, jobs).await;
         let quiet = [("RUNPOD_LOG_LEVEL", "ERROR".to_owned())];
         let worker = worker(&[]).env(ledger.env("w1")).env(quiet).start();
-        // Not before the first: a worker that has just been started may not yet listen.
+        // Wait for the first result: a worker that has just started may not handle signals yet.
         ledger.until_settled(random.usize(1..100)).await;
         worker.signal("-TERM").await;
         assert_eq!(worker.code().await, Some(0));
         let (handed_out, settled) = ledger.counts();
         assert_eq!(handed_out, settled, "run {run}, {faults:?}");
-        assert!(handed_out < 10_000, "it was told to end in mid-run");
+        assert!(handed_out < 10_000, "SIGTERM must arrive in mid-run");
         ledger.assert_sound();
     }
 }

@@ -1,4 +1,4 @@
-//! A handler that blocks every async thread, or takes too long: what goes on beside it.
+//! Handlers that block every async thread or run too long, and how the worker keeps working.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-/// Blocks whoever comes, until it is opened.
+/// A gate that blocks every caller until it is opened.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -30,7 +30,7 @@ impl Gate {
     }
 }
 
-/// A runtime of one thread, which a handler can block whole.
+/// Creates a runtime with one thread, so that one handler can block all of it.
 fn one_thread() -> Runtime {
     Builder::new_multi_thread()
         .worker_threads(1)
@@ -51,16 +51,16 @@ fn report(post: &Recorded) -> Value {
 async fn blocks(first: bool, gate: &Arc<Gate>, cx: Context) -> bool {
     assert!(
         first,
-        "a job that was stopped before it started does not start"
+        "a job that was cancelled before its start does not start"
     );
     cx.progress("blocking");
-    // Wrong in an async handler, and yet it must not hold up the worker.
+    // Blocking is a bug in an async handler, but it must not block the worker.
     gate.pass();
     first
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blocked_runtime_holds_up_neither_pings_nor_takes_nor_posts_nor_stops() {
+async fn a_blocked_runtime_delays_no_pings_polls_posts_or_cancellations() {
     let (stop, stopping) = watch::channel(false);
     let told = Answer::Json(200, json!({"jobsToStop": ["second"]}));
     let platform =
@@ -81,21 +81,21 @@ async fn a_blocked_runtime_holds_up_neither_pings_nor_takes_nor_posts_nor_stops(
         .concurrency(2);
     let worker = start_on(handlers.handle(), worker, platform.env("w"));
 
-    // All this comes while the one thread is blocked: progress is posted, …
+    // While the only thread is blocked, the worker posts progress.
     let posts = platform.until("job-done", |posts| posts.len() == 1).await;
     assert_eq!(posts[0].json()["output"], "blocking");
-    // … the second job is taken, and pings go on for three intervals and more, …
+    // It fetches the second job and sends pings for more than three intervals.
     let both = |ping: &&Recorded| ping.param("job_id") == Some("first,second");
     platform
         .until("ping", |pings| pings.iter().filter(both).count() > 3)
         .await;
-    // … a stop is heard, …
+    // It handles the cancellation of the second job.
     stop.send(true).unwrap();
     let first_alone = |ping: &Recorded| ping.param("job_id") == Some("first");
     platform
         .until("ping", |pings| pings.last().is_some_and(first_alone))
         .await;
-    // … and so is the end.
+    // It also shuts down, once the gate is open.
     gate.open();
     platform.until("job-done", |posts| posts.len() == 2).await;
     worker.stop().await.unwrap();
@@ -103,13 +103,13 @@ async fn a_blocked_runtime_holds_up_neither_pings_nor_takes_nor_posts_nor_stops(
     assert_eq!(
         posts.len(),
         2,
-        "nothing is posted for the stopped job: {posts:#?}"
+        "nothing is posted for the cancelled job: {posts:#?}"
     );
     assert_eq!(posts[1].json(), json!({"output": true}));
     handlers.shutdown_background();
 }
 
-/// Notes that it was dropped.
+/// Records that it was dropped.
 struct Dropped(Arc<AtomicBool>);
 
 impl Drop for Dropped {
@@ -144,9 +144,9 @@ async fn a_job_that_takes_too_long_fails_and_its_handler_is_dropped() {
     assert_eq!(report["error_type"], "timeout");
     assert_eq!(
         report["error_message"],
-        "the job did not end within 50ms, the most that its worker allows"
+        "job timed out: it exceeded the worker's limit of 50ms"
     );
-    assert!(dropped.load(Ordering::SeqCst), "before the error is posted");
+    assert!(dropped.load(Ordering::SeqCst), "dropped before the post");
     worker.stop().await.unwrap();
 }
 
@@ -164,7 +164,7 @@ fn stubborn(first: bool, gate: &Arc<Gate>, cx: Context) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blocking_handler_past_its_time_fails_at_once_and_keeps_its_slot_until_it_returns() {
+async fn a_timed_out_blocking_handler_fails_at_once_and_keeps_its_slot_until_it_returns() {
     let platform = Scripted::start(
         |request: &Recorded, before| match (request.call(), before) {
             ("job-take", 0) => Answer::Json(200, job("long", json!(true))),
@@ -181,7 +181,7 @@ async fn a_blocking_handler_past_its_time_fails_at_once_and_keeps_its_slot_until
     let worker = start(worker, platform.env("w"));
     let posts = platform.until("job-done", |posts| posts.len() == 1).await;
     assert_eq!(report(&posts[0])["error_type"], "timeout");
-    // It is delivered, so the worker does not hold it any more; but its thread is still at work.
+    // The error is delivered, so the job is no longer in flight, but its thread is still running.
     let none = |ping: &Recorded| ping.param("job_id").is_none();
     platform
         .until("ping", |pings| pings.last().is_some_and(none))
@@ -193,7 +193,7 @@ async fn a_blocking_handler_past_its_time_fails_at_once_and_keeps_its_slot_until
     worker.stop().await.unwrap();
 }
 
-/// Panics where nobody expects it.
+/// Panics in its destructor.
 struct Fragile;
 
 impl Drop for Fragile {
@@ -212,7 +212,7 @@ async fn fragile(fails: bool) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destructor_that_panics_is_its_jobs_affair_alone() {
+async fn a_panicking_destructor_affects_only_its_own_job() {
     let platform = Scripted::start(
         |request: &Recorded, before| match (request.call(), before) {
             ("job-take", 0) => Answer::Json(200, job("fragile", json!(true))),

@@ -1,4 +1,4 @@
-//! Streams at a distance, and what a worker holds in memory while the platform does not take it.
+//! Streams over a slow network, and the memory that a worker uses while the platform accepts no results.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn outputs(posts: &[Recorded]) -> Vec<Value> {
         .collect()
 }
 
-/// Yields the chunks in the job's input, and tells when the last is out.
+/// Yields the chunks of the job's input, and sets `out` to true after the last one.
 #[handler(join)]
 fn joined(chunks: Vec<Value>, out: &watch::Sender<bool>) -> impl Stream<Item = Value> {
     stream! {
@@ -32,7 +32,7 @@ fn joined(chunks: Vec<Value>, out: &watch::Sender<bool>) -> impl Stream<Item = V
     }
 }
 
-/// What the platform gets of these chunks when all but the first wait for the first to be accepted.
+/// Returns what the platform receives of `chunks` if all others are queued until it accepts the first one.
 async fn posted_of(chunks: Vec<Value>) -> Vec<Value> {
     let (out, all_out) = watch::channel(false);
     let job = job("j", Value::Array(chunks));
@@ -54,8 +54,8 @@ async fn posted_of(chunks: Vec<Value>) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_that_wait_are_joined_where_the_handler_says_so() {
-    // The first may or may not find company before it is posted, so it is of another kind.
+async fn queued_chunks_are_joined_if_the_handler_opts_in() {
+    // The first chunk has a different type because others may or may not be queued before it is posted.
     let chunks = json!([{"of": "another kind"}, "a", "b\n\"", "é", [1], [], [2, [3]], 4, 5, "z"]);
     let posted = posted_of(chunks.as_array().unwrap().clone()).await;
     assert_eq!(
@@ -108,16 +108,16 @@ async fn a_chunk_over_the_limit_fails_its_job_and_is_not_sent() {
     assert_eq!(report["error_type"], "chunk_too_large");
     assert_eq!(
         report["error_message"],
-        "the chunk is 2000002 bytes, and the platform takes 1048576 at most; upload it and return its URL instead"
+        "the chunk is too large: 2000002 bytes, limit 1048576 bytes; upload it and return its URL instead"
     );
     assert_eq!(outputs(&platform.of("job-stream")), [json!("x".repeat(10))]);
     worker.stop().await.unwrap();
 }
 
-/// Most chunks that wait, one on its way, and one that the handler waits with.
+/// The maximum number of queued chunks, plus one in transit and one that the handler waits to yield.
 const MOST_CHUNKS: usize = 1024 + 2;
 
-/// Counts what it makes.
+/// Counts the chunks that it generates.
 #[handler]
 fn counted(chunks: usize, made: &Arc<AtomicUsize>) -> impl Stream<Item = usize> {
     stream! {
@@ -129,7 +129,7 @@ fn counted(chunks: usize, made: &Arc<AtomicUsize>) -> impl Stream<Item = usize> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_outpaces_the_platform_waits_within_its_bound() {
+async fn a_stream_that_outpaces_the_platform_is_bounded() {
     let made = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let chunks = 6000;
@@ -160,8 +160,8 @@ async fn a_stream_that_outpaces_the_platform_waits_within_its_bound() {
     );
 }
 
-/// A client's jobs with large results, of which the platform accepts none: what waits is bounded by 64 MiB before the
-/// worker takes no more, and the jobs that run then.
+/// The platform accepts none of the large results. The worker stops fetching jobs once 64 MiB of results are queued, so
+/// memory is bounded by these results and the jobs that run at that moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_bounded_while_no_result_is_accepted() {
     const RESULT: usize = 9 * 1024 * 1024;
@@ -191,22 +191,22 @@ async fn memory_is_bounded_while_no_result_is_accepted() {
         .env(platform.env("w"))
         .env(quiet)
         .start();
-    // Each job's result was tried several times: whatever could be taken has been.
+    // By then, the worker has posted each result several times, so it has fetched all the jobs that it would fetch.
     platform.until_count("job-done", 60).await;
     let taken: std::collections::BTreeSet<String> = platform
         .of("job-done")
         .into_iter()
         .map(|post| post.headers["x-request-id"].clone())
         .collect();
-    // 64 MiB are reached with the 8th; two run at once.
+    // The 8th result reaches 64 MiB, and two jobs run at once.
     assert!(taken.len() <= 8 + 2, "{} jobs were taken", taken.len());
     let peak = worker.peak_memory();
     println!(
-        "peak memory: {} MiB of {} jobs",
+        "peak memory: {} MiB for {} jobs",
         peak / 1024 / 1024,
         taken.len()
     );
-    // One body each; the two that run have the handler's text, its JSON and its body; and the program itself.
+    // One body per job; the handler's text, its JSON and its body for the two running jobs; and the program itself.
     let bound = (10 + 2 * 3) * RESULT + 32 * 1024 * 1024;
     assert!(peak < bound, "{} MiB", peak / 1024 / 1024);
     drop(worker);
@@ -228,7 +228,7 @@ async fn a_post_is_given_up_at_its_deadline() {
     let posts = platform.until("job-done", |posts| posts.len() == 1).await;
     let error = posts[0].json()["error"].as_str().unwrap().to_owned();
     assert!(
-        error.contains("did not accept a chunk: 500") && error.contains("given up after 300ms"),
+        error.contains("rejected a chunk: 500") && error.contains("gave up after 300ms"),
         "{error}"
     );
     worker.stop().await.unwrap();

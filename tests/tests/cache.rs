@@ -1,4 +1,4 @@
-//! Directories that a volume keeps warm: what is kept, how little is written, and what damage does.
+//! Tests of directories that are cached on a volume: what is kept, how little is written, and the effect of damage.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A volume, and a directory that is cached.
+/// A volume and a cached directory.
 struct Place {
     folder: TempDir,
 }
@@ -43,7 +43,7 @@ impl Place {
         self.volume().join(".podwork-cache/test")
     }
 
-    /// The cache of a worker that has just started.
+    /// Creates the cache of a worker that has just started.
     fn cache(&self) -> VolumeCache {
         let cache = VolumeCache::new([self.cached()]);
         cache.volume(self.volume()).name("test")
@@ -59,14 +59,14 @@ impl Place {
         fs::read_to_string(self.cached().join(path)).unwrap()
     }
 
-    /// The directory of a new container.
+    /// Deletes the cached directory, as in a new container.
     fn empty(&self) {
         if self.cached().exists() {
             fs::remove_dir_all(self.cached()).unwrap();
         }
     }
 
-    /// A new container, hydrated.
+    /// Deletes the cached directory and hydrates it, as in a new container.
     async fn fresh(&self) -> Hydrated {
         self.empty();
         self.cache().hydrate().await
@@ -76,7 +76,7 @@ impl Place {
         self.cache().sync().await
     }
 
-    /// The files on the volume, and their sizes.
+    /// Returns the files on the volume and their sizes.
     fn on_volume(&self) -> BTreeMap<PathBuf, u64> {
         let mut files = BTreeMap::new();
         walk(&self.store(), &mut |path| {
@@ -85,13 +85,13 @@ impl Place {
         files
     }
 
-    /// The one large file on the volume.
+    /// Returns the path of the only large file on the volume.
     fn large(&self) -> PathBuf {
         let mut files = self.on_volume().into_keys();
         files.find(|path| path.extension().is_none()).unwrap()
     }
 
-    /// The one file on the volume whose path ends so.
+    /// Returns the only file on the volume whose path ends with `end`.
     fn object(&self, end: &str) -> PathBuf {
         let files = self.on_volume().into_keys();
         let mut found = files.filter(|path| path.to_string_lossy().ends_with(end));
@@ -112,7 +112,7 @@ fn walk(folder: &Path, see: &mut dyn FnMut(&Path)) {
     }
 }
 
-/// All that a directory holds: bytes or a link's target, time and permissions.
+/// Returns the contents of a directory: the bytes, time and permissions of files, and the targets of links.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u32)> {
     let mut all = BTreeMap::new();
     walk(folder, &mut |path| {
@@ -129,7 +129,7 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u32)> {
     all
 }
 
-/// Sets a file's time to so long ago.
+/// Sets the modification time of a file to `by` before now.
 fn age(path: &Path, by: Duration) {
     let times = FileTimes::new().set_modified(SystemTime::now() - by);
     File::open(path).unwrap().set_times(times).unwrap();
@@ -146,7 +146,7 @@ const SMALL: usize = 10_000;
 const LARGE: [usize; 5] = [262_144, 300_000, 1_048_576, 4_194_305, 9_000_001];
 
 #[tokio::test]
-async fn ten_thousand_files_come_back_bit_by_bit() {
+async fn ten_thousand_files_are_restored_bit_by_bit() {
     let place = Place::new();
     let mut random_sizes = fastrand::Rng::with_seed(7);
     for number in 0..SMALL {
@@ -173,10 +173,10 @@ async fn ten_thousand_files_come_back_bit_by_bit() {
 
     let hydrated = place.fresh().await;
     assert!(hydrated.problem.is_none(), "{hydrated:?}");
-    assert_eq!((hydrated.files, hydrated.bytes), (files + 1, synced.bytes)); // and the link
+    assert_eq!((hydrated.files, hydrated.bytes), (files + 1, synced.bytes)); // plus the link
     assert!(contents(&place.cached()) == before, "the same, bit by bit");
 
-    // What is there is neither brought nor written again.
+    // Files that exist are neither restored nor written again.
     let hydrated = place.cache().hydrate().await;
     assert_eq!((hydrated.files, hydrated.kept), (0, files));
     let volume = place.on_volume();
@@ -186,10 +186,10 @@ async fn ten_thousand_files_come_back_bit_by_bit() {
     assert_eq!(
         place.on_volume(),
         volume,
-        "nothing is written where nothing is new"
+        "nothing is written if nothing changed"
     );
 
-    // And of what changed, no more than that.
+    // A sync writes only the files that changed.
     place.write("1/1/1.o", "changed");
     place.write("new", "new");
     let few = place.sync().await;
@@ -209,7 +209,7 @@ async fn ten_thousand_files_come_back_bit_by_bit() {
 }
 
 #[tokio::test]
-async fn a_pack_is_an_archive_for_everybody() {
+async fn a_pack_is_a_plain_tar_archive() {
     let place = Place::new();
     place.write("deep/a.txt", "first");
     place.write("b.txt", "second");
@@ -255,7 +255,7 @@ async fn without_a_volume_or_a_name_nothing_is_done() {
             "{name}: {problem:?}"
         );
     }
-    // It may be there, but out of reach.
+    // The volume may exist but be inaccessible.
     let endless = place.folder.path().join("endless");
     symlink("endless", &endless).unwrap();
     let problem = place.cache().volume(endless).sync().await.problem;
@@ -289,7 +289,7 @@ async fn a_volume_that_cannot_be_written_is_a_warning() {
 }
 
 #[tokio::test]
-async fn only_what_is_older_is_replaced() {
+async fn only_older_files_are_replaced() {
     let place = Place::new();
     for name in ["same", "older", "newer", "gone"] {
         place.write(name, "from the volume");
@@ -308,7 +308,7 @@ async fn only_what_is_older_is_replaced() {
     assert_eq!(place.sync().await.files, 1);
 }
 
-/// Workers with a directory of the same name: a link that leads to the one's or the other's.
+/// Workers whose cached directories have the same path: a link, which a test switches between their folders.
 struct Shared {
     place: Place,
     link: PathBuf,
@@ -326,11 +326,11 @@ impl Shared {
         cache.name("test")
     }
 
-    /// The folder of the worker of this name, which the link leads to from now on.
+    /// Points the link to the folder of the worker `name`, and returns that folder.
     fn become_of(&self, name: &str) -> PathBuf {
         let folder = self.place.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
-        // It is not there the first time.
+        // The link does not exist the first time.
         let _ = fs::remove_file(&self.link);
         symlink(&folder, &self.link).unwrap();
         folder
@@ -338,7 +338,7 @@ impl Shared {
 }
 
 #[tokio::test]
-async fn what_several_workers_bring_is_added_up() {
+async fn the_files_of_several_workers_are_merged() {
     let shared = Shared::new();
     let (one, other) = (shared.cache(), shared.cache());
     let first = shared.become_of("one");
@@ -348,16 +348,16 @@ async fn what_several_workers_bring_is_added_up() {
     shared.become_of("other");
     assert_eq!(other.hydrate().await.files, 2);
 
-    // Each brings something; neither takes away what it never had.
+    // Each worker adds files, and neither deletes files that it never had.
     fs::write(shared.become_of("one").join("by-one"), "1").unwrap();
     one.sync().await;
     let second = shared.become_of("other");
     fs::write(second.join("by-other"), "2").unwrap();
     assert_eq!(other.sync().await.files, 1);
-    // A file goes where it was seen and deleted.
+    // A worker that had a file and deleted it deletes it from the cache.
     fs::remove_file(second.join("unwanted")).unwrap();
     assert_eq!(other.sync().await.removed, 1);
-    // One that the other changed is not set back.
+    // A file that the other worker changed is not reverted.
     fs::write(second.join("shared"), "later").unwrap();
     other.sync().await;
     fs::remove_file(first.join("unwanted")).unwrap();
@@ -373,7 +373,7 @@ async fn what_several_workers_bring_is_added_up() {
 }
 
 #[tokio::test]
-async fn what_another_changed_is_not_deleted_by_who_had_it_before() {
+async fn a_stale_worker_does_not_delete_what_another_changed() {
     let shared = Shared::new();
     let (one, other) = (shared.cache(), shared.cache());
     let first = shared.become_of("one");
@@ -401,7 +401,7 @@ async fn what_another_changed_is_not_deleted_by_who_had_it_before() {
 }
 
 #[tokio::test]
-async fn of_two_changes_the_later_one_is_kept() {
+async fn the_later_of_two_changes_is_kept() {
     let shared = Shared::new();
     let (one, other) = (shared.cache(), shared.cache());
     let file = shared.become_of("one").join("file");
@@ -410,7 +410,7 @@ async fn of_two_changes_the_later_one_is_kept() {
     let its = shared.become_of("other").join("file");
     assert_eq!(other.hydrate().await.files, 1);
 
-    // Both change it.
+    // Both workers change the file.
     fs::write(&its, "the later change").unwrap();
     other.sync().await;
     shared.become_of("one");
@@ -421,12 +421,12 @@ async fn of_two_changes_the_later_one_is_kept() {
     shared.cache().hydrate().await;
     assert_eq!(fs::read(&third).unwrap(), b"the later change");
 
-    // One changes it, though to something older.
+    // If only one worker changes the file, the change counts even if its time is older.
     shared.become_of("other");
     fs::write(&its, "restored").unwrap();
     age(&its, Duration::from_hours(1));
     assert_eq!(other.sync().await.files, 1);
-    // And one that has it from before leaves it so.
+    // A worker that still has the previous version does not revert that change.
     let cache = shared.cache();
     shared.become_of("fourth");
     cache.hydrate().await;
@@ -442,7 +442,7 @@ async fn of_two_changes_the_later_one_is_kept() {
 }
 
 #[tokio::test]
-async fn a_file_where_another_has_a_folder_is_in_nobodys_way() {
+async fn a_file_and_a_folder_of_the_same_name_do_not_conflict() {
     let shared = Shared::new();
     let first = shared.become_of("one");
     fs::write(first.join("a"), "a file").unwrap();
@@ -463,7 +463,7 @@ async fn a_file_where_another_has_a_folder_is_in_nobodys_way() {
     let names: Vec<_> = contents(&third).into_keys().collect();
     assert_eq!(names, ["a/file", "b", "c"].map(|name| third.join(name)));
 
-    // Even if both are written down.
+    // This holds even if a manifest lists both.
     let place = Place::new();
     for file in ["a", "b", "c"] {
         place.write(file, file);
@@ -481,14 +481,14 @@ async fn a_file_where_another_has_a_folder_is_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_brought_is_not_taken_for_deleted() {
+async fn files_that_could_not_be_restored_do_not_count_as_deleted() {
     let place = Place::new();
     for file in ["hub/a", "hub/b", "file", "inside/c", "whole"] {
         place.write(file, "from the volume");
     }
     symlink("whole", place.cached().join("link")).unwrap();
     assert_eq!(place.sync().await.files, 5);
-    // A new image has links, a folder, and a file where these were.
+    // A new image has links, folders and a file in the places of these files.
     place.empty();
     let (cached, outside) = (place.cached(), place.folder.path().join("outside"));
     fs::create_dir_all(&outside).unwrap();
@@ -501,7 +501,7 @@ async fn what_could_not_be_brought_is_not_taken_for_deleted() {
     assert_eq!((hydrated.files, hydrated.kept), (1, 4), "{hydrated:?}");
     let synced = cache.sync().await;
     assert_eq!(synced.removed, 0, "{synced:?}");
-    // What it did bring goes when it is deleted.
+    // A restored file that is deleted locally is deleted from the cache.
     fs::remove_file(cached.join("whole")).unwrap();
     assert_eq!(cache.sync().await.removed, 1);
     let hydrated = place.fresh().await;
@@ -514,7 +514,7 @@ async fn what_could_not_be_brought_is_not_taken_for_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_sync_is_lost_where_several_are_at_once() {
+async fn concurrent_syncs_lose_no_files() {
     const WORKERS: usize = 4;
     const ROUNDS: usize = 6;
     let place = Place::new();
@@ -528,7 +528,7 @@ async fn no_sync_is_lost_where_several_are_at_once() {
             let cache = VolumeCache::new([&folder]).volume(volume).name("test");
             for round in 0..ROUNDS {
                 fs::write(folder.join(round.to_string()), format!("{worker} {round}")).unwrap();
-                // Whoever comes too late too often says so, and comes again.
+                // A sync that loses the race too often returns `Busy`; retry it.
                 while let Some(problem) = cache.sync().await.problem {
                     assert!(matches!(problem, CacheError::Busy { .. }), "{problem}");
                 }
@@ -575,21 +575,22 @@ async fn packs_stay_few() {
     let manifest = latest(&place);
     let packs = manifest["objects"].as_object().unwrap().len();
     assert!(packs <= 18, "{packs}");
-    // What was replaced is packed anew, too.
+    // Packs whose files were replaced are rewritten as well.
     for number in 0..60 {
         place.write(&format!("{number}"), random(number + 100, 5000));
     }
     let generation = cache.sync().await.generation.unwrap();
     assert_eq!(place.fresh().await.files, 60);
-    // A sync that began at any of them comes too late, and would not if their numbers were free again.
+    // All manifests are kept, so that their numbers are never reused: a sync that started from an old generation
+    // must still fail to publish its own.
     let manifests = fs::read_dir(place.store().join("manifests")).unwrap();
     assert_eq!(manifests.count() as u64, generation);
 }
 
 #[tokio::test]
-async fn packs_that_others_use_are_not_packed_again_and_again() {
+async fn packs_that_others_use_are_not_rewritten_repeatedly() {
     let place = Place::new();
-    // Of workers that are no more.
+    // These packs belong to workers that no longer exist.
     for number in 0..20 {
         let folder = place.folder.path().join(format!("old-{number}"));
         fs::create_dir(&folder).unwrap();
@@ -605,7 +606,7 @@ async fn packs_that_others_use_are_not_packed_again_and_again() {
     assert_eq!(cache.sync().await.files, 1);
 }
 
-/// The latest manifest.
+/// Returns the body of the latest manifest.
 fn latest(place: &Place) -> Value {
     let mut manifests: Vec<_> = place.on_volume().into_keys().collect();
     manifests.retain(|path| path.extension() == Some("json".as_ref()));
@@ -614,12 +615,12 @@ fn latest(place: &Place) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_out_of_use_goes_in_time() {
+async fn unused_files_are_deleted_after_a_while() {
     let place = Place::new();
     place.write("large", random(1, 400_000));
     let cache = place.cache();
     cache.sync().await;
-    // Of a worker that was killed: one long ago, one just now.
+    // Two killed workers left files: one long ago, one just now.
     let store = place.store();
     for name in ["dead", "alive"] {
         let batch = store.join("objects").join(name);
@@ -634,7 +635,7 @@ async fn what_is_out_of_use_goes_in_time() {
     for round in 0..6 {
         place.write("large", random(round + 2, 400_000));
         assert_eq!(cache.sync().await.files, 1);
-        // As if an hour passed.
+        // Simulate that two hours have passed for everything but the batch `alive`.
         for entry in fs::read_dir(store.join("objects")).unwrap() {
             let batch = entry.unwrap();
             if batch.file_name() != "alive" {
@@ -656,7 +657,7 @@ async fn what_is_out_of_use_goes_in_time() {
     assert_eq!(
         batches.len(),
         1 + 4,
-        "those of four generations: {batches:?}"
+        "the batches of four generations: {batches:?}"
     );
     let manifests: Vec<_> = fs::read_dir(store.join("manifests")).unwrap().collect();
     assert_eq!(manifests.len(), 4 + 1);
@@ -664,7 +665,7 @@ async fn what_is_out_of_use_goes_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_changes_meanwhile_is_not_recorded() {
+async fn a_file_that_changes_during_a_sync_is_not_recorded() {
     let place = Place::new();
     place.write("still", "still");
     let growing = place.cached().join("growing");
@@ -677,7 +678,7 @@ async fn a_file_that_changes_meanwhile_is_not_recorded() {
             let mut file = File::options().append(true).open(growing).unwrap();
             while !over.load(Ordering::Relaxed) {
                 file.write_all(b"more").unwrap();
-                // It is received once.
+                // Only the first message is received.
                 let _ = begun.send(());
             }
         }
@@ -687,7 +688,7 @@ async fn a_file_that_changes_meanwhile_is_not_recorded() {
     assert_eq!((synced.files, synced.unsettled), (1, 1), "{synced:?}");
     over.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    // At rest it is.
+    // Once the file no longer changes, it is recorded.
     let whole = fs::read(&growing).unwrap();
     let synced = place.sync().await;
     assert_eq!((synced.files, synced.unsettled), (1, 0), "{synced:?}");
@@ -696,7 +697,7 @@ async fn a_file_that_changes_meanwhile_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_same_size_at_the_same_moment_is_noticed() {
+async fn a_change_with_the_same_size_at_the_same_moment_is_detected() {
     let place = Place::new();
     let cache = place.cache();
     for round in 0..40 {
@@ -708,7 +709,7 @@ async fn a_change_of_the_same_size_at_the_same_moment_is_noticed() {
 }
 
 #[tokio::test]
-async fn links_pipes_and_locks_stay_out() {
+async fn outside_links_pipes_and_locks_are_not_cached() {
     let place = Place::new();
     let secret = place.folder.path().join("secret");
     fs::write(&secret, "secret").unwrap();
@@ -746,11 +747,11 @@ async fn nothing_is_written_through_a_local_link() {
     assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
 }
 
-/// What is done to a good volume.
+/// A function that damages a valid volume.
 type Damage = fn(&Place);
 
 #[tokio::test]
-async fn what_is_damaged_is_not_used_and_then_mended() {
+async fn damaged_files_are_not_used_and_are_then_replaced() {
     let damages: &[(&str, Damage)] = &[
         ("a pack cut short", |place| {
             let pack = place.object(".tar");
@@ -820,7 +821,7 @@ async fn what_is_damaged_is_not_used_and_then_mended() {
         assert_eq!((hydrated.files, hydrated.generation), (0, None), "{what}");
         assert!(contents(&place.cached()).is_empty(), "{what}");
 
-        // The worker makes them again.
+        // The worker creates the files again.
         place.empty();
         fs::rename(&kept, place.cached()).unwrap();
         let synced = cache.sync().await;
@@ -837,7 +838,7 @@ fn flip(path: &Path, place: usize) {
     fs::write(path, bytes).unwrap();
 }
 
-/// A path, as it is measured.
+/// Adds a file size method to paths.
 trait Length {
     fn len_of(&self) -> u64;
 }
@@ -849,7 +850,7 @@ impl Length for PathBuf {
 }
 
 #[tokio::test]
-async fn a_damaged_generation_gives_way_to_the_one_before() {
+async fn a_damaged_generation_falls_back_to_the_previous_one() {
     let place = Place::new();
     place.write("large", random(1, 300_000));
     place.sync().await;
@@ -870,7 +871,7 @@ async fn a_damaged_generation_gives_way_to_the_one_before() {
 }
 
 #[tokio::test]
-async fn what_is_no_manifest_gives_way_to_the_one_before() {
+async fn an_unreadable_manifest_falls_back_to_the_previous_one() {
     let place = Place::new();
     place.write("file", "file");
     place.sync().await;
@@ -889,11 +890,11 @@ async fn what_is_no_manifest_gives_way_to_the_one_before() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_neither_dropped_nor_in_the_way() {
+async fn an_unreadable_object_is_kept_and_does_not_block_hydration() {
     let place = Place::new();
     place.write("file", "file");
     place.sync().await;
-    // No volume takes such a name, so that even asking for it fails.
+    // No file system accepts such a long name, so even looking it up fails.
     let mut body = latest(&place);
     let object = format!("{}/1", "a".repeat(300));
     body["objects"][&object] = json!(4);
@@ -921,7 +922,7 @@ async fn what_cannot_be_read_is_neither_dropped_nor_in_the_way() {
 }
 
 #[tokio::test]
-async fn files_that_are_called_like_manifests_are_none() {
+async fn files_with_invalid_manifest_names_are_ignored() {
     let place = Place::new();
     place.write("file", "file");
     place.sync().await;
@@ -936,7 +937,7 @@ async fn files_that_are_called_like_manifests_are_none() {
     assert_eq!((hydrated.files, hydrated.generation), (2, Some(2)));
 }
 
-/// A manifest of such a text, as its writer would have it.
+/// Writes a manifest with the given body and a valid checksum.
 fn forge(manifest: &Path, body: &Value) {
     let body = body.to_string();
     let sum = digest(&SHA256, body.as_bytes());
@@ -947,7 +948,7 @@ fn forge(manifest: &Path, body: &Value) {
 }
 
 #[tokio::test]
-async fn nothing_comes_from_a_manifest_that_leads_elsewhere() {
+async fn a_manifest_with_paths_outside_the_cache_restores_nothing() {
     let place = Place::new();
     place.write("file", "file");
     place.sync().await;
@@ -988,7 +989,7 @@ async fn nothing_comes_from_a_manifest_that_leads_elsewhere() {
         assert!(contents(&place.cached()).is_empty(), "{body}");
         assert!(!place.folder.path().join("outside").exists());
     }
-    // Of a directory that is not cached here nothing comes either.
+    // A directory that is not cached here is not restored either.
     let mut elsewhere = good.clone();
     let root = elsewhere["roots"][&directory].clone();
     elsewhere["roots"] = json!({place.folder.path().join("outside").to_str().unwrap(): root});
@@ -1000,7 +1001,7 @@ async fn nothing_comes_from_a_manifest_that_leads_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_later_format_is_left_alone() {
+async fn a_newer_format_is_left_unchanged() {
     let place = Place::new();
     place.write("file", "file");
     place.sync().await;
@@ -1022,21 +1023,21 @@ async fn a_later_format_is_left_alone() {
 }
 
 #[tokio::test]
-async fn many_syncs_in_the_background_are_few() {
+async fn background_syncs_are_coalesced() {
     let place = Place::new();
     place.write("a", "a");
     let cache = place.cache();
     for _ in 0..1000 {
         cache.sync_in_background();
     }
-    // The one that waits begins first.
+    // Let the queued sync start first.
     tokio::task::yield_now().await;
     let synced = cache.sync().await;
     assert_eq!((synced.files, synced.generation), (0, Some(1)));
 }
 
 #[test]
-fn a_sync_in_the_background_that_its_runtime_gave_up_is_in_no_others_way() {
+fn a_background_sync_dropped_by_its_runtime_does_not_block_later_ones() {
     let runtime = || tokio::runtime::Builder::new_current_thread().build();
     let place = Place::new();
     place.write("a", "a");
@@ -1046,7 +1047,7 @@ fn a_sync_in_the_background_that_its_runtime_gave_up_is_in_no_others_way() {
     drop(first);
     let synced = runtime().unwrap().block_on(async {
         cache.sync_in_background();
-        // The one that waits begins first.
+        // Let the queued sync start first.
         tokio::task::yield_now().await;
         cache.sync().await
     });
@@ -1055,7 +1056,7 @@ fn a_sync_in_the_background_that_its_runtime_gave_up_is_in_no_others_way() {
 
 static SET_UPS: AtomicUsize = AtomicUsize::new(0);
 
-/// A model, and whether it was compiled anew.
+/// A model. The field is true if the model was compiled, and false if it came from the cache.
 struct Model(bool);
 
 #[handler]
@@ -1063,7 +1064,7 @@ async fn was_compiled(model: &Model) -> bool {
     model.0
 }
 
-/// Adds a file, unless it is there: one that is written again and again never holds still to be taken.
+/// Adds a file unless it exists. A file that every job rewrites might never be stable enough to sync.
 #[handler]
 async fn compile(path: PathBuf, _model: &Model) -> podwork::Result<()> {
     if !path.exists() {
@@ -1073,7 +1074,7 @@ async fn compile(path: PathBuf, _model: &Model) -> podwork::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_hydrates_before_its_set_up_and_syncs_at_its_end() {
+async fn a_worker_hydrates_before_setup_and_syncs_on_shutdown() {
     let place = Place::new();
     let kernel = place.cached().join("kernel");
     let load = || {
@@ -1099,7 +1100,7 @@ async fn a_worker_hydrates_before_its_set_up_and_syncs_at_its_end() {
     worker.run(json!(by_job)).await.unwrap().result.unwrap();
     worker.stop().await.unwrap();
 
-    // A later worker, in a new container.
+    // Start a later worker in a new container.
     place.empty();
     let worker = Worker::new::<was_compiled>()
         .env(name)
@@ -1111,7 +1112,7 @@ async fn a_worker_hydrates_before_its_set_up_and_syncs_at_its_end() {
     assert_eq!(fs::read(&by_job).unwrap(), b"compiled");
     worker.stop().await.unwrap();
 
-    // Without a volume it works as ever.
+    // Without a volume, the worker runs as usual.
     place.empty();
     fs::create_dir(place.cached()).unwrap();
     let worker = Worker::new::<was_compiled>().env(name);
@@ -1124,7 +1125,7 @@ async fn a_worker_hydrates_before_its_set_up_and_syncs_at_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_syncs_what_a_job_left() {
+async fn a_worker_syncs_the_files_of_a_job() {
     let place = Place::new();
     let cache = place.cache().interval(Duration::ZERO);
     let worker = Worker::new::<compile>().cache(cache).state(Model(false));
@@ -1134,7 +1135,7 @@ async fn a_worker_syncs_what_a_job_left() {
         .store()
         .join("manifests")
         .join(format!("{:020}.json", 1));
-    // While it works, and beside the jobs.
+    // The sync runs in the background, while jobs run.
     while !first.exists() {
         let job = worker.run(json!(by_job)).await.unwrap();
         job.result.unwrap();

@@ -1,5 +1,5 @@
-//! Caches whose writers and readers are killed at random, or come in each other's way, or run out of space. It prints its
-//! seed; `PODWORK_CACHE_SEED` takes one, `PODWORK_CACHE_KILLS` says how often.
+//! Tests of caches whose writers and readers are killed at random, run concurrently, or run out of space. The tests
+//! print their seed. `PODWORK_CACHE_SEED` sets the seed, and `PODWORK_CACHE_KILLS` the number of kills (default: 15).
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeMap;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use podwork::cache::{CacheError, VolumeCache};
 
-/// The same name in each process, and another folder.
+/// The cached directory. The path is the same in each process, but leads to a different folder.
 const CACHED: &str = "/proc/self/cwd/cached";
 const SMALL: usize = 80;
 const FILES: usize = SMALL + 4;
-/// Of so many files, one changes from a state to the next.
+/// One file in `TURNS` changes from each state to the next.
 const TURNS: usize = 5;
 
-/// What a file holds since the state when it changed last.
+/// Returns the content of a file that last changed in `state`.
 fn content(file: usize, state: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed((file * 1_000_003 + state) as u64);
     let len = if file < SMALL {
@@ -34,7 +34,7 @@ fn content(file: usize, state: usize) -> Vec<u8> {
     bytes
 }
 
-/// The state since which a file is what it is in this one.
+/// Returns the state in which a file last changed, as of `state`.
 fn since(file: usize, state: usize) -> usize {
     let back = (state + TURNS - file % TURNS) % TURNS;
     state.saturating_sub(back)
@@ -50,7 +50,7 @@ fn write(folder: &Path, file: usize, state: usize) {
     fs::write(path, content(file, since(file, state))).unwrap();
 }
 
-/// What is there, all of it whole: each file's state.
+/// Returns the state of each file that exists, after checking that its content is complete.
 fn states(folder: &Path) -> BTreeMap<usize, usize> {
     let mut states = BTreeMap::new();
     for file in 0..FILES {
@@ -71,16 +71,16 @@ fn states(folder: &Path) -> BTreeMap<usize, usize> {
     states
 }
 
-/// The one state that all these files are of; `None` where there is nothing.
+/// Returns the state that all files share, or `None` if there are no files.
 fn whole_state(folder: &Path) -> Option<usize> {
     let states = states(folder);
     let state = *states.values().max()?;
     let expected = (0..FILES).map(|file| (file, since(file, state)));
-    assert_eq!(states, expected.collect(), "no state is mixed with another");
+    assert_eq!(states, expected.collect(), "all files share one state");
     Some(state)
 }
 
-/// No file waits to be complete any more.
+/// Returns whether the folder holds no temporary files.
 fn is_clean(folder: &Path) -> bool {
     let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.all(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
@@ -95,13 +95,13 @@ fn argument() -> usize {
     std::env::var("CACHE_ARGUMENT").unwrap().parse().unwrap()
 }
 
-/// An error and its cause.
+/// Formats an error and its cause.
 fn with_cause(error: CacheError) -> String {
     let cause = error.source().map(ToString::to_string);
     format!("{error}: {}", cause.unwrap_or_default())
 }
 
-/// What the processes of these tests do; nothing in a run of all tests.
+/// Runs the role of a child process of these tests. Without a role, as in a run of all tests, it does nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn child() {
     match std::env::var("CACHE_ROLE").as_deref() {
@@ -129,7 +129,7 @@ async fn child() {
             let folder = PathBuf::from(CACHED);
             let mut last = 0;
             for _ in 0..argument() {
-                // It is not there the first time.
+                // The folder does not exist the first time.
                 let _ = fs::remove_dir_all(&folder);
                 let hydrated = cache().hydrate().await;
                 assert!(hydrated.problem.is_none(), "{hydrated:?}");
@@ -143,7 +143,7 @@ async fn child() {
     }
 }
 
-/// A folder with a volume, and processes that have it.
+/// A folder with a volume and the containers that share it.
 struct World {
     folder: tempfile::TempDir,
     containers: usize,
@@ -181,12 +181,12 @@ impl World {
         program.spawn().unwrap()
     }
 
-    /// Runs it to its end: what it says.
+    /// Runs a child process until it exits, and returns its last report.
     fn run(&self, container: &Path, role: &str) -> String {
         said(self.start(container, role, 0)).pop().unwrap()
     }
 
-    /// Hydrates a new container: the state that it has.
+    /// Hydrates a new container, and returns its state.
     fn check(&mut self) -> Option<usize> {
         let container = self.container();
         assert_eq!(self.run(&container, "hydrate"), "None");
@@ -205,7 +205,7 @@ impl World {
     }
 }
 
-/// What a process said until it ended well, or was killed.
+/// Returns the reports of a process, which must exit successfully or be killed.
 fn said(mut child: Child) -> Vec<String> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let said = lines.map_while(Result::ok);
@@ -238,17 +238,17 @@ fn kills() -> usize {
     std::env::var("PODWORK_CACHE_KILLS").map_or(15, |kills| kills.parse().unwrap())
 }
 
-/// Kills it at a random moment within this time; what it said until then.
+/// Kills a process at a random moment within `time`, and returns its reports.
 fn kill_within(mut child: Child, random: &mut fastrand::Rng, time: Duration) -> Vec<String> {
-    // The moment is what is tested.
+    // The test needs a random moment, so it sleeps instead of waiting for a condition.
     std::thread::sleep(time.mul_f64(random.f64()));
-    // It may have ended by itself.
+    // The process may already have exited.
     let _ = child.kill();
     said(child)
 }
 
 #[test]
-fn a_writer_that_is_killed_leaves_a_whole_generation() {
+fn a_killed_writer_leaves_a_complete_generation() {
     let mut random = seeded();
     let mut world = World::new();
     let (mut next, mut known) = (0, None);
@@ -258,26 +258,26 @@ fn a_writer_that_is_killed_leaves_a_whole_generation() {
         let writer = world.start(&container, "sync", next);
         let said = kill_within(writer, &mut random, Duration::from_millis(1500));
         let state = world.check();
-        // What a sync reported is there, and nothing before it comes again.
+        // The last reported state is on the volume, and no earlier state returns.
         let reported = said.last().map(|state| state.parse::<usize>().unwrap());
         assert!(
             state >= reported.or(known),
             "{state:?}, {reported:?}, {known:?}"
         );
-        // One may have been published that was not reported yet.
+        // The writer may have published one more state without reporting it.
         assert!(state <= Some(reported.unwrap_or(next) + 1), "{state:?}");
         known = state;
         next = known.unwrap_or(next).max(next) + TURNS;
         seen += said.len();
         fs::remove_dir_all(container).unwrap();
-        // Each may leave one batch behind; the rest is of generations that are kept.
+        // Each killed writer may leave one batch; all others belong to generations that are kept.
         assert!(world.batches() <= seen + round + 1);
     }
-    assert!(known.is_some() && seen > 0, "some syncs came to their end");
+    assert!(known.is_some() && seen > 0, "some syncs completed");
 }
 
 #[test]
-fn a_reader_that_is_killed_leaves_whole_files_and_no_others() {
+fn a_killed_reader_leaves_only_complete_files() {
     let mut random = seeded();
     let mut world = World::new();
     let container = world.container();
@@ -295,13 +295,13 @@ fn a_reader_that_is_killed_leaves_whole_files_and_no_others() {
         let there = states(&cached);
         assert!(there.iter().all(|(file, state)| *state == since(*file, 9)));
         partial += usize::from(!is_clean(&cached));
-        // The container starts again.
+        // The container restarts.
         assert_eq!(world.run(&container, "hydrate"), "None");
         assert_eq!(whole_state(&cached), Some(9));
         assert!(is_clean(&cached));
         fs::remove_dir_all(container).unwrap();
     }
-    println!("{partial} readers were killed while files waited");
+    println!("{partial} readers were killed while they wrote files");
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn readers_see_one_state_while_others_write() {
     let mut writer = world.start(&container, "sync", 0);
     let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("CHILD ")));
-    // What it says further is read, so that it does not wait for that.
+    // Keep reading the output, so that a full pipe does not block the writer.
     let writing = std::thread::spawn(move || lines.map_while(Result::ok).count());
     let readers: Vec<_> = (0..2)
         .map(|_| {
@@ -327,7 +327,7 @@ fn readers_see_one_state_while_others_write() {
     assert!(world.check().is_some());
 }
 
-/// Runs it where no file can be longer than so many KiB, as on a full disk.
+/// Runs a child process with a file size limit of `most` KiB, to simulate a full disk.
 fn run_in_little_space(world: &World, container: &Path, role: &str, most: usize) -> String {
     let mut shell = Command::new("bash");
     shell
@@ -341,7 +341,7 @@ fn run_in_little_space(world: &World, container: &Path, role: &str, most: usize)
 }
 
 #[test]
-fn a_full_volume_keeps_what_it_has() {
+fn a_full_volume_keeps_its_last_generation() {
     let mut world = World::new();
     let container = world.container();
     let cached = container.join("cached");
@@ -353,7 +353,7 @@ fn a_full_volume_keeps_what_it_has() {
     assert_eq!(
         world.batches(),
         1,
-        "what could not be completed is taken back"
+        "the unfinished batch of a failed sync is deleted"
     );
     assert_eq!(world.check(), Some(4));
     assert_eq!(world.run(&container, "sync-once"), "None");
@@ -361,7 +361,7 @@ fn a_full_volume_keeps_what_it_has() {
 }
 
 #[test]
-fn on_a_full_volume_what_killed_syncs_left_makes_room() {
+fn leftovers_of_killed_syncs_are_deleted_on_a_full_volume() {
     let mut world = World::new();
     let objects = world
         .folder
@@ -387,11 +387,11 @@ fn on_a_full_volume_what_killed_syncs_left_makes_room() {
 }
 
 #[test]
-fn where_not_even_a_folder_can_be_made_what_killed_syncs_left_makes_room() {
+fn leftovers_of_killed_syncs_are_deleted_on_a_volume_without_inodes() {
     let mut world = World::new();
     let container = world.container();
     (0..FILES).for_each(|file| write(&container.join("cached"), file, 4));
-    // A volume of its own, with as many files as it can have; the listing is what is left of the dead batch.
+    // Mount a separate volume and use up its inodes. The listing shows what is left of the dead batch.
     let script =
         "mount -t tmpfs -o nr_inodes=40 tmpfs \"$CACHE_VOLUME\" && echo CHILD mounted || exit 0
         objects=$CACHE_VOLUME/.podwork-cache/crashes/objects
@@ -415,14 +415,14 @@ fn where_not_even_a_folder_can_be_made_what_killed_syncs_left_makes_room() {
             assert_eq!(synced, "None");
             assert!(left.contains("No such file"), "{left}");
         }
-        // Not everybody may mount.
-        [] => println!("NOT CHECKED"),
+        // Mounting is not permitted everywhere.
+        [] => println!("skipped: cannot mount"),
         broken => panic!("{broken:?}"),
     }
 }
 
 #[test]
-fn a_full_local_disk_gets_nothing() {
+fn a_full_local_disk_receives_no_partial_files() {
     let mut world = World::new();
     let container = world.container();
     (0..FILES).for_each(|file| write(&container.join("cached"), file, 4));

@@ -1,5 +1,5 @@
-//! What a worker depends on that asks for no feature. The list is for one target, and others differ from it in what reaches
-//! the system.
+//! Checks the dependencies of a worker without optional features. The list is for one target; other targets have
+//! different system libraries.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 #[test]
-fn a_feature_that_nobody_asks_for_brings_no_dependency() {
+fn disabled_features_bring_no_dependencies() {
     let told: BTreeSet<&str> = include_str!("../dependencies.txt").lines().collect();
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--package", "podwork"])
@@ -25,7 +25,7 @@ fn a_feature_that_nobody_asks_for_brings_no_dependency() {
     let gone: Vec<_> = told.difference(&names).collect();
     assert!(
         new.is_empty() && gone.is_empty(),
-        "every worker now depends on {new:?}, and on {gone:?} no more: if that is meant, say so in \
-         tests/dependencies.txt"
+        "the default dependencies changed: added {new:?}, removed {gone:?}; if that is intended, \
+         update tests/dependencies.txt"
     );
 }

@@ -1,4 +1,4 @@
-//! What a worker posts, when, and what it does when the platform does not take it.
+//! Tests of what a worker posts, when it posts it, and how it handles posts that the platform does not accept.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ async fn until_stopped(cx: Context) {
     std::future::pending::<()>().await;
 }
 
-/// Hands out `jobs` once, then nothing, and leaves the other calls to `others`.
+/// Returns a script that hands out each of `jobs` once, and passes other calls to `others`.
 fn handing_out(
     jobs: Vec<Value>,
     others: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
@@ -82,7 +82,7 @@ async fn a_result_is_posted_until_it_is_accepted() {
     assert_eq!(
         platform.of("job-done").len(),
         5,
-        "nothing is posted once it was accepted"
+        "nothing is posted after it was accepted"
     );
     for post in posts {
         assert_eq!(post.json(), json!({"output": 1}));
@@ -91,7 +91,7 @@ async fn a_result_is_posted_until_it_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_refused_for_good_becomes_a_small_error() {
+async fn a_permanently_rejected_result_becomes_a_small_error() {
     let refuse = |request: &Recorded, before: usize| match (request.call(), before) {
         ("job-done", 0) => Answer::Json(413, json!({"error": "payload too large"})),
         _ => Answer::Status(200),
@@ -110,7 +110,7 @@ async fn a_result_refused_for_good_becomes_a_small_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_output_over_the_limit_is_not_sent_but_said() {
+async fn an_output_over_the_limit_is_reported_but_not_sent() {
     let input = json!("x".repeat(10 * 1024 * 1024));
     let jobs = vec![job("j", input.clone()), job("sync-j", input)];
     let platform = Scripted::start(handing_out(jobs, accept)).await;
@@ -126,7 +126,7 @@ async fn an_output_over_the_limit_is_not_sent_but_said() {
     };
     assert!(
         of("sync-j")["output"].is_string(),
-        "20 MiB are the limit of a synchronous job"
+        "the limit of a synchronous job is 20 MiB"
     );
     let error = of("j")["error"].as_str().unwrap().to_owned();
     assert!(
@@ -136,7 +136,7 @@ async fn an_output_over_the_limit_is_not_sent_but_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_come_in_order_and_the_final_last_under_faults() {
+async fn chunks_arrive_in_order_before_the_result_despite_faults() {
     // Every third post fails, each in its own way.
     let faults = |request: &Recorded, before: usize| match (request.call(), before % 6) {
         ("job-stream", 1) => Answer::Status(503),
@@ -162,7 +162,7 @@ async fn chunks_come_in_order_and_the_final_last_under_faults() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_chunk_fails_the_job_and_says_why() {
+async fn a_rejected_chunk_fails_the_job_with_the_reason() {
     let refuse = |request: &Recorded, before: usize| match (request.call(), before) {
         ("job-stream", 2) => Answer::Json(400, json!({"error": "no more"})),
         _ => Answer::Status(200),
@@ -183,7 +183,7 @@ async fn a_refused_chunk_fails_the_job_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_never_follows_the_final() {
+async fn progress_is_never_posted_after_the_result() {
     let jobs: Vec<Value> = (0..50)
         .map(|n| job(&format!("j{n}"), Value::Null))
         .collect();
@@ -206,7 +206,7 @@ async fn progress_never_follows_the_final() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_is_tried_again_until_there_is_news() {
+async fn progress_is_retried_until_superseded() {
     let faults = |request: &Recorded, before: usize| match (request.call(), before) {
         ("job-done", 0 | 1) => Answer::Status(500),
         _ => Answer::Status(200),
@@ -217,7 +217,7 @@ async fn progress_is_tried_again_until_there_is_news() {
     assert!(posts.iter().all(|post| post.json()["output"] == "waiting"));
     drop(worker);
 
-    // Here the end is the news.
+    // Here, the result supersedes the progress.
     let never = |request: &Recorded, _: usize| match request.call() {
         "job-done" if request.json()["status"] == "IN_PROGRESS" => Answer::Status(500),
         _ => Answer::Status(200),
@@ -232,7 +232,7 @@ async fn progress_is_tried_again_until_there_is_news() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_posted_for_a_stopped_job_and_its_sibling_goes_on() {
+async fn nothing_is_posted_for_a_cancelled_job_and_its_sibling_continues() {
     let jobs = json!([job("stopped", Value::Null), job("other", Value::Null)]);
     let (tell, told) = tokio::sync::watch::channel(false);
     let take = AtomicUsize::new(0);
@@ -295,7 +295,7 @@ async fn a_job_handed_out_twice_runs_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_job_is_passed_over_and_trouble_at_take_is_waited_out() {
+async fn invalid_jobs_are_skipped_and_failed_polls_are_retried() {
     let answers = [
         Answer::Status(500),
         Answer::Drop,
@@ -318,13 +318,13 @@ async fn what_is_no_job_is_passed_over_and_trouble_at_take_is_waited_out() {
     assert_eq!(
         platform.of("job-stop").len(),
         1,
-        "a missing stop route is not hammered"
+        "a missing stop route is not polled again"
     );
     worker.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_heartbeat_that_does_not_get_through_is_tried_again_before_the_next_is_due() {
+async fn a_failed_ping_is_retried_before_the_next_is_due() {
     let faults = |request: &Recorded, before: usize| match (request.call(), before) {
         ("ping", 0) => Answer::Status(500),
         ("ping", 1) => Answer::RetryAfter(429, 0),
@@ -333,7 +333,7 @@ async fn a_heartbeat_that_does_not_get_through_is_tried_again_before_the_next_is
     };
     let platform = Scripted::start(handing_out(Vec::new(), faults)).await;
     let mut env = platform.env("w");
-    // The next is due after the test's own patience ends.
+    // The next ping is due after the test would have timed out.
     let interval = ("RUNPOD_PING_INTERVAL", "32000".to_owned());
     env.retain(|(name, _)| *name != interval.0);
     env.push(interval);
@@ -348,7 +348,7 @@ async fn sync_handlers_run_in_parallel() {
 
     #[handler]
     fn meet() -> bool {
-        // Returns only when four of them are here at once.
+        // Returns only once four calls run at the same time.
         TOGETHER.wait();
         true
     }
@@ -361,7 +361,7 @@ async fn sync_handlers_run_in_parallel() {
 }
 
 #[tokio::test]
-async fn a_job_that_the_last_poll_brings_is_run() {
+async fn a_job_of_the_last_poll_is_run() {
     let (bring, brought) = tokio::sync::watch::channel(false);
     let late = Answer::When(brought, Box::new(Answer::Json(200, job("late", json!(7)))));
     let platform = Scripted::start(move |request: &Recorded, _| match request.call() {
@@ -372,16 +372,16 @@ async fn a_job_that_the_last_poll_brings_is_run() {
     .await;
     let worker = start(Worker::new::<echo>(), platform.env("w"));
     platform.until("job-take", |polls| polls.len() == 1).await;
-    // The worker is told to end while its poll is open; then the poll brings a job.
+    // The worker shuts down while a poll is open, and then the poll returns a job.
     let stopping = tokio::spawn(worker.stop());
-    // On this one thread the word is with the worker after as many turns as it takes to pass it on.
+    // All tasks share one thread, so the worker has seen the shutdown after enough yields.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     bring.send(true).unwrap();
     stopping.await.unwrap().unwrap();
     assert_eq!(outputs(&platform.of("job-done")), [json!(7)]);
-    assert_eq!(platform.of("job-take").len(), 1, "no further take");
+    assert_eq!(platform.of("job-take").len(), 1, "no further poll");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -400,13 +400,13 @@ async fn a_refreshing_job_ends_the_worker_once_it_is_delivered() {
     assert_eq!(
         posts.len(),
         1,
-        "no job is taken after the one that asks for the refresh"
+        "no job is fetched after the one that requests the refresh"
     );
     assert_eq!(posts[0].json(), json!({"output": 1, "stopPod": true}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_outlives_the_grace_period_fails_and_says_so() {
+async fn a_job_that_outlives_the_grace_period_fails_with_the_reason() {
     let platform = Scripted::start(handing_out(vec![job("j", Value::Null)], accept)).await;
     let worker = Worker::new::<until_stopped>().shutdown_grace(std::time::Duration::from_millis(1));
     let worker = start(worker, platform.env("w"));
@@ -419,7 +419,7 @@ async fn what_outlives_the_grace_period_fails_and_says_so() {
         .unwrap()
         .to_owned();
     assert!(
-        report.contains("the worker had to end before the job did"),
+        report.contains("the worker shut down before the job finished"),
         "{report}"
     );
 }

@@ -1,4 +1,4 @@
-//! Downloads from a server on loopback that means harm: what comes of it, and what is left of it.
+//! Downloads from a malicious server on loopback: their results, and the files that they leave.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Barrier, Notify};
 
-/// What a job downloads.
+/// The files that a job downloads, and its limits.
 #[derive(Deserialize)]
 struct Request {
     files: Vec<RemoteFile>,
@@ -25,7 +25,7 @@ struct Request {
     at_once: Option<usize>,
 }
 
-/// Downloads, and tells the names and sums of the files, or the error; and what is in the job's folder then.
+/// Downloads files, and returns their names and checksums or the error, and the contents of the job's folder.
 #[handler]
 async fn fetch(request: Request, cx: Context) -> Result<Value> {
     let mut downloads = Downloads::new(&cx).progress(|so_far| cx.progress(so_far));
@@ -68,7 +68,7 @@ fn sum(bytes: &[u8]) -> String {
     text
 }
 
-/// Bytes that differ everywhere.
+/// Returns random bytes, so that misplaced parts are detected.
 fn noise(len: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
     (0..len).map(|_| random.u8(..)).collect()
@@ -76,19 +76,19 @@ fn noise(len: usize) -> Vec<u8> {
 
 const OPEN: [(&str, &str); 1] = [("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")];
 
-/// A job that may download from loopback.
+/// Runs a job that may download from loopback.
 async fn open(input: Value) -> Tested {
     TestJob::new(input).env(OPEN).run::<fetch>().await
 }
 
-/// The error of a job, which leaves nothing in its folder.
+/// Returns the error of a job, after checking that it left no files.
 fn error(job: Tested) -> String {
     let output = job.result.unwrap();
     assert_eq!(output["left"], json!([]), "{output}");
     output["error"].as_str().unwrap().to_owned()
 }
 
-/// Name and sum of the one file of a job.
+/// Returns the name and checksum of the only file of a job.
 fn file(job: Tested) -> (String, String) {
     let output = job.result.unwrap();
     let file = &output["files"][0];
@@ -148,20 +148,20 @@ async fn private_addresses_are_refused_in_every_spelling() {
             let job = TestJob::new(json!({ "files": [url] })).run::<fetch>().await;
             let error = error(job);
             assert!(
-                error.contains("its host is not at a public address"),
+                error.contains("the host's address is not public"),
                 "{host}: {error}"
             );
         }
     }
     assert!(
         started.elapsed() < Duration::from_secs(20),
-        "nothing is tried twice"
+        "nothing is retried"
     );
     assert_eq!(server.requests(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_tells_clients_no_address() {
+async fn a_refusal_does_not_reveal_the_address() {
     #[handler]
     async fn plain(file: RemoteFile, cx: Context) -> Result<()> {
         file.download(&cx).await?;
@@ -172,19 +172,19 @@ async fn a_refusal_tells_clients_no_address() {
     let error = job.run::<plain>().await.result.unwrap_err();
     let message = error.message();
     assert!(
-        message.starts_with("http://localhost:1/x cannot be downloaded: its host"),
+        message.starts_with("cannot download http://localhost:1/x: the host's address"),
         "{message}"
     );
     assert!(
         !message.contains("127.0.0.1") && !message.contains("secret"),
         "{message}"
     );
-    // The log has it.
+    // The log shows the cause.
     assert!(format!("{error:?}").contains("caused by: "), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_comes_as_it_is_and_is_called_as_one_says() {
+async fn a_file_is_downloaded_unchanged_and_named_safely() {
     let body = noise(3_000_000);
     let sent = body.clone();
     let server = Hostile::start(move |mut conn: Conn| {
@@ -256,23 +256,23 @@ async fn a_data_url_is_a_file_too() {
     assert_eq!(file(job), ("greeting.txt".to_owned(), sum(b"hello")));
 
     let broken = json!({ "files": ["data:;base64,%%%"] });
-    assert!(error(TestJob::new(broken).run::<fetch>().await).contains("cannot be downloaded"));
+    assert!(error(TestJob::new(broken).run::<fetch>().await).contains("cannot download data:"));
 
     let large = json!({ "files": ["data:,hello"], "max_bytes": 4 });
-    assert!(error(TestJob::new(large).run::<fetch>().await).contains("is over 4 bytes"));
+    assert!(error(TestJob::new(large).run::<fetch>().await).contains("the limit of 4 bytes"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_over_the_limit_is_given_up() {
+async fn files_over_the_limit_are_refused() {
     let server = Hostile::start(|mut conn: Conn| async move {
         match conn.path() {
-            // It says so.
+            // `Content-Length` exceeds the limit.
             "announced" => {
                 let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000001\r\n\r\n";
                 conn.send(head).await;
                 conn.gone().await;
             }
-            // It goes on for ever.
+            // The body never ends.
             "endless" => {
                 let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
                 conn.send(head).await;
@@ -292,22 +292,22 @@ async fn what_is_over_the_limit_is_given_up() {
         let job = open(json!({ "files": [url], "max_bytes": 1_000_000 })).await;
         assert_eq!(
             error(job),
-            format!("{url} is over 1000000 bytes, the most that may be downloaded")
+            format!("cannot download {url}: larger than the limit of 1000000 bytes")
         );
     }
     let job = open(json!({ "files": [server.url("fits")], "max_bytes": 1_000_000 })).await;
     assert_eq!(file(job).1, sum(&vec![0; 1_000_000]));
-    assert_eq!(server.requests().len(), 4, "nothing is tried twice");
+    assert_eq!(server.requests().len(), 4, "nothing is retried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_connection_is_taken_up_where_it_broke() {
+async fn a_broken_download_is_resumed() {
     let body = noise(5_000_000);
     let sent = body.clone();
     let server = Hostile::start(move |mut conn: Conn| {
         let body = sent.clone();
         async move {
-            // Each try brings 2 MB, then the connection breaks.
+            // Each attempt transfers 2 MB, then the connection breaks.
             let start = conn.range().unwrap_or(0);
             let end = body.len().min(start + 2_000_000);
             let status = if start == 0 {
@@ -343,7 +343,7 @@ async fn a_broken_connection_is_taken_up_where_it_broke() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_taken_up_comes_anew() {
+async fn a_download_that_cannot_be_resumed_restarts() {
     let (old, new) = (noise(300_000), vec![1; 200_000]);
     for (path, expected) in [
         ("changed", &new),
@@ -395,7 +395,7 @@ async fn what_cannot_be_taken_up_comes_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_make_a_file_only_if_they_are_all_of_one() {
+async fn parts_are_joined_only_if_they_belong_to_one_version() {
     let (old, new) = (noise(1000), vec![1; 1000]);
     for path in ["in-parts", "another-date", "of-any-length"] {
         let (first, second) = (old.clone(), new.clone());
@@ -420,7 +420,7 @@ async fn parts_make_a_file_only_if_they_are_all_of_one() {
                     conn.send("\r\n").await;
                     return;
                 };
-                // No part is longer than this server likes.
+                // This server limits the length of a part.
                 let end = 1000.min(start + 400);
                 let total = match path.as_str() {
                     "of-any-length" => "*",
@@ -440,20 +440,20 @@ async fn parts_make_a_file_only_if_they_are_all_of_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_never_comes_in_full_is_an_error() {
+async fn an_incomplete_file_is_an_error() {
     let server = Hostile::start(|mut conn: Conn| async move {
         let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n";
         match conn.path() {
-            // Shorter than it says, each time.
+            // The body is always shorter than its `Content-Length`.
             "short" => {
                 conn.send(format!("{head}\r\n0123456789")).await;
             }
-            // The same, in chunks whose end never comes.
+            // The last chunk never arrives.
             "torn" => {
                 let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
                 conn.send(format!("{head}a\r\n0123456789\r\n")).await;
             }
-            // A part that says it is of this file, and is longer.
+            // The part claims to belong to this file, but is too long.
             "long" if conn.range().is_some() => {
                 let range = "content-range: bytes 10-99/100";
                 conn.answer("206 Partial Content", &[range], vec![0; 500])
@@ -470,7 +470,7 @@ async fn a_file_that_never_comes_in_full_is_an_error() {
             "garbage" => {
                 conn.send("\0\x01\x02\r\n\r\n").await;
             }
-            // "refused": it hangs up.
+            // "refused": close the connection.
             _ => {}
         }
     })
@@ -480,13 +480,13 @@ async fn a_file_that_never_comes_in_full_is_an_error() {
     let jobs = join_all(urls.iter().map(|url| open(json!({ "files": [url] })))).await;
     for (url, job) in urls.iter().zip(jobs) {
         let error = error(job);
-        let start = format!("{url} could not be downloaded in 5 tries: ");
+        let start = format!("failed to download {url} in 5 attempts: ");
         assert!(error.starts_with(&start), "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_too_slow_is_left() {
+async fn slow_servers_are_given_up() {
     let server = Hostile::start(|mut conn: Conn| async move {
         match conn.path() {
             "drip" => {
@@ -512,24 +512,24 @@ async fn who_is_too_slow_is_left() {
     })
     .await;
     let paths = [
-        ("drip", " bytes came within 300ms"),
-        ("drip-of-headers", "did not answer within 300ms"),
-        ("stall", "only 1 bytes came within 300ms"),
-        ("silence", "did not answer within 300ms"),
+        ("drip", " bytes received in 300ms"),
+        ("drip-of-headers", "the server did not respond within 300ms"),
+        ("stall", "only 1 bytes received in 300ms"),
+        ("silence", "the server did not respond within 300ms"),
     ];
     let request = |path| json!({ "files": [server.url(path)], "patience_ms": 300 });
     let jobs = join_all(paths.map(|(path, _)| open(request(path)))).await;
     for ((_, why), job) in paths.iter().zip(jobs) {
         let error = error(job);
         assert!(
-            error.contains("in 5 tries") && error.ends_with(why),
+            error.contains("in 5 attempts") && error.ends_with(why),
             "{error}"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_file_than_the_one_that_was_meant_is_refused() {
+async fn a_file_with_another_checksum_is_refused() {
     let server = Hostile::start(|mut conn: Conn| async move {
         conn.answer("200 OK", &[], "not the weights").await;
     })
@@ -540,12 +540,12 @@ async fn another_file_than_the_one_that_was_meant_is_refused() {
     let url = server.url("w");
     assert_eq!(
         error,
-        format!("{url} has the SHA-256 {got}, and {expected} was expected")
+        format!("checksum mismatch for {url}: expected SHA-256 {expected}, got {got}")
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_no_file_is_told() {
+async fn unexpected_statuses_are_reported() {
     let server = Hostile::start(|mut conn: Conn| async move {
         match conn.path() {
             "busy" if conn.before < 2 => {
@@ -555,7 +555,7 @@ async fn an_answer_that_is_no_file_is_told() {
             "busy" => conn.answer("200 OK", &[], "here").await,
             "broken" => conn.answer("500 Internal Server Error", &[], "no").await,
             "empty" => conn.answer("204 No Content", &[], "").await,
-            // A part that was not asked for.
+            // A part that was not requested.
             "part" => {
                 let range = "content-range: bytes 5-9/10";
                 conn.answer("206 Partial Content", &[range], "01234").await;
@@ -567,12 +567,12 @@ async fn an_answer_that_is_no_file_is_told() {
     let job = open(json!({ "files": [server.url("busy")] })).await;
     assert_eq!(file(job).1, sum(b"here"));
     for (path, why) in [
-        ("missing", "cannot be downloaded: the server answered 404"),
-        ("empty", "cannot be downloaded: the server answered 204"),
-        ("part", "cannot be downloaded: the server answered 206"),
+        ("missing", "/missing: the server responded with status 404"),
+        ("empty", "/empty: the server responded with status 204"),
+        ("part", "/part: the server responded with status 206"),
         (
             "broken",
-            "in 5 tries: the server answered 500 Internal Server Error",
+            "in 5 attempts: the server responded with status 500 Internal Server Error",
         ),
     ] {
         let error = error(open(json!({ "files": [server.url(path)] })).await);
@@ -581,7 +581,7 @@ async fn an_answer_that_is_no_file_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_are_few_and_lead_to_files() {
+async fn redirects_are_limited_and_validated() {
     let server = Hostile::start(|mut conn: Conn| async move {
         let to = match conn.path() {
             "5" => "location: 4",
@@ -603,15 +603,15 @@ async fn redirects_are_few_and_lead_to_files() {
     })
     .await;
     let job = open(json!({ "files": [server.url("5")] })).await;
-    // It is called as its own URL says.
+    // The file is named after the original URL, before any redirect.
     assert_eq!(file(job), ("5".to_owned(), sum(b"a cat")));
     for (path, why) in [
-        ("loop", "it was redirected more than 5 times"),
-        ("file", "`file` is not http, https or data"),
-        ("ftp", "`ftp` is not http, https or data"),
-        ("password", "it holds a user name or a password"),
-        ("garbage", "it was redirected to what is no URL"),
-        ("nowhere", "it was redirected without a place to go to"),
+        ("loop", "redirected more than 5 times"),
+        ("file", "the scheme `file` is not http, https or data"),
+        ("ftp", "the scheme `ftp` is not http, https or data"),
+        ("password", "the URL contains a user name or a password"),
+        ("garbage", "a redirect has an invalid URL"),
+        ("nowhere", "a redirect has no `Location` header"),
     ] {
         let error = error(open(json!({ "files": [server.url(path)] })).await);
         assert!(error.ends_with(why), "{error}");
@@ -623,9 +623,9 @@ async fn redirects_are_few_and_lead_to_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_come_at_once_and_in_order() {
+async fn downloads_run_concurrently_and_keep_their_order() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    // Nobody is answered before three are there.
+    // No request is answered until three have arrived.
     let three = Arc::new(Barrier::new(3));
     let counts = (Arc::clone(&now), Arc::clone(&most), three);
     let server = Hostile::start(move |mut conn: Conn| {
@@ -663,7 +663,7 @@ async fn several_come_at_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_fails_takes_the_others_with_it() {
+async fn a_failed_download_cancels_the_others() {
     let server = Hostile::start(|mut conn: Conn| async move {
         match conn.path() {
             "bad" => conn.answer("404 Not Found", &[], "").await,
@@ -684,7 +684,7 @@ async fn one_that_fails_takes_the_others_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_slow_holds_no_other_up() {
+async fn a_slow_download_does_not_delay_the_others() {
     let last = Arc::new(Notify::new());
     let server = Hostile::start(move |mut conn: Conn| {
         let last = Arc::clone(&last);
@@ -704,7 +704,7 @@ async fn one_that_is_slow_holds_no_other_up() {
     let names = output["files"].as_array().unwrap();
     let names: Vec<_> = names.iter().map(|file| file["name"].clone()).collect();
     assert_eq!(names, ["first", "second", "third", "last"]);
-    assert_eq!(server.requests().len(), 4, "nothing was tried twice");
+    assert_eq!(server.requests().len(), 4, "nothing was retried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -715,17 +715,17 @@ async fn the_workers_environment_sets_the_limits() {
     .await;
     let input = json!({ "files": [server.url("x")] });
     for (variables, expected) in [
-        (&[][..], "not at a public address"),
+        (&[][..], "the host's address is not public"),
         (
             &[("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "no")],
-            "not at a public address",
+            "the host's address is not public",
         ),
         (
             &[
                 ("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "YES"),
                 ("RUNPOD_MAX_DOWNLOAD_BYTES", "9"),
             ],
-            "is over 9 bytes",
+            "larger than the limit of 9 bytes",
         ),
         (
             &[
@@ -757,7 +757,7 @@ fn blocking(file: RemoteFile, cx: Context) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blocking_handler_waits_for_its_file_or_its_stop() {
+async fn a_blocking_handler_waits_for_its_file_or_its_timeout() {
     let server = Hostile::start(|mut conn: Conn| async move {
         match conn.path() {
             "hello" => conn.answer("200 OK", &[], "hello").await,
@@ -774,22 +774,22 @@ async fn a_blocking_handler_waits_for_its_file_or_its_stop() {
         .job_timeout(Duration::from_millis(200))
         .run::<blocking>()
         .await;
-    // The job, and the thread, too, which the run waits for.
+    // Both the job and its thread have ended, because the run waits for the thread.
     assert_eq!(job.result.unwrap_err().kind(), "timeout");
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_input_that_names_no_file_fails_before_the_handler() {
+async fn an_invalid_url_in_the_input_fails_before_the_handler() {
     let job = TestJob::new(json!({ "files": ["data:,x", "file:///etc/passwd"] }));
     let error = job.run::<fetch>().await.result.unwrap_err();
     assert_eq!(error.kind(), "invalid_input");
-    let start = "invalid input at `files[1]`: file:/etc/passwd cannot be downloaded: `file`";
+    let start = "invalid input at `files[1]`: cannot download file:/etc/passwd: the scheme `file`";
     assert!(error.message().starts_with(start), "{error}");
 
     let job = TestJob::new(json!({ "files": ["bucket.example.com/a?X-Amz-Signature=secret"] }));
     let error = job.run::<fetch>().await.result.unwrap_err();
-    let start = "invalid input at `files[0]`: `bucket.example.com/a` cannot be downloaded: ";
+    let start = "invalid input at `files[0]`: cannot download `bucket.example.com/a`: ";
     assert!(error.message().starts_with(start), "{error}");
     assert!(!format!("{error:?}").contains("secret"), "{error:?}");
 }

@@ -1,4 +1,4 @@
-//! Workers of ours on our platform, over real HTTP: what a client sees.
+//! Tests of workers on the local platform over real HTTP, from the view of a client.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn countdown(from: u32, cx: Context) -> impl Stream<Item = Result<u32>> {
             yield n;
         }
         if from == 13 {
-            Err("13 is not counted down to its end")?;
+            Err("cannot finish a countdown from 13")?;
         }
     }
 }
@@ -35,7 +35,7 @@ fn submit(platform: &Platform, input: &Value) -> String {
     platform.submit(request).unwrap()
 }
 
-/// How a job ended, and its chunks.
+/// Waits until a job has ended, and returns its final status and its chunks.
 async fn ended(platform: &Platform, id: &str) -> (StatusResponse, Vec<Value>) {
     let mut chunks = Vec::new();
     let mut events = std::pin::pin!(platform.follow(id));
@@ -72,7 +72,7 @@ async fn many_jobs_each_end_with_their_own_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_told_with_what_and_where() {
+async fn failures_are_reported_with_cause_and_position() {
     let platform = Platform::builder().start().await.unwrap();
     let worker = start(Worker::new::<double>(), platform.worker_env("w"));
     let (last, _) = ended(&platform, &submit(&platform, &json!(i64::MAX))).await;
@@ -83,13 +83,13 @@ async fn failures_are_told_with_what_and_where() {
         "invalid input: invalid type: string \"two\", expected i64 at line 1 column 5"
     );
     let (last, _) = ended(&platform, &submit(&platform, &json!(2))).await;
-    assert_eq!(last.output.unwrap().get(), "4", "the worker goes on");
+    assert_eq!(last.output.unwrap().get(), "4", "the worker continues");
     platform.close();
     worker.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_end_whole_or_with_their_error() {
+async fn streams_end_complete_or_with_their_error() {
     let platform = Platform::builder().start().await.unwrap();
     let worker = Worker::new::<countdown>().aggregate_stream(true);
     let worker = start(worker, platform.worker_env("w"));
@@ -97,14 +97,14 @@ async fn streams_end_whole_or_with_their_error() {
     assert_eq!(chunks, [3, 2, 1]);
     assert_eq!(last.output.unwrap().get(), "[3,2,1]");
     let (last, chunks) = ended(&platform, &submit(&platform, &json!(13))).await;
-    assert_eq!(chunks.len(), 13, "what was sent stands");
-    assert_eq!(message(&last), "13 is not counted down to its end");
+    assert_eq!(chunks.len(), 13, "chunks already sent are kept");
+    assert_eq!(message(&last), "cannot finish a countdown from 13");
     platform.close();
     worker.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelling_drops_an_async_handler_and_its_sibling_goes_on() {
+async fn cancelling_drops_an_async_handler_and_its_sibling_continues() {
     struct Guard(Arc<AtomicBool>);
     impl Drop for Guard {
         fn drop(&mut self) {
@@ -149,7 +149,7 @@ async fn cancelling_drops_an_async_handler_and_its_sibling_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blocking_handler_sees_that_it_is_to_stop() {
+async fn a_blocking_handler_sees_its_cancellation() {
     #[handler]
     fn spins(seen: &Arc<AtomicBool>, cx: Context) {
         cx.progress("spinning");
@@ -202,7 +202,7 @@ async fn several_workers_share_a_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_its_jobs_error_alone() {
+async fn a_panic_fails_only_its_own_job() {
     #[handler]
     async fn divides(by: u32) -> u32 {
         100 / by
@@ -227,7 +227,7 @@ async fn a_panic_is_its_jobs_error_alone() {
 async fn a_large_input_that_does_not_fit_is_not_repeated_in_the_error() {
     let platform = Platform::builder().start().await.unwrap();
     let worker = start(Worker::new::<double>(), platform.worker_env("w"));
-    // Each quote is escaped, and what is escaped again, by each layer of JSON on the way.
+    // Each layer of JSON escapes the quotes, and the escapes of the layer below.
     let id = submit(&platform, &json!("\"".repeat(3 * 1024 * 1024)));
     let (status, _) = ended(&platform, &id).await;
     let message = message(&status);
@@ -244,7 +244,7 @@ async fn a_large_input_that_does_not_fit_is_not_repeated_in_the_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_take_url_of_any_shape_is_worked_at() {
+async fn webhook_urls_of_any_shape_are_supported() {
     let platform = Scripted::start(|request: &Recorded, _| match request.path.as_str() {
         "/next" if request.param("pod") == Some("w") => {
             Answer::Json(200, json!({ "id": "a", "input": 21 }))

@@ -1,5 +1,5 @@
-//! Whatever breaks between worker and platform: no job is lost, none ends twice, every chunk comes once and in order,
-//! and no progress follows the end.
+//! Tests of faults between worker and platform. No job is lost or ends twice, every chunk arrives once and in order,
+//! and no progress follows the result.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn in_chunks(n: usize) -> Expected {
     }
 }
 
-/// Runs this many jobs under these faults, and checks the books.
+/// Runs `jobs` jobs with a random seed under the given faults, and checks the ledger.
 async fn run<H: Handler<State = ()>>(
     faults: Faults,
     concurrency: usize,
@@ -68,7 +68,7 @@ async fn run<H: Handler<State = ()>>(
     run_seeded::<H>(seed, faults, concurrency, jobs, job, &[]).await;
 }
 
-/// … and with a short blackout each time so many jobs are settled.
+/// Runs jobs like [`run`], but with a given seed and a short blackout at each number of finished jobs in `blackouts`.
 async fn run_seeded<H: Handler<State = ()>>(
     seed: u64,
     faults: Faults,
@@ -93,7 +93,7 @@ async fn run_seeded<H: Handler<State = ()>>(
     ledger.assert_sound();
 }
 
-/// … each kind of handler, one by one and eight at once.
+/// Runs each kind of handler under the given faults, with a concurrency of 1 and of 8.
 async fn matrix(faults: Faults) {
     join_all([1, 8].map(|concurrency| async move {
         tokio::join!(
@@ -153,11 +153,11 @@ async fn a_blackout_of_15_seconds_loses_nothing() {
     let worker = start(Worker::new::<streaming>().concurrency(8), ledger.env("w"));
     ledger.until_settled(20).await;
     ledger.set_up(false);
-    // This long is what the test is about.
+    // The length of the blackout is what this test checks, so it has to wait.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let (handed_out, settled) = ledger.counts();
     assert!(handed_out > settled, "the blackout came in mid-run");
-    // A job whose take was cut off is handed out again, as a platform does.
+    // Hand out jobs again whose take was cut off, as a real platform does.
     ledger.set_faults(Faults {
         again: 50,
         ..Faults::default()
@@ -168,10 +168,10 @@ async fn a_blackout_of_15_seconds_loses_nothing() {
     ledger.assert_sound();
 }
 
-/// For as long as `PODWORK_SOAK_SECONDS` says, runs of every kind under random faults. `PODWORK_SOAK_SEED` has it choose
-/// the same ones again; what breaks when still depends on who comes first.
+/// Runs every kind of handler under random faults for `PODWORK_SOAK_SECONDS` (default: 60). `PODWORK_SOAK_SEED` repeats
+/// the choices of an earlier run, but which call breaks still depends on timing.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes as long as PODWORK_SOAK_SECONDS says"]
+#[ignore = "runs for PODWORK_SOAK_SECONDS"]
 async fn soak() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let time = Duration::from_secs(number("PODWORK_SOAK_SECONDS").unwrap_or(60));
@@ -190,7 +190,7 @@ async fn soak() {
                 failing: percent(20),
                 throttled: percent(10),
                 slow: percent(20),
-                // Never 0: a take that a blackout cut off has to be made good.
+                // Never 0: a job whose take was cut off by a blackout must be handed out again.
                 again: percent(20).max(5),
                 no_stop: percent(1) == 1,
             };

@@ -1,4 +1,4 @@
-//! Fitness checks. They are the whole program's, so they have one of their own.
+//! Tests of fitness checks. The checks are global to a program, so these tests need a separate program.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use podwork::{Result, Worker, fitness_check, handler};
 use podwork_tests::{Answer, Recorded, Scripted, start};
 use serde_json::json;
 
-/// Hands out one job, and accepts all else.
+/// Hands out one job, and accepts all other calls.
 fn one_job(request: &Recorded, before: usize) -> Answer {
     match (request.call(), before) {
         ("job-take", 0) => Answer::Json(200, json!({"id": "j", "input": 1})),
@@ -24,11 +24,11 @@ async fn echo(input: u8, _model: &Model) -> u8 {
     input
 }
 
-/// The names of the checks below, as they ran.
+/// The names of the checks below, in the order in which they ran.
 static RAN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
-/// Whether the second of them is to fail.
+/// If true, the second check fails.
 static FAILS: AtomicBool = AtomicBool::new(false);
-/// One worker at a time: they all run the same checks.
+/// Lets only one worker run at a time, because all workers run the same checks.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn ran(name: &'static str) {
@@ -59,7 +59,7 @@ fn set_up() -> Model {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fitness_checks_run_in_order_before_the_set_up() {
+async fn fitness_checks_run_in_order_before_setup() {
     let _alone = ALONE.lock().await;
     RAN.lock().unwrap().clear();
     let platform = Scripted::start(one_job).await;
@@ -84,7 +84,7 @@ async fn fitness_checks_run_in_order_before_the_set_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_fitness_check_ends_the_worker_before_it_takes_a_job() {
+async fn a_failed_fitness_check_ends_the_worker_before_it_fetches_a_job() {
     let _alone = ALONE.lock().await;
     FAILS.store(true, Ordering::SeqCst);
     let set_up_before = SET_UP.load(Ordering::SeqCst);
@@ -105,7 +105,7 @@ async fn a_failed_fitness_check_ends_the_worker_before_it_takes_a_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_built_in_checks_heed_the_official_variables() {
+async fn the_built_in_checks_respect_the_official_variables() {
     let _alone = ALONE.lock().await;
     let asks_for = async |variables: &[(&'static str, &str)]| {
         let platform = Scripted::start(one_job).await;
@@ -135,14 +135,14 @@ async fn the_built_in_checks_heed_the_official_variables() {
 
     let (error, check) = asks_for(&[("RUNPOD_MIN_MEMORY_GB", "1000000")]).await;
     assert!(
-        error.contains("RUNPOD_MIN_MEMORY_GB asks for 1000000"),
+        error.contains("RUNPOD_MIN_MEMORY_GB requires 1000000"),
         "{error}"
     );
     assert_eq!(check.as_deref(), Some("memory"));
 
     let (error, check) = asks_for(&[("RUNPOD_MIN_DISK_PERCENT", "101")]).await;
     assert!(
-        error.contains("RUNPOD_MIN_DISK_PERCENT asks for 101%"),
+        error.contains("RUNPOD_MIN_DISK_PERCENT requires 101%"),
         "{error}"
     );
     assert_eq!(check.as_deref(), Some("disk"));

@@ -1,4 +1,4 @@
-//! A job's folder: its own while it runs, and gone with it, in whatever way it ends.
+//! The job folder: each job has its own, and the worker removes it however the job ends.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use podwork_tests::start;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-/// Fills the folder, tells where it is, and then does as the input says.
+/// Fills the folder, reports its path as progress, and then ends as the input says.
 async fn work(what: &str, cx: &Context) -> Result<String> {
     let folder = fill(cx)?;
     cx.progress(&folder);
     match what {
         "return" => Ok(folder),
-        "fail" => Err("as told".into()),
-        "panic" => panic!("as told"),
+        "fail" => Err("requested failure".into()),
+        "panic" => panic!("requested panic"),
         _ => std::future::pending().await,
     }
 }
 
 fn fill(cx: &Context) -> Result<String> {
     let folder = cx.folder()?;
-    assert_eq!(cx.clone().folder()?, folder, "there is one a job");
+    assert_eq!(cx.clone().folder()?, folder, "each job has one folder");
     assert_eq!(std::fs::read_dir(&folder)?.count(), 0);
     std::fs::create_dir_all(folder.join("a/b"))?;
     std::fs::write(folder.join("a/b/c"), "c")?;
@@ -34,7 +34,7 @@ fn fill(cx: &Context) -> Result<String> {
     {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(&folder)?.permissions().mode();
-        assert_eq!(mode & 0o777, 0o700, "nobody else's");
+        assert_eq!(mode & 0o777, 0o700, "only the owner has access");
         std::os::unix::fs::symlink("/etc", folder.join("link"))?;
     }
     Ok(folder.display().to_string())
@@ -58,11 +58,11 @@ fn blocking(what: String, cx: Context) -> Result<String> {
     cx.progress(&folder);
     match what.as_str() {
         "return" => Ok(folder),
-        "fail" => Err("as told".into()),
-        "panic" => panic!("as told"),
+        "fail" => Err("requested failure".into()),
+        "panic" => panic!("requested panic"),
         _ => {
             Handle::current().block_on(cx.cancelled());
-            // It is there until the handler has ended indeed, not just its job.
+            // The folder exists until the handler itself returns, not only until its job ends.
             std::fs::write(Path::new(&folder).join("last"), "x")?;
             Ok(folder)
         }
@@ -75,7 +75,7 @@ fn gone(folder: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_gone_however_the_job_ends() {
+async fn removes_the_folder_however_the_job_ends() {
     for what in ["return", "fail", "panic", "wait"] {
         let job = || TestJob::new(json!(what)).job_timeout(Duration::from_millis(500));
         for tested in [
@@ -89,7 +89,7 @@ async fn it_is_gone_however_the_job_ends() {
     }
 }
 
-/// The folder of a job in progress.
+/// Waits for the first progress of a running job, and returns it: the path of its folder.
 async fn folder_of(platform: &Platform, id: &str) -> Value {
     let mut events = std::pin::pin!(platform.follow(id));
     while let Some(event) = events.next().await {
@@ -97,11 +97,11 @@ async fn folder_of(platform: &Platform, id: &str) -> Value {
             return serde_json::from_str(progress.get()).unwrap();
         }
     }
-    panic!("the job told nothing");
+    panic!("the job ended without progress");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_gone_when_the_job_is_cancelled_or_its_worker_ends() {
+async fn removes_the_folder_when_the_job_is_cancelled_or_the_worker_ends() {
     let request = || serde_json::from_value(json!({ "input": "wait" })).unwrap();
     let worker = Worker::new::<once>().shutdown_grace(Duration::from_millis(1));
     let worker = TestWorker::start(worker).await.unwrap();
@@ -111,7 +111,7 @@ async fn it_is_gone_when_the_job_is_cancelled_or_its_worker_ends() {
     let cancelled = folder_of(platform, &id).await;
     assert!(!gone(&cancelled));
     platform.cancel(&id).unwrap();
-    // The slot is free once the folder is gone, and then the next job runs.
+    // The worker frees the slot only after it removes the folder, so the next job starts afterwards.
     let id = platform.submit(request()).unwrap();
     let ended = folder_of(platform, &id).await;
     assert!(gone(&cancelled), "{cancelled}");
@@ -144,7 +144,7 @@ async fn a_job_that_has_ended_gets_no_folder() {
     );
 }
 
-/// Once one of its jobs is stopped, goes on to write into each one's folder for a while.
+/// Keeps writing to the folder of every job for a while after one of the jobs is cancelled.
 #[handler(max_batch = 2, max_wait = "3600s")]
 async fn together(inputs: Batch<String>) -> Result<Vec<Vec<PathBuf>>> {
     let contexts = inputs.contexts().iter();
@@ -166,7 +166,7 @@ async fn together(inputs: Batch<String>) -> Result<Vec<Vec<PathBuf>>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_jobs_folder_is_there_for_as_long_as_its_batch() {
+async fn keeps_the_folder_of_a_cancelled_job_until_its_batch_ends() {
     let platform = Platform::builder().start().await.unwrap();
     let worker = start(Worker::new::<together>(), platform.worker_env("w"));
     let submit = |name: &str| {

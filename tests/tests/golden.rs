@@ -1,4 +1,4 @@
-//! Our worker's requests, field by field, against those recorded from the official one (`golden/`).
+//! Compares our worker's requests, field by field, with those recorded from the official worker (`golden/`).
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,11 +28,11 @@ struct GoldenRequest {
 
 #[derive(Deserialize)]
 struct Difference {
-    /// `*`, or names of goldens.
+    /// The names of golden files, separated by spaces, or `*` for all of them.
     calls: String,
     field: String,
     ours: Option<String>,
-    #[expect(dead_code, reason = "it is for the reader")]
+    #[expect(dead_code, reason = "documents the difference for readers")]
     why: String,
 }
 
@@ -41,7 +41,7 @@ fn golden_file(name: &str) -> String {
     std::fs::read_to_string(folder.join(name)).unwrap()
 }
 
-/// A request as its fields. The query's order counts, and is a field of its own.
+/// Returns a request as a map of fields. The order of the query parameters is a field of its own.
 fn fields(
     method: &str,
     path: &str,
@@ -103,12 +103,12 @@ fn ours(request: &Recorded) -> BTreeMap<String, String> {
     fields
 }
 
-/// The handlers of the official recording, told apart by the job's id and input.
+/// Does what the handlers of the official recording do. The job's input selects which one.
 #[handler]
 async fn answers(input: Value, cx: Context) -> Result<Value> {
     if input.get("updates").is_some() {
         cx.progress(json!({ "step": 1 }));
-        // The progress is posted while the job goes on.
+        // Keeps the job running, so that its progress is posted.
         cx.cancelled().await;
     } else if let Some(message) = input.get("message") {
         return Err(message.as_str().unwrap_or_default().into());
@@ -123,7 +123,7 @@ fn counts(input: BTreeMap<String, u32>) -> std::ops::Range<u32> {
     0..input["upto"]
 }
 
-/// A platform whose takes bring these, then nothing.
+/// Starts a platform that answers takes with these jobs in order, and holds all further takes open.
 async fn platform(takes: Vec<Value>) -> Scripted {
     let takes = Mutex::new(takes.into_iter());
     Scripted::start(move |request, _| match request.call() {
@@ -142,10 +142,10 @@ fn job(id: &str, input: &Value) -> Value {
     json!({ "id": id, "input": input })
 }
 
-/// Starts a worker on a platform.
+/// A function that starts a worker on a platform.
 type Starter = Box<dyn FnOnce(&Scripted) -> Running>;
 
-/// Runs the scenario of one golden, and returns our request.
+/// Runs the scenario of one golden file, and returns our worker's request.
 async fn scenario(name: &str) -> Recorded {
     let one = job("golden-job", &json!({"upto": 1}));
     let (first, second) = (
@@ -211,7 +211,7 @@ fn with<H: podwork::Handler, S: podwork::state::StateSource<H::State>>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_requests_are_the_official_ones_but_for_the_listed_differences() {
+async fn requests_match_the_official_worker_except_for_listed_differences() {
     let differences: Vec<Difference> =
         serde_json::from_str(&golden_file("differences.json")).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
@@ -265,10 +265,10 @@ async fn our_requests_are_the_official_ones_but_for_the_listed_differences() {
         for call in calls {
             let name = names
                 .get(call)
-                .unwrap_or_else(|| panic!("no golden {call}"));
+                .unwrap_or_else(|| panic!("no golden file {call}"));
             assert!(
                 occurred.contains(&(listed, name)),
-                "{call}: {} does not differ any more",
+                "{call}: {} no longer differs",
                 difference.field
             );
         }

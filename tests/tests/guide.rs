@@ -1,4 +1,4 @@
-//! The guide in `docs/` is whole: chapters, links and names.
+//! Checks that the guide in `docs/` is complete: chapters, links and variable names.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// All chapters: file name and text.
+/// Returns the file name and the text of every chapter.
 fn chapters() -> Vec<(String, String)> {
     let files = fs::read_dir(root().join("docs/src")).unwrap();
     let mut chapters: Vec<(String, String)> = files
@@ -26,7 +26,7 @@ fn chapters() -> Vec<(String, String)> {
     chapters
 }
 
-/// The targets of a page's links.
+/// Returns the targets of a page's links.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let after = text.split("](").skip(1);
     after.filter_map(|rest| rest.split_once(')').map(|(link, _)| link))
@@ -59,13 +59,13 @@ fn every_chapters_code_is_compiled() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_points_to_an_existing_file() {
     const OURS: &str = "https://github.com/podwork/podwork/blob/main/";
 
     for (name, text) in chapters() {
         for link in links(&text) {
             let file = match link.strip_prefix(OURS) {
-                // It is written elsewhere, and is there when the whole is.
+                // A file of this repository outside the guide.
                 Some(file) => root().join(file),
                 None if link.contains("://") => continue,
                 None => root().join("docs/src").join(link),

@@ -1,4 +1,4 @@
-//! A worker that is not able to work: by its check, or by how its jobs end.
+//! Unhealthy workers: failing health checks, and jobs that fail repeatedly.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ fn job(id: &str, input: Value) -> Value {
     json!({"id": id, "input": input})
 }
 
-/// Hands out one job, and accepts all else.
+/// Hands out one job, holds all further polls open, and accepts all other calls.
 fn one_job(request: &Recorded, before: usize) -> Answer {
     match (request.call(), before) {
         ("job-take", 0) => Answer::Json(200, job("j", json!(1))),
@@ -80,7 +80,7 @@ async fn never_answers(_: &Fit) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_health_check_fails_for_too_long_ends() {
+async fn the_worker_ends_if_its_health_check_fails_for_too_long() {
     let limit = Duration::from_millis(300);
     let new = || {
         Worker::new::<echo>()
@@ -89,7 +89,7 @@ async fn a_worker_whose_health_check_fails_for_too_long_ends() {
     };
     for (worker, reason) in [
         (new().health(never_fit), "no driver"),
-        (new().health(never_answers), "it does not answer"),
+        (new().health(never_answers), "the check timed out"),
     ] {
         let platform = Scripted::start(one_job).await;
         let error = start(worker, platform.env("w")).ended().await.unwrap_err();
@@ -114,7 +114,7 @@ fn breaks(how: String) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_breaks_down_again_and_again_takes_no_more() {
+async fn the_worker_ends_after_too_many_consecutive_failures() {
     let jobs = ["panic", "input", "panic", "memory", "panic", "never taken"];
     let platform = Scripted::start(move |request: &Recorded, before| match request.call() {
         "job-take" => Answer::Json(200, job(&format!("j{before}"), json!(jobs[before]))),
@@ -134,7 +134,7 @@ async fn a_worker_that_breaks_down_again_and_again_takes_no_more() {
     assert_eq!(
         platform.of("job-done").len(),
         5,
-        "what was taken is delivered"
+        "every fetched job is delivered"
     );
     assert_eq!(platform.of("job-take").len(), 5);
     platform
@@ -143,7 +143,7 @@ async fn a_worker_that_breaks_down_again_and_again_takes_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_concurrency_callback_that_panics_or_says_0_is_passed_over() {
+async fn ignores_a_concurrency_callback_that_panics_or_returns_0() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let platform = Scripted::start(move |request: &Recorded, before| match request.call() {

@@ -1,4 +1,5 @@
-//! What no client should send: the right status, no panic, and the platform goes on.
+//! Malformed and hostile requests: the local platform answers with the right status, does not panic, and keeps
+//! running.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::time::Duration;
@@ -29,18 +30,18 @@ impl Target {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// Sends these bytes as they are; what comes back until the other side closes, or has nothing more to say.
+    /// Sends raw bytes and returns the start of the answer, which is empty if the platform closes the connection.
     async fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.platform.addr()).await.unwrap();
-        // The other side may have heard enough before it has heard all.
+        // The platform may close the connection before it has read the whole request.
         let _ = stream.write_all(request).await;
         let mut answer = vec![0; 4096];
         let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer));
-        let read = read.await.expect("an answer, or the end").unwrap_or(0);
+        let read = read.await.expect("answer or end of stream").unwrap_or(0);
         String::from_utf8_lossy(&answer[..read]).into_owned()
     }
 
-    /// The platform still takes a job.
+    /// Asserts that the platform still accepts a job.
     async fn assert_well(&self) {
         let (status, body) = self.post("/run", r#"{"input": "well"}"#).await;
         assert_eq!(status, 200, "{body}");
@@ -95,7 +96,7 @@ async fn what_is_no_request_is_a_bad_one() {
 }
 
 #[tokio::test]
-async fn an_input_may_be_as_deep_as_it_likes() {
+async fn accepts_input_of_any_nesting_depth() {
     let target = Target::start().await;
     let depth = 1_000_000;
     let input = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -116,7 +117,7 @@ async fn an_input_may_be_as_deep_as_it_likes() {
         .text()
         .await
         .unwrap();
-    assert!(job.contains(&input), "it is handed on as it came");
+    assert!(job.contains(&input), "the input is passed on unchanged");
 }
 
 #[tokio::test]
@@ -130,7 +131,7 @@ async fn bodies_over_the_limit_are_refused_whether_they_say_so_or_not() {
     let parts = futures::stream::repeat_with(|| Ok::<_, std::io::Error>("x".repeat(64 * 1024)));
     let url = format!("{}/run", target.platform.url());
     let body = reqwest::Body::wrap_stream(parts);
-    // It is told before it has sent all, or finds the connection closed.
+    // The client gets the answer before it has sent the whole body, or finds the connection closed.
     if let Ok(response) = target.http.post(url).body(body).send().await {
         assert_eq!(response.status(), 413);
     }
@@ -165,7 +166,7 @@ async fn odd_paths_and_ids_are_not_found() {
 }
 
 #[tokio::test]
-async fn what_is_hardly_http_is_turned_away() {
+async fn rejects_malformed_http() {
     let target = Target::start().await;
     let flood = "X-More: 1\r\n".repeat(5000);
     let huge = format!("X-Huge: {}\r\n", "x".repeat(2 * 1024 * 1024));
@@ -191,7 +192,7 @@ async fn what_is_hardly_http_is_turned_away() {
     ] {
         let answer = target.raw(request.as_bytes()).await;
         let status = answer.get(9..12).unwrap_or_default();
-        // A connection that is simply closed is an answer as well.
+        // Closing the connection without an answer is acceptable, too.
         assert!(
             status == expected || answer.is_empty(),
             "{request:.40}: {answer}"
@@ -200,7 +201,8 @@ async fn what_is_hardly_http_is_turned_away() {
     target.assert_well().await;
 }
 
-/// Sends the first bytes, then one more each second, until the other side has had enough: what it says, and when.
+/// Sends the first bytes, then one more byte each second until the platform answers or closes the connection. Returns
+/// the answer and the time until then.
 async fn drip(target: &Target, first: &[u8]) -> (String, Duration) {
     let mut stream = TcpStream::connect(target.platform.addr()).await.unwrap();
     let started = tokio::time::Instant::now();
@@ -213,10 +215,10 @@ async fn drip(target: &Target, first: &[u8]) -> (String, Duration) {
                 let said = String::from_utf8_lossy(&answer[..read]).into_owned();
                 return (said, started.elapsed());
             }
-            // On paused time.
+            // The test runs with paused time.
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
-        // The other side may have closed in this very moment.
+        // The platform may have just closed the connection.
         let _ = stream.write_all(b"x").await;
     }
 }
@@ -237,11 +239,11 @@ async fn what_drips_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_say_nothing_hold_nobody_up() {
+async fn silent_connections_do_not_block_others() {
     let target = Target::start().await;
     let mut idle = Vec::new();
     for n in 0..1000 {
-        // As many as this machine lets one process have.
+        // Stops at the system's limit of open connections for one process.
         let Ok(mut stream) = TcpStream::connect(target.platform.addr()).await else {
             break;
         };

@@ -1,4 +1,5 @@
-//! The structure of the crates: rooms stand on floors, files make no circles, and one type name means one thing.
+//! The structure of the crates: top-level modules ("rooms") import only from those after them, files have no import
+//! cycles, and each type name means one thing.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, UseName, UseRename, UseTree};
 
-/// Crates and their root files.
+/// The checked crates and their root files.
 const CRATES: [(&str, &str); 6] = [
     ("protocol", "lib.rs"),
     ("macros", "lib.rs"),
@@ -18,7 +19,7 @@ const CRATES: [(&str, &str); 6] = [
     ("benches", "lib.rs"),
 ];
 
-/// Names that each crate may have for itself.
+/// Type names that every crate may define.
 const COMMON: [&str; 4] = ["Error", "Args", "Config", "Result"];
 
 type ModulePath = Vec<String>;
@@ -27,12 +28,12 @@ type ModulePath = Vec<String>;
 #[derive(Debug, Default)]
 struct Source {
     file: String,
-    /// Modules that it imports from, or names in full, as paths from the crate's root.
+    /// The modules it imports from or names by full path, as paths from the crate root.
     uses: BTreeSet<ModulePath>,
     types: BTreeSet<String>,
 }
 
-/// One crate: its rooms from the top floor down, and its files by module.
+/// One crate: its top-level modules ("rooms") in order, and its files by module.
 struct Crate {
     name: &'static str,
     rooms: Vec<String>,
@@ -51,11 +52,11 @@ fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Collects what one file uses and defines, tests aside.
+/// Collects the imports and the types of one file, without its tests.
 struct Reader<'a> {
     module: &'a [String],
     source: &'a mut Source,
-    /// Modules in files of their own, and whether they are tests.
+    /// The modules in separate files, each with a flag that marks test modules.
     children: Vec<(String, bool)>,
 }
 
@@ -89,7 +90,7 @@ impl Reader<'_> {
                     self.note_tree(before, tree);
                 }
             }
-            #[allow(unreachable_patterns, reason = "more kinds may come")]
+            #[allow(unreachable_patterns, reason = "syn may add variants")]
             _ => {}
         }
     }
@@ -123,7 +124,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
-    /// What functions define for themselves concerns nobody else.
+    /// Ignores the types defined inside functions: nothing outside can name them.
     fn visit_block(&mut self, block: &'ast syn::Block) {
         let types = self.source.types.clone();
         visit::visit_block(self, block);
@@ -157,7 +158,7 @@ impl Crate {
         found
     }
 
-    /// Reads a file and the modules below it; `folder`: where those are. Returns its own modules, in order.
+    /// Reads a file and the modules below it, which are in `folder`. Returns the file's own modules, in order.
     fn read_file(&mut self, file: &Path, folder: &Path, module: ModulePath) -> Vec<(String, bool)> {
         let text = fs::read_to_string(file).unwrap();
         let parsed =
@@ -187,21 +188,22 @@ impl Crate {
         children
     }
 
-    /// The file that a path leads into: the deepest module on its way.
+    /// Returns the file that a path points into: the deepest module on the path that has a file.
     fn target(&self, path: &[String]) -> &ModulePath {
         let prefixes = (0..=path.len()).rev().map(|length| &path[..length]);
         let mut known = prefixes.filter_map(|prefix| self.sources.get_key_value(prefix));
         known.next().unwrap().0
     }
 
-    /// Which other files each file imports from; the root, which all may name for its re-exports, aside.
+    /// Returns, for each file, the other files it imports from. Leaves out the crate root, which every file may name for
+    /// its re-exports.
     fn arrows(&self) -> BTreeMap<&ModulePath, BTreeSet<&ModulePath>> {
         let mut arrows = BTreeMap::new();
         for (module, source) in &self.sources {
             let targets = source.uses.iter().map(|path| self.target(path));
             let others: BTreeSet<_> = targets
                 .filter(|target| !target.is_empty() && *target != module)
-                // A module names its own parts, and these what it has for all of them.
+                // A module may use its own submodules, and these may use what the module shares with them.
                 .filter(|target| !target.starts_with(module) && !module.starts_with(target))
                 .collect();
             arrows.insert(module, others);
@@ -217,7 +219,7 @@ fn crates() -> impl Iterator<Item = Crate> {
 }
 
 #[test]
-fn rooms_import_only_from_lower_floors() {
+fn top_level_modules_import_only_from_later_ones() {
     let mut upwards = Vec::new();
     for found in crates() {
         let floor = |module: &ModulePath| found.rooms.iter().position(|room| *room == module[0]);
@@ -239,10 +241,10 @@ fn rooms_import_only_from_lower_floors() {
 }
 
 #[test]
-fn files_make_no_circles() {
+fn files_have_no_import_cycles() {
     for found in crates() {
         let mut arrows = found.arrows();
-        // What imports from nothing that is left is in no circle.
+        // A file without remaining imports is not part of a cycle.
         loop {
             let free: BTreeSet<_> = arrows
                 .iter()
@@ -266,7 +268,7 @@ fn a_type_name_means_one_thing() {
     let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for found in crates() {
         for source in found.sources.into_values() {
-            // The other half of a feature, with the same names.
+            // The stub of a disabled feature, with the same names.
             if source.file.ends_with("/off.rs") {
                 continue;
             }
@@ -286,14 +288,14 @@ fn a_type_name_means_one_thing() {
 }
 
 #[test]
-fn contributing_lists_the_rooms_as_they_are() {
+fn contributing_lists_the_top_level_modules_in_order() {
     let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
     for found in crates() {
         let rooms: Vec<String> = found.rooms.iter().map(|room| format!("`{room}`")).collect();
         let line = format!("| `{}/src` | {} |", found.name, rooms.join(" · "));
         assert!(
             text.contains(&line),
-            "CONTRIBUTING.md does not have this line:\n{line}"
+            "CONTRIBUTING.md lacks this line:\n{line}"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Downloads and uploads over TLS. Which certificates are trusted is read once a process, from the environment: so each
-//! runs in a process of its own, which is this test again.
+//! Downloads and uploads over TLS. A process reads its trusted certificates from the environment only once, so each
+//! case runs this test binary again, as a process of its own.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod certificate;
@@ -28,7 +28,7 @@ async fn save(text: String, cx: Context) -> Result<u64> {
     Ok(Upload::new(&cx).bytes("x", text).await?.bytes())
 }
 
-/// What the other processes do: download, upload, and print what came of it.
+/// Runs in the other processes: downloads, uploads and prints the results.
 #[tokio::test]
 #[ignore = "run by the other test"]
 async fn download() {
@@ -43,7 +43,7 @@ async fn download() {
     println!("{:?}", job.run::<save>().await.result);
 }
 
-/// What comes of a download and an upload in a process that trusts these certificates alone.
+/// Downloads and uploads in a process that trusts only these certificates, and returns its output.
 async fn in_a_process(url: &str, trusted: &std::path::Path) -> String {
     let test = std::env::current_exe().unwrap();
     let output = tokio::process::Command::new(test)
@@ -59,14 +59,14 @@ async fn in_a_process(url: &str, trusted: &std::path::Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
+async fn accepts_only_a_trusted_certificate_for_the_host_name() {
     let (acceptor, trusted) = certified("localhost");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // An error is a client that does not believe us.
+            // An error means that the client rejected the certificate.
             let Ok(mut stream) = acceptor.accept(stream).await else {
                 continue;
             };
@@ -89,7 +89,7 @@ async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
     assert!(came.contains(r#"Ok(String("hello"))"#), "{came}");
     assert!(came.contains("Ok(Number(5))"), "{came}");
 
-    // A certificate that nobody vouches for.
+    // An untrusted certificate.
     let came = in_a_process(&by_name, &other).await;
     assert_eq!(came.matches("Err(").count(), 2, "{came}");
     assert!(
@@ -97,7 +97,7 @@ async fn only_a_host_with_a_certificate_of_its_name_is_believed() {
         "{came}"
     );
 
-    // One of another name.
+    // A certificate for another host name.
     let by_address = format!("https://127.0.0.1:{port}/x");
     let came = in_a_process(&by_address, &good).await;
     assert!(

@@ -1,4 +1,4 @@
-//! What a worker tells Prometheus, scraped over HTTP.
+//! The worker's Prometheus metrics, scraped over HTTP.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeMap;
@@ -14,14 +14,14 @@ use podwork_tests::{Answer, Recorded, Scripted, client, start, start_on};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-/// A free port, and who listens there.
+/// Returns a listener on a free port, and its address.
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
     (listener, addr)
 }
 
-/// What one scrape brought: each series by its name and labels.
+/// The values of one scrape, by series name and labels.
 #[derive(Debug)]
 struct Figures(BTreeMap<String, f64>);
 
@@ -44,7 +44,7 @@ impl Figures {
         Self(series.collect())
     }
 
-    /// Scrapes until these series have these values: a job is counted a moment after the platform has its result.
+    /// Scrapes until these series have these values: a job is counted shortly after the platform receives its result.
     async fn until(addr: SocketAddr, wanted: &[(&str, f64)]) -> Self {
         let mut last = None;
         let scraping = async {
@@ -57,10 +57,10 @@ impl Figures {
             }
         };
         let scraped = tokio::time::timeout(Duration::from_secs(30), scraping).await;
-        scraped.unwrap_or_else(|_| panic!("never {wanted:?}: {last:#?}"))
+        scraped.unwrap_or_else(|_| panic!("timed out waiting for {wanted:?}: {last:#?}"))
     }
 
-    #[expect(clippy::float_cmp, reason = "they are counts")]
+    #[expect(clippy::float_cmp, reason = "the values are counts")]
     fn is(&self, name: &str, value: f64) -> bool {
         self.0.get(name).is_some_and(|found| *found == value)
     }
@@ -90,8 +90,8 @@ async fn ended(platform: &Platform, id: &str) {
 #[handler]
 async fn task(task: String, done: &Counter, cx: Context) -> Result<()> {
     match task.as_str() {
-        "fail" => return Err("as it was told".into()),
-        "panic" => panic!("as it was told"),
+        "fail" => return Err("requested failure".into()),
+        "panic" => panic!("requested panic"),
         "wait" => {
             cx.progress("waiting");
             std::future::pending::<()>().await;
@@ -180,7 +180,7 @@ fn job(id: &str, input: Value) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_are_takes_retries_and_refusals() {
+async fn counts_takes_retries_and_refused_results() {
     let platform = Scripted::start(|request: &Recorded, before| {
         match (request.call(), before) {
             ("job-take", 0) => job("retried", json!(true)),
@@ -189,9 +189,9 @@ async fn so_are_takes_retries_and_refusals() {
             ("job-take", 3) => Answer::Status(500),
             ("job-take", 4) => Answer::Status(204),
             ("job-take" | "job-stop", _) => Answer::Hold,
-            // The first job's result is accepted at the third try, …
+            // Accepts the first job's result on the third attempt.
             ("job-done", 0 | 1) => Answer::Status(503),
-            // … and the second's never, but for the error that says so.
+            // Refuses the second job's result, but accepts the error that reports the refusal.
             ("job-done", 3) => Answer::Status(400),
             _ => Answer::Status(200),
         }
@@ -226,11 +226,11 @@ async fn so_are_takes_retries_and_refusals() {
             "podwork_posts_total{kind=\"result\",result=\"refused\"}",
             1.0,
         ),
-        // It took 100 ms.
+        // The third job timed out after 100 ms.
         ("podwork_handler_duration_seconds_bucket{le=\"0.064\"}", 2.0),
         ("podwork_handler_duration_seconds_bucket{le=\"+Inf\"}", 3.0),
         ("podwork_delivery_duration_seconds_count", 2.0),
-        // It may be tried for 15 minutes.
+        // A delivery may be retried for 15 minutes.
         (
             "podwork_delivery_duration_seconds_bucket{le=\"1048.576\"}",
             2.0,
@@ -249,11 +249,11 @@ fn counted(to: u32) -> impl Stream<Item = Result<u32>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_are_posts_and_a_platform_without_room_shows_what_waits() {
+async fn counts_chunk_posts_and_undelivered_jobs() {
     let platform = Scripted::start(|request: &Recorded, before| {
         match (request.call(), before) {
             ("job-take", 0) => job("stream", json!(3)),
-            // The last chunk is refused, and with it the job; and that is not answered.
+            // Refuses the last chunk, and with it the job, and never answers the post that reports this.
             ("job-stream", 2) => Answer::Status(413),
             ("job-take" | "job-stop" | "job-done", _) => Answer::Hold,
             _ => Answer::Status(200),
@@ -298,7 +298,7 @@ fn lengths(texts: Batch<String>) -> Vec<usize> {
 async fn batches_are_counted_with_their_sizes_and_reasons() {
     let platform = Platform::builder().start().await.unwrap();
     let (listener, addr) = listener();
-    // Both are there before the worker, so that it takes them by one call.
+    // Both jobs are queued before the worker starts, so that it takes them in one call.
     let first = [
         submit(&platform, &json!("a")),
         submit(&platform, &json!("b")),
@@ -318,14 +318,14 @@ async fn batches_are_counted_with_their_sizes_and_reasons() {
         ("podwork_batch_jobs_count", 2.0),
         ("podwork_batch_jobs_sum", 3.0),
         ("podwork_batch_jobs_bucket{le=\"1.0\"}", 1.0),
-        // One batch at once, and one that forms.
+        // One batch runs while the next one forms.
         ("podwork_concurrency_limit", 4.0),
     ]);
     platform.close();
     worker.stop().await.unwrap();
 }
 
-/// Blocks whoever comes, until it is opened.
+/// Blocks every caller until it is opened.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -340,7 +340,7 @@ async fn blocks(gate: &Arc<Gate>, cx: Context) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_blocks_the_only_thread_holds_up_no_scrape() {
+async fn serves_scrapes_while_a_handler_blocks_the_only_thread() {
     let platform = Platform::builder().start().await.unwrap();
     let (listener, addr) = listener();
     let handlers = tokio::runtime::Builder::new_multi_thread()
@@ -367,13 +367,13 @@ async fn a_handler_that_blocks_the_only_thread_holds_up_no_scrape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_cannot_be_had_keeps_the_worker_from_starting() {
+async fn refuses_to_start_if_the_metrics_port_is_in_use() {
     let platform = Scripted::start(|_: &Recorded, _| Answer::Hold).await;
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let serving = |value: String| {
         let env = [platform.env("w"), vec![("PODWORK_METRICS_PORT", value)]].concat();
-        // The variable has the last word.
+        // The variable overrides the port set in code.
         Worker::new::<sleeps>()
             .metrics(1)
             .env(env)
@@ -382,10 +382,10 @@ async fn a_port_that_cannot_be_had_keeps_the_worker_from_starting() {
     let error = serving(port.to_string()).await.unwrap_err();
     let said = error.to_string();
     assert!(matches!(error, Error::Metrics { .. }), "{said}");
-    let begins = format!("metrics cannot be served at 0.0.0.0:{port} (choose another port, ");
+    let begins = format!("cannot serve metrics on 0.0.0.0:{port} (set another port ");
     assert!(said.starts_with(&begins), "{said}");
     assert!(
-        said.ends_with("by PODWORK_METRICS_PORT or Worker::metrics)"),
+        said.ends_with("with PODWORK_METRICS_PORT or Worker::metrics)"),
         "{said}"
     );
     let cause = std::error::Error::source(&error).unwrap().to_string();
@@ -398,11 +398,11 @@ async fn a_port_that_cannot_be_had_keeps_the_worker_from_starting() {
         said,
         "PODWORK_METRICS_PORT is `9090/tcp`: not a whole number above 0, or too large; set it to a port number"
     );
-    assert!(platform.of("job-take").is_empty(), "nothing was taken");
+    assert!(platform.of("job-take").is_empty(), "no poll was sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_metrics_are_there_and_those_who_ask_for_nothing_are_shown_out() {
+async fn serves_only_metrics_and_disconnects_silent_clients() {
     let platform = Scripted::start(|_: &Recorded, _| Answer::Hold).await;
     let (listener, addr) = listener();
     let worker = Worker::new::<sleeps>().metrics_on(listener);
@@ -417,7 +417,7 @@ async fn only_metrics_are_there_and_those_who_ask_for_nothing_are_shown_out() {
     let head = http.head(format!("{url}/metrics")).send().await.unwrap();
     assert_eq!(head.status(), 200);
 
-    // As many as are let in, who then say nothing: they are cut off, and the next is served.
+    // Silent clients fill all connection slots: the server disconnects them and serves the next scrape.
     let mut silent = Vec::new();
     for _ in 0..16 {
         silent.push(TcpStream::connect(addr).await.unwrap());

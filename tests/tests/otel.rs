@@ -1,4 +1,4 @@
-//! The traces that a worker exports, as a collector on loopback gets them.
+//! The traces that a worker exports, received by a collector on loopback.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod certificate;
@@ -32,17 +32,17 @@ use tokio_rustls::server::TlsStream;
 
 use certificate::certified;
 
-/// How the collector answers.
+/// The collector's behavior.
 #[derive(Debug, Clone, Copy)]
 enum Manner {
     Takes,
     Fails,
-    /// Once, and in a way that says: again.
+    /// Answers the first export with 503, which asks for a retry, and accepts the others.
     IsBusy,
     Holds,
 }
 
-/// A collector, until it is dropped.
+/// A running collector. Stops when dropped.
 struct Collector {
     url: String,
     got: Arc<Got>,
@@ -52,7 +52,7 @@ struct Collector {
 struct Got {
     manner: Manner,
     exports: watch::Sender<Vec<ExportTraceServiceRequest>>,
-    /// The header `X-Key` of the last.
+    /// The header `X-Key` of the last export.
     key: watch::Sender<Option<HeaderValue>>,
 }
 
@@ -77,7 +77,7 @@ async fn collect(State(got): State<Arc<Got>>, headers: HeaderMap, body: Bytes) -
     }
 }
 
-/// Takes connections over TLS, from those who trust it.
+/// A TLS listener, for clients that trust its certificate.
 struct Tls {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -125,10 +125,10 @@ impl Collector {
         let mut exports = self.got.exports.subscribe();
         let waiting = exports.wait_for(|exports| exports.len() >= count);
         let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-        drop(waited.expect("they come").unwrap());
+        drop(waited.expect("timed out waiting for exports").unwrap());
     }
 
-    /// All spans so far.
+    /// Returns all spans received so far.
     fn spans(&self) -> Spans {
         let exports = self.got.exports.borrow();
         let resources = exports.iter().flat_map(|export| &export.resource_spans);
@@ -136,7 +136,7 @@ impl Collector {
         Spans(scopes.flat_map(|scope| scope.spans.clone()).collect())
     }
 
-    /// What the worker says of itself.
+    /// Returns the attributes of the worker's resource.
     fn resource(&self) -> BTreeMap<String, Value> {
         let exports = self.got.exports.borrow();
         let resource = exports[0].resource_spans[0].resource.clone().unwrap();
@@ -164,7 +164,7 @@ impl Spans {
         self.0.iter().filter(|span| span.name == name).collect()
     }
 
-    /// The trace of one job.
+    /// Returns the root span of a job's trace.
     fn job(&self, id: &str) -> &Span {
         let mut jobs = self.named("job").into_iter();
         jobs.find(|job| attributes(&job.attributes)["podwork.job.id"] == id)
@@ -189,7 +189,7 @@ impl Spans {
         let found = named.next();
         assert!(
             named.next().is_none(),
-            "{name} is there once: {children:#?}"
+            "more than one {name}: {children:#?}"
         );
         found.unwrap_or_else(|| panic!("no {name} in {parent:#?}: {children:#?}"))
     }
@@ -199,7 +199,7 @@ fn names(spans: &[&Span]) -> Vec<String> {
     spans.iter().map(|span| span.name.clone()).collect()
 }
 
-/// Status code and message; 2 is an error.
+/// Returns the status code and message of a span. Code 2 is an error.
 fn status(span: &Span) -> (i32, String) {
     let status = span.status.clone().unwrap_or_default();
     (status.code, status.message)
@@ -221,7 +221,7 @@ async fn ended(platform: &Platform, id: &str) -> StatusResponse {
         panic!("job {id} never ended");
     };
     let ended = tokio::time::timeout(Duration::from_mins(1), ending);
-    ended.await.expect("it ends")
+    ended.await.expect("timed out waiting for the job")
 }
 
 fn binary(args: &[&str], url: &str, variables: &[(&'static str, &str)]) -> Binary {
@@ -238,13 +238,13 @@ fn worker(platform: &Platform, args: &[&str], url: &str) -> Started {
     binary(args, url, &[]).env(platform.worker_env("w")).start()
 }
 
-/// Has it end, with its last traces.
+/// Stops the worker, which exports its last traces.
 async fn stop(worker: Started) {
     worker.signal("-TERM").await;
     assert_eq!(worker.code().await, Some(0));
 }
 
-/// A collector that has what a worker with these variables tells of one job.
+/// Runs one job in a worker with these variables, and returns the collector that received its traces.
 async fn traced(variables: &[(&'static str, &str)]) -> Collector {
     let collector = Collector::start(Manner::Takes).await;
     let platform = Platform::builder().start().await.unwrap();
@@ -257,7 +257,7 @@ async fn traced(variables: &[(&'static str, &str)]) -> Collector {
     collector
 }
 
-/// The job's four spans are there, in this order and within it.
+/// Asserts that the job has the spans `take`, `run` and `deliver`, in this order and within its own time.
 fn check_times(spans: &Spans, job: &Span) {
     let take = spans.child(job, "take");
     let run = spans.child(job, "run");
@@ -304,7 +304,7 @@ async fn a_job_is_a_trace_of_its_take_its_run_and_its_delivery() {
         ])
     );
     assert_eq!(status(job).0, 0);
-    // What the handler traces is in its run, from `INFO` on.
+    // The handler's spans of level `INFO` and above are inside the run span.
     let run = spans.child(job, "run");
     assert_eq!(names(&spans.children(run)), ["model"]);
     let model = spans.child(run, "model");
@@ -328,7 +328,7 @@ async fn a_job_is_a_trace_of_its_take_its_run_and_its_delivery() {
     let took = run.end_time_unix_nano - run.start_time_unix_nano;
     assert!(took >= 300_000_000, "{took}");
     let deliver = attributes(&spans.child(job, "deliver").attributes);
-    assert_eq!(deliver["podwork.posts"], 2, "the progress, and the result");
+    assert_eq!(deliver["podwork.posts"], 2, "the progress and the result");
     assert_eq!(deliver["podwork.retries"], 0);
 
     assert_eq!(collector.resource()["service.name"], "podwork-test-worker");
@@ -343,7 +343,7 @@ fn endpoint(platform: &Platform) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_job_has_no_delivery() {
+async fn a_cancelled_job_has_no_delivery_span() {
     let collector = Collector::start(Manner::Takes).await;
     let platform = Platform::builder().start().await.unwrap();
     let variables = [
@@ -356,7 +356,7 @@ async fn a_stopped_job_has_no_delivery() {
     let id = submit(&platform, &json!({"do": "wait"}));
     worker.line("Started.").await;
     platform.cancel(&id).unwrap();
-    worker.line("Stopped.").await;
+    worker.line("Cancelled.").await;
     stop(worker).await;
     let spans = collector.spans();
     let job = spans.job(&id);
@@ -368,7 +368,7 @@ async fn a_stopped_job_has_no_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_tells_its_retries_and_that_it_was_refused() {
+async fn the_delivery_span_records_retries_and_a_refusal() {
     let tries = AtomicUsize::new(0);
     let platform = Scripted::start(move |request: &Recorded, before| {
         let input = json!({"do": "echo", "value": 1});
@@ -378,7 +378,7 @@ async fn a_delivery_tells_its_retries_and_that_it_was_refused() {
                 Answer::Json(200, json!(jobs))
             }
             ("job-take-batch" | "job-take" | "job-stop", _) => Answer::Hold,
-            // The output alone, and not the error that says so.
+            // Refuses the output, but accepts the error that reports the refusal.
             ("job-done", _) if request.path.ends_with("refused") => {
                 let refused = request.body.contains("\"output\"");
                 Answer::Status(if refused { 400 } else { 200 })
@@ -409,11 +409,11 @@ async fn a_delivery_tells_its_retries_and_that_it_was_refused() {
     let deliver = spans.child(job, "deliver");
     assert_eq!(status(deliver), refused);
     let deliver = attributes(&deliver.attributes);
-    assert_eq!(deliver["podwork.posts"], 2, "the result, and its error");
+    assert_eq!(deliver["podwork.posts"], 2, "the result and its error");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_called_as_its_attributes_say_or_as_its_program() {
+async fn the_service_name_comes_from_the_attributes_or_the_program() {
     for (said, name) in [
         ("service.name = captions", "captions"),
         ("k8s.service.name=other", "podwork-test-worker"),
@@ -424,7 +424,7 @@ async fn a_worker_is_called_as_its_attributes_say_or_as_its_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_logs_level_is_not_that_of_traces() {
+async fn the_log_level_does_not_affect_traces() {
     for level in ["NOTSET", "ERROR", "TRACE"] {
         let collector = Collector::start(Manner::Takes).await;
         let platform = Platform::builder().start().await.unwrap();
@@ -448,13 +448,13 @@ async fn the_logs_level_is_not_that_of_traces() {
         assert_eq!(
             spans.0.len(),
             6,
-            "nothing of how they are exported: {spans:#?}"
+            "no spans of the exporter itself: {spans:#?}"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_sampler_leaves_out_is_not_exported() {
+async fn exports_no_span_that_the_sampler_drops() {
     let collector = Collector::start(Manner::Takes).await;
     let platform = Platform::builder().start().await.unwrap();
     let worker = binary(
@@ -513,7 +513,7 @@ async fn a_large_batch_links_all_its_jobs() {
     let collector = Collector::start(Manner::Takes).await;
     let platform = Platform::builder().start().await.unwrap();
     let ids: Vec<_> = (0..JOBS).map(|_| submit(&platform, &json!("a"))).collect();
-    // What is no number counts as not set.
+    // An invalid number is ignored, so the default applies.
     let variables = [("OTEL_SPAN_LINK_COUNT_LIMIT", "many")];
     let jobs = JOBS.to_string();
     let worker = binary(&["batch", "30000", &jobs], &collector.url, &variables)
@@ -528,7 +528,7 @@ async fn a_large_batch_links_all_its_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_subscriber_of_the_programs_own_jobs_are_traced_and_its_spans_by_the_layer() {
+async fn a_custom_subscriber_exports_handler_spans_only_with_the_layer() {
     for (own, inside) in [
         ("layer", vec!["model"]),
         ("filtered", vec![]),
@@ -549,7 +549,7 @@ async fn with_a_subscriber_of_the_programs_own_jobs_are_traced_and_its_spans_by_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_fails_costs_nothing_but_one_warning() {
+async fn a_failing_collector_causes_one_warning_and_nothing_else() {
     let collector = Collector::start(Manner::Fails).await;
     let platform = Platform::builder().start().await.unwrap();
     let mut worker = binary(&[], &collector.url, &[("OTEL_BSP_SCHEDULE_DELAY", "20")])
@@ -564,7 +564,7 @@ async fn a_collector_that_fails_costs_nothing_but_one_warning() {
     worker.signal("-TERM").await;
     let mut warnings = 0;
     while let Some(line) = worker.next_line().await {
-        warnings += usize::from(line.contains("traces cannot be exported"));
+        warnings += usize::from(line.contains("Traces cannot be exported"));
         assert!(!line.contains("opentelemetry"), "{line}");
     }
     assert_eq!(warnings, 1);
@@ -572,7 +572,7 @@ async fn a_collector_that_fails_costs_nothing_but_one_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_collector_takes_when_it_is_asked_again_is_not_lost() {
+async fn retries_an_export_if_the_collector_is_busy() {
     let collector = Collector::start(Manner::IsBusy).await;
     let platform = Platform::builder().start().await.unwrap();
     let mut worker = worker(&platform, &[], &collector.url);
@@ -589,7 +589,7 @@ async fn what_a_collector_takes_when_it_is_asked_again_is_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_only_a_collector_that_is_trusted_gets_traces() {
+async fn exports_over_tls_only_to_a_trusted_collector() {
     let (acceptor, trusted) = certified("localhost");
     let (_, other) = certified("localhost");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -613,7 +613,7 @@ async fn over_tls_only_a_collector_that_is_trusted_gets_traces() {
         ended(&platform, &id).await;
         worker.signal("-TERM").await;
         if name == "other" {
-            let line = worker.line("traces cannot be exported").await;
+            let line = worker.line("Traces cannot be exported").await;
             assert!(line.contains("invalid peer certificate"), "{line}");
         }
         assert_eq!(worker.code().await, Some(0));
@@ -624,7 +624,7 @@ async fn over_tls_only_a_collector_that_is_trusted_gets_traces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_holds_up_nothing() {
+async fn an_unreachable_collector_delays_neither_jobs_nor_shutdown() {
     let away = StdListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", away.local_addr().unwrap());
     drop(away);
@@ -642,10 +642,10 @@ async fn a_collector_that_is_away_holds_up_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_never_answers_holds_up_no_job_and_the_end_for_4_s_at_most() {
+async fn a_silent_collector_delays_no_job_and_shutdown_by_at_most_4_s() {
     let collector = Collector::start(Manner::Holds).await;
     let platform = Platform::builder().start().await.unwrap();
-    // Far fewer wait than there are.
+    // The queue holds far fewer spans than the jobs produce.
     let variables = [
         ("OTEL_BSP_MAX_QUEUE_SIZE", "8"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4"),
@@ -661,37 +661,40 @@ async fn a_collector_that_never_answers_holds_up_no_job_and_the_end_for_4_s_at_m
     collector.until_exports(1).await;
     let told = Instant::now();
     worker.signal("-TERM").await;
-    let line = worker.line("the last traces").await;
-    assert!(line.contains("not exported within 4s"), "{line}");
+    let line = worker.line("The last traces").await;
+    assert!(
+        line.contains("not exported in time") && line.contains("limit_ms=4000"),
+        "{line}"
+    );
     assert_eq!(worker.code().await, Some(0));
     let took = told.elapsed();
     assert!(took < Duration::from_secs(9), "{took:?}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_exported_to_is_said_at_the_start() {
+async fn refuses_to_start_with_invalid_export_settings() {
     for (name, value, says) in [
         (
             "OTEL_EXPORTER_OTLP_PROTOCOL",
             "grpc",
-            "`grpc`: traces are exported by another protocol here; set it to http/protobuf, and the endpoint to a \
-             collector's port for that (4318)\n",
+            "`grpc`: unsupported protocol; set it to http/protobuf, and the endpoint to the collector's port for \
+             OTLP over HTTP (4318)\n",
         ),
         (
             "OTEL_EXPORTER_OTLP_COMPRESSION",
             "gzip",
-            "`gzip`: traces are exported as they are here; set it to none\n",
+            "`gzip`: compression is not supported; set it to none\n",
         ),
         (
             "OTEL_TRACES_SAMPLER",
             "always_of",
-            "`always_of`: no such sampler here; set it to always_on, always_off, traceidratio, or one of them after \
-             parentbased_\n",
+            "`always_of`: unsupported sampler; set it to always_on, always_off, traceidratio, or one of these with \
+             the prefix parentbased_\n",
         ),
         (
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
             "collector:4318",
-            "`collector:4318`: there is no http:// or https:// before it; set it to a collector's URL, such as \
+            "`collector:4318`: it does not start with http:// or https://; set it to a collector's URL, such as \
              http://localhost:4318\n",
         ),
         (
@@ -709,7 +712,7 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
         let said = binary(&[], "http://localhost:4318", &[(name, value)]);
         assert_eq!(said.complaint().await, format!("error: {name} is {says}"));
     }
-    // Off by the specification's own switch.
+    // The variable of the specification turns the export off, so the other settings are not checked.
     let off = [("OTEL_SDK_DISABLED", "true")];
     let output = binary(
         &["--test_input", r#"{"input": {"do": "echo", "value": 1}}"#],
@@ -720,7 +723,7 @@ async fn what_cannot_be_exported_to_is_said_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_of_traces_alone_has_the_last_word() {
+async fn trace_specific_variables_override_general_ones() {
     let variables = [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
@@ -732,7 +735,7 @@ async fn what_is_said_of_traces_alone_has_the_last_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_async_main_learns_what_cannot_be_exported_to() {
+async fn an_async_main_gets_the_error_of_invalid_export_settings() {
     let nowhere = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| (name, "/nowhere"));
     let platform = Platform::builder().start().await.unwrap();
     for args in [&["serve"][..], &["serve", "layer"]] {
@@ -744,7 +747,7 @@ async fn an_async_main_learns_what_cannot_be_exported_to() {
         );
         let said = worker("https://collector:4318", &nowhere).complaint().await;
         assert!(
-            said.starts_with("error: the HTTP client cannot be set up (does the image hold"),
+            said.starts_with("error: cannot create the HTTP client (does the image contain"),
             "{said}"
         );
     }

@@ -1,4 +1,4 @@
-//! The platform's client and worker contracts over real HTTP.
+//! The client and worker APIs of the local platform, over real HTTP.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use podwork_platform::Platform;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A platform, and somebody who talks to it both as a client and as a worker.
+/// A local platform, and an HTTP client that acts both as a client and as a worker.
 struct Talk {
     platform: Platform,
     http: Client,
@@ -59,7 +59,7 @@ impl Talk {
         body
     }
 
-    /// Submits a job; its id.
+    /// Submits a job and returns its id.
     async fn run(&self, input: Value) -> String {
         let accepted = self.post("/v2/local/run", json!({ "input": input })).await;
         assert_eq!(accepted["status"], "IN_QUEUE");
@@ -175,7 +175,7 @@ async fn a_stream_hands_out_every_chunk_once() {
                     .iter()
                     .map(|chunk| chunk["output"].clone()),
             );
-            // As the JavaScript client does: the first final status ends it.
+            // Stops at the first final status, as the JavaScript client does.
             if answer["status"] == "COMPLETED" {
                 return chunks;
             }
@@ -183,7 +183,7 @@ async fn a_stream_hands_out_every_chunk_once() {
     };
     let ((), chunks) = tokio::join!(producer, consumer);
     assert_eq!(chunks, (0..200).map(Value::from).collect::<Vec<_>>());
-    // As the Python client does: it goes on until a final status comes with an empty list.
+    // The Python client polls until a final status comes with an empty list.
     let after = talk.get(&path).await;
     assert_eq!(
         (&after["status"], &after["stream"]),
@@ -196,7 +196,7 @@ async fn chunks_that_were_not_written_come_again() {
     let talk = Talk::start().await;
     let id = talk.run(Value::Null).await;
     talk.take().await;
-    // More than a connection holds.
+    // Together larger than the buffers of a connection.
     let chunk = json!("x".repeat(1_000_000));
     for _ in 0..16 {
         talk.chunk(&id, chunk.clone()).await;
@@ -267,7 +267,7 @@ async fn a_batch_takes_as_many_as_there_are() {
 }
 
 #[tokio::test]
-#[allow(clippy::too_many_lines, reason = "it is a table")]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 async fn what_is_wrong_is_said_with_the_right_status() {
     let talk = Talk::start().await;
     let large = format!(r#"{{"input":"{}"}}"#, "x".repeat(10 * 1024 * 1024));
@@ -278,7 +278,7 @@ async fn what_is_wrong_is_said_with_the_right_status() {
             "/run".to_owned(),
             "{".to_owned(),
             400,
-            "the body is not",
+            "invalid request body",
         ),
         (
             Method::POST,
@@ -306,49 +306,49 @@ async fn what_is_wrong_is_said_with_the_right_status() {
             "/run".to_owned(),
             large,
             413,
-            "over the limit of 10485760 bytes",
+            "exceeds the limit of 10485760 bytes",
         ),
         (
             Method::POST,
             "/runsync?wait=soon".to_owned(),
             r#"{"input":1}"#.to_owned(),
             400,
-            "`wait` is `soon`",
+            "invalid `wait`: `soon`",
         ),
         (
             Method::GET,
             "/run".to_owned(),
             String::new(),
             405,
-            "does not answer to GET",
+            "method not allowed: GET",
         ),
         (
             Method::POST,
             "/v2/local/health".to_owned(),
             String::new(),
             405,
-            "does not answer to POST",
+            "method not allowed: POST",
         ),
         (
             Method::GET,
             "/status/none".to_owned(),
             String::new(),
             404,
-            "job none is not here",
+            "job none not found",
         ),
         (
             Method::GET,
             "/stream/none".to_owned(),
             String::new(),
             404,
-            "job none is not here",
+            "job none not found",
         ),
         (
             Method::POST,
             "/cancel/none".to_owned(),
             String::new(),
             404,
-            "job none is not here",
+            "job none not found",
         ),
         (
             Method::POST,
@@ -362,35 +362,35 @@ async fn what_is_wrong_is_said_with_the_right_status() {
             "/v2/local/job-take-batch/w?batch_size=some".to_owned(),
             String::new(),
             400,
-            "must be a number of jobs",
+            "invalid `batch_size`",
         ),
         (
             Method::GET,
             "/nothing".to_owned(),
             String::new(),
             404,
-            "there is nothing at /nothing",
+            "no route for path /nothing",
         ),
         (
             Method::GET,
             "/v2/a.b/health".to_owned(),
             String::new(),
             404,
-            "cannot be an endpoint id",
+            "invalid endpoint id",
         ),
         (
             Method::POST,
             format!("/v2/local/job-done/w/{id}"),
             "{}".to_owned(),
             409,
-            "is not at worker w",
+            "is not assigned to worker w",
         ),
         (
             Method::POST,
             format!("/v2/local/job-stream/w/{id}"),
             "{}".to_owned(),
             400,
-            "no `output`",
+            "missing `output`",
         ),
     ];
     for (method, path, body, status, words) in cases {
@@ -411,16 +411,16 @@ async fn a_take_that_breaks_while_it_is_held_takes_no_job() {
         .write_all(b"GET /v2/local/job-take/gone?gpu=x HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
         .unwrap();
-    // The worker is known once its poll is open …
+    // The worker is counted once its poll is open.
     while talk.get("/health").await["workers"]["idle"] != 1 {}
     drop(broken);
-    // … and a job that comes after it broke is for another.
+    // A job that arrives after the poll broke goes to another worker.
     let id = talk.run(json!("kept")).await;
     assert_eq!(talk.take().await["id"], json!(id));
 }
 
 #[tokio::test]
-async fn endpoints_are_apart_and_the_root_is_the_default_one() {
+async fn endpoints_are_isolated_and_the_root_path_is_the_default_endpoint() {
     let talk = Talk::start().await;
     talk.post("/v2/other/run", json!({"input": 1})).await;
     talk.post("/run", json!({"input": 1})).await;
@@ -459,7 +459,7 @@ async fn shutting_down_answers_held_calls_with_where_the_job_stands() {
     };
     let runsync = send("POST", "/runsync", r#"{"input": 1}"#).await;
     let status_sync = send("GET", &format!("/status-sync/{id}"), "").await;
-    // Answered by the same thread as these two.
+    // The same thread serves this call and the two held ones.
     while talk.get("/health").await["jobs"]["inQueue"] != 2 {}
     talk.platform.shutdown().await;
     for (mut held, known) in [(runsync, None), (status_sync, Some(id))] {
@@ -478,7 +478,7 @@ async fn shutting_down_answers_held_calls_with_where_the_job_stands() {
 }
 
 #[tokio::test]
-async fn a_taken_port_and_an_odd_id_are_said() {
+async fn start_reports_a_port_in_use_and_an_invalid_endpoint_id() {
     let first = Platform::builder().start().await.unwrap();
     let port = first.addr().port();
     let error = Platform::builder()
@@ -492,7 +492,7 @@ async fn a_taken_port_and_an_odd_id_are_said() {
         "{said}"
     );
     assert!(
-        said.ends_with("another program has this port: end it, or choose another port"),
+        said.ends_with("stop the program that uses this port, or choose another port"),
         "{said}"
     );
     let error = Platform::builder()
@@ -501,7 +501,7 @@ async fn a_taken_port_and_an_odd_id_are_said() {
         .await
         .unwrap_err();
     assert!(
-        error.to_string().contains("`a/b` cannot be an endpoint id"),
+        error.to_string().contains("invalid endpoint id `a/b`"),
         "{error}"
     );
 }

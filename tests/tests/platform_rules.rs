@@ -1,4 +1,4 @@
-//! The platform's rules over real HTTP: keys, rates, webhooks, what time does, and trouble on purpose.
+//! The rules of the local platform over real HTTP: keys, rate limits, webhooks, time limits and injected faults.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn request(input: Value) -> RunRequest {
     serde_json::from_value(json!({ "input": input })).unwrap()
 }
 
-/// Sends a request without a key, or with this one; status and body.
+/// Sends a request, with this key if there is one, and returns the status and the body.
 async fn call(
     platform: &Platform,
     method: &str,
@@ -56,7 +56,7 @@ async fn ended(platform: &Platform, job_id: &str) -> StatusResponse {
             return status;
         }
     }
-    panic!("job {job_id} is gone");
+    panic!("job {job_id} disappeared before it ended");
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn each_endpoint_has_a_queue_and_rules_of_its_own() {
 #[tokio::test]
 async fn the_description_has_every_operation() {
     let platform = Platform::builder().api_key("key").start().await.unwrap();
-    // The description is no secret; the judges that read it are among the official clients' tests.
+    // The description needs no key. `tests/interop` validates its content with independent tools.
     let (status, description) = call(&platform, "GET", "/openapi.json", None, &Value::Null).await;
     assert_eq!(status, 200);
     for (path, method) in [
@@ -147,7 +147,7 @@ async fn clients_and_workers_show_their_keys() {
         }
     }
 
-    // A worker that has the platform's variables gets in.
+    // The platform accepts a worker with the environment variables that it provides.
     let worker = start(Worker::new::<echo>(), platform.worker_env("w1"));
     let id = platform.submit(request(json!("in"))).unwrap();
     assert_eq!(ended(&platform, &id).await.output.unwrap().get(), "\"in\"");
@@ -188,7 +188,7 @@ async fn more_calls_than_the_rate_limit_allows_are_told_when_to_come_again() {
     }
     assert_eq!(statuses, [200, 200, 429, 429]);
     assert_eq!(again.unwrap(), "1");
-    // Other operations and other endpoints have their own.
+    // Other operations and other endpoints have their own limits.
     let (status, _) = call(&platform, "GET", "/health", None, &job).await;
     assert_eq!(status, 200);
     let (status, _) = call(&platform, "POST", "/v2/other/run", None, &job).await;
@@ -200,7 +200,7 @@ async fn a_webhook_gets_the_status_of_a_job_that_ended_however_it_did() {
     let hooks = Scripted::start(|_: &Recorded, _| Answer::Status(200)).await;
     let platform = Platform::builder().start().await.unwrap();
     let submit = |endpoint: &str| {
-        let body = json!({"input": "told", "webhook": hooks.url()});
+        let body = json!({"input": "hello", "webhook": hooks.url()});
         let (platform, path) = (&platform, format!("/v2/{endpoint}/run"));
         async move {
             let (status, body) = call(platform, "POST", &path, None, &body).await;
@@ -222,7 +222,7 @@ async fn a_webhook_gets_the_status_of_a_job_that_ended_however_it_did() {
     let status = told(&id, 1).await;
     assert_eq!(
         (&status["status"], &status["output"]),
-        (&json!("COMPLETED"), &json!("told"))
+        (&json!("COMPLETED"), &json!("hello"))
     );
     assert!(
         status["executionTime"].is_u64() && status["delayTime"].is_u64(),
@@ -256,19 +256,19 @@ async fn a_webhook_gets_the_status_of_a_job_that_ended_however_it_did() {
     assert_eq!(status, 400);
     assert_eq!(
         body["error"],
-        "`webhook` is `ftp://h/`: `ftp` is not http or https"
+        "invalid `webhook` URL `ftp://h/`: unsupported scheme `ftp`, use http or https"
     );
 }
 
 #[tokio::test]
 async fn a_webhook_call_is_known_by_its_id_and_its_signature() {
-    // The first try of the first call fails.
+    // The first attempt of the first call fails.
     let hooks = Scripted::start(|_: &Recorded, n| Answer::Status(if n == 0 { 503 } else { 200 }));
     let hooks = hooks.await;
     let builder = Platform::builder().webhook_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     let platform = builder.start().await.unwrap();
     for _ in 0..2 {
-        let body = json!({"input": "told", "webhook": hooks.url()});
+        let body = json!({"input": "hello", "webhook": hooks.url()});
         let (_, body) = call(&platform, "POST", "/run", None, &body).await;
         let cancel = format!("/cancel/{}", body["id"].as_str().unwrap());
         call(&platform, "POST", &cancel, None, &Value::Null).await;
@@ -280,8 +280,8 @@ async fn a_webhook_call_is_known_by_its_id_and_its_signature() {
         .iter()
         .map(|call| call.headers["webhook-id"].clone())
         .collect();
-    assert_ne!(ids[0], ids[1], "of two jobs");
-    assert_eq!(ids[0], ids[2], "the same call, again");
+    assert_ne!(ids[0], ids[1], "two jobs");
+    assert_eq!(ids[0], ids[2], "a retry of the same call");
     for call in &calls {
         let timestamp = &call.headers["webhook-timestamp"];
         assert!(timestamp.parse::<u64>().is_ok(), "{timestamp}");
@@ -300,7 +300,7 @@ async fn a_webhook_call_is_known_by_its_id_and_its_signature() {
     );
 }
 
-/// A job that a worker took and has not ended; its id.
+/// Submits a job, takes it as a worker without finishing it, and returns its id.
 async fn taken(platform: &Platform, policy: Value) -> String {
     let body = json!({"input": 1, "policy": policy});
     let (_, body) = call(platform, "POST", "/run", None, &body).await;
@@ -329,7 +329,7 @@ async fn what_time_does_can_be_seen_by_setting_the_clock_ahead() {
     };
     let is = |code: u16, status: &str| (code, status.to_owned());
 
-    // A result is kept for 30 minutes.
+    // The platform keeps a result for 30 minutes.
     let id = taken(&platform, json!({})).await;
     let done = format!("/v2/local/job-done/w/{id}?isStream=false");
     call(&platform, "POST", &done, None, &json!({"output": 1})).await;
@@ -346,7 +346,7 @@ async fn what_time_does_can_be_seen_by_setting_the_clock_ahead() {
     platform.advance(Duration::from_secs(11));
     assert_eq!(ended(&platform, &id).await.status.as_str(), "TIMED_OUT");
 
-    // A silent worker's job is for others, three times.
+    // The platform requeues the job of a silent worker, until the job has lost its worker three times.
     let id = taken(&platform, json!({})).await;
     for _ in 0..2 {
         platform.advance(MINUTE + Duration::from_secs(1));
@@ -363,12 +363,12 @@ async fn what_time_does_can_be_seen_by_setting_the_clock_ahead() {
             .unwrap()
             .as_str()
             .unwrap()
-            .contains("lost with its worker 3 times")
+            .contains("lost its worker 3 times")
     );
     let (_, health) = call(&platform, "GET", "/health", None, &Value::Null).await;
     assert_eq!(health["jobs"]["retried"], 2);
 
-    // So is one that its worker lives without: it never says that it has the job.
+    // It also requeues a job that the heartbeats of its worker do not list.
     let id = taken(&platform, json!({})).await;
     let ping = "/v2/local/ping/w?runpod_version=1";
     for _ in 0..4 {
@@ -390,17 +390,17 @@ async fn what_time_does_can_be_seen_by_setting_the_clock_ahead() {
     assert_eq!(status_of(&id).await, is(200, "IN_QUEUE"));
     call(&platform, "POST", "/purge-queue", None, &Value::Null).await;
 
-    // With its ttl a job is gone, whatever its state.
+    // The platform removes a job at the end of its ttl, whatever its state.
     let body = json!({"input": 1, "policy": {"ttl": 20_000}});
     let (_, body) = call(&platform, "POST", "/run", None, &body).await;
     platform.advance(Duration::from_secs(21));
     gone(&platform, body["id"].as_str().unwrap()).await;
 }
 
-/// Waits until the platform knows the job no more.
+/// Waits until the platform no longer knows the job.
 async fn gone(platform: &Platform, id: &str) {
     let events = platform.follow(id);
-    // It ends when the job is gone.
+    // The stream ends when the job is removed.
     let all: Vec<JobEvent> = events.collect().await;
     assert!(all.len() < 10, "{all:?}");
     while platform.status(id).is_some() {
@@ -462,6 +462,6 @@ async fn our_worker_bears_trouble_on_purpose() {
             .unwrap();
         assert_eq!(status.output.unwrap().get(), n.to_string());
     }
-    // Before the platform: a result whose answer was lost is yet to be accepted once more.
+    // The worker stops before the platform: it may have to post a result again whose answer was lost.
     worker.stop().await.unwrap();
 }

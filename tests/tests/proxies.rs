@@ -1,5 +1,5 @@
-//! Which calls go by the proxies that the environment names. Their target, 0.0.0.0, is this machine, but no loopback
-//! address, which no proxy is asked for.
+//! The use of proxies named in the environment. The target of all calls is 0.0.0.0: this machine, but not a loopback
+//! address, for which no proxy is used.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
@@ -22,14 +22,14 @@ use tokio_rustls::TlsAcceptor;
 
 use certificate::certified;
 
-/// Nobody listens there: what answers is the proxy.
+/// An address where nobody listens, so that any answer comes from the proxy.
 const NOWHERE: &str = "0.0.0.0:1";
 
-/// A proxy that answers in place of every host, and remembers what it was asked. At the end of a tunnel it is 0.0.0.0.
+/// A proxy that answers in place of every host, and records the requests. Inside a tunnel it acts as the host 0.0.0.0.
 struct Proxy {
     port: u16,
     requests: watch::Receiver<Vec<String>>,
-    /// The certificate that is trusted.
+    /// The file with the certificate that clients trust.
     trusted: NamedTempFile,
     serving: JoinHandle<()>,
 }
@@ -62,7 +62,7 @@ impl Proxy {
         }
     }
 
-    /// The variables that name it, in either case of their letters.
+    /// Returns the environment variables that name this proxy, one in upper case and one in lower case.
     fn env(&self) -> Vec<(&'static str, String)> {
         let url = format!("http://me:pw@127.0.0.1:{}", self.port);
         let trusted = self.trusted.path().display().to_string();
@@ -73,20 +73,20 @@ impl Proxy {
         ]
     }
 
-    /// The first lines of all requests so far.
+    /// Returns the first line of every request so far.
     fn lines(&self) -> Vec<String> {
         let requests = self.requests.borrow();
         let line = |head: &String| head.lines().next().unwrap_or_default().to_owned();
         requests.iter().map(line).collect()
     }
 
-    /// Waits for a request that begins so; its head.
+    /// Waits for a request that begins with `start`, and returns its head.
     async fn until(&self, start: &str) -> String {
         let mut requests = self.requests.clone();
         let waiting =
             requests.wait_for(|requests| requests.iter().any(|request| request.starts_with(start)));
         let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-        let requests = waited.expect("it comes").unwrap();
+        let requests = waited.expect("timed out waiting for a request").unwrap();
         let mut found = requests.iter();
         found
             .find(|request| request.starts_with(start))
@@ -103,7 +103,7 @@ async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// One request on a connection, and at the end of a tunnel another.
+/// Answers one request on a connection, and another one inside a tunnel.
 async fn answer(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     acceptor: TlsAcceptor,
@@ -126,13 +126,13 @@ async fn reply(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<()>
     let answer =
         b"HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
     stream.write_all(answer).await.ok()?;
-    // A body may still be on its way, and is not to be met by a reset.
+    // A request body may still be arriving, and a reset would make the client lose the answer.
     stream.shutdown().await.ok()?;
     tokio::io::copy(stream, &mut tokio::io::sink()).await.ok()?;
     Some(())
 }
 
-/// A platform with one job, and without an end of the next take.
+/// Starts a platform that hands out one job and holds all further takes open.
 async fn platform() -> Scripted {
     Scripted::start(|request, before| match (request.call(), before) {
         ("job-take" | "job-take-batch", 0) => {
@@ -144,7 +144,7 @@ async fn platform() -> Scripted {
     .await
 }
 
-/// Starts a worker to which the platform is at `host`.
+/// Starts a worker that reaches the platform at `host`.
 fn worker(platform: &Scripted, host: &str, env: Vec<(&'static str, String)>) -> Started {
     let own = platform.env("w").into_iter();
     let own = own.map(|(name, value)| (name, value.replace("127.0.0.1", host)));
@@ -155,7 +155,7 @@ fn worker(platform: &Scripted, host: &str, env: Vec<(&'static str, String)>) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn heartbeats_go_by_the_proxy_and_takes_and_posts_do_not() {
+async fn heartbeats_use_the_proxy_but_takes_and_posts_do_not() {
     let (proxy, platform) = (Proxy::start().await, platform().await);
     let _worker = worker(&platform, "0.0.0.0", proxy.env());
     let ping = proxy.until("GET http://0.0.0.0:").await;
@@ -191,7 +191,7 @@ async fn heartbeats_over_tls_go_through_a_tunnel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_proxy_is_asked_for_loopback_or_for_what_no_proxy_names() {
+async fn bypasses_the_proxy_for_loopback_and_no_proxy_hosts() {
     for (host, no_proxy) in [("127.0.0.1", ""), ("localhost", ""), ("0.0.0.0", "0.0.0.0")] {
         let (proxy, platform) = (Proxy::start().await, platform().await);
         let mut env = proxy.env();
@@ -203,7 +203,7 @@ async fn no_proxy_is_asked_for_loopback_or_for_what_no_proxy_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traces_go_by_the_proxy() {
+async fn traces_use_the_proxy() {
     let (proxy, platform) = (Proxy::start().await, platform().await);
     let mut env = proxy.env();
     let collector = format!("http://{NOWHERE}");
@@ -224,7 +224,7 @@ async fn save(text: String, cx: Context) -> Result<u64> {
     Ok(Upload::new(&cx).bytes("x", text).await?.bytes())
 }
 
-/// What the process does that has proxies in its environment: downloads and uploads, and prints what came of them.
+/// Runs in the process with proxies in its environment: downloads, uploads and prints the results.
 #[tokio::test]
 #[ignore = "run by the other test"]
 async fn transfer() {
@@ -255,7 +255,7 @@ async fn transfer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_go_by_the_proxy_only_where_all_addresses_are_allowed() {
+async fn files_use_the_proxy_only_if_all_addresses_are_allowed() {
     let proxy = Proxy::start().await;
     let test = std::env::current_exe().unwrap();
     let output = tokio::process::Command::new(test)
@@ -276,7 +276,10 @@ async fn files_go_by_the_proxy_only_where_all_addresses_are_allowed() {
     let guarded = said("guarded: ");
     assert_eq!(guarded.len(), 3);
     for refused in guarded {
-        assert!(refused.contains("not at a public address"), "{refused}");
+        assert!(
+            refused.contains("the host's address is not public"),
+            "{refused}"
+        );
     }
     let mut lines = proxy.lines();
     lines[3].truncate(32);

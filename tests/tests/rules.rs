@@ -1,11 +1,11 @@
-//! The page of the platform's rules names tests that exist.
+//! Checks that every rule in `platform/RULES.md` names tests, and that they exist.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The names of all test functions in a folder's files, and below.
+/// Collects the names of all test functions in the files of a folder, recursively.
 fn tests_in(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -23,7 +23,7 @@ fn tests_in(folder: &Path, names: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_rule_is_shown_by_a_test() {
+fn every_rule_names_existing_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut tests = BTreeSet::new();
     tests_in(&root.join("platform/src"), &mut tests);
@@ -38,7 +38,7 @@ fn every_rule_is_shown_by_a_test() {
     for rule in rules {
         let shown_by = rule.rsplit(" | ").next().unwrap();
         let named: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
-        assert!(!named.is_empty(), "no test: {rule}");
+        assert!(!named.is_empty(), "the rule names no test: {rule}");
         for name in named {
             assert!(tests.contains(name), "there is no test `{name}`: {rule}");
         }

@@ -1,4 +1,4 @@
-//! What handlers take and give, told by their workers; and inputs that are checked before a handler sees them.
+//! The schemas that workers print for their handlers, and the validation of inputs before a handler sees them.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use garde::Validate;
@@ -14,9 +14,9 @@ fn worker(args: &[&str]) -> Binary {
     Binary::new(env!("CARGO_BIN_EXE_podwork-schema-worker"), args)
 }
 
-/// What the worker of this handler prints, and nothing else.
+/// Returns the schema that the worker of this handler prints, and asserts that it prints nothing else.
 async fn schema(handler: &str) -> Value {
-    // Of neither environment it could make use.
+    // Both values are invalid, and must not matter here.
     let env = [
         ("RUNPOD_WEBHOOK_GET_JOB", "nonsense".to_owned()),
         ("RUNPOD_LOG_LEVEL", "LOUD".to_owned()),
@@ -53,12 +53,12 @@ async fn a_worker_prints_the_schema_of_its_handler_and_nothing_else() {
         );
     }
 
-    // Names, docs and defaults are serde's and the source's; bounds are those that inputs are checked by.
+    // Names and defaults come from serde, descriptions from doc comments, and bounds from the validation rules.
     let input = &printed["input"];
     assert_eq!(input["required"], json!(["prompt", "size"]));
     assert_eq!(input["additionalProperties"], json!(false));
     let prompt =
-        json!({"type": "string", "description": "What it shows.", "minLength": 1, "maxLength": 40});
+        json!({"type": "string", "description": "The subject.", "minLength": 1, "maxLength": 40});
     assert_eq!(input["properties"]["prompt"], prompt);
     let steps = &input["properties"]["stepCount"];
     assert_eq!(
@@ -71,7 +71,7 @@ async fn a_worker_prints_the_schema_of_its_handler_and_nothing_else() {
         json!({"$ref": "#/$defs/Layer"})
     );
 
-    // An output is described as it is written, an input as it is read.
+    // The output schema has the names for serialization, the input schema those for deserialization.
     let output = &printed["output"]["properties"];
     assert!(
         output["stepCount"].is_null() && output["steps"].is_object(),
@@ -79,11 +79,11 @@ async fn a_worker_prints_the_schema_of_its_handler_and_nothing_else() {
     );
 }
 
-/// Whether a schema is the expected one.
+/// A predicate that accepts the expected schema.
 type Judge<'a> = &'a dyn Fn(&Value) -> bool;
 
 #[tokio::test]
-async fn handlers_of_every_kind_tell_what_they_give() {
+async fn prints_the_schema_of_every_kind_of_handler() {
     let text = |of: &Value| of["type"] == "string";
     let picture = |of: &Value| of["title"] == "Picture";
     let token = |of: &Value| of["title"] == "Token";
@@ -101,7 +101,7 @@ async fn handlers_of_every_kind_tell_what_they_give() {
         ("boxed", true, &anything, &token),
         ("iterated", true, &text, &token),
         ("listed", true, &text, &token),
-        // Of a batch it is one job's.
+        // The schema of a batch handler is that of one job.
         ("batched", false, &|of| of["title"] == "Request", &picture),
         ("whole", false, &text, &|of| {
             of["type"] == json!(["integer", "null"])
@@ -117,15 +117,15 @@ async fn handlers_of_every_kind_tell_what_they_give() {
 }
 
 #[tokio::test]
-async fn a_handler_that_tells_none_is_said_to() {
+async fn reports_a_handler_without_a_schema() {
     let said = worker(&["silent", "--rp_schema"]).complaint().await;
     assert_eq!(
         said,
-        "error: --rp_schema: the handler `silent` tells no schema: write `#[handler(schema)]` above it\n"
+        "error: --rp_schema: the handler `silent` has no schema: add `#[handler(schema)]` to it\n"
     );
 }
 
-/// The job's error, as its kind and its message.
+/// Returns the kind and the message of the job's error.
 fn error(status: &StatusResponse) -> (String, String) {
     let report = status.error.as_ref().unwrap().as_str().unwrap();
     let report: Value = serde_json::from_str(report).unwrap();
@@ -134,7 +134,7 @@ fn error(status: &StatusResponse) -> (String, String) {
 }
 
 #[tokio::test]
-async fn an_input_that_breaks_rules_fails_with_all_of_them_and_their_places() {
+async fn an_invalid_input_fails_with_every_violation_and_its_path() {
     let platform = Platform::builder().start().await.unwrap();
     let mut running = worker(&["fallible"]).env(platform.worker_env("w")).start();
     let run = async |input: Value| {
@@ -157,7 +157,7 @@ async fn an_input_that_breaks_rules_fails_with_all_of_them_and_their_places() {
          at `size.height`: greater than 1024; at `tags[1]`: length is lower than 2"
     );
 
-    // However many they are, the error stays readable.
+    // The error stays readable even with many violations.
     let mut many = request();
     many["layers"] = vec![json!({"opacity": 2}); 100].into();
     let (_, message) = error(&run(many).await);
@@ -167,7 +167,8 @@ async fn an_input_that_breaks_rules_fails_with_all_of_them_and_their_places() {
     );
     assert!(message.ends_with("; and 84 more"), "{message}");
 
-    // What has the wrong shape is said as ever, and what is right is run; then the handler has its own say.
+    // An input of the wrong type fails as it does without validation. A valid input runs, and the handler may still
+    // refuse it.
     let (kind, message) = error(&run(json!({"prompt": 7})).await);
     assert_eq!(kind, "invalid_input");
     assert!(
@@ -179,14 +180,14 @@ async fn an_input_that_breaks_rules_fails_with_all_of_them_and_their_places() {
     let mut refused = request();
     refused["prompt"] = "nothing".into();
     let (_, message) = error(&run(refused).await);
-    assert_eq!(message, "nothing cannot be drawn");
+    assert_eq!(message, "cannot draw nothing");
     running.line("Finished.").await;
     running.signal("-TERM").await;
     assert_eq!(running.code().await, Some(0));
 }
 
 #[tokio::test]
-async fn a_bad_item_fails_alone_and_takes_no_place_in_its_batch() {
+async fn an_invalid_item_fails_alone_and_takes_no_place_in_its_batch() {
     let platform = Platform::builder().start().await.unwrap();
     let submit = |input: &Value| {
         let request = json!({ "input": input });
@@ -204,7 +205,7 @@ async fn a_bad_item_fails_alone_and_takes_no_place_in_its_batch() {
             assert_eq!(message, "invalid input at `prompt`: length is lower than 1");
         } else {
             let picture: Value = serde_json::from_str(ended.output.unwrap().get()).unwrap();
-            assert_eq!(picture["layers"], 4, "all that are good are in one batch");
+            assert_eq!(picture["layers"], 4, "all valid items are in one batch");
         }
     }
     running.signal("-TERM").await;
@@ -212,7 +213,7 @@ async fn a_bad_item_fails_alone_and_takes_no_place_in_its_batch() {
 }
 
 #[tokio::test]
-async fn a_worker_that_serves_the_api_shows_it_there() {
+async fn a_worker_that_serves_the_api_describes_its_schema_there() {
     let mut running = worker(&[
         "plain",
         "--rp_serve_api",
@@ -235,7 +236,7 @@ async fn a_worker_that_serves_the_api_shows_it_there() {
         "Request"
     );
 
-    // What the form begins with is what the worker takes.
+    // The worker accepts the example that the form starts with.
     let start = get("/console/start").await;
     let example: Value = serde_json::from_str(start["example"].as_str().unwrap()).unwrap();
     let expected = json!({"input": {
@@ -258,7 +259,7 @@ async fn a_worker_that_serves_the_api_shows_it_there() {
 #[garde(transparent)]
 struct Name(#[garde(length(chars, max = 5), custom(no_digits))] String);
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "garde calls it so")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "required by garde")]
 fn no_digits(name: &str, (): &()) -> garde::Result {
     match name.chars().find(char::is_ascii_digit) {
         Some(_) => Err(garde::Error::new(format!("there is a digit in {name}"))),
@@ -272,18 +273,18 @@ async fn greet(name: Name) -> String {
 }
 
 #[tokio::test]
-async fn tests_see_both_too() {
+async fn the_test_kit_supports_schemas_and_validation() {
     let schema = podwork::schema::<greet>();
     assert_eq!(schema.input["maxLength"], 5);
     assert_eq!(schema.output["type"], "string");
 
     let run = |name: &str| TestJob::new(json!(name)).run::<greet>();
-    // Characters, not bytes.
+    // The limit counts characters, not bytes.
     assert_eq!(run("Zoë Ö").await.result.unwrap(), "Hello, Zoë Ö!");
     let failure = run("Jürgen").await.result.unwrap_err();
     assert_eq!(failure.kind(), "invalid_input");
     assert_eq!(failure.message(), "invalid input: length is greater than 5");
-    // What the client sent is not given back at length.
+    // The error shortens long values that the client sent.
     let failure = run(&format!("{}1", "é".repeat(100_000)))
         .await
         .result
@@ -295,6 +296,6 @@ async fn tests_see_both_too() {
     );
     assert!(digit.contains("é […] é") && digit.len() < 500, "{digit}");
     assert_eq!(length, "length is greater than 5");
-    // The function is still one, and checks nothing.
+    // The handler is still a plain function, which validates nothing.
     assert_eq!(greet(Name("Jürgen".to_owned())).await, "Hello, Jürgen!");
 }

@@ -1,4 +1,4 @@
-//! The test kit, as a user's own tests use it.
+//! The test kit, used as in a user's own tests.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 #![cfg(feature = "local")]
 
@@ -12,7 +12,7 @@ fn words(text: String, cx: Context) -> impl Stream<Item = Result<String>> {
         for (at, word) in text.split(' ').enumerate() {
             cx.progress(at);
             if word == "fail" {
-                Err("it is told to")?;
+                Err("requested failure")?;
             }
             yield word.to_owned();
         }
@@ -43,13 +43,13 @@ async fn a_failed_job_shows_its_error() {
     let error = job.result.unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),
-        ("handler_error", "it is told to")
+        ("handler_error", "requested failure")
     );
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn the_platform_is_at_hand_with_its_faults_and_its_clock() {
+async fn exposes_the_local_platform_with_its_rules_and_faults() {
     let faults = "errors=0.2,dropped=0.1,seed=1".parse().unwrap();
     let builder = Platform::builder().rules("poll_hold=50ms".parse().unwrap());
     let platform = builder.faults(faults).start().await.unwrap();
@@ -64,18 +64,18 @@ async fn the_platform_is_at_hand_with_its_faults_and_its_clock() {
 
 #[podwork::fitness_check]
 fn only_the_platforms_machines_are_checked() -> Result<()> {
-    Err("this is none".into())
+    Err("not a machine of the platform".into())
 }
 
 #[handler]
 async fn needs(_input: u8, _model: &String) {}
 
 #[tokio::test]
-async fn a_worker_that_ends_leaves_nobody_waiting() {
+async fn run_fails_if_the_worker_has_ended() {
     let worker = Worker::new::<needs>().setup(|| Err::<String, _>("no weights here"));
     let worker = TestWorker::start(worker).await.unwrap();
     let error = worker.run(json!(1)).await.unwrap_err().to_string();
-    assert_eq!(error, "the test job ended unfinished: its worker has ended");
+    assert_eq!(error, "the test job did not complete: its worker has ended");
     let why = worker.stop().await.unwrap_err().to_string();
     assert!(why.contains("no weights here"), "{why}");
 }

@@ -1,4 +1,4 @@
-//! Uploads to a real S3 server, with all that can go wrong on the way.
+//! Uploads to a real S3 server, including all kinds of failures.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod storage;
@@ -25,14 +25,14 @@ use storage::{BUCKET, Fault, ID, Kind, SECRET, Storage};
 
 const PART: usize = 16 * 1024 * 1024;
 
-/// What a job uploads.
+/// The upload that a job makes.
 #[derive(Deserialize)]
 struct Request {
     name: String,
     size: usize,
     #[serde(default)]
     how: How,
-    /// The reader fails after so many bytes.
+    /// The number of bytes after which the reader fails. Default: it does not fail.
     fails_at: Option<usize>,
     lifetime: Option<u64>,
     content_type: Option<String>,
@@ -48,7 +48,7 @@ enum How {
     Reader,
 }
 
-/// Uploads, and tells what of it came to be; progress says how far it is.
+/// Uploads the requested object and returns its URL, key and size. Reports the upload's progress as job progress.
 #[handler]
 async fn upload(request: Request, cx: Context) -> Result<Value> {
     let uploaded = begin(&request, &cx).await?;
@@ -87,7 +87,7 @@ async fn begin(request: &Request, cx: &Context) -> Result<Uploaded, UploadError>
     }
 }
 
-/// Reads in odd pieces, up to where it fails.
+/// A reader that returns pieces of odd sizes, until it fails.
 struct Reader {
     bytes: Vec<u8>,
     at: usize,
@@ -101,7 +101,7 @@ impl AsyncRead for Reader {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.at >= self.fails_at {
-            return Poll::Ready(Err(io::Error::other("the camera came off")));
+            return Poll::Ready(Err(io::Error::other("camera disconnected")));
         }
         let size = buf.remaining().min(99_991).min(self.bytes.len() - self.at);
         buf.put_slice(&self.bytes[self.at..self.at + size]);
@@ -110,7 +110,7 @@ impl AsyncRead for Reader {
     }
 }
 
-/// Bytes that differ everywhere.
+/// Returns pseudorandom bytes that depend only on their number.
 fn noise(len: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(len as u64);
     let mut bytes = vec![0; len];
@@ -122,12 +122,16 @@ async fn run(storage: &Storage, input: Value) -> Tested {
     TestJob::new(input).env(storage.env()).run::<upload>().await
 }
 
-/// The error of a job, which shows no secret.
+/// Returns the error message of a job, and asserts that the error contains no secret.
 fn error(job: Tested) -> String {
-    let error = job.result.unwrap_err();
-    let all = format!("{error:?}");
-    assert!(!all.contains(SECRET) && !all.contains(ID), "{all}");
-    error.message().to_owned()
+    let chain = error_chain(&job);
+    assert!(!chain.contains(SECRET) && !chain.contains(ID), "{chain}");
+    job.result.unwrap_err().message().to_owned()
+}
+
+/// Returns the kind, message and causes of a job's error.
+fn error_chain(job: &Tested) -> String {
+    format!("{:?}", job.result.as_ref().unwrap_err())
 }
 
 fn text<'a>(output: &'a Value, key: &str) -> &'a str {
@@ -143,7 +147,7 @@ async fn get(url: &str) -> (u16, String, Vec<u8>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_uploaded_is_what_anybody_gets_by_its_url() {
+async fn the_url_serves_the_uploaded_object_to_anyone() {
     let storage = Storage::start().await;
     for (how, name, kind) in [
         ("bytes", "ü & 1+1=2 %41?#.png", "image/png"),
@@ -172,12 +176,12 @@ async fn what_is_uploaded_is_what_anybody_gets_by_its_url() {
     let input = json!({ "name": "x.png", "size": 1, "content_type": "text/\nx" });
     let error = error(run(&storage, input).await);
     assert!(
-        error.contains(r"`text/\nx` cannot be a content type"),
+        error.contains(r"invalid content type `text/\nx`: "),
         "{error}"
     );
 }
 
-/// What is at a URL.
+/// Downloads the file at a URL, and returns its SHA-256 digest.
 #[handler]
 async fn download(file: RemoteFile, cx: Context) -> Result<String> {
     let bytes = std::fs::read(file.download(&cx).await?)?;
@@ -195,7 +199,7 @@ fn sum(bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_job_uploads_another_downloads() {
     const SIZE: usize = 3_000_000;
-    // What is left of it is then asked for, by the version that the server gave it.
+    // The client then requests the rest of the same version, which the server's ETag identifies.
     let storage = Storage::with(|seen| {
         let spoilt = seen.kind == Kind::Get && seen.before == 0;
         spoilt.then_some(Fault::Half(2_000_000))
@@ -218,7 +222,7 @@ async fn what_one_job_uploads_another_downloads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_size_arrives_whole_in_as_few_parts_as_it_takes() {
+async fn uploads_every_size_completely_in_as_few_parts_as_possible() {
     let storage = Storage::start().await;
     let mut parts_before = 0;
     for (size, how, parts) in [
@@ -243,7 +247,7 @@ async fn every_size_arrives_whole_in_as_few_parts_as_it_takes() {
         let total = storage.count(Kind::Part);
         assert_eq!(total - parts_before, parts, "{name}");
         parts_before = total;
-        // A reader does not say before how much there is.
+        // The size of a reader's data is known only at its end.
         assert_eq!(
             job.progress.last(),
             Some(&json!({ "bytes": size, "of": size }))
@@ -254,7 +258,7 @@ async fn every_size_arrives_whole_in_as_few_parts_as_it_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_is_good_for_its_object_and_its_time_alone() {
+async fn a_url_is_valid_only_for_its_object_and_lifetime() {
     let storage = Storage::start().await;
     let input = json!({ "name": "a", "size": 9 });
     let output = run(&storage, input.clone()).await.result.unwrap();
@@ -275,7 +279,7 @@ async fn a_url_is_good_for_its_object_and_its_time_alone() {
     let output = run(&storage, short).await.result.unwrap();
     let (url, began) = (text(&output, "url"), Instant::now());
     while get(url).await.0 == 200 {
-        assert!(began.elapsed() < Duration::from_secs(10), "it expires");
+        assert!(began.elapsed() < Duration::from_secs(10), "never expired");
     }
     assert_eq!(get(url).await.0, 403);
 
@@ -288,7 +292,7 @@ async fn a_url_is_good_for_its_object_and_its_time_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_are_kept_apart_and_within_the_jobs_folder() {
+async fn keys_are_unique_and_stay_under_the_jobs_prefix() {
     #[handler]
     async fn many(names: Vec<String>, cx: Context) -> Result<Vec<String>> {
         let upload = Upload::new(&cx);
@@ -321,22 +325,27 @@ async fn names_are_kept_apart_and_within_the_jobs_folder() {
     let error = error(run(&storage, json!({ "name": "../b", "size": 1 })).await);
     assert_eq!(
         error,
-        "`../b` cannot be the name of an upload: a part of it is `.` or `..`"
+        "invalid upload name `../b`: it contains the part `.` or `..`"
     );
     let missing = TestJob::new(json!("/no/such/file.png")).env(storage.env());
-    let error = self::error(missing.run::<one>().await);
+    let error = error_chain(&missing.run::<one>().await);
     assert!(
-        error.starts_with("/no/such/file.png could not be uploaded, since it could not be read"),
+        error.contains(
+            "cannot upload /no/such/file.png: reading it failed\ncaused by: No such file"
+        ),
         "{error}"
     );
     let folder = TestJob::new(json!("/tmp")).env(storage.env());
     let error = self::error(folder.run::<one>().await);
-    assert!(error.contains("it is no file, but a folder"), "{error}");
+    assert!(
+        error.contains("not a regular file, but a folder"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_in_passing_is_tried_again() {
-    // Each kind of request fails twice, in each way.
+async fn retries_transient_failures() {
+    // Each kind of request fails twice with each status.
     for status in [500, 503] {
         let storage = Storage::with(move |seen| {
             let spoilt = seen.kind != Kind::Get && seen.before < 2;
@@ -356,7 +365,7 @@ async fn what_fails_in_passing_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_breaks_in_a_part_is_made_again() {
+async fn reconnects_after_a_connection_breaks_during_a_part() {
     let storage = Storage::with(|seen| {
         let spoilt = matches!(seen.kind, Kind::Part | Kind::Put) && seen.before % 3 != 2;
         spoilt.then_some(Fault::Cut)
@@ -373,10 +382,10 @@ async fn a_connection_that_breaks_in_a_part_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_does_not_lose_the_upload() {
+async fn an_upload_survives_a_lost_answer() {
     let storage = Storage::with(|seen| match (seen.kind, seen.before) {
         (Kind::Put | Kind::Part | Kind::Complete, 0) => Some(Fault::Lost),
-        // As most services answer, once an upload is complete.
+        // The answer of most services once an upload is complete.
         (Kind::Complete, _) => Some(Fault::Answer(404, "NoSuchUpload", None)),
         _ => None,
     })
@@ -388,23 +397,23 @@ async fn an_answer_that_is_lost_does_not_lose_the_upload() {
     assert!(storage.object("test/large") == noise(PART + 9));
     assert!(storage.objects().iter().eq(["test/large", "test/small"]));
 
-    // But what is not there is no success.
+    // Without the object, the same answer is an error.
     let storage = Storage::with(|seen| {
         (seen.kind == Kind::Complete).then_some(Fault::Answer(404, "NoSuchUpload", None))
     })
     .await;
     let lost = error(run(&storage, json!({ "name": "large", "size": PART + 9 })).await);
     assert!(
-        lost.contains("it was removed there before it was complete"),
+        lost.contains("the service removed the upload before it was complete"),
         "{lost}"
     );
     assert_eq!(storage.incomplete(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_service_is_waited_for_and_a_silent_one_is_not() {
+async fn waits_for_a_slow_service_but_not_for_a_silent_one() {
     let storage = Storage::with(|_| Some(Fault::Slow)).await;
-    // It takes 4 s, of which the system's buffers hide some.
+    // The transfer takes 4 s, but the system's buffers hide a part of that.
     let slow = json!({ "name": "slow", "size": PART, "patience_ms": 2500 });
     let started = Instant::now();
     run(&storage, slow).await.result.unwrap();
@@ -418,82 +427,82 @@ async fn a_slow_service_is_waited_for_and_a_silent_one_is_not() {
     assert_eq!(
         error,
         format!(
-            "silent could not be uploaded: {host} does not answer (nothing moved for 100ms); is BUCKET_ENDPOINT_URL right?"
+            "cannot upload silent: the request to {host} failed: no data was transferred for 100ms; check BUCKET_ENDPOINT_URL"
         )
     );
     assert_eq!(storage.count(Kind::Put), 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_says_what_to_do_and_is_final() {
+async fn a_refusal_is_final_and_its_error_suggests_a_fix() {
     for (status, code, header, says) in [
         (
             404,
             "NoSuchBucket",
             None,
-            "there is no such bucket; make it, or see to BUCKET_NAME",
+            "the bucket does not exist; create it, or check BUCKET_NAME",
         ),
         (
             403,
             "AccessDenied",
             None,
-            "access is denied; the access key needs s3:PutObject",
+            "access denied; the access key needs the permissions s3:PutObject",
         ),
         (
             403,
             "InvalidAccessKeyId",
             None,
-            "see to BUCKET_ACCESS_KEY_ID",
+            "check BUCKET_ACCESS_KEY_ID",
         ),
         (
             403,
             "SignatureDoesNotMatch",
             None,
-            "see to BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY",
+            "check BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY",
         ),
         (
             403,
             "RequestTimeTooSkewed",
             None,
-            "this machine's clock is wrong",
+            "the clock of this machine is wrong",
         ),
         (
             301,
             "PermanentRedirect",
             Some(("x-amz-bucket-region", "eu-north-1")),
-            "it is in the region eu-north-1, and us-east-1 was asked for; see to BUCKET_ENDPOINT_URL, or the worker's AWS_REGION",
+            "the bucket is in the region eu-north-1, not in us-east-1; check BUCKET_ENDPOINT_URL, or the worker's AWS_REGION",
         ),
         (
             400,
             "EntityTooLarge",
             None,
-            "the service refused it (it answered 400, EntityTooLarge)",
+            "the service refused the request (status 400, EntityTooLarge)",
         ),
         (
             404,
             "<b>not a word</b>",
             None,
-            "nothing is there; see to BUCKET_ENDPOINT_URL (it answered 404)",
+            "not found; check BUCKET_ENDPOINT_URL (status 404)",
         ),
     ] {
         let storage = Storage::with(move |_| Some(Fault::Answer(status, code, header))).await;
         let job = run(&storage, json!({ "name": "cat.png", "size": 5 })).await;
         let error = error(job);
         let host = storage.url().replace("http://", "");
-        let begins = format!("cat.png could not be uploaded to the bucket `{BUCKET}` at {host}: ");
+        let begins = format!("cannot upload cat.png to the bucket `{BUCKET}` at {host}: ");
         assert!(
             error.starts_with(&begins) && error.contains(says),
             "{error}"
         );
         assert_eq!(storage.count(Kind::Put), 1, "{code}");
     }
-    // In a part it takes the whole along.
+    // A refused part aborts the whole upload.
     let storage = Storage::with(|seen| {
         (seen.kind == Kind::Part).then_some(Fault::Answer(403, "AccessDenied", None))
     })
     .await;
     let large = json!({ "name": "large", "size": 3 * PART });
-    assert!(error(run(&storage, large).await).contains("access is denied"));
+    assert!(error(run(&storage, large).await).contains("access denied"));
     assert_eq!(storage.count(Kind::Abort), 1);
     assert_eq!(
         (storage.incomplete(), storage.objects()),
@@ -502,7 +511,7 @@ async fn a_refusal_says_what_to_do_and_is_final() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_knows_wrong_keys() {
+async fn reports_wrong_access_keys() {
     let storage = Storage::start().await;
     let input = json!({ "name": "a", "size": 5 });
     let with = |name: &'static str, value: &str| {
@@ -514,18 +523,18 @@ async fn the_server_knows_wrong_keys() {
     let secret = with("BUCKET_SECRET_ACCESS_KEY", "another")
         .run::<upload>()
         .await;
-    assert!(error(secret).contains("(it answered 403, SignatureDoesNotMatch)"));
+    assert!(error(secret).contains("(status 403, SignatureDoesNotMatch)"));
     let id = with("BUCKET_ACCESS_KEY_ID", "NOBODY").run::<upload>().await;
     let id = error(id);
     assert!(
-        id.contains("it answered 403, ") && !id.contains("NOBODY"),
+        id.contains("(status 403, ") && !id.contains("NOBODY"),
         "{id}"
     );
     assert_eq!(storage.objects(), [].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_answer_or_not_as_s3_is_told_apart() {
+async fn distinguishes_an_unreachable_host_from_a_host_without_s3() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
@@ -545,13 +554,13 @@ async fn who_does_not_answer_or_not_as_s3_is_told_apart() {
     let error = error(at(format!("http://{closed}")).await);
     assert!(
         error.starts_with(&format!(
-            "a could not be uploaded: {closed} does not answer ("
+            "cannot upload a: the request to {closed} failed: "
         )),
         "{error}"
     );
     let error = self::error(at(other.url("")).await);
     assert!(
-        error.contains("does not answer as S3 does; is BUCKET_ENDPOINT_URL right?"),
+        error.contains("does not respond like an S3 service; check BUCKET_ENDPOINT_URL"),
         "{error}"
     );
 }
@@ -562,10 +571,11 @@ async fn a_reader_that_fails_leaves_nothing_behind() {
     for fails_at in [0, PART, 3 * PART + 1] {
         let input =
             json!({ "name": "film", "size": 5 * PART, "how": "reader", "fails_at": fails_at });
-        let error = error(run(&storage, input).await);
-        assert_eq!(
-            error,
-            "film could not be uploaded, since it could not be read: the camera came off"
+        let job = run(&storage, input).await;
+        assert!(
+            error_chain(&job)
+                .contains("cannot upload film: reading it failed\ncaused by: camera disconnected"),
+            "{job:?}"
         );
         assert_eq!(
             (storage.incomplete(), storage.objects()),
@@ -586,7 +596,7 @@ async fn a_job_that_times_out_in_an_upload_leaves_nothing_behind() {
     let running = job.job_timeout(Duration::from_secs(6)).run::<upload>();
     let error = running.await.result.unwrap_err();
     assert_eq!(error.kind(), "timeout");
-    // 4 at once, and 1 that is done: what is not on its way is not sent.
+    // 4 parts in flight and 1 finished: parts that were not in flight are never sent.
     assert!(storage.count(Kind::Part) <= 5);
     assert_eq!(storage.count(Kind::Abort), 1);
     assert_eq!(
@@ -596,10 +606,10 @@ async fn a_job_that_times_out_in_an_upload_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_is_read_than_can_be_sent() {
+async fn reads_no_further_ahead_than_it_can_send() {
     static READ: AtomicUsize = AtomicUsize::new(0);
 
-    /// It has no end.
+    /// A reader without an end.
     struct Endless;
 
     impl AsyncRead for Endless {
@@ -631,14 +641,14 @@ async fn no_more_is_read_than_can_be_sent() {
         .run::<stream>()
         .await;
     assert_eq!(job.result.unwrap_err().kind(), "timeout");
-    // 4 that are done, and 4 on their way.
+    // 4 parts are finished, and 4 are in flight.
     assert!(storage.count(Kind::Part) <= 8);
     assert!(READ.load(Ordering::Relaxed) <= 9 * PART);
     assert_eq!(storage.incomplete(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_given_up_while_it_begins_is_aborted() {
+async fn aborts_an_upload_that_is_dropped_while_it_begins() {
     static BEGUN: Notify = Notify::const_new();
     static GIVEN_UP: Notify = Notify::const_new();
 
@@ -646,7 +656,7 @@ async fn an_upload_given_up_while_it_begins_is_aborted() {
     async fn impatient(cx: Context) -> Result<()> {
         let upload = Upload::new(&cx);
         tokio::select! {
-            _ = upload.bytes("film", noise(2 * PART)) => return Err("it was not given up".into()),
+            _ = upload.bytes("film", noise(2 * PART)) => return Err("the upload ended".into()),
             () = BEGUN.notified() => {}
         }
         GIVEN_UP.notify_one();
@@ -674,7 +684,7 @@ async fn an_upload_given_up_while_it_begins_is_aborted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_names_a_bucket_of_its_own() {
+async fn a_request_can_name_its_own_bucket() {
     let (ours, theirs) = (Storage::start().await, Storage::start().await);
     let config = json!({
         "accessId": ID, "accessSecret": SECRET, "bucketName": BUCKET, "endpointUrl": theirs.url(),
@@ -689,20 +699,20 @@ async fn a_request_names_a_bucket_of_its_own() {
         job.extra("s3Config", config.clone()).run::<upload>()
     };
     let uploaded = job(&config, true).await.result.unwrap();
-    // Its host does not tell the region, and the worker's own is as good a guess as any.
+    // The host name does not contain the region, so the upload assumes that of the worker.
     assert!(text(&uploaded, "url").contains("%2Fmars-1%2F"));
     assert!(theirs.objects().iter().eq(["test/a"]));
     assert_eq!(ours.objects(), [].into());
-    // Nothing of it means what the worker has.
+    // A null s3Config selects the worker's bucket.
     job(&json!(null), false).await.result.unwrap();
     assert!(ours.objects().iter().eq(["test/a"]));
 
-    // Not to where only the worker can reach.
+    // The worker refuses a request's bucket at an address that only the worker can reach.
     let error = error(job(&config, false).await);
     let host = theirs.url().replace("http://", "");
     assert!(
         error.starts_with(&format!(
-            "a cannot be uploaded to {host}: that is not at a public address"
+            "cannot upload a to {host}: the host's address is not public; "
         )),
         "{error}"
     );
@@ -714,7 +724,10 @@ async fn a_request_names_a_bucket_of_its_own() {
         let mut config = config.clone();
         config["endpointUrl"] = json!(url);
         let error = self::error(job(&config, false).await);
-        assert!(error.contains("not at a public address"), "{url}: {error}");
+        assert!(
+            error.contains("the host's address is not public"),
+            "{url}: {error}"
+        );
     }
     assert_eq!(theirs.count(Kind::Put), 1);
 
@@ -722,27 +735,27 @@ async fn a_request_names_a_bucket_of_its_own() {
         (
             "accessId",
             json!(null),
-            "the job's s3Config.accessId cannot be used: it is missing",
+            "cannot use the job's s3Config.accessId: it is missing",
         ),
         (
             "accessId",
             json!("A\nB"),
-            "the job's s3Config.accessId cannot be used: it holds characters",
+            "cannot use the job's s3Config.accessId: it contains characters",
         ),
         (
             "accessSecret",
             json!(12_345),
-            "the job's s3Config.accessSecret cannot be used: it is no text",
+            "cannot use the job's s3Config.accessSecret: it is not a string",
         ),
         (
             "bucketName",
             json!(""),
-            "the job's s3Config.bucketName cannot be used: it is missing, and endpointUrl",
+            "cannot use the job's s3Config.bucketName: it is missing, and endpointUrl",
         ),
         (
             "endpointUrl",
             json!("h:9000"),
-            "the job's s3Config.endpointUrl cannot be used: the URL has no https://",
+            "cannot use the job's s3Config.endpointUrl: the URL does not start with https://",
         ),
     ] {
         let mut config = config.clone();
@@ -754,7 +767,7 @@ async fn a_request_names_a_bucket_of_its_own() {
     wrong["accessSecret"] = json!("another");
     let error = self::error(job(&wrong, true).await);
     assert!(
-        error.contains("see to s3Config.accessId and s3Config.accessSecret"),
+        error.contains("check s3Config.accessId and s3Config.accessSecret"),
         "{error}"
     );
 }
@@ -802,14 +815,14 @@ async fn a_blocking_handler_uploads_until_its_job_is_stopped() {
     assert_eq!(storage.incomplete(), [""; 0]);
 }
 
-/// An output of so many bytes.
+/// Returns an output of `size` bytes of JSON.
 #[handler]
 async fn large(size: usize) -> String {
     "x".repeat(size - 2)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_that_is_too_large_is_uploaded_if_that_is_wished() {
+async fn uploads_a_result_that_is_too_large_if_enabled() {
     const LIMIT: usize = 10 * 1024 * 1024;
 
     let storage = Storage::start().await;
@@ -840,8 +853,9 @@ async fn a_result_that_is_too_large_is_uploaded_if_that_is_wished() {
     let none = none.run::<large>().await.result.unwrap_err();
     assert_eq!(none.kind(), "output_too_large");
     assert!(
-        none.message()
-            .contains("its upload failed: there is no bucket: set BUCKET_ENDPOINT_URL"),
+        none.message().contains(
+            "uploading it instead failed: no bucket is configured: set BUCKET_ENDPOINT_URL"
+        ),
         "{none}"
     );
 
@@ -850,11 +864,11 @@ async fn a_result_that_is_too_large_is_uploaded_if_that_is_wished() {
     let refused = error(refused.upload_large_results(true).run::<large>().await);
     assert!(
         refused.starts_with(
-            "the output is 10485761 bytes, and the platform takes 10485760 at most; its upload"
+            "the output is too large: 10485761 bytes, limit 10485760 bytes; uploading it instead failed"
         ),
         "{refused}"
     );
-    assert!(refused.contains("access is denied"), "{refused}");
+    assert!(refused.contains("access denied"), "{refused}");
 }
 
 #[cfg(feature = "local")]
@@ -888,7 +902,7 @@ mod whole {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_clients_bucket_gets_what_is_too_large() {
+    async fn a_result_that_is_too_large_goes_to_the_requests_bucket() {
         let storage = Storage::start().await;
         let worker = Worker::new::<large>()
             .upload_large_results(true)
@@ -913,7 +927,7 @@ mod whole {
     }
 
     #[tokio::test]
-    async fn a_worker_whose_bucket_is_half_told_does_not_start() {
+    async fn a_worker_with_a_partially_set_bucket_does_not_start() {
         let half = [("BUCKET_ENDPOINT_URL", "https://s3.eu-west-1.amazonaws.com")];
         let worker = TestWorker::start(Worker::new::<large>().env(half))
             .await

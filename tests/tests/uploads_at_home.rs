@@ -1,4 +1,4 @@
-//! Where uploads go without a bucket. Alone in its process, whose folder it sets.
+//! Uploads without a bucket. The test has a process of its own because it changes the working directory.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ async fn fail(cx: Context) -> Result<Uploaded> {
     Ok(Upload::new(&cx).file_as("cat.txt", "/no/such/file").await?)
 }
 
-/// What each file has in it, once all are uploaded: its own name.
+/// Uploads each name as the content of a file with that name, and then returns the contents of all files.
 #[handler]
 async fn save_all(names: Vec<String>, cx: Context) -> Result<Vec<String>> {
     let upload = Upload::new(&cx);
@@ -62,7 +62,7 @@ async fn without_a_bucket_uploads_are_files_in_a_folder() {
     );
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
 
-    // No name is in another's way, and what is given up is gone.
+    // Similar names do not collide, and an abandoned upload leaves no file.
     let names = ["x.partial", "x", ".x"];
     let job = TestJob::new(json!(names)).run::<save_all>().await;
     assert_eq!(job.result.unwrap(), json!(names));
@@ -84,7 +84,7 @@ async fn without_a_bucket_uploads_are_files_in_a_folder() {
     assert!(
         error
             .message()
-            .starts_with("/no/such/file could not be uploaded")
+            .starts_with("cannot upload /no/such/file: reading it failed: ")
     );
     assert!(!folder.join("../cat.txt").exists());
 }

@@ -1,4 +1,4 @@
-//! The floor: the cost of the same jobs with hyper and no runtime around it.
+//! The floor: the cost of the same jobs with hyper and without a worker runtime.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

@@ -1,22 +1,22 @@
-//! The load of the platform, as a program.
+//! The program that measures the platform under load.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use podwork_benches::load::{LoadOptions, run};
 
-/// Loads the platform with wrk (`apt-get install wrk`), beside a bare axum route
+/// Measure the platform and a bare axum route under load, with wrk (`apt-get install wrk`)
 #[derive(Debug, Parser)]
 struct Args {
     /// Duration of each rate's measurement, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u32,
 
-    /// Jobs that are queued and then weighed
+    /// Number of queued jobs whose memory is measured
     #[arg(long, default_value_t = 1_000_000)]
     queued: u64,
 
-    /// Results that are kept until they expire
+    /// Number of results that are kept until they expire
     #[arg(long, default_value_t = 100_000)]
     kept: u64,
 }

@@ -1,5 +1,5 @@
-//! The platform that all contenders work for. It queues jobs by calls from within, so that no client's requests are
-//! measured with the worker's, and records when each is handed out and when its result is accepted.
+//! The platform that all contenders poll. It queues the jobs itself, so that the requests of clients are not part of
+//! the measurement, and records when each job is handed out and when its result is accepted.
 
 use std::io::Write as _;
 use std::pin::pin;
@@ -24,7 +24,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 /// The target of the platform's job events.
 const JOB_EVENTS: &str = "podwork_platform::job";
-/// Larger than any payload that is measured.
+/// The payload limit, in bytes. It is larger than any payload that is measured.
 const PAYLOAD: usize = 64 * 1024 * 1024;
 
 /// Records the times of jobs, from the events of the platform.
@@ -53,7 +53,7 @@ impl JobRecorder {
 }
 
 impl<S: Subscriber> Layer<S> for JobRecorder {
-    // Other events stay disabled, as without this layer.
+    // Other events remain disabled, as without this layer.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if metadata.target() == JOB_EVENTS {
             Interest::always()
@@ -114,7 +114,7 @@ async fn main() -> Result<()> {
     let subscriber = tracing_subscriber::registry().with(recorder.clone());
     tracing::subscriber::set_global_default(subscriber)?;
     let (sender, mut commands) = mpsc::channel(1);
-    // The end of its input ends the program.
+    // The program exits when its input ends.
     tokio::spawn(async move {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         while let Ok(Some(line)) = lines.next_line().await {
@@ -140,10 +140,10 @@ async fn main() -> Result<()> {
                 running = Some(platform);
             }
             PlatformCommand::Run(load) => {
-                let platform = running.as_ref().ok_or("nothing was started")?;
+                let platform = running.as_ref().ok_or("no platform was started")?;
                 let ran = tokio::select! {
                     ran = run(platform, &recorder, &load) => ran,
-                    // No command comes before the reply, so this is the end of the input.
+                    // No command arrives before the reply, so this is the end of the input.
                     _ = commands.recv() => return Ok(()),
                 };
                 say(&ran.map_or_else(
@@ -203,7 +203,7 @@ async fn run(platform: &Platform, recorder: &JobRecorder, load: &JobLoad) -> Res
     if failed > 0 {
         return Err(format!("{failed} jobs failed").into());
     }
-    check(platform, &last.ok_or("no job was asked for")?, load).await?;
+    check(platform, &last.ok_or("the load has no jobs")?, load).await?;
     report
 }
 
@@ -227,7 +227,7 @@ async fn check(platform: &Platform, job_id: &str, load: &JobLoad) -> Result<()> 
             if text == *bytes {
                 return Ok(());
             }
-            return Err(format!("the chunks are {text} bytes of text and not {bytes}").into());
+            return Err(format!("the chunks are {text} bytes of text instead of {bytes}").into());
         }
     };
     let status = platform.status(job_id).ok_or("the job is gone")?;
@@ -236,5 +236,5 @@ async fn check(platform: &Platform, job_id: &str, load: &JobLoad) -> Result<()> 
         return Ok(());
     }
     let (begin, _) = output.split_at(output.floor_char_boundary(100));
-    Err(format!("the job's output is not what it should be: {begin}").into())
+    Err(format!("the output of the job is wrong: {begin}").into())
 }

@@ -1,7 +1,7 @@
 //! The raw floor: the cost of the same jobs over sockets alone, with no HTTP library.
 //!
-//! It writes requests by hand and reads of an answer what it needs: the status, the length, and the body. It accepts
-//! only what the platform sends, HTTP/1.1 with a `Content-Length`, and is no HTTP client for anything else.
+//! It writes requests by hand, and reads only the status, the length and the body of an answer. It accepts only what
+//! the platform sends, HTTP/1.1 with a `Content-Length`, so it is not a general HTTP client.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -13,17 +13,18 @@ use podwork_benches::contenders::floor::{FloorAnswer, FloorConnection, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// The largest body that is copied behind its head, to be written by one call; larger ones have a call of their own.
+/// The largest body, in bytes, that is copied after its head and written with one call. A larger body needs a second
+/// call.
 const COPIED: usize = 16 * 1024;
-/// The room for what the next read brings, where the length is not known yet.
+/// The space that is reserved for the next read while the length of the answer is unknown, in bytes.
 const READ: usize = 8 * 1024;
 
 struct RawConnection {
     stream: TcpStream,
     host: String,
-    /// The request, in a buffer that is used again.
+    /// The buffer for requests, which is reused.
     request: Vec<u8>,
-    /// Bytes that have come and belong to no answer yet.
+    /// The received bytes that are not part of an answer yet.
     received: BytesMut,
 }
 
@@ -95,17 +96,17 @@ impl FloorConnection for RawConnection {
     }
 }
 
-/// The part of an answer's head that is needed.
+/// The relevant part of the head of an answer.
 #[derive(Debug, PartialEq)]
 struct Head {
     status: u16,
     content_length: usize,
-    /// Its own length, with the empty line.
+    /// The length of the head in bytes, including the empty line.
     bytes: usize,
 }
 
 impl Head {
-    /// Reads the head; `None` while it is not complete.
+    /// Parses the head. Returns `None` while it is incomplete.
     fn parse(received: &[u8]) -> Result<Option<Self>> {
         let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
             return Ok(None);

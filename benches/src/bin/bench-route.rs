@@ -1,4 +1,4 @@
-//! The platform's floor: one bare axum route that answers as `/run` does, and does nothing.
+//! The floor of the platform: one bare axum route that answers like `/run` and does no work.
 
 use axum::body::Bytes;
 use axum::routing::post;

@@ -1,4 +1,4 @@
-//! Our worker, as a user builds it for an image: `podwork` without its default features.
+//! The podwork worker, built as for an image: without the default features of `podwork`.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ fn paced(input: CountInput) -> impl Stream<Item = &'static str> {
 async fn progress(input: CountInput, cx: Context) -> &'static str {
     for update in 0..input.count {
         cx.progress(update);
-        // As a handler that awaits something between its updates.
+        // Awaits between updates, as a real handler does.
         tokio::task::yield_now().await;
     }
     DONE

@@ -1,4 +1,4 @@
-//! Calls podwork's cache once, and prints the seconds that it took.
+//! Runs one operation of podwork's cache, and prints how many seconds it took.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut next = || {
         arguments
             .next()
-            .ok_or("cache-contender hydrate|sync DIRECTORY VOLUME")
+            .ok_or("usage: cache-contender hydrate|sync DIRECTORY VOLUME")
     };
     let (what, directory, volume) = (next()?, next()?, next()?);
     let cache = VolumeCache::new([directory]).volume(volume).name("bench");
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let problem = match what.as_str() {
         "hydrate" => cache.hydrate().await.problem,
         "sync" => cache.sync().await.problem,
-        other => return Err(format!("`{other}` is neither hydrate nor sync").into()),
+        other => return Err(format!("unknown step `{other}`: expected hydrate or sync").into()),
     };
     let took = began.elapsed();
     if let Some(problem) = problem {

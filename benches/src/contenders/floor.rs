@@ -1,8 +1,9 @@
-//! The work of both floors: take a job, do its work, post the result, with no runtime around it.
+//! The code of both floors: take a job, do its work and post the result, without a worker runtime.
 //!
-//! As many keep-alive HTTP/1.1 connections as jobs at once, all on one thread; on each, one call after the other. A floor
-//! reads a job's id and input and the status of each answer, and nothing else: it has no retries, no heartbeat, no cancel
-//! channel, no log and no checks. The floors differ in one thing, how a connection writes requests and reads answers.
+//! A floor has one keep-alive HTTP/1.1 connection for each concurrent job, all on one thread. Each connection makes one
+//! call at a time. A floor reads only a job's id and input and the status of each answer. It has no retries, no
+//! heartbeat, no cancel channel, no log and no checks. The floors differ only in how a connection writes requests and
+//! reads answers.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -76,7 +77,7 @@ struct JobPath {
 }
 
 impl JobPath {
-    /// Reads the URL template of a variable; its host is an address.
+    /// Reads the URL template in a variable. Its host must be an IP address.
     fn of(variable: &str, worker_id: &str) -> Result<(SocketAddr, Self)> {
         Self::parse(&variable_of(variable)?, worker_id)
             .map_err(|error| format!("{variable}: {error}").into())
@@ -86,7 +87,7 @@ impl JobPath {
         let template = template.replace("$RUNPOD_POD_ID", worker_id);
         let rest = template
             .strip_prefix("http://")
-            .ok_or("the URL does not begin with http://")?;
+            .ok_or("the URL does not start with http://")?;
         let (host, path) = rest
             .split_at_checked(rest.find('/').unwrap_or(rest.len()))
             .ok_or("the URL has no path")?;
@@ -108,7 +109,7 @@ fn variable_of(name: &str) -> Result<String> {
     std::env::var(name).map_err(|error| format!("{name}: {error}").into())
 }
 
-/// The work, and the paths of its calls.
+/// The workload, and the paths of the calls.
 #[derive(Debug, Clone)]
 struct Floor {
     work: Workload,
@@ -164,7 +165,7 @@ impl Floor {
                 }
                 format!(r#"{{"output":"{DONE}"}}"#)
             }
-            // No case measures a floor at the last two: it has no batches to compare.
+            // No case measures a floor with the last two: a floor has no batches to compare.
             Workload::Sleep | Workload::Call | Workload::Batch => {
                 tokio::time::sleep(Duration::from_millis(count()? as u64)).await;
                 format!(r#"{{"output":"{DONE}"}}"#)
@@ -181,7 +182,7 @@ impl Floor {
     }
 }
 
-/// Posts, and returns an error unless the platform accepts.
+/// Sends a post. Returns an error if the platform does not accept it.
 async fn post<C: FloorConnection>(connection: &mut C, path: &str, body: String) -> Result<()> {
     let FloorAnswer { status, body } = connection.post(path, body).await?;
     if (200..300).contains(&status) {

@@ -1,4 +1,4 @@
-//! The contenders: their programs, and the work they do.
+//! The contenders: their programs and their workloads.
 
 pub mod floor;
 pub(crate) mod programs;

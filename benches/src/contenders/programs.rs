@@ -1,4 +1,4 @@
-//! The programs that take part.
+//! The programs of the contenders.
 
 use std::env::current_exe;
 use std::fmt;
@@ -14,11 +14,11 @@ pub(crate) const OFFICIAL: &str = "runpod==1.12.0";
 /// A program that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Contender {
-    /// A worker on podwork.
+    /// The podwork worker.
     Ours,
-    /// The same worker of another build.
+    /// The podwork worker of another build.
     Before,
-    /// Bare HTTP by hyper.
+    /// Bare HTTP with hyper.
     Floor,
     /// Bare HTTP over sockets, without a library.
     Raw,
@@ -27,7 +27,7 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    /// All, in the order of the tables.
+    /// All contenders, in the order of the tables.
     pub(crate) const ALL: [Self; 5] = [
         Self::Ours,
         Self::Before,
@@ -36,7 +36,7 @@ impl Contender {
         Self::Official,
     ];
 
-    /// Returns all, in the order of this round: they take turns at being first.
+    /// Returns all contenders, in the order of this round: a different one is first in each round.
     pub(crate) fn turns(round: usize) -> [Self; Self::ALL.len()] {
         let mut turns = Self::ALL;
         turns.rotate_left(round % Self::ALL.len());
@@ -63,7 +63,7 @@ pub struct Programs {
     pub platform: PathBuf,
     /// `bench-worker`.
     pub worker: PathBuf,
-    /// `bench-worker` of another build, if one takes part.
+    /// `bench-worker` of another build, if it is measured.
     pub before: Option<PathBuf>,
     /// `bench-floor`.
     pub floor: PathBuf,
@@ -73,21 +73,21 @@ pub struct Programs {
     pub hello: PathBuf,
     /// `cache-contender`.
     pub cache: PathBuf,
-    /// The Python with the official worker, if that takes part.
+    /// The Python interpreter with the official worker, if it is measured.
     pub python: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Builds them beside this program, in the release profile.
+    /// Builds the programs into the target folder of this program, in the release profile.
     ///
     /// # Errors
     /// Returns an error if the build or the installation of the official worker fails.
     pub fn build(official: bool) -> Result<Self> {
         let this = current_exe()?;
         let target = this.parent().and_then(Path::parent);
-        let target = target.ok_or("this program is in no target folder")?;
+        let target = target.ok_or("this program is not in a target folder")?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        // Without the cache, as a worker in an image.
+        // Without the cache, like a worker in an image.
         for selected in [
             &["--bin", "bench-*", "--no-default-features"][..],
             &["--bin", "cache-contender"],
@@ -126,8 +126,8 @@ impl Programs {
 
     /// Adds the `bench-worker` of another build, as the contender `before`.
     ///
-    /// Both workers are copied into `folder`, and measured there: Linux maps a copied program in larger pieces than one
-    /// that a linker wrote, which alone changes its resident memory by a tenth.
+    /// Both workers are copied into `folder` and run from there: Linux maps a copied program in larger pieces than one
+    /// that a linker wrote, which changes its resident memory by a tenth.
     ///
     /// # Errors
     /// Returns an error if a program cannot be copied.
@@ -142,7 +142,7 @@ impl Programs {
         Ok(self)
     }
 
-    /// Returns the command that starts a contender; `None` if it does not take part.
+    /// Returns the command that starts a contender. Returns `None` if it is not measured.
     pub(crate) fn command(
         &self,
         contender: Contender,
@@ -161,14 +161,14 @@ impl Programs {
             }
         };
         command
-            // As in an image made of the template.
+            // As in an image built from the template.
             .env("MALLOC_MMAP_THRESHOLD_", "1048576")
             .env(WORK, work.to_string())
             .env(CONCURRENCY, concurrency.to_string());
         Some(command)
     }
 
-    /// Returns the command that calls a contender's cache; `None` if it does not take part.
+    /// Returns the command that calls a contender's cache. Returns `None` if it is not measured or has no cache.
     pub(crate) fn cache_command(&self, contender: Contender) -> Option<Command> {
         match contender {
             Contender::Ours => Some(Command::new(&self.cache)),
@@ -182,7 +182,7 @@ impl Programs {
     }
 }
 
-/// Installs the official worker unless it is installed already, and returns its Python.
+/// Installs the official worker if it is missing, and returns its Python interpreter.
 fn install(target: &Path) -> Result<PathBuf> {
     let venv = target.join("bench-venv");
     let python = venv.join("bin/python");
@@ -191,7 +191,7 @@ fn install(target: &Path) -> Result<PathBuf> {
         let mut create = Command::new("python3");
         create.args(["-m", "venv"]).arg(&venv);
         run(create).map_err(|error| {
-            format!("{error}\nThe official worker needs Python 3 with venv; --without-official leaves it out.")
+            format!("{error}\nThe official worker needs Python 3 with venv; leave it out with --without-official.")
         })?;
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "install", "--quiet", OFFICIAL])

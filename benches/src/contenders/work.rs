@@ -1,4 +1,4 @@
-//! The work of the contenders' workers.
+//! The workloads of the contenders.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::error::Result;
 
-/// The variable with a worker's work.
+/// The variable with a worker's workload.
 pub const WORK: &str = "BENCH_WORK";
 /// The variable with a worker's concurrency.
 pub const CONCURRENCY: &str = "BENCH_CONCURRENCY";
@@ -17,28 +17,28 @@ pub const CONCURRENCY: &str = "BENCH_CONCURRENCY";
 pub const DONE: &str = "done";
 /// One chunk of a stream.
 pub const TOKEN: &str = "token ";
-/// The text before the time that a generator took for its chunks, in µs, in a worker's output.
+/// The prefix of a line in a worker's output with the time that a generator took for its chunks, in µs.
 pub const GENERATED: &str = "generated in us: ";
 
-/// The input of jobs that repeat something, sleep or hash.
+/// The input of jobs that repeat an action, sleep or hash.
 #[derive(Debug, Deserialize)]
 pub struct CountInput {
-    /// Repetitions, milliseconds or bytes.
+    /// The number of repetitions, milliseconds or bytes.
     pub count: usize,
 }
 
-/// The work of a worker.
+/// A workload of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
-    /// Nothing; ends with [`DONE`].
+    /// Does nothing and returns [`DONE`].
     Noop,
     /// Returns its input, `{"data": text}`.
     Echo,
     /// Yields [`TOKEN`] `{"count"}` times.
     Stream,
-    /// The same, with waiting chunks joined into one.
+    /// Like `Stream`, but joins waiting chunks into one.
     Join,
-    /// The same, but five in each millisecond, as a model generates its tokens.
+    /// Like `Join`, but yields five chunks per millisecond, as a model generates tokens.
     Paced,
     /// Reports progress `{"count"}` times.
     Progress,
@@ -46,9 +46,9 @@ pub enum Workload {
     Sleep,
     /// Hashes `{"count"}` bytes.
     Cpu,
-    /// Holds a device for `{"count"}` milliseconds, for this one job.
+    /// Occupies a device for `{"count"}` milliseconds, for one job.
     Call,
-    /// The same, for all jobs of a batch.
+    /// Like `Call`, but for all jobs of a batch.
     Batch,
 }
 
@@ -68,7 +68,7 @@ impl Workload {
 }
 
 impl Workload {
-    /// Returns whether it yields chunks.
+    /// Returns whether the workload yields chunks.
     pub const fn streams(self) -> bool {
         matches!(self, Self::Stream | Self::Join | Self::Paced)
     }
@@ -88,11 +88,11 @@ impl FromStr for Workload {
         let found = Self::ALL.iter().find(|(_, name)| *name == text);
         found
             .map(|(work, _)| *work)
-            .ok_or_else(|| format!("`{text}` is no work of a benchmark"))
+            .ok_or_else(|| format!("unknown workload `{text}`"))
     }
 }
 
-/// Reads the work and the concurrency of this process from its environment.
+/// Reads the workload and the concurrency of this process from its environment.
 ///
 /// # Errors
 /// Returns an error if a variable is missing or invalid.
@@ -101,7 +101,7 @@ pub fn assigned() -> Result<(Workload, usize)> {
     Ok((read(WORK)?.parse()?, read(CONCURRENCY)?.parse()?))
 }
 
-/// Calls a device, which takes a fixed time and a little for each job, and leaves the core to others meanwhile.
+/// Simulates a call to a device, which takes a fixed time and a little time per job, and does not use the CPU.
 pub fn device(call: Duration, jobs: usize) {
     const EACH: Duration = Duration::from_micros(20);
 
@@ -109,7 +109,7 @@ pub fn device(call: Duration, jobs: usize) {
     std::thread::sleep(call + each);
 }
 
-/// Hashes so many zeros, which takes some milliseconds for 8 MB, and returns the first byte.
+/// Hashes `bytes` zeros, which takes some milliseconds for 8 MB, and returns the first byte of the hash.
 pub fn hash(bytes: usize) -> u8 {
     digest(&SHA256, &vec![0; bytes]).as_ref()[0]
 }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::instruments::messages::LoadReport;
 use crate::instruments::stats::Spread;
 
-/// The times of jobs, as the platform sees them, in nanoseconds since the load began.
+/// The times of jobs, measured by the platform, in nanoseconds since the load began.
 #[derive(Debug)]
 pub struct JobTimes {
     began: (Instant, SystemTime),
@@ -23,7 +23,7 @@ pub struct JobTimes {
 }
 
 impl JobTimes {
-    /// Begins a load of `total` jobs, of which the first `warm_up` are not measured.
+    /// Starts a load of `total` jobs, of which the first `warm_up` are not measured.
     pub fn new(warm_up: usize, total: usize) -> Self {
         Self {
             began: (Instant::now(), SystemTime::now()),
@@ -37,7 +37,7 @@ impl JobTimes {
         }
     }
 
-    /// Returns the present time.
+    /// Returns the current time.
     pub fn now(&self) -> i64 {
         nanos(self.began.0.elapsed())
     }
@@ -89,7 +89,7 @@ impl JobTimes {
             Some(last) => results.get(last),
             None => Some(first),
         };
-        let (begin, end) = begin.zip(results.last()).ok_or("there was no result")?;
+        let (begin, end) = begin.zip(results.last()).ok_or("no result was posted")?;
         let next = hand_outs.iter().skip(concurrency);
         let gaps = results.iter().zip(next).skip(*warm_up);
         let since_epoch = self.began.1.duration_since(SystemTime::UNIX_EPOCH)?;

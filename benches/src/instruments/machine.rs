@@ -58,7 +58,7 @@ impl fmt::Display for Machine {
         let version = env!("CARGO_PKG_VERSION");
         write!(
             f,
-            "{date}, {cores} cores of {cpu}, {memory}, load {load} before it began; podwork {version}, {OFFICIAL}, {rustc}"
+            "{date}, {cores} cores of {cpu}, {memory}, load {load} before the first run; podwork {version}, {OFFICIAL}, {rustc}"
         )
     }
 }

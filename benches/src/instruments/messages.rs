@@ -1,4 +1,4 @@
-//! The messages between the benchmark and its platform: one JSON value a line.
+//! The messages between the benchmark and its platform, with one JSON value per line.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,9 +8,9 @@ use crate::instruments::stats::Spread;
 /// A command to the platform, on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PlatformCommand {
-    /// Restarts with an empty queue and this latency for each call.
+    /// Restarts the platform with an empty queue and a latency for each call.
     Start {
-        /// Milliseconds.
+        /// The latency, in milliseconds.
         latency: u64,
     },
     /// Queues these jobs, and replies when they have ended.
@@ -22,11 +22,11 @@ pub enum PlatformCommand {
 pub struct JobLoad {
     /// The number of jobs that run first and are not measured.
     pub warm_up: usize,
-    /// The input of those.
+    /// The input of the jobs that are not measured.
     pub warm_input: Value,
     /// The number of jobs that are measured.
     pub jobs: usize,
-    /// The input of those.
+    /// The input of the jobs that are measured.
     pub input: Value,
     /// The output that the last job must have.
     pub expect: ExpectedOutput,
@@ -34,14 +34,14 @@ pub struct JobLoad {
     pub concurrency: usize,
 }
 
-/// The output that a job must have, so that no contender is fast because it leaves work out.
+/// The output that a job must have, so that no contender is fast because it skips work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ExpectedOutput {
-    /// This output.
+    /// A fixed output.
     Output(Value),
-    /// Its input as output.
+    /// The input of the job.
     Input,
-    /// Chunks whose texts have so many bytes together.
+    /// Chunks whose texts have this total length, in bytes.
     Text(usize),
 }
 
@@ -66,13 +66,13 @@ pub enum PlatformReply {
 /// The times of the measured jobs.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct LoadReport {
-    /// From the end of the warm-up to the last result, ns. Without a warm-up: from the first hand-out.
+    /// The time from the end of the warm-up, or else from the first hand-out, to the last result, in nanoseconds.
     pub took: i64,
-    /// When the first job was handed out, since the Unix epoch, ns.
+    /// The time of the first hand-out, in nanoseconds since the Unix epoch.
     pub first_hand_out: i64,
-    /// From a job's hand-out to its accepted result, ns.
+    /// The time from a job's hand-out to its accepted result, in nanoseconds.
     pub latency: Spread,
-    /// From a result to the hand-out that it makes room for, ns: with n jobs at once, the k-th result to the hand-out
-    /// n further on. Negative if the next job had been handed out already.
+    /// The time from a result to the hand-out that takes its slot, in nanoseconds: with n concurrent jobs, from the
+    /// k-th result to the hand-out n further on. Negative if the next job had already been handed out.
     pub gap: Option<Spread>,
 }

@@ -1,4 +1,4 @@
-//! The instruments: the platform and the workers as processes, the times of jobs, and the machine.
+//! The instruments: processes of the platform and the workers, the times of jobs, and the machine.
 
 pub mod job_times;
 pub(crate) mod machine;

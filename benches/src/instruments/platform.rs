@@ -1,4 +1,4 @@
-//! The platform as a process that the benchmark controls.
+//! The platform process, which the benchmark controls.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::instruments::messages::{PlatformCommand, PlatformReply};
 
-/// The limit on the time of a reply that does not wait for jobs.
+/// The limit on the time until a reply that does not wait for jobs.
 const ANSWER: Duration = Duration::from_mins(1);
 
 /// A running platform; dropping this kills it.
@@ -55,7 +55,7 @@ impl PlatformProcess {
         Ok(self.input.write_all(&line)?)
     }
 
-    /// Restarts with a latency in milliseconds, and returns the variables that connect a worker to it.
+    /// Restarts the platform with a latency in milliseconds, and returns the variables that connect a worker to it.
     pub(crate) fn anew(&mut self, latency: u64) -> Result<Vec<(String, String)>> {
         self.tell(&PlatformCommand::Start { latency })?;
         match self.reply(ANSWER)? {
@@ -72,7 +72,7 @@ impl PlatformProcess {
         }
     }
 
-    /// Returns its next reply; `None` if there is none in time.
+    /// Returns the next reply. Returns `None` if no reply arrives in time.
     pub(crate) fn reply(&mut self, patience: Duration) -> Result<Option<PlatformReply>> {
         match self.replies.recv_timeout(patience) {
             Ok(line) => match serde_json::from_str(&line)? {
@@ -80,14 +80,14 @@ impl PlatformProcess {
                 reply => Ok(Some(reply)),
             },
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err("the platform has ended".into()),
+            Err(RecvTimeoutError::Disconnected) => Err("the platform exited".into()),
         }
     }
 }
 
 impl Drop for PlatformProcess {
     fn drop(&mut self) {
-        // An error means that it has ended already.
+        // An error means that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

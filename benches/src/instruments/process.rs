@@ -1,4 +1,4 @@
-//! A process that is measured.
+//! Processes that are measured.
 
 use std::fs::OpenOptions;
 use std::process::{Child, Command, Stdio};
@@ -12,9 +12,9 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(crate) struct MeasuredProcess {
     child: Child,
-    /// Both of its outputs.
+    /// The file with its standard output and standard error.
     log: NamedTempFile,
-    /// The time just before its start.
+    /// The time immediately before its start.
     pub(crate) started: SystemTime,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct ProcessMemory {
 }
 
 impl MeasuredProcess {
-    /// Starts it, with no `RUNPOD_` variables except those given.
+    /// Starts a process, without `RUNPOD_` variables except those in `env`.
     pub(crate) fn start(mut command: Command, env: &[(String, String)]) -> Result<Self> {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNPOD_")) {
             command.env_remove(name);
@@ -51,27 +51,27 @@ impl MeasuredProcess {
         })
     }
 
-    /// Returns an error with its output if it has ended.
+    /// Returns an error with the output of the process if it has exited.
     pub(crate) fn lives(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
-                Err(format!("the worker has ended ({status}):\n{}", self.said()?).into())
+                Err(format!("the worker exited early ({status}):\n{}", self.said()?).into())
             }
         }
     }
 
-    /// Returns its output so far.
+    /// Returns the output of the process so far.
     pub(crate) fn said(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(self.log.path())?).into_owned())
     }
 
-    /// Returns the CPU time of its threads, ended ones included.
+    /// Returns the CPU time of all threads of the process, including threads that have ended.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         cpu(self.child.id())
     }
 
-    /// Returns its memory.
+    /// Returns the memory of the process.
     pub(crate) fn memory(&self) -> Result<ProcessMemory> {
         memory(self.child.id())
     }
@@ -81,13 +81,13 @@ impl MeasuredProcess {
 pub(crate) fn memory(id: u32) -> Result<ProcessMemory> {
     let path = format!("/proc/{id}/status");
     let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    memory_of(&status).ok_or_else(|| format!("{path} does not tell the memory").into())
+    memory_of(&status).ok_or_else(|| format!("{path} does not show the memory").into())
 }
 
 impl Drop for MeasuredProcess {
     fn drop(&mut self) {
         let children = children(self.child.id());
-        // An error means that it has ended already.
+        // An error means that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         for child in children {
@@ -96,7 +96,7 @@ impl Drop for MeasuredProcess {
     }
 }
 
-/// Returns its child processes: the official worker's heartbeat is one, and would outlive it.
+/// Returns the child processes of a process: the heartbeat of the official worker is one, and would outlive it.
 fn children(id: u32) -> Vec<i32> {
     // Not every system has this file.
     let list = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
@@ -110,7 +110,7 @@ fn children(id: u32) -> Vec<i32> {
 fn end(id: i32) {
     use nix::sys::signal::{Signal, kill};
 
-    // An error means that it has ended already.
+    // An error means that it has exited already.
     let _ = kill(nix::unistd::Pid::from_raw(id), Signal::SIGKILL);
 }
 
@@ -126,7 +126,7 @@ fn cpu(id: u32) -> Result<Duration> {
 
 #[cfg(not(target_os = "linux"))]
 fn cpu(_: u32) -> Result<Duration> {
-    Err("the CPU time of another process is only read on Linux: run the benchmark there".into())
+    Err("the CPU time of another process can be read only on Linux: run the benchmark there".into())
 }
 
 fn memory_of(status: &str) -> Option<ProcessMemory> {

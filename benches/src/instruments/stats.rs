@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Returns the middle value; of an even number, the mean of the two in the middle. `None` without values.
+/// Returns the median: the middle value, or the mean of the two middle values. Returns `None` if there are no values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -15,7 +15,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     })
 }
 
-/// Returns a percentile by the nearest rank. `None` without values.
+/// Returns a percentile by the nearest-rank method. Returns `None` if there are no values.
 pub fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
@@ -31,7 +31,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Returns the spread of these values. `None` without values.
+    /// Returns the spread of the values. Returns `None` if there are no values.
     pub fn of(mut values: Vec<i64>) -> Option<Self> {
         values.sort_unstable();
         Some(Self {

@@ -1,4 +1,4 @@
-//! The load that the platform bears: rates by a public tool beside those of a bare route, and the memory of many jobs.
+//! The platform under load: its rates compared with those of a bare route, and the memory of many jobs.
 
 mod programs;
 mod server;
@@ -14,22 +14,22 @@ use programs::LoadPrograms;
 use server::{Server, post};
 use wrk::{Rate, Wrk};
 
-/// The amount to measure.
+/// The options of the load benchmark.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
     /// The duration of each rate's measurement, in seconds.
     pub seconds: u32,
-    /// Jobs that are queued and then weighed.
+    /// The number of queued jobs whose memory is measured.
     pub queued: u64,
-    /// Results that are kept until they expire.
+    /// The number of results that are kept until they expire.
     pub kept: u64,
 }
 
 const LIFTED: &str = "run_rate=0,runsync_rate=0";
-/// The limit on the time until memory is given back.
+/// The limit on the time until memory is returned to the system.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Measures, and prints a table.
+/// Runs the benchmark, and prints a table.
 ///
 /// # Errors
 /// Returns an error if a program cannot be started, or answers in an unexpected way.
@@ -38,13 +38,13 @@ pub fn run(options: LoadOptions) -> Result<()> {
     let wrk = Wrk::new(options.seconds)?;
     println!("{}\n", Machine::this()?);
     println!(
-        "| call, 32 at once | a second | p50 | p99 | to the bare route |\n|---|---:|---:|---:|---:|"
+        "| call, 32 at once | per second | p50 | p99 | ratio to the bare route |\n|---|---:|---:|---:|---:|"
     );
     let bare = {
         let route = Server::start(Command::new(&programs.route))?;
         wrk.measure(&route, "/run")?
     };
-    tell("a bare axum route that answers as `/run`", &bare, &bare);
+    tell("a bare axum route that answers like `/run`", &bare, &bare);
     for (what, rules, path) in [
         ("`/run`, the documented rate, with a worker", "", "/run"),
         (
@@ -91,7 +91,7 @@ fn tell(what: &str, rate: &Rate, bare: &Rate) {
     println!("| {what} | {accepted:.0}{note} | {p50} | {p99} | {ratio:.3}× |");
 }
 
-/// Queues jobs, and prints the memory of one.
+/// Queues jobs, and prints the memory per job.
 fn weigh_queued(programs: &LoadPrograms, jobs: u64) -> Result<()> {
     let platform = programs.platform(LIFTED)?;
     let wrk = Wrk::new(5)?;
@@ -102,17 +102,17 @@ fn weigh_queued(programs: &LoadPrograms, jobs: u64) -> Result<()> {
         queued = platform.health("inQueue")?;
     }
     let each = (platform.memory()? - before) / queued;
-    println!("{queued} queued jobs, with an input of 2 bytes each: {each} bytes of memory a job");
+    println!("{queued} queued jobs, with an input of 2 bytes each: {each} bytes of memory per job");
     Ok(())
 }
 
-/// Runs jobs, and keeps their results until they expire.
+/// Runs jobs, and prints the memory of their results before and after they expire.
 fn weigh_kept(programs: &LoadPrograms, jobs: u64) -> Result<()> {
     const RETENTION: u64 = 60;
     let platform = programs.platform(&format!("{LIFTED},run_retention={RETENTION}s"))?;
     let before = platform.memory()?;
     let mut connection = platform.connect()?;
-    // In at most so many seconds as results are kept.
+    // This loop must take less than `RETENTION`, or the first results expire too early.
     for _ in 0..jobs {
         post(
             &mut connection,
@@ -125,7 +125,7 @@ fn weigh_kept(programs: &LoadPrograms, jobs: u64) -> Result<()> {
     let kept = platform.memory()?;
     drop(worker);
     platform.until(|overview| overview["jobs"].as_array().is_some_and(Vec::is_empty))?;
-    // An allocator gives memory back while it is asked for other memory.
+    // The allocator returns memory to the system only while it serves other requests.
     let began = Instant::now();
     let mut after = platform.memory()?;
     while after > before + (kept - before) / 4 && began.elapsed() < PATIENCE {
@@ -134,7 +134,7 @@ fn weigh_kept(programs: &LoadPrograms, jobs: u64) -> Result<()> {
     }
     let megabytes = |bytes: u64| bytes / 1_000_000;
     println!(
-        "{jobs} results kept: {} MB over an empty platform; {RETENTION} s later, all expired: {} MB",
+        "{jobs} kept results: {} MB more than an empty platform; {RETENTION} s later, all expired: {} MB",
         megabytes(kept - before),
         megabytes(after.saturating_sub(before))
     );

@@ -1,4 +1,4 @@
-//! The programs that take part.
+//! The programs of the load benchmark.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,16 +16,16 @@ pub(super) struct LoadPrograms {
 }
 
 impl LoadPrograms {
-    /// Builds the platform as its users have it, and the others.
+    /// Builds the platform with its default features, and the other programs.
     pub(super) fn build() -> Result<Self> {
         let this = std::env::current_exe()?;
         let release = this
             .parent()
-            .ok_or("this program is in no folder")?
+            .ok_or("this program is not in a folder")?
             .to_owned();
         let target = release
             .parent()
-            .ok_or("this program is in no target folder")?;
+            .ok_or("this program is not in a target folder")?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
             .args([

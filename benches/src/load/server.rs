@@ -1,4 +1,4 @@
-//! A program that listens, and calls to it.
+//! Server programs, and calls to them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::instruments::process::memory;
 
-/// A program that listens, and prints its address.
+/// A server program, which prints its address.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
@@ -44,7 +44,7 @@ impl Server {
                 return Ok(server);
             }
         }
-        Err("the server did not say where it listens".into())
+        Err("the server did not print its address".into())
     }
 
     pub(super) fn memory(&self) -> Result<u64> {
@@ -57,7 +57,7 @@ impl Server {
         Ok(BufReader::new(stream))
     }
 
-    /// Returns one of the counts of jobs.
+    /// Returns one of the job counts of `/health`.
     pub(super) fn health(&self, count: &str) -> Result<u64> {
         let mut stream = self.connect()?;
         stream
@@ -68,14 +68,14 @@ impl Server {
         let body = answer
             .split("\r\n\r\n")
             .nth(1)
-            .ok_or("no answer of /health")?;
+            .ok_or("/health sent no body")?;
         let health: Value = serde_json::from_str(body)?;
         health["jobs"][count]
             .as_u64()
             .ok_or_else(|| format!("no {count} in {body}").into())
     }
 
-    /// Watches the console's events until one is as wanted.
+    /// Reads the events of the console until one satisfies `wanted`.
     pub(super) fn until(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
         let mut stream = self.connect()?;
         stream
@@ -83,7 +83,7 @@ impl Server {
             .write_all(b"GET /v2/local/console/events HTTP/1.1\r\nHost: h\r\n\r\n")?;
         for line in stream.lines() {
             let line = line?;
-            // A line of the body's framing is no event.
+            // Lines of the chunked encoding are not events.
             let Some(event) = line.strip_prefix("data: ") else {
                 continue;
             };
@@ -91,19 +91,19 @@ impl Server {
                 return Ok(());
             }
         }
-        Err("the console's events ended".into())
+        Err("the event stream of the console ended".into())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // An error means that it has ended already.
+        // An error means that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Posts on a keep-alive connection, and skips the answer, whose status must be 200.
+/// Posts on a keep-alive connection, and discards the answer. Returns an error if the status is not 200.
 pub(super) fn post(connection: &mut BufReader<TcpStream>, path: &str, body: &str) -> Result<()> {
     let length = body.len();
     let request =

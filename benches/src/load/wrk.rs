@@ -1,4 +1,4 @@
-//! Rates by the public tool wrk.
+//! Rates, measured with the tool wrk.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 use super::server::Server;
 use crate::error::Result;
 
-/// The public tool wrk.
+/// The HTTP benchmarking tool wrk.
 #[derive(Debug)]
 pub(super) struct Wrk {
     seconds: u32,
@@ -18,9 +18,9 @@ pub(super) struct Wrk {
 /// The rates and latencies that wrk reports.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rate {
-    /// Calls answered with 2xx, a second.
+    /// The calls per second that were answered with 2xx.
     pub(super) accepted: f64,
-    /// Calls answered with other statuses, a second.
+    /// The calls per second that were answered with other statuses.
     pub(super) refused: f64,
     pub(super) p50: String,
     pub(super) p99: String,
@@ -49,10 +49,9 @@ impl Wrk {
             .arg(self.script.path())
             .arg(format!("http://{}{path}", server.host))
             .output()
-            .map_err(|error| format!("wrk: {error}; install it: apt-get install wrk"))?;
+            .map_err(|error| format!("cannot run wrk: {error}; install it: apt-get install wrk"))?;
         let said = String::from_utf8_lossy(&done.stdout);
-        Rate::read(&said)
-            .ok_or_else(|| format!("wrk did not say what was expected:\n{said}").into())
+        Rate::read(&said).ok_or_else(|| format!("unexpected output of wrk:\n{said}").into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The cache on a volume, podwork's and the official one, on the same tree.
+//! The measurement of podwork's volume cache and the official one, with the same tree.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,14 +11,14 @@ use ring::digest::{Context as Hash, SHA256};
 use crate::contenders::programs::{Contender, Programs};
 use crate::error::Result;
 
-/// The number of small files, and the limit of their bytes.
+/// The number of small files, and the maximum size of each, in bytes.
 const SMALL: (usize, usize) = (10_000, 16 * 1024);
-/// The number of large files, and the bytes of each.
+/// The number of large files, and the size of each, in bytes.
 const LARGE: (usize, usize) = (8, 32 * 1024 * 1024);
 /// The number of small files that change before `SyncFew`.
 const FEW: usize = 10;
 
-/// The steps on a tree, in their order.
+/// The measured steps, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CacheStep {
     SyncAll,
@@ -43,7 +43,7 @@ impl CacheStep {
             Self::SyncNothing => "sync with nothing new",
             Self::SyncFew => "sync of 10 small files that changed",
             Self::HydrateAll => "hydrate an empty directory",
-            Self::HydrateNothing => "hydrate with all there",
+            Self::HydrateNothing => "hydrate an up-to-date directory",
         }
     }
 
@@ -72,7 +72,7 @@ impl CacheStorage {
         }
     }
 
-    /// Makes a folder in it; `None` if this machine has no such storage.
+    /// Creates a folder in the storage. Returns `None` if this machine does not have this storage.
     fn folder(self) -> Result<Option<tempfile::TempDir>> {
         let memory = Path::new("/dev/shm");
         Ok(match self {
@@ -83,11 +83,11 @@ impl CacheStorage {
     }
 }
 
-/// The seconds of each round.
+/// The times of all rounds, in seconds.
 pub(crate) type Times = BTreeMap<(CacheStorage, CacheStep, Contender), Vec<f64>>;
 
-/// Measures all steps in all places, once for each contender. They take turns at being first: a disk is slower after the
-/// last one's files were removed.
+/// Measures all steps in all storages, once for each contender. A different contender is first in each round: a disk is
+/// slower after the files of the previous contender were removed.
 pub(crate) fn measure(
     programs: &Programs,
     round: usize,
@@ -136,7 +136,7 @@ fn steps(
         }
     }
     if sums(&tree)? != sums(&folder.join("before"))? {
-        return Err("what came back is not what was there".into());
+        return Err("the restored files differ from the original ones".into());
     }
     Ok(times)
 }
@@ -149,7 +149,7 @@ fn run(mut command: Command, call: &str, tree: &Path, volume: &Path) -> Result<f
         Some(took) if output.status.success() => Ok(took),
         _ => {
             let complaint = String::from_utf8_lossy(&output.stderr);
-            Err(format!("{call} ended {}: {said}{complaint}", output.status).into())
+            Err(format!("{call} failed ({}): {said}{complaint}", output.status).into())
         }
     }
 }
@@ -175,7 +175,7 @@ fn make_tree(tree: &Path, shrink: usize) -> Result<()> {
     let bytes: Vec<u8> = noise(1).take(2 * most).collect();
     for number in 0..count / shrink {
         let path = tree.join(small(number));
-        fs::create_dir_all(path.parent().ok_or("a path without a folder")?)?;
+        fs::create_dir_all(path.parent().ok_or("the path has no parent folder")?)?;
         let (begin, len) = (number % most, number * 7919 % most);
         fs::write(path, &bytes[begin..begin + len])?;
     }

@@ -1,4 +1,4 @@
-//! The cases: kinds of work, each at one concurrency.
+//! The cases: each is a workload at one concurrency.
 
 use serde_json::{Value, json};
 
@@ -9,10 +9,10 @@ use crate::instruments::messages::{ExpectedOutput, JobLoad};
 /// The size of a large payload, in bytes.
 pub(crate) const LARGE: usize = 5_000_000;
 
-/// One kind of work, at one concurrency.
+/// A workload at one concurrency.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// The name on the command line.
+    /// The command line name.
     pub(crate) name: &'static str,
     /// The title in a table.
     pub(crate) title: &'static str,
@@ -25,9 +25,9 @@ pub(crate) struct Case {
     /// The amount for podwork and for both floors.
     amount: Amount,
     has_floor: bool,
-    /// The amount for the official worker, which takes a second for each batch of jobs.
+    /// The amount for the official worker, which takes a second for each batch of jobs. `None` if it is not measured.
     official: Option<Amount>,
-    /// Runs only if it is named.
+    /// `true` if the case runs only if it is named.
     pub(crate) on_demand: bool,
 }
 
@@ -53,7 +53,7 @@ impl Unit {
 pub(crate) struct Amount {
     warm_up: usize,
     pub(crate) jobs: usize,
-    /// The `count` of each job's input, or the bytes of its payload.
+    /// The `count` in each job's input, or the size of its payload in bytes.
     count: usize,
 }
 
@@ -110,7 +110,7 @@ impl Case {
         self
     }
 
-    /// Returns this contender's amount, divided by `shrink`; `None` if it does not take part.
+    /// Returns the amount for a contender, divided by `shrink`. Returns `None` if it is not measured.
     pub(crate) fn amount(&self, contender: Contender, shrink: usize) -> Option<Amount> {
         let Amount {
             warm_up,
@@ -150,7 +150,7 @@ impl Case {
         };
         JobLoad {
             warm_up,
-            // A small input, so that the warm-up does not set the peak of memory.
+            // A small input, so that the warm-up does not cause the peak memory.
             warm_input: input(match self.work {
                 Workload::Sleep | Workload::Cpu | Workload::Call | Workload::Batch => count,
                 _ => 10,

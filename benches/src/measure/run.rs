@@ -1,4 +1,4 @@
-//! One run of one contender at one case.
+//! One run of a contender for a case.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,23 +19,23 @@ const LONGEST: Duration = Duration::from_mins(15);
 /// The figures of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct CaseRun {
-    /// Jobs, chunks or updates a second.
+    /// Jobs, chunks or updates per second.
     pub(crate) per_second: f64,
-    /// CPU seconds of the worker for 1,000 of them.
+    /// CPU seconds of the worker per 1,000 jobs, chunks or updates.
     pub(crate) cpu: f64,
     pub(crate) latency: Spread,
     pub(crate) gap: Option<Spread>,
-    /// The worker's peak of memory, in bytes.
+    /// The peak memory of the worker, in bytes.
     pub(crate) peak: f64,
-    /// The difference of that peak to the memory after the warm-up, in bytes.
+    /// The difference between the peak memory and the memory after the warm-up, in bytes.
     pub(crate) rise: f64,
-    /// The memory over time: seconds and bytes.
+    /// The memory over time, as pairs of seconds and bytes.
     pub(crate) memory: Vec<(f64, f64)>,
-    /// The seconds that the generator of a stream took; only podwork reports them.
+    /// The time that the generator of a stream took, in seconds. Only podwork's worker reports it.
     pub(crate) generated: Option<f64>,
 }
 
-/// Runs a case; `None` if the contender does not take part.
+/// Runs a case. Returns `None` if the contender is not measured.
 pub(crate) fn measure(
     platform: &mut PlatformProcess,
     programs: &Programs,
@@ -71,7 +71,7 @@ pub(crate) fn measure(
     };
     #[expect(
         clippy::cast_precision_loss,
-        reason = "less than a year, and than a jobs' million"
+        reason = "less than a year, and less than a billion jobs"
     )]
     let (units, seconds) = (units as f64, nanos as f64 / 1e9);
     Ok(Some(CaseRun {
@@ -86,7 +86,7 @@ pub(crate) fn measure(
     }))
 }
 
-/// Waits until all jobs have ended, and calls `look` at intervals and once after the warm-up.
+/// Waits until all jobs have ended. Calls `look` at intervals, and once after the warm-up.
 fn watch(
     platform: &mut PlatformProcess,
     worker: &mut MeasuredProcess,
@@ -95,7 +95,7 @@ fn watch(
     let began = Instant::now();
     loop {
         let reply = platform.reply(LOOK).map_err(|error| match worker.said() {
-            Ok(said) if !said.is_empty() => format!("{error}; the worker says:\n{said}").into(),
+            Ok(said) if !said.is_empty() => format!("{error}; worker output:\n{said}").into(),
             _ => error,
         })?;
         worker.lives()?;
@@ -103,11 +103,11 @@ fn watch(
             Some(PlatformReply::Done(report)) => return Ok(report),
             Some(PlatformReply::Warm) => look(worker, true, began.elapsed())?,
             None => look(worker, false, began.elapsed())?,
-            Some(other) => return Err(format!("the platform says {other:?}").into()),
+            Some(other) => return Err(format!("unexpected platform reply: {other:?}").into()),
         }
         if began.elapsed() > LONGEST {
             return Err(format!(
-                "not within {LONGEST:?}; the worker says:\n{}",
+                "not done within {LONGEST:?}; worker output:\n{}",
                 worker.said()?
             )
             .into());
@@ -115,7 +115,7 @@ fn watch(
     }
 }
 
-/// Returns the seconds of the last generator in a worker's output.
+/// Returns the time of the last generator in a worker's output, in seconds.
 fn generated(said: &str) -> Option<f64> {
     let line = said
         .lines()
@@ -129,12 +129,12 @@ fn generated(said: &str) -> Option<f64> {
 pub(crate) struct IdleUsage {
     /// The resident memory, in bytes.
     pub(crate) memory: f64,
-    /// The CPU time, as a share of a core.
+    /// The CPU usage, as a share of a core.
     pub(crate) cpu: f64,
 }
 
-/// Returns the seconds from the start of the process to its first job's hand-out, and, if a time is given, the cost of
-/// idling for so long after that.
+/// Returns the time from the start of the process to the hand-out of its first job, in seconds, and, if `idle` is set,
+/// the cost of a worker that is then idle for that time.
 pub(crate) fn start(
     platform: &mut PlatformProcess,
     programs: &Programs,

@@ -19,7 +19,7 @@ pub(crate) struct Findings {
     runs: BTreeMap<(&'static str, Contender), Vec<CaseRun>>,
     starts: BTreeMap<Contender, Vec<f64>>,
     idle: BTreeMap<Contender, IdleUsage>,
-    /// The size of `hello`, bytes.
+    /// The size of `hello`, in bytes.
     pub(crate) hello: Option<u64>,
     pub(crate) cache: Times,
 }
@@ -52,7 +52,7 @@ impl Findings {
         self.idle.extend(idle.map(|idle| (contender, idle)));
     }
 
-    /// Returns the contenders that the tables show: all, but another build only if it was measured.
+    /// Returns the contenders that the tables show: all of them, but `Before` only if it was measured.
     pub(crate) fn contenders(&self) -> impl Iterator<Item = Contender> {
         let before = self
             .runs

@@ -1,6 +1,6 @@
-//! Numbers for readers, with three significant digits.
+//! Formatting of numbers with three significant digits.
 
-/// Formats a number, with commas between thousands.
+/// Formats a number, with commas as thousands separators.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let mut digits = 0;
@@ -27,7 +27,7 @@ pub(crate) fn megabytes(bytes: f64) -> String {
     format!("{} MB", number(bytes / 1e6))
 }
 
-/// Formats seconds in the unit that suits them.
+/// Formats seconds in a suitable unit.
 pub(crate) fn time(seconds: f64) -> String {
     match seconds.abs() {
         size if size >= 0.9995 => format!("{} s", number(seconds)),

@@ -26,7 +26,7 @@ fn colour(contender: Contender) -> RGBColor {
     }
 }
 
-/// Draws all plots for which something was measured.
+/// Draws all plots that have data.
 pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
     let contenders: Vec<Contender> = findings.contenders().collect();
     let by_case = |figure: &dyn Fn(&'static str, Contender) -> Option<f64>| -> Vec<Group> {
@@ -41,13 +41,13 @@ pub(crate) fn all(findings: &Findings, folder: &Path) -> Result<()> {
     };
     bars(
         &folder.join("throughput.svg"),
-        "Jobs (chunks, updates) a second, logarithmic: more is better",
+        "Jobs (chunks, updates) per second, logarithmic: more is better",
         &contenders,
         &by_case(&|case, contender| findings.per_second(case, contender)),
     )?;
     bars(
         &folder.join("cpu.svg"),
-        "CPU milliseconds of the worker for each, logarithmic: less is better",
+        "CPU milliseconds of the worker per job (chunk, update), logarithmic: less is better",
         &contenders,
         &by_case(&|case, contender| findings.cpu(case, contender)),
     )?;
@@ -69,12 +69,12 @@ struct Group {
     values: Vec<Option<f64>>,
 }
 
-/// Turns an error of the plotting library, which borrows what it is about, into text.
+/// Converts an error of the plotting library, which borrows data, to text.
 fn owned(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Draws horizontal bars on a logarithmic scale: a runtime and an interpreter are orders of magnitude apart.
+/// Draws horizontal bars on a logarithmic scale, because the contenders differ by orders of magnitude.
 fn bars(path: &Path, title: &str, contenders: &[Contender], groups: &[Group]) -> Result<()> {
     let values = || groups.iter().flat_map(|group| &group.values).flatten();
     let (least, most) = values().fold((f64::MAX, f64::MIN), |(least, most), value| {
@@ -100,18 +100,18 @@ fn bars(path: &Path, title: &str, contenders: &[Contender], groups: &[Group]) ->
     Ok(chart.area.present().map_err(owned)?)
 }
 
-/// A chart of bars, whose scale ends are powers of ten.
+/// A bar chart. Its scale is logarithmic, and `from` and `to` are its ends as exponents of ten.
 struct BarChart<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
     contenders: &'a [Contender],
-    /// The height of all bars of a group.
+    /// The total height of the bars of a group.
     bars: i32,
     from: f64,
     to: f64,
 }
 
 impl BarChart<'_> {
-    /// The width of the titles left of the bars.
+    /// The width of the titles, which are left of the bars.
     const TITLES: i32 = 260;
     const BAR: i32 = 13;
     /// The space between groups.
@@ -119,7 +119,7 @@ impl BarChart<'_> {
     /// The height of the title and the legend.
     const TOP: i32 = 56;
 
-    #[expect(clippy::cast_possible_truncation, reason = "a place on the page")]
+    #[expect(clippy::cast_possible_truncation, reason = "a position on the page")]
     fn length(&self, value: f64) -> i32 {
         let room = f64::from(WIDTH) - f64::from(Self::TITLES + 90);
         ((value.log10() - self.from) / (self.to - self.from) * room).max(1.0) as i32

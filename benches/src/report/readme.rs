@@ -7,13 +7,13 @@ use crate::error::Result;
 const BEGIN: &str = "<!-- benchmark: begin -->\n";
 const END: &str = "<!-- benchmark: end -->\n";
 
-/// Puts a text between the marks of a file.
+/// Replaces the text between the marks of a file.
 pub(crate) fn update(path: &Path, text: &str) -> Result<()> {
     let before =
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let after = between(&before, text).ok_or_else(|| {
         let (begin, end) = (BEGIN.trim_end(), END.trim_end());
-        format!("{} has no `{begin}` with `{end}` behind it", path.display())
+        format!("{} has no `{begin}` followed by `{end}`", path.display())
     })?;
     Ok(std::fs::write(path, after)?)
 }

@@ -17,13 +17,13 @@ pub(crate) fn report(findings: &Findings) -> String {
     if let Some(ratios) = before(findings) {
         section(
             &mut text,
-            "This build to the other, podwork/before",
+            "Ratios of this build to the other, podwork/before",
             &ratios,
         );
     }
     section(
         &mut text,
-        "CPU seconds of the worker for 1,000 of them",
+        "CPU seconds of the worker per 1,000 jobs, chunks or updates",
         &cpu(findings),
     );
     section(
@@ -37,8 +37,8 @@ pub(crate) fn report(findings: &Findings) -> String {
         &spreads(findings, |run| run.gap),
     );
     section(&mut text, "Peak memory", &memory(findings));
-    section(&mut text, "The process", &process(findings));
-    section(&mut text, "A cache on a volume", &cache(findings));
+    section(&mut text, "Start, idle cost and size", &process(findings));
+    section(&mut text, "Volume cache", &cache(findings));
     let mut rows = Table::new(&["target", "measured", ""]);
     for target in targets(findings) {
         rows.row(target.text, [target.measured, target.verdict.to_owned()]);
@@ -107,7 +107,7 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> String {
 fn throughput(findings: &Findings) -> String {
     let contenders: Vec<Contender> = findings.contenders().collect();
     let names: Vec<String> = contenders.iter().map(ToString::to_string).collect();
-    let mut heads = vec!["work", "a second"];
+    let mut heads = vec!["work", "per second"];
     heads.extend(names.iter().map(String::as_str));
     heads.extend([
         "podwork/floor",
@@ -139,12 +139,12 @@ fn throughput(findings: &Findings) -> String {
     table.0
 }
 
-/// Compares this build with another one; `None` if none took part.
+/// Compares this build with another build. Returns `None` if no other build was measured.
 fn before(findings: &Findings) -> Option<String> {
     findings
         .contenders()
         .find(|contender| *contender == Before)?;
-    let mut table = Table::new(&["work", "a second", "CPU", "p50", "peak memory", "start"]);
+    let mut table = Table::new(&["work", "rate", "CPU", "p50", "peak memory", "start"]);
     for case in findings.cases() {
         let between =
             |figure: &dyn Fn(Contender) -> Option<f64>| ratio(figure(Ours), figure(Before));
@@ -175,7 +175,7 @@ fn before(findings: &Findings) -> Option<String> {
     Some(table.0)
 }
 
-/// Makes a table with a column for each contender.
+/// Creates a table with a column for each contender.
 fn by_contender(findings: &Findings, first: &str) -> Table {
     let names: Vec<String> = findings
         .contenders()
@@ -185,7 +185,7 @@ fn by_contender(findings: &Findings, first: &str) -> Table {
     Table::new(&std::iter::once(first).chain(names).collect::<Vec<_>>())
 }
 
-/// Makes a table with a row for each case.
+/// Creates a table with a row for each case.
 fn by_case(findings: &Findings, say: impl Fn(&'static str, Contender) -> String) -> String {
     let mut table = by_contender(findings, "work");
     for case in findings.cases() {
@@ -238,7 +238,7 @@ fn process(findings: &Findings) -> String {
     row(
         "binary of `hello`, stripped",
         &|contender| match (contender, findings.hello) {
-            #[expect(clippy::cast_precision_loss, reason = "a program is not that large")]
+            #[expect(clippy::cast_precision_loss, reason = "a program is small enough")]
             (Ours, Some(bytes)) => megabytes(bytes as f64),
             _ => NOTHING.to_owned(),
         },

@@ -14,10 +14,10 @@ pub(crate) struct PerformanceTarget {
     pub(crate) verdict: &'static str,
 }
 
-/// The figure for a target, and whether the target is met; `None` if a figure is missing.
+/// The figure for a target, and `true` if the target is met. `None` if a figure is missing.
 type Measured = Option<(String, bool)>;
 
-/// The cases at 1, 10 and 100 jobs at once.
+/// The cases with 1, 10 and 100 concurrent no-op jobs.
 const NOOP: [&str; 3] = ["noop-1", "noop-10", "noop-100"];
 
 /// The text of a target, and the function that checks it.
@@ -46,15 +46,15 @@ const TARGETS: [TargetCheck; 16] = [
     ),
     ("chunks/s: at least 0.7 of the floor", stream),
     (
-        "10,000 chunks at 20 ms, with joining: at most 1.2× as long as at 0 ms",
+        "10,000 chunks at a latency of 20 ms, with joining: at most 1.2× the time at 0 ms",
         joined,
     ),
     (
-        "a generator does not wait while the outbox has room: 500 chunks made within one round trip of 20 ms",
+        "a generator does not wait while the outbox has room: yields 500 chunks within one round trip of 20 ms",
         generator,
     ),
     (
-        "jobs/s of a handler whose cost is mostly fixed per call, in batches of 16: at least 8× one by one",
+        "jobs/s of a handler whose cost is mostly fixed per call, in batches of 16: at least 8× one job at a time",
         batched,
     ),
     (
@@ -66,7 +66,7 @@ const TARGETS: [TargetCheck; 16] = [
         memory,
     ),
     ("CPU when idle: below 0.1% of a core", idle),
-    ("a payload of 5 MB is held at most twice at once", payload),
+    ("a payload of 5 MB is in memory at most twice", payload),
     (
         "CPU of a no-op job, 1,000 at once: at most 1.5× that at 10",
         linear,
@@ -148,14 +148,14 @@ fn stream(findings: &Findings) -> Measured {
     Some((times(ratio), ratio >= 0.7))
 }
 
-/// Compares a generator with a pace of its own. One without is compared with the same stream unjoined: joined, at 0 ms,
-/// all of it takes less than one round trip of 20 ms.
+/// Compares streams at a latency of 20 ms with those at 0 ms. A paced generator is compared with itself. One without a
+/// pace is compared with the same stream unjoined: joined, at 0 ms, it takes less than one round trip of 20 ms.
 fn joined(findings: &Findings) -> Measured {
     let took = |case| Some(findings.spread(case, Ours, |run| Some(run.latency))?.0);
     let (paced, paced_far) = (took("paced")?, took("paced-20ms")?);
     let (plain, far) = (took("stream")?, took("join-20ms")?);
     let measured = format!(
-        "made in 2 s: {} of {}, {}; made at once: {} of {} unjoined, {}",
+        "yielded in 2 s: {} of {}, {}; yielded at once: {} of {} unjoined, {}",
         time(paced_far),
         time(paced),
         times(paced_far / paced),
@@ -210,9 +210,9 @@ fn idle(findings: &Findings) -> Measured {
 
 fn payload(findings: &Findings) -> Measured {
     let rise = findings.median("payload", Ours, |run| Some(run.rise))?;
-    #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
+    #[expect(clippy::cast_precision_loss, reason = "a few megabytes")]
     let held = rise / LARGE as f64;
-    // The connection's buffers grow too, by a tenth of that.
+    // The buffers of the connection also grow, by a tenth of that.
     Some((
         format!("{} more: {}", megabytes(rise), times(held)),
         held < 2.2,
@@ -233,7 +233,7 @@ fn flat(findings: &Findings) -> Measured {
     Some((measured, late <= 1.1 * early))
 }
 
-/// Returns the medians of the second and of the last tenth.
+/// Returns the medians of the second tenth and of the last tenth.
 fn growth(memory: &[(f64, f64)]) -> Option<(f64, f64)> {
     let tenth = memory.len() / 10;
     let bytes =
@@ -245,7 +245,7 @@ fn growth(memory: &[(f64, f64)]) -> Option<(f64, f64)> {
 }
 
 fn hello(findings: &Findings) -> Measured {
-    #[expect(clippy::cast_precision_loss, reason = "a program is not that large")]
+    #[expect(clippy::cast_precision_loss, reason = "a program is small enough")]
     let bytes = findings.hello? as f64;
     Some((megabytes(bytes), bytes <= 6e6))
 }

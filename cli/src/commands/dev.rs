@@ -15,10 +15,11 @@ use crate::processes::{Interrupts, WorkerProcess, ask};
 use crate::project::sources::SourceWatcher;
 use crate::project::{NO_CARGO, Project};
 
-/// A worker ends only after its open poll; it is replaced often here.
+/// The time for which the platform holds a poll open. It is short, because a worker shuts down only after its open
+/// poll, and `dev` replaces workers often.
 const POLL_HOLD: Duration = Duration::from_millis(500);
 
-/// The limit on `--rp_schema`, which a worker handles before anything else, unless its `fn main` does more.
+/// The limit on the time of `--rp_schema`. A worker handles it first, unless its `fn main` does other work before.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
@@ -36,7 +37,10 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     let platform = builder.start().await;
     // The message of the platform's error contains its cause.
     let platform = platform.map_err(|error| anyhow!("{error} (--port, --host)"))?;
-    say(&format!("Console: {}/   Ctrl-C ends all.", platform.url()));
+    say(&format!(
+        "Console: {}/   Press Ctrl-C to stop.",
+        platform.url()
+    ));
     let watch = SourceWatcher::start(&project.local, &project.workspace, &project.target_dir)?;
     let mut dev = Loop {
         project,
@@ -86,8 +90,8 @@ impl Loop {
         loop {
             match self.build().await? {
                 None => say(match self.worker {
-                    Some(_) => "The build failed. The worker goes on as it was.",
-                    None => "The build failed. Jobs wait for a build that does not.",
+                    Some(_) => "Build failed; the previous build keeps running.",
+                    None => "Build failed; jobs wait in the queue until a build succeeds.",
                 }),
                 Some(build)
                     if self
@@ -95,7 +99,7 @@ impl Loop {
                         .as_ref()
                         .is_some_and(|running| running.build == build) =>
                 {
-                    say("Nothing changed in the worker.");
+                    say("The worker is unchanged; not restarting it.");
                 }
                 Some(build) => self.replace(build).await?,
             }
@@ -103,7 +107,7 @@ impl Loop {
         }
     }
 
-    /// Builds the worker; `None` if the build failed, as cargo has printed.
+    /// Builds the worker. Returns `None` if the build failed; cargo has printed the errors.
     async fn build(&self) -> Result<Option<Build>> {
         say("Building …");
         let mut command = Command::from(self.project.build(&self.args.worker, self.args.release));
@@ -132,12 +136,12 @@ impl Loop {
         }))
     }
 
-    /// Replaces the worker by one of this build, after its jobs in flight.
+    /// Replaces the worker with one of this build, once its jobs in flight have ended.
     async fn replace(&mut self, build: Build) -> Result<()> {
         if let Some(old) = &mut self.worker {
             let id = &old.worker.id;
             say(&format!(
-                "Built. {id} ends its jobs first; cancel them in the console to be quicker."
+                "Built. {id} is finishing its jobs; cancel them in the console to switch sooner."
             ));
             old.worker.terminate();
             old.worker.ended().await?;
@@ -154,7 +158,7 @@ impl Loop {
             self.platform.worker_env(&id),
         )?;
         self.worker = Some(Running { worker, build });
-        say(&format!("{id} runs this build."));
+        say(&format!("{id} is running this build."));
         Ok(())
     }
 
@@ -165,21 +169,21 @@ impl Loop {
         let asked = ask(&build.path, &args, &self.project.folder, PATIENCE).await;
         let Ok(told) = asked else {
             say(&format!(
-                "No schema: the worker did not answer `--rp_schema` within {PATIENCE:?}. Does its `fn main` work before \
-                 podwork runs?"
+                "No schema: the worker did not answer `--rp_schema` within {PATIENCE:?}. Does `fn main` do slow work \
+                 before it starts podwork?"
             ));
             return None;
         };
         let schema = serde_json::from_slice(&told?);
         if schema.is_err() {
             say(
-                "No schema: `--rp_schema` did not print valid JSON. Does its `fn main` print before podwork runs?",
+                "No schema: `--rp_schema` did not print valid JSON. Does `fn main` print before it starts podwork?",
             );
         }
         schema.ok()
     }
 
-    /// Waits for a change of the sources, and reports if the worker ends meanwhile.
+    /// Waits for a change of the sources, and reports it if the worker exits meanwhile.
     async fn until_changed(&mut self) -> Result<()> {
         let Some(running) = &mut self.worker else {
             return self.watch.changed().await;
@@ -188,17 +192,17 @@ impl Loop {
             changed = self.watch.changed() => return changed,
             status = running.worker.ended() => {
                 let id = &running.worker.id;
-                say(&format!("{id} ended by itself ({}). Jobs wait; a change starts it again.", status?));
+                say(&format!("{id} exited ({}). Jobs wait in the queue; a change starts it again.", status?));
             }
         }
         self.worker = None;
         self.watch.changed().await
     }
 
-    /// Ends the worker, then the platform. A further signal ends the worker at once.
+    /// Shuts down the worker, then the platform. Another signal kills the worker.
     async fn end(self, signals: &mut Interrupts) -> Result<()> {
         if let Some(mut running) = self.worker {
-            say("Ending: the worker ends its jobs first; Ctrl-C again ends it at once.");
+            say("Shutting down: the worker is finishing its jobs. Press Ctrl-C again to kill it.");
             running.worker.terminate();
             let ended = tokio::select! {
                 status = running.worker.ended() => Some(status),
@@ -210,12 +214,12 @@ impl Loop {
             }
         }
         self.platform.shutdown().await;
-        say("Ended.");
+        say("Stopped.");
         Ok(())
     }
 }
 
 fn modified(path: &Path) -> Result<SystemTime> {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    modified.with_context(|| format!("{} cannot be read", path.display()))
+    modified.with_context(|| format!("cannot read {}", path.display()))
 }

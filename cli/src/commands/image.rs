@@ -28,7 +28,7 @@ pub(crate) fn image(args: &Image) -> Result<ExitCode> {
     });
 
     let context = BuildContext::of(&project)?;
-    let files = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let files = tempfile::tempdir().context("cannot create a temporary folder")?;
     std::fs::write(files.path().join("Dockerfile"), text).context("cannot write the Dockerfile")?;
     let started = Instant::now();
     let mut build = tool.build(&tag);
@@ -49,7 +49,7 @@ fn tool(wanted: Option<ImageTool>) -> Result<ImageTool> {
             .map_err(|problem| anyhow!("{}: {problem}", tool.name())),
         None => ImageTool::find().map_err(|problems| {
             anyhow!(
-                "no tool to build images with is here; install docker, podman or buildah ({problems})"
+                "no working image tool found; install or start docker, podman or buildah ({problems})"
             )
         }),
     }
@@ -83,7 +83,7 @@ fn add_arguments(build: &mut Command, args: &Image, project: &Project) {
     }
     build.args(&args.engine_args);
     if args.json {
-        // Standard output is for the one object.
+        // Standard output is reserved for the JSON object.
         build.stdout(std::io::stderr());
     }
 }

@@ -1,4 +1,4 @@
-//! The commands of the tool, a file or a folder each.
+//! The commands of the tool, each in its own file or folder.
 
 mod completions;
 mod dev;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::args::New;
 use crate::project::in_workspace;
 
-/// The names of the crate's dependencies and of Rust's own crates.
+/// Reserved names: those of the crate's dependencies and of Rust's own crates.
 const TAKEN: [&str; 12] = [
     "podwork",
     "serde",
@@ -34,7 +34,7 @@ pub(crate) fn new(args: &New) -> Result<ExitCode> {
     check_name(name)?;
     if args.name.exists() {
         bail!(
-            "{} is there already: choose another name, or move it away",
+            "{} already exists: choose another name, or move it away",
             args.name.display()
         );
     }
@@ -51,12 +51,12 @@ pub(crate) fn new(args: &New) -> Result<ExitCode> {
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| fs::write(&path, text));
-        written.with_context(|| format!("{} cannot be written", path.display()))?;
+        written.with_context(|| format!("cannot write {}", path.display()))?;
     }
-    println!("Made {}. Next:", args.name.display());
+    println!("Created {}. Next steps:", args.name.display());
     println!("  cd {}", args.name.display());
-    println!("  cargo test       # the handler, and the whole worker");
-    println!("  podwork dev      # run it here, and again after each change");
+    println!("  cargo test       # test the handler, and the whole worker");
+    println!("  podwork dev      # run it locally, and restart it after each change");
     println!("  podwork image    # build its image");
     Ok(ExitCode::SUCCESS)
 }
@@ -80,10 +80,10 @@ fn check_name(name: &str) -> Result<()> {
 fn checkout(path: &Path) -> Result<std::path::PathBuf> {
     let full = path
         .canonicalize()
-        .with_context(|| format!("{} cannot be found", path.display()))?;
+        .with_context(|| format!("cannot find {}", path.display()))?;
     if !full.join("runtime/Cargo.toml").is_file() {
         bail!(
-            "{} is no checkout of podwork: there is no runtime/Cargo.toml in it",
+            "{} is not a checkout of podwork: it has no runtime/Cargo.toml",
             path.display()
         );
     }

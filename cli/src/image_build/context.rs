@@ -1,5 +1,5 @@
-//! The build context of a crate with path dependencies: a build sees nothing outside of its context, so the sources of
-//! those dependencies are copied into it.
+//! The build context of a crate with path dependencies. A build can read only its context, so the sources of those
+//! dependencies are copied into it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use crate::project::{Project, workspace_of};
 
-/// The folder of those sources in the context.
+/// The folder of the copied dependencies in the context.
 const FOLDER: &str = "path-dependencies";
 
 /// Folders that are never sent to a build.
@@ -41,7 +41,7 @@ impl BuildContext {
             return Ok(Self::Own(project.workspace.clone()));
         }
         let staged =
-            TempDir::with_prefix("podwork-image-").context("no temporary folder can be made")?;
+            TempDir::with_prefix("podwork-image-").context("cannot create a temporary folder")?;
         copy_all(&project.workspace, staged.path())?;
         let mut moved = Vec::new();
         for (number, workspace) in workspaces.into_iter().enumerate() {
@@ -91,7 +91,7 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn copy(mut walk: WalkBuilder, from: &Path, to: &Path) -> Result<()> {
-    // A link may lead out of the folder, so its target is copied.
+    // A link may point outside of the folder, so its target is copied.
     walk.follow_links(true);
     walk.filter_entry(|entry| !LEFT_OUT.iter().any(|name| entry.file_name() == *name));
     for entry in walk.build() {
@@ -101,12 +101,12 @@ fn copy(mut walk: WalkBuilder, from: &Path, to: &Path) -> Result<()> {
             Some(kind) if kind.is_dir() => fs::create_dir_all(&target),
             _ => copy_file(entry.path(), &target),
         };
-        copied.with_context(|| format!("{} cannot be copied", entry.path().display()))?;
+        copied.with_context(|| format!("cannot copy {}", entry.path().display()))?;
     }
     Ok(())
 }
 
-/// Copies a file with its modification time, by which cargo detects changes.
+/// Copies a file with its modification time, which cargo uses to detect changes.
 fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
     let mut source = fs::File::open(from)?;
     let about = source.metadata()?;
@@ -116,7 +116,8 @@ fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
     target.set_modified(about.modified()?)
 }
 
-/// Points the path dependencies of the manifest in `copy`, which is `below` the context's root, to their new places.
+/// Rewrites the path dependencies of the manifest in `copy` to their new paths. `below` is the path of `copy` in the
+/// context.
 fn repoint(original: &Path, copy: &Path, below: &Path, moved: &[(PathBuf, PathBuf)]) -> Result<()> {
     let manifest = copy.join("Cargo.toml");
     let mut document: DocumentMut = fs::read_to_string(&manifest)?.parse()?;
@@ -125,7 +126,7 @@ fn repoint(original: &Path, copy: &Path, below: &Path, moved: &[(PathBuf, PathBu
         let full = original.join(path);
         let full = full
             .canonicalize()
-            .with_context(|| format!("the path dependency {} cannot be found", full.display()))?;
+            .with_context(|| format!("cannot find the path dependency {}", full.display()))?;
         let found = moved.iter().find_map(|(from, to)| {
             let inner = full.strip_prefix(from).ok()?;
             Some(up.join(to).join(inner))
@@ -137,7 +138,7 @@ fn repoint(original: &Path, copy: &Path, below: &Path, moved: &[(PathBuf, PathBu
     Ok(())
 }
 
-/// Visits all tables of dependencies: the manifest's own, those of targets, of the workspace, and patches.
+/// Visits all tables of dependencies: those of the package, of targets and of the workspace, and patches.
 fn visit(table: &mut dyn TableLike, place: &dyn Fn(&str) -> Result<Option<String>>) -> Result<()> {
     for (name, item) in table.iter_mut() {
         let dependencies = name.get().ends_with("dependencies");
@@ -172,7 +173,7 @@ fn repoint_all(
                     specification.insert("path", Item::Value(Value::from(path)));
                 }
             }
-            Some(None) => bail!("the path of {} is no text", name.get()),
+            Some(None) => bail!("the path of {} is not a string", name.get()),
             // A patch is a table of dependency tables.
             None => repoint_all(specification, place)?,
         }

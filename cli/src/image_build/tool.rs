@@ -32,7 +32,7 @@ impl ImageTool {
         }
     }
 
-    /// Returns the first tool that works, or what is wrong with each.
+    /// Returns the first tool that works, or the reason why each of them does not.
     pub(crate) fn find() -> Result<Self, String> {
         let mut problems = Vec::new();
         for engine in Self::value_variants() {
@@ -44,7 +44,7 @@ impl ImageTool {
         Err(problems.join("; "))
     }
 
-    /// Returns why it does not work, if it does not.
+    /// Returns an error with the reason if the tool does not work.
     pub(crate) fn works(self) -> Result<(), String> {
         // `docker version` prints the client's version without a daemon, and then fails.
         let asked = match self {
@@ -62,7 +62,7 @@ impl ImageTool {
                 Err(said
                     .lines()
                     .last()
-                    .unwrap_or("it does not work")
+                    .unwrap_or("failed without an error message")
                     .trim()
                     .to_owned())
             }
@@ -73,18 +73,18 @@ impl ImageTool {
         }
     }
 
-    /// Returns the command that builds, without its context.
+    /// Returns the build command, without the build context.
     pub(crate) fn build(self, tag: &str) -> Command {
         let mut command = Command::new(self.name());
         command.args(["build", "--tag", tag]);
         if self == Self::Buildah {
-            // The others keep layers by default.
+            // The other tools cache layers by default.
             command.arg("--layers");
         }
         command
     }
 
-    /// Makes the build ignore the paths in this file, which is named after the Dockerfile and in the same folder.
+    /// Makes the build ignore the paths that `file` lists. The file is beside the Dockerfile and named after it.
     pub(crate) fn ignore(self, command: &mut Command, file: &Path) {
         // docker finds the file by its name.
         if self != Self::Docker {
@@ -98,7 +98,7 @@ impl ImageTool {
             Self::Docker | Self::Podman => {
                 let format = "{{.Size}} {{len .RootFS.Layers}}";
                 let said = self.ask(&["image", "inspect", "--format", format, tag])?;
-                let numbers = said.split_once(' ').context("its size was not told")?;
+                let numbers = said.split_once(' ').context("no size in the output")?;
                 Ok(BuiltImage {
                     bytes: numbers.0.parse()?,
                     layers: numbers.1.parse()?,
@@ -111,7 +111,7 @@ impl ImageTool {
                 // An image with several names is listed once for each.
                 let size = sizes.lines().next().unwrap_or_default();
                 Ok(BuiltImage {
-                    bytes: bytes(size).with_context(|| format!("`{size}` is no size"))?,
+                    bytes: bytes(size).with_context(|| format!("invalid image size `{size}`"))?,
                     layers: layers.parse()?,
                 })
             }
@@ -124,7 +124,7 @@ impl ImageTool {
             .args(args)
             .stdin(Stdio::null())
             .output()
-            .with_context(|| format!("{name} cannot be started"))?;
+            .with_context(|| format!("cannot start {name}"))?;
         if !output.status.success() {
             bail!(
                 "{name} {}: {}",

@@ -1,8 +1,8 @@
-//! The signals that ask the tool to end.
+//! The signals that ask the tool to stop.
 
 use anyhow::{Context as _, Result};
 
-/// SIGINT and SIGTERM.
+/// A listener for SIGINT and SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
     #[cfg(unix)]
@@ -15,7 +15,7 @@ pub(crate) struct Interrupts {
 impl Interrupts {
     pub(crate) fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listening = "signals cannot be listened for";
+        let listening = "cannot listen for signals";
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context(listening)?,
             terminate: signal(SignalKind::terminate()).context(listening)?,

@@ -1,4 +1,4 @@
-//! Workers that the tool starts as processes.
+//! Worker processes that the tool starts.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -11,24 +11,24 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 
-/// A worker process beside the tool.
+/// A worker process that the tool started.
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     pub(crate) id: String,
     child: Child,
-    /// The tasks that print its two outputs.
+    /// The tasks that print its standard output and standard error.
     relays: [JoinHandle<()>; 2],
-    /// SIGTERM was sent; a second one would end it at once.
+    /// `true` once SIGTERM was sent: a second one would end the worker immediately.
     told: bool,
 }
 
-/// The limit on reading its output after it has ended: a child process that it left may still hold the pipes.
+/// The limit on reading the output of a worker that has exited: its child processes may still hold the pipes open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The limit on the output of [`ask`], in bytes.
 const MOST_SAID: u64 = 4 << 20;
 
 impl WorkerProcess {
-    /// Starts it in a process group of its own, so that Ctrl-C reaches only the tool, which then ends the worker.
+    /// Starts a worker in its own process group, so that Ctrl-C reaches only the tool, which then stops the worker.
     pub(crate) fn start(
         id: String,
         program: &Path,
@@ -49,7 +49,7 @@ impl WorkerProcess {
         command.process_group(0);
         let mut child = command
             .spawn()
-            .with_context(|| format!("{} cannot be started", program.display()))?;
+            .with_context(|| format!("cannot start {}", program.display()))?;
         let out = child
             .stdout
             .take()
@@ -67,7 +67,7 @@ impl WorkerProcess {
         })
     }
 
-    /// Waits until it has ended and its output is printed.
+    /// Waits until the worker has exited and its output is printed.
     pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait().await?;
         for relay in &mut self.relays {
@@ -79,7 +79,7 @@ impl WorkerProcess {
         Ok(status)
     }
 
-    /// Asks it to end after its jobs in flight.
+    /// Asks the worker to shut down once its jobs in flight have ended.
     pub(crate) fn terminate(&mut self) {
         if std::mem::replace(&mut self.told, true) {
             return;
@@ -90,22 +90,22 @@ impl WorkerProcess {
             .id()
             .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
         {
-            // An error means that it has ended already.
+            // An error means that it has exited already.
             let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
         }
         #[cfg(not(unix))]
         self.kill();
     }
 
-    /// Ends it at once.
+    /// Kills the worker.
     pub(crate) fn kill(&mut self) {
-        // An error means that it has ended already.
+        // An error means that it has exited already.
         let _ = self.child.start_kill();
     }
 }
 
-/// Runs a program, and returns its standard output if it succeeds in time. Its environment has no platform, so that a
-/// program that does more than it was asked for fetches no jobs.
+/// Runs a program, and returns its standard output if it succeeds in time. The platform's variables are removed from
+/// its environment, so that a program that ignores its arguments does not fetch jobs.
 pub(crate) async fn ask(
     program: &Path,
     args: &[String],
@@ -137,7 +137,7 @@ pub(crate) async fn ask(
     tokio::time::timeout(patience, answer).await
 }
 
-/// Prints a worker's output line by line, with its log in readable form.
+/// Prints a worker's output line by line, with log records in readable form.
 async fn relay(from: impl AsyncRead + Unpin, id: String, err: bool) {
     let mut lines = BufReader::new(from).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
@@ -150,7 +150,7 @@ async fn relay(from: impl AsyncRead + Unpin, id: String, err: bool) {
     }
 }
 
-/// Formats a line of the log, which workers write as JSON if their environment is the platform's.
+/// Formats a line of a worker's log. Workers log JSON if the platform's variables are set.
 fn readable(line: &str) -> String {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! The worker's crate, as cargo knows it, and its builds.
+//! The worker's crate, read from cargo's metadata, and its builds.
 
 pub(crate) mod sources;
 pub(crate) mod template;
@@ -13,20 +13,20 @@ use cargo_metadata::{Metadata, MetadataCommand, Node, Package, PackageId};
 /// The worker to build, and its features.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct WorkerSelection {
-    /// Package, where the folder is a workspace of several
+    /// Package to build, if the workspace has several
     #[arg(long, short)]
     pub(crate) package: Option<String>,
 
-    /// Binary, where the package has several
+    /// Binary to build, if the package has several
     #[arg(long)]
     pub(crate) bin: Option<String>,
 
-    /// Features to build with, separated by commas
+    /// Features to enable, separated by commas
     #[arg(long, value_name = "FEATURES")]
     pub(crate) features: Option<String>,
 }
 
-/// The cure when cargo cannot be started.
+/// The error if cargo cannot be started.
 pub(crate) const NO_CARGO: &str = "cannot start cargo: install Rust from https://rustup.rs";
 
 /// A worker's crate.
@@ -39,12 +39,12 @@ pub(crate) struct Project {
     pub(crate) folder: PathBuf,
     pub(crate) workspace: PathBuf,
     pub(crate) target_dir: PathBuf,
-    /// The folders of the packages that are built from sources on this machine, its own among them.
+    /// The folders of all local packages that it is built from, including its own.
     pub(crate) local: Vec<PathBuf>,
 }
 
 impl Project {
-    /// Finds the selected worker in this folder or in one above, as cargo does.
+    /// Finds the selected worker in the current folder or in one of its parents, as cargo does.
     pub(crate) fn find(wanted: &WorkerSelection) -> Result<Self> {
         let metadata = metadata(&MetadataCommand::new())?;
         let package = choose(&metadata, wanted.package.as_deref())?;
@@ -64,7 +64,7 @@ impl Project {
         std::fs::read_to_string(self.folder.join("test_input.json")).ok()
     }
 
-    /// Returns the command that builds its binary and reports on standard output, one JSON object a line.
+    /// Returns the command that builds the binary and reports on standard output, with one JSON object per line.
     pub(crate) fn build(&self, wanted: &WorkerSelection, release: bool) -> Command {
         let mut command = cargo();
         command
@@ -101,12 +101,12 @@ fn choose<'a>(metadata: &'a Metadata, wanted: Option<&str>) -> Result<&'a Packag
         .map(|package| package.name.as_str())
         .collect();
     bail!(
-        "which package? Say --package with one of: {}",
+        "cannot choose a package; pass --package with one of: {}",
         names.join(", ")
     )
 }
 
-/// Returns the folders of the local packages that this one is built from, its own among them.
+/// Returns the folders of the local packages that a package is built from, including its own.
 fn local_folders(metadata: &Metadata, id: &PackageId) -> Vec<PathBuf> {
     let nodes: HashMap<&PackageId, &Node> = metadata
         .resolve
@@ -150,11 +150,11 @@ fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
         .collect();
     let name = &package.name;
     match (wanted.or(package.default_run.as_deref()), bins.as_slice()) {
-        (_, []) => bail!("{name} has no binary: a worker's `fn main` stands in src/main.rs"),
+        (_, []) => bail!("{name} has no binary: a worker needs `fn main` in src/main.rs"),
         (None, [bin]) => Ok((*bin).to_owned()),
         (Some(wanted), bins) if bins.contains(&wanted) => Ok(wanted.to_owned()),
         (_, bins) => bail!(
-            "which binary of {name}? Say --bin with one of: {}",
+            "cannot choose a binary of {name}; pass --bin with one of: {}",
             bins.join(", ")
         ),
     }
@@ -177,7 +177,7 @@ fn metadata(command: &MetadataCommand) -> Result<Metadata> {
     })
 }
 
-/// Returns whether cargo would look for a new crate in this folder among the members of a workspace.
+/// Returns whether cargo would treat a new crate in this folder as a member of a workspace.
 pub(crate) fn in_workspace(folder: &Path) -> bool {
     let Ok(folder) = folder.canonicalize() else {
         return false;
@@ -191,7 +191,8 @@ pub(crate) fn in_workspace(folder: &Path) -> bool {
     })
 }
 
-/// Returns the user's cargo: of the variable `CARGO` below another cargo, or else of `PATH`.
+/// Returns the user's cargo: the one in the variable `CARGO`, which cargo sets for its child processes, or else the one
+/// in `PATH`.
 fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

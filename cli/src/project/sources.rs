@@ -10,7 +10,7 @@ use ignore::gitignore::Gitignore;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 
-/// The time without changes after which a build begins: editors write a file in several steps.
+/// The time without changes after which a build starts. Editors write a file in several steps.
 const REST: Duration = Duration::from_millis(100);
 
 /// A watcher of a worker's sources.
@@ -36,7 +36,7 @@ impl SourceWatcher {
     /// Watches the folders of these packages, and the workspace's own files.
     pub(crate) fn start(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Result<Self> {
         let sources = Arc::new(Sources::new(packages, workspace, target_dir));
-        // One waiting change is enough to start a build.
+        // One pending change is enough to start a build.
         let (sender, changes) = channel(1);
         let looked_at = Arc::clone(&sources);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
@@ -45,16 +45,16 @@ impl SourceWatcher {
                     !matches!(event.kind, EventKind::Access(_))
                         && event.paths.iter().any(|path| looked_at.contain(path))
                 }
-                // Events were lost, and a change may be one of them.
+                // Events were lost, and one of them may be a change.
                 Err(_) => true,
             };
             if matters {
-                // An error means that a change is waiting already.
+                // An error means that the channel already holds a change.
                 let _ = sender.try_send(());
             }
         });
         let mut watch = Self {
-            watcher: watcher.context("sources cannot be watched")?,
+            watcher: watcher.context("cannot watch the sources")?,
             changes,
             sources,
             watched: HashSet::new(),
@@ -63,7 +63,7 @@ impl SourceWatcher {
         Ok(watch)
     }
 
-    /// Waits for a change, and then until there are no more for [`REST`].
+    /// Waits for a change, and then until no other change follows for [`REST`].
     pub(crate) async fn changed(&mut self) -> Result<()> {
         // The sender is in the watcher, so the channel stays open.
         let _ = self.changes.recv().await;
@@ -71,14 +71,14 @@ impl SourceWatcher {
         self.cover()
     }
 
-    /// Watches new folders: a package's folder for its own files, and each source folder in it with everything below. A
-    /// `target` folder changes too often to be watched.
+    /// Watches new folders: each package's folder without its subfolders, and each source folder in it with all its
+    /// subfolders. A `target` folder is not watched, because it changes too often.
     fn cover(&mut self) -> Result<()> {
         let mut wanted = vec![(self.sources.workspace.clone(), RecursiveMode::NonRecursive)];
         for (folder, _) in &self.sources.packages {
             wanted.push((folder.clone(), RecursiveMode::NonRecursive));
             let entries = std::fs::read_dir(folder)
-                .with_context(|| format!("{} cannot be read", folder.display()))?;
+                .with_context(|| format!("cannot read {}", folder.display()))?;
             let inner = entries.flatten().map(|entry| entry.path());
             wanted.extend(
                 inner
@@ -86,13 +86,13 @@ impl SourceWatcher {
                     .map(|path| (path, RecursiveMode::Recursive)),
             );
         }
-        // A removed folder is forgotten, so that it is watched again if it comes back.
+        // A removed folder is forgotten, so that it is watched again if it reappears.
         self.watched.retain(|path| path.is_dir());
         for (path, mode) in wanted {
             if self.watched.insert(path.clone()) {
                 self.watcher
                     .watch(&path, mode)
-                    .with_context(|| format!("{} cannot be watched", path.display()))?;
+                    .with_context(|| format!("cannot watch {}", path.display()))?;
             }
         }
         Ok(())
@@ -102,7 +102,7 @@ impl SourceWatcher {
 impl Sources {
     fn new(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Self {
         let package = |folder: &PathBuf| {
-            // Without the file, or with an invalid line in it, fewer paths are ignored.
+            // If the file is missing or a line is invalid, fewer paths are ignored.
             let (ignored, _) = Gitignore::new(folder.join(".gitignore"));
             (folder.clone(), ignored)
         };
@@ -113,7 +113,7 @@ impl Sources {
         }
     }
 
-    /// Returns whether a path is a source: not built, not temporary, and not ignored by git.
+    /// Returns whether a path is a source: neither a build output, nor temporary, nor ignored by git.
     fn contain(&self, path: &Path) -> bool {
         if path.starts_with(&self.target_dir) {
             return false;
@@ -129,7 +129,7 @@ impl Sources {
             let Ok(inner) = path.strip_prefix(folder) else {
                 return false;
             };
-            // Editors' temporary files, and generated folders.
+            // Excludes editors' temporary files and generated folders.
             let by_hand = |part: &str| {
                 !part.starts_with('.')
                     && !part.ends_with('~')

@@ -1,5 +1,5 @@
-//! The files that `podwork new` writes. The sources are links to the examples in `templates/`; only the files that differ
-//! in a crate of its own are generated here.
+//! The files that `podwork new` writes. The sources in `templates/` are links to the examples; only the files that must
+//! differ in a standalone crate are generated here.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,25 +8,25 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use toml_edit::{DocumentMut, InlineTable, Item, Value};
 
-/// The workspace's manifest: versions and features of what the examples depend on.
+/// The workspace's manifest, with the versions and features of the examples' dependencies.
 const WORKSPACE: &str = include_str!("../../templates/workspace.toml");
 const DOCKERFILE: &str = include_str!("../../templates/Dockerfile.template");
-/// Paths that are sent to no build.
+/// The paths that are excluded from every build context.
 pub(crate) const DOCKERIGNORE: &str = include_str!("../../templates/dockerignore");
 const README: &str = include_str!("../../templates/README.md");
 
 /// A template for a new worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Template {
-    /// `async fn`: a typed input, a typed output
+    /// An `async fn` with a typed input and a typed output
     Hello,
     /// A stream with progress
     Tokens,
-    /// Blocking work in a plain `fn`: an image in, a smaller one out
+    /// Blocking work in a plain `fn`: shrinks an image
     Image,
     /// A stream from a plain iterator
     Iterator,
-    /// A model loaded once, four jobs at a time
+    /// A model that is loaded once and shared by four concurrent jobs
     Model,
 }
 
@@ -37,7 +37,7 @@ struct Example {
     main: &'static str,
     manifest: &'static str,
     test_input: &'static str,
-    /// Other files below `src/`.
+    /// Other files in `src/`.
     more: &'static [(&'static str, &'static str)],
 }
 
@@ -64,7 +64,7 @@ impl Template {
         }
     }
 
-    /// Returns the files of a new crate, as path and text. `podwork` is a checkout to depend on.
+    /// Returns the files of a new crate, as pairs of path and text. `podwork` is a local checkout to depend on.
     pub(crate) fn files(
         self,
         name: &str,
@@ -97,7 +97,7 @@ pub(crate) fn dockerfile(package: &str) -> String {
     DOCKERFILE.replace("\nARG CRATE\n", &format!("\nARG CRATE={package}\n"))
 }
 
-/// Returns the example's manifest, with everything that it inherits from the workspace.
+/// Returns the example's manifest, with all values that it inherits from the workspace.
 fn manifest(example: &Example, name: &str, podwork: Option<&Path>, nested: bool) -> Result<String> {
     let workspace: DocumentMut = WORKSPACE.parse()?;
     let own: DocumentMut = example.manifest.parse()?;
@@ -131,7 +131,7 @@ fn manifest(example: &Example, name: &str, podwork: Option<&Path>, nested: bool)
     }
     made += "\n[profile.release]\nlto = \"thin\"\nstrip = true\n";
     if nested {
-        made += "\n# It belongs to no workspace of the folders above.\n[workspace]\n";
+        made += "\n# Keeps this crate out of workspaces in parent folders.\n[workspace]\n";
     }
     Ok(made)
 }

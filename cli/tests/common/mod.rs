@@ -1,10 +1,10 @@
-//! The tool, as its user starts it.
+//! Helpers that run the tool as a user does.
 #![allow(
     dead_code,
     clippy::missing_panics_doc,
     clippy::unwrap_used,
     missing_docs,
-    reason = "in a test it is an assertion, and each test takes its own part"
+    reason = "in a test it is an assertion, and each test uses some of the helpers"
 )]
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The repository.
+/// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -21,7 +21,7 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
-/// `podwork` with these arguments, and nothing of the platform in its environment.
+/// Returns the command `podwork` with these arguments, and without the platform's variables.
 pub(crate) fn podwork(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_podwork"));
     command.args(args);
@@ -29,7 +29,7 @@ pub(crate) fn podwork(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// `cargo` with these arguments.
+/// Returns the command `cargo` with these arguments.
 pub(crate) fn cargo(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(args);
@@ -40,7 +40,7 @@ pub(crate) fn cargo(folder: &Path, args: &[&str]) -> Command {
 fn plain(command: &mut Command, folder: &Path) {
     command.current_dir(folder);
     for (name, _) in std::env::vars() {
-        // What cargo tells this test is not for the cargo that it starts.
+        // Cargo sets variables for this test that would affect the cargo that it starts.
         if name.starts_with("RUNPOD_") || name.starts_with("PODWORK_") || name.starts_with("CARGO_")
         {
             command.env_remove(name);
@@ -49,33 +49,33 @@ fn plain(command: &mut Command, folder: &Path) {
     if let Some(home) = std::env::var_os("CARGO_HOME") {
         command.env("CARGO_HOME", home);
     }
-    // What the workspace has built need not be built again.
+    // Reuses what the workspace has built.
     command.env(
         "CARGO_TARGET_DIR",
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap(),
     );
 }
 
-/// Runs it to its end, which is to be good.
+/// Runs a command that must succeed, and returns its standard output.
 pub(crate) fn good(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", said(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// All it said.
+/// Returns its standard output and standard error.
 pub(crate) fn said(output: &Output) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }
 
-/// The one JSON object that it printed.
+/// Returns the JSON object that it printed.
 pub(crate) fn object(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", said(output)))
 }
 
-/// A new worker in a folder outside of the workspace, with the versions that are locked here.
+/// Creates a worker in a folder outside of the workspace, with the versions of the workspace's lock file.
 pub(crate) fn new_worker(template: &str) -> (TempDir, PathBuf) {
     let outside = tempfile::tempdir().unwrap();
     let name = format!("my-{template}");

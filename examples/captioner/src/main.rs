@@ -1,15 +1,15 @@
-//! A worker with state: the model is loaded once, before the first job, and four jobs share it at a time. Run it with
-//! `cargo run -p captioner`.
+//! A worker with state: the model is loaded once, before the first job, and up to four concurrent jobs share it. Run it
+//! with `cargo run -p captioner`.
 
 use std::time::Duration;
 
 use podwork::{Context, ExitCode, Result, Worker, handler};
 use serde::{Deserialize, Serialize};
 
-/// The model's weights: what a mean colour is called.
+/// The model's weights: names of colours, with their red, green and blue parts.
 const WEIGHTS: &str = include_str!("colours.txt");
 
-/// Names pictures by their mean colour. It stands for a model that takes long to load.
+/// Describes pictures by their mean colour. It stands in for a model that takes a long time to load.
 struct Model {
     colours: Vec<(String, [f64; 3])>,
 }
@@ -48,7 +48,7 @@ impl Model {
 
 #[derive(Deserialize)]
 struct Picture {
-    /// Red, green and blue of each pixel, 0 to 255.
+    /// The red, green and blue values of each pixel, 0 to 255.
     pixels: Vec<[u8; 3]>,
 }
 
@@ -62,8 +62,8 @@ async fn caption(picture: Picture, model: &Model, cx: Context) -> Result<Caption
     if picture.pixels.is_empty() {
         return Err("a picture without pixels cannot be captioned".into());
     }
-    cx.progress("looking");
-    // What a GPU would take.
+    cx.progress("captioning");
+    // Simulates the time that a GPU would need.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let count = u32::try_from(picture.pixels.len()).map(f64::from)?;
     let mean = [0, 1, 2].map(|part| {

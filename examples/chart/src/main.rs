@@ -1,5 +1,5 @@
-//! A file as the output: bars are drawn, uploaded, and told by their URL. Run it with `cargo run -p chart`: without a
-//! bucket the file is in the folder `simulated_uploaded`.
+//! A worker whose output is a file: it draws a bar chart, uploads it, and returns the URL. Run it with
+//! `cargo run -p chart`. Without a bucket, the file is written to the folder `simulated_uploaded`.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use podwork::files::{Upload, Uploaded};
 use podwork::{Context, Result, handler};
 use serde::Deserialize;
 
-/// Width and height of a bar's place, pixels.
+/// The width and height of the area of one bar, in pixels.
 const WIDTH: usize = 40;
 const HEIGHT: f64 = 200.0;
 
@@ -24,7 +24,7 @@ async fn chart(bars: Bars, cx: Context) -> Result<Uploaded> {
 
 fn draw(values: &[f64]) -> Result<String> {
     if values.is_empty() || values.iter().any(|value| *value < 0.0) {
-        return Err("give at least one value, and none below 0".into());
+        return Err("pass at least one value, and none below 0".into());
     }
     let highest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let width = WIDTH * values.len();

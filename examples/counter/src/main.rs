@@ -1,4 +1,5 @@
-//! A generator without async: any iterator, run on a thread of its own. Run it with `cargo run -p counter`.
+//! A stream without async: the handler returns an iterator, which runs on its own thread. Run it with
+//! `cargo run -p counter`.
 
 use podwork::handler;
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! A worker that takes its jobs in batches: one call of the model costs about the same for one text as for many. Run it
-//! with `cargo run -p embedder`.
+//! A worker that runs its jobs in batches, because a call of the model takes about the same time for one text as for
+//! many. Run it with `cargo run -p embedder`.
 
 use std::thread;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use podwork::{Batch, ExitCode, Result, Worker, handler};
 use serde::{Deserialize, Serialize};
 
-/// Numbers in a vector.
+/// The number of elements of a vector.
 const SIZE: usize = 8;
 
-/// Counts words by their hash. It stands for a model on a GPU.
+/// Counts words by their hash. It stands in for a model on a GPU.
 struct Model {
-    /// What a call takes, for however many texts.
+    /// The time of a call, for any number of texts.
     call: Duration,
 }
 
@@ -60,7 +60,7 @@ fn embed(prompts: Batch<Prompt>, model: &Model) -> Vec<Result<Embedding>> {
     let vectors = model.embed(&texts);
     let result = |(text, vector): (&&str, _)| {
         if text.is_empty() {
-            return Err("a text without words has no direction".into());
+            return Err("a text without words cannot be embedded".into());
         }
         Ok(Embedding { vector })
     };

@@ -1,4 +1,4 @@
-//! The smallest worker: a typed input, a typed output. Run it with `cargo run -p hello`.
+//! The smallest worker, with a typed input and a typed output. Run it with `cargo run -p hello`.
 
 use podwork::handler;
 use serde::{Deserialize, Serialize};

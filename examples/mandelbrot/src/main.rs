@@ -1,12 +1,13 @@
-//! A handler that tells what it takes and gives, and whose input is checked before it runs: a part of the Mandelbrot set,
-//! as text. Run it with `cargo run -p mandelbrot`, and see what it tells with `cargo run -p mandelbrot -- --rp_schema`.
+//! A worker that describes its input and output as JSON Schema, and whose input is validated before the handler runs.
+//! It draws a part of the Mandelbrot set as text. Run it with `cargo run -p mandelbrot`, and print its schema with
+//! `cargo run -p mandelbrot -- --rp_schema`.
 
 use garde::Validate;
 use podwork::{Context, Result, handler};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The part to show.
+/// The part of the set to draw.
 #[derive(Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 struct View {
@@ -16,19 +17,19 @@ struct View {
     /// Rows of text.
     #[garde(range(min = 1, max = 500))]
     height: u16,
-    /// The point in the middle: its real and its imaginary part.
+    /// The real and the imaginary part of the point in the middle.
     #[garde(inner(range(min = -2.0, max = 2.0)))]
     #[serde(default = "middle")]
     center: [f64; 2],
-    /// How often it is enlarged; 1 shows the whole set.
+    /// The magnification; 1 shows the whole set.
     #[garde(range(min = 1.0, max = 1e12))]
     #[serde(default = "whole")]
     zoom: f64,
-    /// Steps after which a point counts as one of the set.
+    /// The number of steps after which a point counts as part of the set.
     #[garde(range(min = 1, max = 10_000))]
     #[serde(default = "enough")]
     steps: u32,
-    /// From what leaves at once to what stays.
+    /// The characters to draw with, from points that escape at once to points of the set.
     #[garde(length(chars, min = 2, max = 64))]
     #[serde(default = "shades")]
     shades: String,
@@ -50,12 +51,12 @@ fn shades() -> String {
     " .:-=+*#%@".to_owned()
 }
 
-/// What was drawn.
+/// The drawn picture.
 #[derive(Serialize, JsonSchema)]
 struct Picture {
-    /// Text, row by row.
+    /// The rows of text, from top to bottom.
     rows: Vec<String>,
-    /// How many of its points belong to the set.
+    /// The number of points that belong to the set.
     inside: usize,
 }
 
@@ -77,7 +78,7 @@ fn mandelbrot(view: View, cx: Context) -> Result<Picture> {
             let x = view.center[0] + (f64::from(column) - width / 2.0) * side;
             let left = steps_until_it_leaves(x, y, view.steps);
             inside += usize::from(left.is_none());
-            // Later steps are further apart than the first.
+            // Most points escape early, so the shades are logarithmic.
             let shade = left.map_or(shades.len() - 1, |left| left.ilog2() as usize);
             shades[shade.min(shades.len() - 1)]
         });
@@ -86,7 +87,7 @@ fn mandelbrot(view: View, cx: Context) -> Result<Picture> {
     Ok(Picture { rows, inside })
 }
 
-/// `None`: it stays, as far as that was looked at.
+/// Returns the step in which a point escapes; `None` if it does not within `most` steps.
 fn steps_until_it_leaves(x: f64, y: f64, most: u32) -> Option<u32> {
     let (mut re, mut im) = (0.0, 0.0);
     (1..=most).find(|_| {

@@ -1,6 +1,7 @@
-//! A worker that is slow at its first start, and warm at every later one: what it computes then is kept on a network volume.
-//! Run it with `cargo run -p sieve`, and with a folder for the volume: `VOLUME=/var/tmp cargo run -p sieve`. Then remove
-//! `/tmp/sieve-cache`, as if in a new container, and run it again: it comes back from the volume.
+//! A worker whose first start is slow and whose later starts are fast, because it caches what it computes on a network
+//! volume. Run it with `cargo run -p sieve`, or with a folder in place of the volume:
+//! `VOLUME=/var/tmp cargo run -p sieve`. Then remove `/tmp/sieve-cache`, to simulate a new container, and run it again:
+//! the cache is restored from the volume.
 
 use std::fs;
 use std::io;
@@ -9,14 +10,14 @@ use std::path::{Path, PathBuf};
 use podwork::cache::VolumeCache;
 use podwork::{ExitCode, Worker, handler};
 
-/// How far the primes go.
+/// The end of the table: all its primes are below this number.
 const LIMIT: usize = 20_000_000;
 
-/// A table of primes. It stands for what a compiler of models leaves in its cache.
+/// A table of primes. It stands in for the cache of a model compiler.
 struct Primes(Vec<u8>);
 
 impl Primes {
-    /// Reads the table, or makes it if there is none yet.
+    /// Reads the table, or computes and writes it if it does not exist yet.
     fn load(folder: &Path) -> io::Result<Self> {
         let file = folder.join("primes.bin");
         if let Ok(table) = fs::read(&file) {
@@ -29,7 +30,7 @@ impl Primes {
     }
 }
 
-/// For each number, 1 if it is a prime.
+/// Returns 1 for each number that is prime, and 0 for the others.
 fn sieve(limit: usize) -> Vec<u8> {
     let mut table = vec![1; limit];
     table[..2].fill(0);
@@ -52,7 +53,7 @@ fn prime(which: usize, primes: &Primes) -> Option<usize> {
     primes.nth(which.checked_sub(1)?).map(|(number, _)| number)
 }
 
-/// On the platform the volume and the name are what they are unless they are set.
+/// Returns the cache. On the platform, the default volume and name are used.
 fn cache(folder: &Path) -> VolumeCache {
     let cache = VolumeCache::new([folder]);
     match std::env::var_os("VOLUME") {
@@ -62,7 +63,7 @@ fn cache(folder: &Path) -> VolumeCache {
 }
 
 fn main() -> ExitCode {
-    // Not on the volume: that is what is kept there.
+    // The cached folder is on the local disk; the cache copies it to the volume.
     let folder: PathBuf = std::env::temp_dir().join("sieve-cache");
     Worker::new::<prime>()
         .cache(cache(&folder))
@@ -87,7 +88,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let volume = tempfile::tempdir().unwrap();
         let folder = home.path().join("cache");
-        // Each with nothing but what is on the volume.
+        // Each worker has only the data on the volume.
         for table in [Some(sieve(100)), None] {
             if let Some(table) = table {
                 fs::create_dir(&folder).unwrap();

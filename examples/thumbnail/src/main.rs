@@ -1,4 +1,4 @@
-//! Real blocking work in a plain `fn`: an image in, a smaller one out. Run it with `cargo run -p thumbnail`.
+//! A worker that does blocking work in a plain `fn`: it shrinks an image. Run it with `cargo run -p thumbnail`.
 
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -9,16 +9,16 @@ use image::{ImageFormat, ImageReader, Limits};
 use podwork::{Result, handler};
 use serde::{Deserialize, Serialize};
 
-/// Largest side of a picture that is taken in, pixels.
+/// The maximum width and height of an input image, in pixels.
 const MAX_SIDE: u32 = 20_000;
-/// Most memory that decoding may take, bytes.
+/// The maximum memory that decoding may allocate, in bytes.
 const MAX_MEMORY: u64 = 512 * 1024 * 1024;
 
 #[derive(Deserialize)]
 struct Request {
     #[serde(flatten)]
     source: Source,
-    /// The box that the thumbnail is to fit into, pixels.
+    /// The maximum width and height of the thumbnail, in pixels.
     width: u32,
     height: u32,
 }
@@ -26,9 +26,9 @@ struct Request {
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Source {
-    /// The picture's bytes, PNG or JPEG, as base64.
+    /// The bytes of a PNG or JPEG image, as base64.
     ImageBase64(String),
-    /// A file that the worker can read, such as one on a network volume.
+    /// The path of a file that the worker can read, such as one on a network volume.
     Path(PathBuf),
 }
 
@@ -49,9 +49,9 @@ fn thumbnail(request: Request) -> Result<Thumbnail> {
     let bytes = match request.source {
         Source::ImageBase64(text) => STANDARD
             .decode(text)
-            .map_err(|error| format!("image_base64 is no base64: {error}"))?,
+            .map_err(|error| format!("image_base64 is not valid base64: {error}"))?,
         Source::Path(path) => std::fs::read(&path)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?,
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
     };
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let format = match reader.format() {
@@ -65,7 +65,7 @@ fn thumbnail(request: Request) -> Result<Thumbnail> {
     reader.limits(limits);
 
     let picture = reader.decode()?;
-    // Never larger than it came: the box is the client's word, and memory for it would have no limit.
+    // Never enlarges: the client chooses the size, and the memory for it would have no limit.
     let small = picture.thumbnail(
         request.width.min(picture.width()),
         request.height.min(picture.height()),
@@ -142,19 +142,19 @@ mod tests {
         let input = json!({ "path": "no/such/file", "width": 16, "height": 16 });
         let job = worker.run(input).await.unwrap();
         let error = job.result.unwrap_err();
-        assert!(error.message().contains("cannot be read"), "{error}");
+        assert!(error.message().contains("cannot read"), "{error}");
         worker.stop().await.unwrap();
     }
 
     #[test]
     fn says_what_is_wrong_with_the_picture() {
         let complaint = |source| thumbnail(request(source)).err().unwrap().to_string();
-        assert!(complaint(Source::ImageBase64("%".to_owned())).contains("no base64"));
+        assert!(complaint(Source::ImageBase64("%".to_owned())).contains("not valid base64"));
         assert!(
             complaint(Source::ImageBase64("aGVsbG8=".to_owned())).contains("neither PNG nor JPEG")
         );
         assert!(
-            complaint(Source::Path("no/such/file".into())).contains("no/such/file cannot be read")
+            complaint(Source::Path("no/such/file".into())).contains("cannot read no/such/file")
         );
     }
 }

@@ -1,5 +1,5 @@
-//! A generator: each word is a chunk of the stream as soon as it is there, and the progress says how many there are.
-//! Run it with `cargo run -p tokens`.
+//! A worker that streams: it yields each word as a chunk as soon as the word is ready, and reports the number of words
+//! as progress. Run it with `cargo run -p tokens`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 #[derive(Deserialize)]
 struct Prompt {
     prompt: String,
-    /// What a model would take for a word, ms.
+    /// The time that a model would need for a word, in milliseconds. Default: 0.
     #[serde(default)]
     delay_ms: u64,
 }

@@ -39,8 +39,8 @@ pub(super) fn batch_handler(handler: &ParsedHandler, batch: &BatchSettings) -> T
     }
 }
 
-/// Quotes checks of the settings. The compiler evaluates an associated constant only where the handler is used, and a
-/// `const _` always.
+/// Quotes checks of the settings. They are in a `const _`, which the compiler always evaluates; it evaluates an
+/// associated constant only where the handler is used.
 fn checks(name: &Ident, batch: &BatchSettings) -> TokenStream {
     let max_batch = batch.max_batch.is_some().then(|| {
         quote! {
@@ -51,14 +51,14 @@ fn checks(name: &Ident, batch: &BatchSettings) -> TokenStream {
         quote_spanned! {at(max.span())=>
             const _: () = {
                 let max: ::core::primitive::usize = #max;
-                ::core::assert!(max > 0, "`max_weight` is 0, and is to be above that");
+                ::core::assert!(max > 0, "`max_weight` is 0: it must be above 0");
             };
         }
     });
     quote!(#max_batch #max_weight)
 }
 
-/// Quotes the settings as constants of the trait; a setting that is not given keeps the trait's default.
+/// Quotes the settings as constants of the trait. A missing setting keeps the trait's default.
 fn constants(batch: &BatchSettings) -> TokenStream {
     let max_batch = batch.max_batch.as_ref().map(|value| {
         quote_spanned! {at(value.span())=>

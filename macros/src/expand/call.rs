@@ -7,7 +7,7 @@ use syn::spanned::Spanned as _;
 
 use crate::parse::{ChunkSource, HandlerSignature, Parameter, ParsedHandler};
 
-/// Quotes the body of `Handler::call`. Its spans point to the user's code that an error is about.
+/// Quotes the body of `Handler::call`. Its spans point to the user's code that causes an error.
 pub(super) fn call(handler: &ParsedHandler) -> TokenStream {
     let HandlerSignature {
         awaited,
@@ -51,7 +51,7 @@ pub(super) fn call(handler: &ParsedHandler) -> TokenStream {
     }
 }
 
-/// Quotes the import of the tag of all shapes except `Result`'s.
+/// Quotes the import of the tag of all shapes except that of `Result`.
 pub(super) fn plain_shape() -> TokenStream {
     quote! {
         #[allow(unused_imports)]
@@ -59,7 +59,7 @@ pub(super) fn plain_shape() -> TokenStream {
     }
 }
 
-/// Quotes how the output becomes a stream or an iterator, and the call that returns its shape.
+/// Quotes the conversion of the output to a stream or an iterator, and the call that returns its shape.
 pub(super) fn shape(handler: &ParsedHandler) -> (TokenStream, TokenStream) {
     let at_output = at(handler.signature.output_span);
     match handler.signature.chunks {
@@ -90,7 +90,7 @@ pub(super) fn called(handler: &ParsedHandler) -> TokenStream {
     quote_spanned!(at_name=> let output = #name(#(#arguments),*) #wait;)
 }
 
-/// Returns the output's type, or `_` where the signature does not show it.
+/// Returns the type of the output, or `_` if the signature does not show it.
 pub(super) fn output_type(handler: &ParsedHandler) -> TokenStream {
     let HandlerSignature {
         output,
@@ -103,7 +103,7 @@ pub(super) fn output_type(handler: &ParsedHandler) -> TokenStream {
     )
 }
 
-/// Quotes how an input of this type is read.
+/// Quotes the decoding of an input of this type.
 pub(super) fn input(handler: &ParsedHandler, ty: &Type) -> TokenStream {
     let at_type = at(ty.span());
     if handler.signature.validate {
@@ -113,7 +113,7 @@ pub(super) fn input(handler: &ParsedHandler, ty: &Type) -> TokenStream {
     }
 }
 
-/// Quotes how the argument for a parameter is prepared.
+/// Quotes the preparation of the argument for a parameter.
 fn decode(handler: &ParsedHandler, parameter: &Parameter) -> TokenStream {
     match parameter {
         Parameter::Input(ty) => {
@@ -135,7 +135,7 @@ fn argument(parameter: &Parameter) -> TokenStream {
     }
 }
 
-/// Returns a span that errors show at `place` and whose names are the macro's own.
+/// Returns a span that locates errors at `place` and resolves names in the macro.
 pub(super) fn at(place: Span) -> Span {
     Span::mixed_site().located_at(place)
 }

@@ -1,4 +1,4 @@
-//! Quotes the generated code. It only connects: the work is done by functions of `podwork::macro_support`.
+//! Generation of code. The generated code only calls functions of `podwork::macro_support`, which do the work.
 
 mod batch;
 mod call;
@@ -23,7 +23,7 @@ pub(crate) fn handler(parsed: &ParsedItem) -> TokenStream {
     let Some(handler) = &parsed.handler else {
         return quote!(#item #error);
     };
-    // The runtime decides how it calls the function, so the user cannot follow these lints.
+    // The runtime determines the signature, so the user cannot follow these lints.
     let lints = (!item.is_empty()).then(|| {
         quote! {
             #[allow(
@@ -39,8 +39,8 @@ pub(crate) fn handler(parsed: &ParsedItem) -> TokenStream {
     quote!(#lints #item #error #handler)
 }
 
-/// Quotes the hidden type. After a mistake its calls are unreachable: it only keeps the places that name it from failing
-/// as well.
+/// Quotes the hidden type. After a mistake, its methods are unreachable: the type then exists only so that code that
+/// names it does not cause more errors.
 fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
     let ParsedHandler {
         cfgs,
@@ -60,7 +60,7 @@ fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
         quote!(Once)
     };
     let call = call_body(handler, broken);
-    // After a mistake the other traits would only add errors.
+    // After a mistake, the other traits would only add errors.
     let batch = signature.batch.as_ref().filter(|_| !broken);
     let item = batch.map_or_else(|| quote!(()), |batch| batch.item.to_token_stream());
     let batch_handler = batch.map(|batch| batch_handler(handler, batch));
@@ -108,7 +108,7 @@ fn call_body(handler: &ParsedHandler, broken: bool) -> TokenStream {
     }
 }
 
-/// Quotes the constants by which `Handler` leads to the other traits.
+/// Quotes the constants of `Handler` that refer to the other traits.
 fn other_traits(batch: bool, schema: bool) -> TokenStream {
     let batch = batch.then(|| {
         quote! {

@@ -8,8 +8,8 @@ use syn::spanned::Spanned as _;
 use super::call::{at, called, output_type, plain_shape, shape};
 use crate::parse::{Parameter, ParsedHandler};
 
-/// Quotes the implementation of `DescribedHandler`. The function is called in code that never runs, so that the compiler
-/// infers the output's type, which the signature may not show.
+/// Quotes the implementation of `DescribedHandler`. Code that never runs calls the function, so that the compiler
+/// infers the type of the output, which the signature may not show.
 pub(super) fn described(handler: &ParsedHandler) -> TokenStream {
     let ParsedHandler {
         name, signature, ..
@@ -71,7 +71,8 @@ fn input_schema(handler: &ParsedHandler) -> TokenStream {
         )
 }
 
-/// Quotes how the results leave a batch's output, their shape, and their type, which the compiler infers.
+/// Quotes the code that takes the results out of a batch's output, their shape, and their type, which the compiler
+/// infers.
 fn batch_shape(handler: &ParsedHandler) -> (TokenStream, TokenStream, TokenStream) {
     let at_output = at(handler.signature.output_span);
     let output = output_type(handler);

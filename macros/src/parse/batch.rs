@@ -10,7 +10,7 @@ use crate::errors::Errors;
 
 /// The settings of a handler that takes a `Batch`.
 pub(crate) struct BatchSettings {
-    /// The input of one job.
+    /// The type of one job's input.
     pub(crate) item: Type,
     pub(crate) max_batch: Option<Expr>,
     pub(crate) max_wait: Option<Expr>,
@@ -24,7 +24,7 @@ pub(crate) struct WeightLimit {
     pub(crate) max: Expr,
 }
 
-/// Reads the settings; `None` for a handler that takes jobs one by one.
+/// Reads the settings. Returns `None` for a handler that takes one job at a time.
 pub(super) fn settings(
     parameters: &[Parameter],
     returned: &Type,
@@ -43,8 +43,8 @@ pub(super) fn settings(
     if chunks.is_some() {
         errors.add(
             returned,
-            "a handler that takes a `Batch` has one result for each job and yields no chunks: return a `Vec`, and tell \
-             how far a job is with `progress` of its context; or take the jobs one by one",
+            "a handler that takes a `Batch` returns one result per job and cannot stream chunks: return a `Vec`, and \
+             report how far a job is with `progress` of its context; or take one job at a time",
         );
     }
     let context = parameters.iter().find_map(|parameter| match parameter {
@@ -54,8 +54,8 @@ pub(super) fn settings(
     if let Some(context) = context {
         errors.add(
             context,
-            "a handler that takes a `Batch` runs several jobs, and each has a context of its own: leave this out, and \
-             find them in the batch's `contexts()`",
+            "a handler that takes a `Batch` runs several jobs, each with its own context: remove this parameter, and \
+             use `contexts()` of the batch",
         );
     }
     let value = |setting: &Option<Setting>| setting.as_ref().map(|setting| setting.value.clone());
@@ -67,7 +67,7 @@ pub(super) fn settings(
     })
 }
 
-/// Rejects the settings of batches on a handler that takes jobs one by one.
+/// Rejects batch settings on a handler that takes one job at a time.
 fn reject_settings(options: &HandlerOptions, errors: &mut Errors) {
     let HandlerOptions {
         max_batch,
@@ -82,8 +82,8 @@ fn reject_settings(options: &HandlerOptions, errors: &mut Errors) {
     {
         errors.add(
             &setting.name,
-            "this is for handlers that take several jobs at once, and this one takes one: have it take a \
-             `podwork::Batch<T>` and return a `Vec`, or leave this out",
+            "this option is only for handlers that take several jobs at once, and this handler takes one: take a \
+             `podwork::Batch<T>` and return a `Vec`, or remove the option",
         );
     }
 }
@@ -98,8 +98,8 @@ fn weight_limit(options: &HandlerOptions, errors: &mut Errors) -> Option<WeightL
         (Some(lone), None) | (None, Some(lone)) => {
             errors.add(
                 &lone.name,
-                "`weight` and `max_weight` go together: a function that tells what an input weighs, and the most that a \
-                 batch may weigh, such as `weight = Prompt::tokens, max_weight = 4096`",
+                "`weight` and `max_weight` must be set together: a function that returns the weight of an input, and \
+                 the maximum weight of a batch, such as `weight = Prompt::tokens, max_weight = 4096`",
             );
             None
         }

@@ -1,4 +1,4 @@
-//! The function under `#[fitness_check]`.
+//! Parsing of `#[fitness_check]` functions.
 
 use proc_macro2::TokenStream;
 use syn::{Attribute, Error, Ident, ItemFn, parse2};
@@ -20,8 +20,8 @@ pub(crate) fn fitness_check(
     let function = parse2::<ItemFn>(item.clone()).map_err(|error| {
         Error::new(
             error.span(),
-            "`#[fitness_check]` goes on a function, which the runtime calls before the first job: write it above \
-             a free `fn` or `async fn`",
+            "`#[fitness_check]` applies only to functions, which the runtime calls before the first job: write it \
+             above a free `fn` or `async fn`",
         )
     })?;
     let mut errors = Errors::default();
@@ -34,14 +34,14 @@ pub(crate) fn fitness_check(
     {
         errors.add(
             parameter,
-            "a fitness check takes nothing, as it runs before there is a job or a state: leave this out, or check the \
-             state where it is made, in the worker's `.setup`",
+            "a fitness check takes no parameters, because it runs before there is a job or a state: remove this \
+             parameter, or check the state where it is created, in the worker's `.setup`",
         );
     }
     if !arguments.is_empty() {
         errors.add(
             arguments,
-            "`#[fitness_check]` takes no arguments: the check has the function's name",
+            "`#[fitness_check]` takes no arguments: the check is named after the function",
         );
     }
     match errors.into_error() {

@@ -22,17 +22,17 @@ impl fmt::Display for FunctionKind {
     }
 }
 
-/// Rejects functions that the runtime could not call.
+/// Rejects functions that the runtime cannot call.
 pub(super) fn check_function(kind: FunctionKind, sig: &Signature, errors: &mut Errors) {
     if let Some(receiver) = sig.receiver() {
         let instead = match kind {
-            FunctionKind::Handler => ", and take what `self` holds as the worker's state, `&S`",
+            FunctionKind::Handler => ", and take the data of `self` as the worker's state, `&S`",
             FunctionKind::FitnessCheck => "",
         };
         errors.add(
             receiver,
             &format!(
-                "a {kind} is a free function, as there is no object for the runtime to call it on: move it out of the \
+                "a {kind} must be a free function, because the runtime has no object to call it on: move it out of the \
                  `impl`{instead}"
             ),
         );
@@ -42,8 +42,8 @@ pub(super) fn check_function(kind: FunctionKind, sig: &Signature, errors: &mut E
             errors.add(
                 parameter,
                 &format!(
-                    "a {kind} cannot be generic, as nobody would say which type is meant when it is called: write \
-                     the concrete type"
+                    "a {kind} cannot be generic, because the runtime cannot choose a type when it calls it: write the \
+                     concrete type"
                 ),
             );
         }
@@ -52,20 +52,20 @@ pub(super) fn check_function(kind: FunctionKind, sig: &Signature, errors: &mut E
         errors.add(
             unsafety,
             &format!(
-                "a {kind} cannot be `unsafe`, as the runtime cannot keep promises for it: make it a safe function \
-                 with an `unsafe` block inside"
+                "a {kind} cannot be `unsafe`, because the runtime cannot uphold its safety contract: make it a safe \
+                 function with an `unsafe` block inside"
             ),
         );
     }
     if let Some(abi) = &sig.abi {
         errors.add(
             abi,
-            &format!("a {kind} is called from Rust: leave out the `extern`"),
+            &format!("a {kind} is called from Rust: remove the `extern`"),
         );
     } else if let Some(variadic) = &sig.variadic {
         errors.add(
             variadic,
-            &format!("a {kind} takes no such list: write a type for it, such as `Vec<T>`"),
+            &format!("a {kind} cannot be variadic: take a single type, such as `Vec<T>`"),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the user's code into plain data, and collects what is wrong with it.
+//! Parses the user's code into plain data, and collects its mistakes.
 
 mod batch;
 mod fitness;
@@ -95,8 +95,8 @@ pub(crate) fn handler(arguments: TokenStream, item: TokenStream) -> ParsedItem {
     if let Some(found) = yields {
         errors.add(
             found.yield_token,
-            "stable Rust has no bare `yield`: return `impl Stream<Item = T>` from a plain `fn`, and make the stream \
-             with `podwork::stream! { … yield item; … }`, or with `podwork::try_stream!` where `?` is to work",
+            "stable Rust has no bare `yield`: return `impl Stream<Item = T>` from a plain `fn`, and create the stream \
+             with `podwork::stream! { … yield item; … }`, or with `podwork::try_stream!` to use `?`",
         );
     }
     let handler = function.sig.receiver().is_none().then(|| ParsedHandler {
@@ -129,7 +129,7 @@ fn not_a_function(item: &TokenStream) -> Option<Error> {
     };
     Some(Error::new_spanned(
         place,
-        "`#[handler]` goes on a function, which the runtime calls for every job: write it above a free `fn` or \
+        "`#[handler]` applies only to functions, which the runtime calls for every job: write it above a free `fn` or \
          `async fn`",
     ))
 }
@@ -143,11 +143,11 @@ fn bare_yield(body: &Group) -> Option<ExprYield> {
             self.0.get_or_insert_with(|| expr.clone());
         }
 
-        // Items inside the function are checked by rustc.
+        // rustc checks items inside the function.
         fn visit_item(&mut self, _: &'ast Item) {}
     }
 
-    // A body that syn cannot read is left for rustc to judge.
+    // A body that syn cannot parse is left to rustc.
     let block = parse2::<Block>(body.to_token_stream()).ok()?;
     let mut found = YieldFinder(None);
     visit::visit_block(&mut found, &block);

@@ -11,15 +11,15 @@ use syn::{
 
 use super::output::ChunkSource;
 
-/// The options in the brackets of `#[handler(…)]`.
+/// The options of `#[handler(…)]`.
 #[derive(Default)]
 pub(super) struct HandlerOptions {
-    /// `stream` or `iterator`.
+    /// The option `stream` or `iterator`, if present.
     pub(super) chunks: Option<ChunkSource>,
-    /// The word `join`, if present.
+    /// The option `join`, if present.
     pub(super) join: Option<Path>,
     pub(super) schema: bool,
-    /// The word `validate`, if present.
+    /// The option `validate`, if present.
     pub(super) validate: Option<Path>,
     pub(super) max_batch: Option<Setting>,
     pub(super) max_wait: Option<Setting>,
@@ -27,7 +27,7 @@ pub(super) struct HandlerOptions {
     pub(super) weight: Option<Setting>,
 }
 
-/// `name = value`.
+/// An option of the form `name = value`.
 pub(super) struct Setting {
     pub(super) name: Path,
     /// The value, as an expression for the generated code.
@@ -43,7 +43,7 @@ impl HandlerOptions {
             if !seen.insert(argument.path().get_ident()) {
                 return Err(Error::new_spanned(
                     argument,
-                    "this is said twice: keep one of the two",
+                    "duplicate option: remove one of the two",
                 ));
             }
             match argument {
@@ -80,13 +80,13 @@ impl HandlerOptions {
         if self.chunks.replace(chunks).is_some() {
             return Err(Error::new_spanned(
                 argument,
-                "a handler returns a stream or an iterator, not both: keep one of the arguments",
+                "a handler returns a stream or an iterator, not both: remove one of the options",
             ));
         }
         Ok(())
     }
 
-    /// Applies `name = value`.
+    /// Applies an option with a value.
     fn set_value(&mut self, argument: &Meta, setting: &MetaNameValue) -> syn::Result<()> {
         let name = setting.path.get_ident().map(Ident::to_string);
         let (slot, value) = match name.unwrap_or_default().as_str() {
@@ -107,16 +107,16 @@ impl HandlerOptions {
 fn unknown(argument: &Meta) -> Error {
     Error::new_spanned(
         argument,
-        "`#[handler]` knows no such argument; it knows `stream` (the function returns a stream) and `iterator` (the \
-         function returns an iterator), for return types that do not show it, `join` (chunks that wait together are \
-         posted as one), `max_batch = 16` and `max_wait = \"5ms\"` (how many jobs are handed over together as a `Batch`, \
-         and how long one waits for others), `weight = …` and `max_weight = 4096` (what a job's input weighs, and a batch \
-         at most), `schema` (its types tell what it takes and gives), and `validate` (inputs are checked by the rules of \
-         their type)",
+        "unknown option of `#[handler]`; the options are: `stream` (the function returns a stream) and `iterator` (the \
+         function returns an iterator), for return types that do not show it; `join` (posts chunks that wait together \
+         as one); `max_batch = 16` and `max_wait = \"5ms\"` (the maximum number of jobs in a `Batch`, and how long a \
+         job waits for others); `weight = …` and `max_weight = 4096` (a function that returns the weight of an \
+         input, and the maximum weight of a batch); `schema` (describes the input and the output as JSON Schema); \
+         `validate` (checks inputs by the rules of their type)",
     )
 }
 
-/// Rejects an option that needs a feature of `podwork` which is off.
+/// Rejects an option that requires a disabled feature of `podwork`.
 fn needs_feature(argument: &Path, feature: &str, on: bool) -> syn::Result<()> {
     if on {
         return Ok(());
@@ -124,19 +124,19 @@ fn needs_feature(argument: &Path, feature: &str, on: bool) -> syn::Result<()> {
     Err(Error::new_spanned(
         argument,
         format!(
-            "`{feature}` is brought by podwork's feature of that name, which is off: switch it on with \
-             `cargo add podwork --features {feature}`, or leave this out"
+            "`{feature}` requires podwork's feature `{feature}`, which is disabled: enable it with \
+             `cargo add podwork --features {feature}`, or remove the option"
         ),
     ))
 }
 
-const JOBS: &str = "`max_batch` is a number of jobs, and a batch holds one at least: write `max_batch = 16`, or name a \
-                    constant";
+const JOBS: &str =
+    "`max_batch` must be a number of jobs above 0: write `max_batch = 16`, or name a constant";
 
-const WEIGHT: &str = "`max_weight` is a whole number above 0, in the unit of `weight`: write `max_weight = 4096`, or \
-                      name a constant";
+const WEIGHT: &str = "`max_weight` must be a whole number above 0, in the unit of `weight`: write `max_weight = 4096`, \
+                      or name a constant";
 
-/// Accepts any expression, but of literals only a number above 0.
+/// Accepts a number above 0, and any expression that is not a literal.
 fn number(value: &Expr, expected: &str) -> syn::Result<Expr> {
     match value {
         Expr::Lit(ExprLit {
@@ -151,7 +151,7 @@ fn number(value: &Expr, expected: &str) -> syn::Result<Expr> {
     Ok(value.clone())
 }
 
-/// Reads `max_wait`: a text such as `"5ms"`, or an expression for a `Duration`.
+/// Reads `max_wait`: a string such as `"5ms"`, or an expression for a `Duration`.
 fn duration(value: &Expr) -> syn::Result<Expr> {
     let Expr::Lit(ExprLit { lit, .. }) = value else {
         return Ok(value.clone());
@@ -163,7 +163,7 @@ fn duration(value: &Expr) -> syn::Result<Expr> {
     let Some(millis) = millis else {
         return Err(Error::new_spanned(
             value,
-            "`max_wait` is a time with its unit, `ms` or `s`: write `max_wait = \"5ms\"`, or name a constant `Duration`",
+            "`max_wait` must be a time in `ms` or `s`: write `max_wait = \"5ms\"`, or name a constant `Duration`",
         ));
     };
     Ok(parse_quote_spanned!(lit.span()=> ::core::time::Duration::from_millis(#millis)))
@@ -190,8 +190,8 @@ mod tests {
         let refused = needs_feature(&word, "schema", false).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "`schema` is brought by podwork's feature of that name, which is off: switch it on with `cargo add podwork \
-             --features schema`, or leave this out"
+            "`schema` requires podwork's feature `schema`, which is disabled: enable it with `cargo add podwork \
+             --features schema`, or remove the option"
         );
     }
 }

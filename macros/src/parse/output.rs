@@ -1,4 +1,4 @@
-//! The return type: one output, or chunks.
+//! The return type of a handler: one output, or chunks.
 
 use syn::visit::{self, Visit};
 use syn::{GenericArgument, PathArguments, Signature, Type, TypeImplTrait, TypeParamBound};
@@ -13,7 +13,7 @@ pub(crate) enum ChunkSource {
     Iterator,
 }
 
-/// Decides the source of the chunks by the attribute's argument and by the return type; `None` for one output.
+/// Determines the source of the chunks from the attribute's option and the return type. Returns `None` for one output.
 pub(super) fn chunk_source(
     sig: &Signature,
     returned: &Type,
@@ -29,15 +29,15 @@ pub(super) fn chunk_source(
     if argument.is_some() && shown.is_some() && argument != shown {
         errors.add(
             returned,
-            "`#[handler(..)]` says another kind than this type shows: leave out its argument",
+            "the option of `#[handler(..)]` contradicts this return type: remove the option",
         );
     }
     let chunks = shown.or(argument);
     if chunks == Some(ChunkSource::Iterator) && sig.asyncness.is_some() {
         errors.add(
             sig.asyncness,
-            "a handler that returns an iterator runs on a thread for blocking work, where nothing can be awaited: \
-             leave out `async`; or return `impl Stream`, and make it with `podwork::stream!`",
+            "a handler that returns an iterator runs on a thread for blocking work, where `.await` is not possible: \
+             remove `async`; or return `impl Stream`, and create it with `podwork::stream!`",
         );
     }
     chunks
@@ -48,13 +48,13 @@ pub(super) fn check_opaque(returned: &Type, shown: Option<Opaque>, errors: &mut 
     if shown == Some(Opaque::Future) {
         errors.add(
             returned,
-            "what a plain `fn` returns is not awaited: write `async fn`, and what the future gives as its return type",
+            "a plain `fn` cannot return a future: write `async fn`, with the future's output as the return type",
         );
     }
     if shown.is_none() && Opaque::inside(returned).is_some_and(|inside| inside != Opaque::Other) {
         errors.add(
             returned,
-            "a handler's stream or iterator is its whole return type, as errors come as items: write \
+            "a handler's stream or iterator must be its whole return type, because errors are items: write \
              `-> impl Stream<Item = podwork::Result<T>>` with `podwork::try_stream!`, or `-> impl Iterator<Item = \
              podwork::Result<T>>`",
         );
@@ -79,7 +79,7 @@ impl Opaque {
         }
     }
 
-    /// Returns the first one inside the type that matters to a handler, or else the first one.
+    /// Returns the first `impl Trait` inside the type that matters to a handler, or else the first `impl Trait`.
     pub(super) fn inside(ty: &Type) -> Option<Self> {
         struct OpaqueFinder(Option<Opaque>);
 
@@ -135,7 +135,7 @@ pub(super) fn item(returned: &Type) -> Option<Type> {
     })
 }
 
-/// Returns whether a type of the signature means the same inside another function.
+/// Returns whether a type of the signature has the same meaning inside another function.
 pub(super) fn can_be_repeated(ty: &Type) -> bool {
     let mut lifetimes = Lifetimes::default();
     lifetimes.visit_type(ty);

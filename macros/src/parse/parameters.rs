@@ -29,17 +29,17 @@ pub(super) fn parameters(sig: &Signature, errors: &mut Errors) -> Vec<Parameter>
         let (seen, message) = match parameter {
             Parameter::Input(_) | Parameter::Batch(_) => (
                 &mut input,
-                "a handler takes one input, as a job has one: put both into one struct; or, if one of them is the \
-                 job's context under another name, write it `podwork::Context`",
+                "a handler takes one input, because a job has one: put both into one struct; or, if one of them is the \
+                 job's context under another name, write it as `podwork::Context`",
             ),
             Parameter::State(_) => (
                 &mut state,
-                "a handler takes one state, as a worker has one: put both into one struct, and let the worker's \
-                 `.setup` make that",
+                "a handler takes one state, because a worker has one: put both into one struct, and create it in the \
+                 worker's `.setup`",
             ),
             Parameter::Context(_) => (
                 &mut context,
-                "a handler takes one `Context`, as it runs one job: leave this one out, or clone the other",
+                "a handler takes one `Context`, because it runs one job: remove this one, or clone the other",
             ),
         };
         if std::mem::replace(seen, true) {
@@ -50,7 +50,7 @@ pub(super) fn parameters(sig: &Signature, errors: &mut Errors) -> Vec<Parameter>
     parameters
 }
 
-/// Reads one parameter; `None` for one that no handler can take.
+/// Reads one parameter. Returns `None` if a handler cannot take it.
 fn parameter_of(typed: &PatType, errors: &mut Errors) -> Option<Parameter> {
     if let Some(cfg) = typed
         .attrs
@@ -59,14 +59,14 @@ fn parameter_of(typed: &PatType, errors: &mut Errors) -> Option<Parameter> {
     {
         errors.add(
             cfg,
-            "a handler's parameters cannot come and go: write two functions, with the `#[cfg]` above each",
+            "a handler's parameters cannot have a `#[cfg]`: write two functions, each with a `#[cfg]` above it",
         );
     }
     let ty = bare(&typed.ty);
     if Opaque::inside(ty).is_some() {
         errors.add(
             &typed.ty,
-            "a handler cannot be generic, as nobody would say which type is meant when a job comes: write the \
+            "a handler cannot be generic, because the runtime cannot choose a type when it calls it: write the \
              concrete type instead of `impl Trait`",
         );
         return None;
@@ -78,8 +78,8 @@ fn parameter_of(typed: &PatType, errors: &mut Errors) -> Option<Parameter> {
         },
         ty if is_context(ty) => return Some(Parameter::Context(ty.clone())),
         ty if borrows(ty) => {
-            "an input is owned, as the job's JSON is gone once it is decoded: write types that own what they hold, \
-             such as `String` and `Vec<T>`, and `'static` where a lifetime has to stand"
+            "an input must be owned, because the job's JSON is dropped once it is decoded: write types that own their \
+             data, such as `String` and `Vec<T>`, and `'static` where a lifetime is required"
                 .to_owned()
         }
         ty => {
@@ -94,32 +94,32 @@ fn parameter_of(typed: &PatType, errors: &mut Errors) -> Option<Parameter> {
     None
 }
 
-/// Returns the type of the state behind a reference, or why it cannot be a state.
+/// Returns the type of the state behind a reference, or the reason why the type cannot be a state.
 fn state(reference: &TypeReference) -> Result<Type, String> {
     let target = bare(&reference.elem);
     let shown = target.to_token_stream();
     Err(match target {
         Type::Path(path) if path.path.is_ident("str") => {
-            "an input is owned, as the job's JSON is gone once it is decoded: write `String`".to_owned()
+            "an input must be owned, because the job's JSON is dropped once it is decoded: write `String`".to_owned()
         }
         Type::Slice(slice) => format!(
-            "an input is owned, as the job's JSON is gone once it is decoded: write `Vec<{}>`",
+            "an input must be owned, because the job's JSON is dropped once it is decoded: write `Vec<{}>`",
             slice.elem.to_token_stream()
         ),
         target if is_context(target) => {
-            format!("the context is passed by value, and is cheap to clone: write `{shown}`")
+            format!("the context is passed by value, which is cheap to clone: write `{shown}`")
         }
         Type::TraitObject(_) => format!(
-            "the state is of one concrete type, which the worker's `.setup` makes: write `&std::sync::Arc<{shown}>`, \
-             or a struct around it"
+            "the state must have one concrete type, which the worker's `.setup` creates: write \
+             `&std::sync::Arc<{shown}>`, or a struct around it"
         ),
         _ if reference.mutability.is_some() => format!(
-            "the state is shared by all jobs that run at once: take `&{shown}`, and keep what changes in a \
+            "the state is shared by all jobs that run at once: take `&{shown}`, and keep mutable data in a \
              `std::sync::Mutex` inside it"
         ),
         target if borrows(target) => {
-            "the state outlives every job, so it cannot borrow: write a type that owns what it holds, or `'static` \
-             where a lifetime has to stand"
+            "the state outlives every job, so it cannot borrow: write a type that owns its data, or `'static` where \
+             a lifetime is required"
                 .to_owned()
         }
         target => return Ok(target.clone()),

@@ -1,4 +1,4 @@
-//! A handler's signature: what it takes, what it returns, and how it is called.
+//! The signature of a handler: its parameters, its return type, and how it is called.
 
 use proc_macro2::Span;
 use syn::spanned::Spanned as _;
@@ -12,17 +12,17 @@ use super::parameters::{self, Parameter};
 use crate::errors::Errors;
 
 /// The signature of a handler, with the attribute's options applied.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(crate) struct HandlerSignature {
-    /// Is an `async fn`.
+    /// `true` for an `async fn`.
     pub(crate) awaited: bool,
     /// The source of the chunks; `None` for a handler with one output.
     pub(crate) chunks: Option<ChunkSource>,
-    /// Posts chunks that wait together as one.
+    /// `true` to post chunks that wait together as one.
     pub(crate) join: bool,
-    /// Describes its input and output by a JSON Schema.
+    /// `true` to describe the input and the output as JSON Schema.
     pub(crate) schema: bool,
-    /// Checks inputs by the rules of their type.
+    /// `true` to check inputs by the rules of their type.
     pub(crate) validate: bool,
     /// The settings of a handler that takes several jobs at once.
     pub(crate) batch: Option<BatchSettings>,
@@ -30,9 +30,9 @@ pub(crate) struct HandlerSignature {
     pub(crate) state: Option<Type>,
     /// The parameters, in the order of the function.
     pub(crate) parameters: Vec<Parameter>,
-    /// The type of the output, or of one item of a stream; `None` if it cannot be repeated inside another function.
+    /// The type of the output, or of one item of a stream. `None` if it cannot be repeated inside another function.
     pub(crate) output: Option<Type>,
-    /// The place of the return type, or of the name where none is written.
+    /// The span of the return type, or of the name if no return type is written.
     pub(crate) output_span: Span,
 }
 
@@ -80,7 +80,7 @@ fn check_options(
     if let (Some(join), None) = (&options.join, chunks) {
         errors.add(
             join,
-            "`join` is for handlers that yield chunks, and this one has one output: leave it out",
+            "`join` is for handlers that yield chunks, but this one has one output: remove the option",
         );
     }
     let takes_input = parameters
@@ -89,7 +89,7 @@ fn check_options(
     if let (Some(validate), false) = (&options.validate, takes_input) {
         errors.add(
             validate,
-            "`validate` checks the input, and this handler takes none: leave it out",
+            "`validate` checks the input, but this handler takes no input: remove the option",
         );
     }
 }

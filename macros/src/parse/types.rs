@@ -1,9 +1,9 @@
-//! Questions about a type as the user wrote it.
+//! Functions that inspect a type as the user wrote it.
 
 use syn::visit::{self, Visit};
 use syn::{GenericArgument, Lifetime, PathArguments, Type, TypeReference};
 
-/// Returns the type inside parentheses, and inside the groups that `macro_rules!` makes.
+/// Returns the type inside parentheses, and inside the groups that `macro_rules!` generates.
 pub(super) fn bare(ty: &Type) -> &Type {
     match ty {
         Type::Paren(inner) => bare(&inner.elem),

@@ -1,4 +1,4 @@
-//! Calls of clients.
+//! The calls of clients.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use super::Endpoint;
 use crate::engine::{ReadMark, Record, Refusal, Submission, WorkerState, step};
 use crate::store::{Commit, Payload, Store, Stored, Wanted};
 
-/// Jobs that are purged between two looks at the queue.
+/// The number of jobs that a purge reads from the queue at once.
 const PURGED_AT_ONCE: usize = 100;
 
 impl<S: Store> Endpoint<S> {
@@ -18,7 +18,7 @@ impl<S: Store> Endpoint<S> {
         let (jobs, _) = self.store.counts().await;
         if jobs >= self.rules.jobs {
             return Err(Refusal::Full(format!(
-                "the endpoint holds {jobs} jobs and takes no more"
+                "the endpoint is full: it holds {jobs} jobs; retry later"
             )));
         }
         let job = Record {
@@ -36,19 +36,20 @@ impl<S: Store> Endpoint<S> {
         };
         let committed = self.store.commit(commit).await;
         committed
-            .map_err(|_| Refusal::Conflict(format!("job {} is here already", submission.id)))?;
+            .map_err(|_| Refusal::Conflict(format!("job id {} already exists", submission.id)))?;
         Ok(state)
     }
 
-    /// Shortens the life of a job, if it is there.
+    /// Shortens the ttl of a job, if it exists.
     pub(crate) async fn shorten(&self, id: &str, ttl: Duration) {
         let now = self.store.now();
         let shortened = self.step(id, Payload::None, |job| Ok(step::shorten(job, now, ttl)));
-        // A job that is not there is refused by whoever asks for it next.
+        // If the job does not exist, the caller's next read of it returns the error.
         let _ = shortened.await;
     }
 
-    /// A job with the chunks that `/stream` has not delivered, if there are any, or if the job has ended.
+    /// Returns a job with the chunks that `/stream` has not delivered. Returns `None` if there are no such chunks and
+    /// the job has not ended, unless `even_empty` is set.
     pub(crate) async fn unread(
         &self,
         id: &str,
@@ -59,7 +60,7 @@ impl<S: Store> Endpoint<S> {
         Ok((has_news || even_empty).then_some(job))
     }
 
-    /// Notes that a client has received the chunks of this answer of [`unread`](Self::unread).
+    /// Records that a client has received the chunks of this result of [`unread`](Self::unread).
     pub(crate) async fn mark_read(&self, answer: &Stored) {
         let mark = ReadMark {
             requeues: answer.record.requeues,
@@ -67,7 +68,7 @@ impl<S: Store> Endpoint<S> {
             chunks: &answer.chunks,
         };
         let id = &answer.record.id;
-        // Refused: others have received them, too, or the job was run again.
+        // A refusal means that another client received them as well, or that the job was requeued.
         let _ = self
             .step(id, Payload::None, |job| step::read(job, &mark))
             .await;
@@ -79,7 +80,7 @@ impl<S: Store> Endpoint<S> {
             .step(id, Payload::None, |job| step::cancel(job, now))
             .await;
         match cancelled {
-            // It has ended, and stays as it is.
+            // The job has already ended and does not change.
             Err(Refusal::Conflict(_)) => Ok(self.record(id).await?.state()),
             cancelled => Ok(cancelled?.state()),
         }
@@ -93,7 +94,7 @@ impl<S: Store> Endpoint<S> {
 
     pub(crate) async fn purge(&self) -> PurgeResponse {
         let mut removed = 0;
-        // Jobs that come while it works are not waited for.
+        // The count bounds the loop, so that it does not chase jobs submitted meanwhile.
         let (_, counts) = self.store.counts().await;
         while removed < counts.in_queue {
             let waiting = self.store.front(PURGED_AT_ONCE).await;
@@ -109,7 +110,7 @@ impl<S: Store> Endpoint<S> {
         PurgeResponse::new(removed)
     }
 
-    /// Results that came again, or after their job had ended or gone to another worker.
+    /// Returns the number of results posted again, or after the job ended or was handed out to another worker.
     pub(crate) fn late_results(&self) -> u64 {
         self.late_results.load(Ordering::Relaxed)
     }

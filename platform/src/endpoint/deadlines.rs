@@ -1,16 +1,16 @@
-//! What time asks of an endpoint.
+//! The deadlines of an endpoint.
 
 use super::Endpoint;
 use crate::engine::{Id, Moment, step};
 use crate::store::{Due, Payload, Store};
 
 impl<S: Store> Endpoint<S> {
-    /// When [`expire`](Self::expire) has something to do.
+    /// Returns the time at which [`expire`](Self::expire) has work to do.
     pub(crate) async fn next_deadline(&self) -> Option<Moment> {
         self.store.first_due().await.map(|(at, _)| at)
     }
 
-    /// Does what is due.
+    /// Handles all deadlines that have passed.
     pub(crate) async fn expire(&self) {
         let now = self.store.now();
         let mut done = 0_u32;
@@ -22,14 +22,14 @@ impl<S: Store> Endpoint<S> {
                 Due::Job(id) => self.expire_job(&id, now).await,
                 Due::Worker(id) => self.lose_worker(&id, now).await,
             }
-            // Others have their turn about every 2 ms.
+            // Lets other tasks run about every 2 ms.
             if done.is_multiple_of(16) {
                 tokio::task::coop::consume_budget().await;
             }
         }
     }
 
-    // What is refused here was changed by somebody else meanwhile, and is looked at again if it is still due.
+    // A refusal in these methods means that the record changed meanwhile. If it is still due, `expire` retries it.
 
     async fn expire_job(&self, id: &Id, now: Moment) {
         let timed_out = self.step(id, Payload::None, |job| step::time_out(job, now));
@@ -38,8 +38,8 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
-    /// A worker was not heard of for too long: what it holds is for others. It is forgotten last, so that nothing is left
-    /// behind where this ends half-way.
+    /// Removes a worker that made no call for too long, and requeues its jobs. The worker's record is removed last, so
+    /// that no job is left behind if this stops halfway.
     async fn lose_worker(&self, worker_id: &Id, now: Moment) {
         for id in self.store.held(worker_id).await {
             self.lose_job(&id, worker_id).await;

@@ -1,9 +1,9 @@
-//! One endpoint: each call on it reads records, has them take a step, and commits it.
+//! One endpoint: each call reads records, applies a step, and commits it.
 
-mod client_calls; // what clients ask
-mod worker_calls; // what workers ask
-mod deadlines; // what time asks
-mod overview; // the endpoint at a glance
+mod client_calls; // calls of clients
+mod worker_calls; // calls of workers
+mod deadlines; // timeouts, expiry and lost workers
+mod overview; // summary for the console
 #[cfg(test)]
 mod random;
 #[cfg(test)]
@@ -19,15 +19,15 @@ use crate::store::{Commit, Conflict, Memory, Payload, Store, Stored, Wanted};
 pub(crate) use overview::Overview;
 pub(crate) use worker_calls::NewResult;
 
-/// Most workers that are kept: their ids come from the network.
+/// The maximum number of known workers, since their ids come from the network.
 const MOST_WORKERS: usize = 10_000;
 
-/// One endpoint, whose records are in a store.
+/// One endpoint with its records in a store.
 #[derive(Debug)]
 pub(crate) struct Endpoint<S = Memory> {
     rules: Arc<Rules>,
     store: S,
-    /// Results that came again, or too late to count.
+    /// The number of duplicate and late results.
     late_results: AtomicU64,
 }
 
@@ -48,11 +48,11 @@ impl<S: Store> Endpoint<S> {
         &self.store
     }
 
-    /// A job with some of its payloads.
+    /// Returns a job with some of its payloads.
     pub(crate) async fn job(&self, id: &str, wanted: Wanted) -> Result<Stored, Refusal> {
         self.store.job(id, wanted).await.ok_or_else(|| {
             Refusal::NotFound(format!(
-                "job {id} is not here: it never was, or its result has expired"
+                "job {id} not found: it never existed or has expired"
             ))
         })
     }
@@ -61,7 +61,7 @@ impl<S: Store> Endpoint<S> {
         Ok(self.job(id, Wanted::Nothing).await?.record)
     }
 
-    /// Has a job take a step, from whatever record it has when the step is committed; the record that it has then.
+    /// Applies a step to a job and commits it. Repeats this if the record changes in between. Returns the new record.
     async fn step(
         &self,
         id: &str,
@@ -77,7 +77,7 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
-    /// Commits a step from the record that was read.
+    /// Commits a step, if the record is still `before`.
     async fn commit(
         &self,
         before: Arc<Record>,
@@ -95,7 +95,7 @@ impl<S: Store> Endpoint<S> {
         Ok(after)
     }
 
-    /// Removes a job, if it may go.
+    /// Removes a job if `may_go` allows it.
     async fn remove(
         &self,
         id: &str,
@@ -115,8 +115,8 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
-    /// Has a worker's record take a step, from whatever it is when the step is committed. `None`: the worker is not known,
-    /// and not made known by the step, or there are too many.
+    /// Applies a step to a worker's record and commits it. Repeats this if the record changes in between. Returns
+    /// `None` if the step leaves no record, or if the limit of workers is reached.
     async fn worker_step(
         &self,
         id: &str,

@@ -1,4 +1,4 @@
-//! An endpoint at a glance, for its console.
+//! The summary of an endpoint for the console.
 
 use podwork_protocol::client::Health;
 use podwork_protocol::{JobStatus, RawValue};
@@ -9,43 +9,43 @@ use crate::answers::raw;
 use crate::engine::{Moment, WorkerState};
 use crate::store::{Listed, Store, Stored};
 
-/// Most workers that are shown.
+/// The maximum number of workers in the list.
 const MOST_WORKERS: usize = 100;
-/// A progress longer than this, in bytes, is not shown in the list.
+/// The maximum size of a progress in the list, in bytes. Larger ones are left out.
 const MOST_PROGRESS: usize = 1024;
 
-/// What the console shows.
+/// The data that the console shows.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Overview {
     health: Health,
     late_results: u64,
     workers: Vec<WorkerLine>,
-    /// The last ones submitted, the newest first.
+    /// The latest jobs, newest first.
     jobs: Vec<JobLine>,
 }
 
-/// One worker in the list.
+/// One worker of the list.
 #[derive(Debug, Serialize)]
 struct WorkerLine {
     id: String,
     state: WorkerState,
     jobs: usize,
-    /// How long nothing was heard of it, ms.
+    /// The time since the worker's last call, in milliseconds.
     silent: u64,
 }
 
-/// One job in the list; times are ms.
+/// One job of the list. Times are in milliseconds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct JobLine {
     id: String,
     status: JobStatus,
-    /// Since it came into the queue.
+    /// The time since the job was queued.
     age: u64,
     delay_time: Option<u64>,
     execution_time: Option<u64>,
-    /// Since it was taken, while it runs.
+    /// The time since the job was handed out, while it runs.
     running: Option<u64>,
     worker_id: Option<String>,
     progress: Option<Box<RawValue>>,

@@ -1,4 +1,4 @@
-//! Whatever is asked of an endpoint, in whatever order: what it keeps stays in step.
+//! A property test: after any calls in any order, the records and indexes of an endpoint are consistent.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ enum Ask {
     Open(usize),
     Close(usize),
     Take(usize, usize),
-    /// The answer of the last take of this worker did not arrive.
+    /// The response of this worker's last take did not arrive.
     GiveBack(usize),
     Result {
         worker: usize,
@@ -32,7 +32,7 @@ enum Ask {
     },
     Progress(usize, Index),
     Chunk(usize, Index),
-    /// With all of its jobs, or none.
+    /// A heartbeat that lists all jobs of the worker, or none.
     Ping(usize, bool),
     Stops(usize),
     Stream(Index),
@@ -71,7 +71,7 @@ fn ask() -> impl Strategy<Value = Ask> {
 struct Bench {
     endpoint: Endpoint,
     clock: Clock,
-    /// All ids ever.
+    /// All job ids submitted so far.
     ids: Vec<Id>,
     last_taken: [Vec<Id>; WORKERS.len()],
 }
@@ -89,12 +89,12 @@ impl Bench {
     }
 
     fn id(&self, index: Index) -> Id {
-        // Before the first is submitted, one that never was.
+        // Before the first submission, an id that does not exist.
         let known = (!self.ids.is_empty()).then(|| index.get(&self.ids));
         known.map_or_else(|| "none".into(), Id::clone)
     }
 
-    // That a call is refused is an outcome like any other: what counts is what is kept.
+    // A refusal is a valid outcome: only the stored state is checked.
     async fn apply(&mut self, ask: Ask) {
         let endpoint = &self.endpoint;
         match ask {
@@ -116,7 +116,7 @@ impl Bench {
             Ask::Open(worker) => endpoint.poll_opened(WORKERS[worker], true).await.unwrap(),
             Ask::Close(worker) => endpoint.poll_closed(WORKERS[worker]).await,
             Ask::Take(worker, wanted) => {
-                // As over HTTP: who takes has a poll open.
+                // As over HTTP, the worker has an open poll during a take.
                 endpoint.poll_opened(WORKERS[worker], true).await.unwrap();
                 let taken = endpoint.take(WORKERS[worker], wanted).await;
                 let ids = taken.iter().map(|job| Id::clone(&job.record.id));
@@ -191,7 +191,7 @@ impl Bench {
         }
     }
 
-    /// What must be so at all times.
+    /// Asserts the invariants.
     async fn check(&mut self) {
         let contents = self.endpoint.store.contents();
         contents.check();
@@ -225,14 +225,14 @@ impl Bench {
                 continue;
             };
             at_workers += known.jobs;
-            // A worker that may be gone is found to be so.
+            // A worker without an open poll has a deadline at which it is lost.
             let due = Due::Worker(id.into());
             let watched = contents.due.iter().any(|(_, watched)| *watched == due);
             assert_eq!(watched, known.worker.polls == 0, "{known:?}");
         }
         assert_eq!(
             at_workers, running,
-            "every running job is at a worker that is watched"
+            "every running job is held by a known worker"
         );
         for (worker, job) in held {
             let at = self.endpoint.store.held(&worker).await;
@@ -251,7 +251,7 @@ proptest! {
             at_once(bench.apply(ask));
             at_once(bench.check());
         }
-        // Time alone empties it.
+        // As time passes, all jobs expire.
         for _ in 0..50 {
             bench.clock.advance(Duration::from_mins(30));
             at_once(bench.endpoint.expire());

@@ -13,7 +13,7 @@ use crate::waiters::Waiters;
 
 const WORKER: &str = "w";
 
-/// The memory store answers at once.
+/// Returns the result of a future that never waits, such as those of the memory store.
 pub(super) fn at_once<T>(answer: impl Future<Output = T>) -> T {
     futures::FutureExt::now_or_never(answer).unwrap()
 }
@@ -86,7 +86,7 @@ impl Bench {
         at_once(self.endpoint.chunk(WORKER, id, chunk, key))
     }
 
-    /// Lets time pass, with a ping of the worker each second if it is `alive`.
+    /// Advances the clock, with a ping of the worker each second if it is `alive`.
     fn pass(&mut self, time: Duration, alive: bool) {
         for _ in 0..time.as_secs() {
             self.clock.advance(Duration::from_secs(1));
@@ -109,14 +109,14 @@ impl Bench {
         self.response(id).ok().map(|status| status.status)
     }
 
-    /// An answer of `/stream` that is not written yet.
+    /// Returns a response of `/stream` that is not written to the connection yet.
     fn unread(&self, id: &str) -> Option<(StreamResponse, Stored)> {
         let job = at_once(self.endpoint.unread(id, false)).unwrap()?;
         let text = stream_text(&job).into_bytes();
         Some((serde_json::from_slice(&text).unwrap(), job))
     }
 
-    /// … and one that is.
+    /// Returns a response of `/stream` that has been written.
     fn stream(&mut self, id: &str) -> Option<StreamResponse> {
         let (response, job) = self.unread(id)?;
         at_once(self.endpoint.mark_read(&job));
@@ -234,10 +234,7 @@ fn a_silent_worker_loses_its_jobs_and_they_fail_after_three_tries() {
         (2, 1, 0)
     );
     let error = bench.response("a").unwrap().error.unwrap();
-    assert_eq!(
-        error,
-        "the job was lost with its worker 3 times; the last was w"
-    );
+    assert_eq!(error, "the job lost its worker 3 times; last worker: w");
 }
 
 #[test]
@@ -264,14 +261,14 @@ fn jobs_that_did_not_arrive_go_back_in_their_order() {
     assert_eq!(
         at_once(bench.endpoint.health()).jobs.retried,
         0,
-        "it was never handed out"
+        "a job that did not arrive does not count as retried"
     );
     assert_eq!(bench.take("other", 3), ["a", "b", "c"]);
     bench.give_back(WORKER, &taken);
     assert_eq!(
         bench.status("a"),
         Some(JobStatus::InProgress),
-        "it is somebody else's now"
+        "another worker holds it now"
     );
 }
 
@@ -298,7 +295,7 @@ fn cancelling_is_idempotent_and_reaches_the_worker() {
     assert_eq!(
         bench.stops(WORKER),
         ["running"],
-        "a broken poll loses no signal"
+        "a broken poll loses no stop signal"
     );
 }
 
@@ -378,7 +375,7 @@ fn a_workers_word_counts_only_for_a_job_it_has() {
     assert_eq!(
         bench.response("a").unwrap().output.unwrap().get(),
         "1",
-        "the first counts"
+        "the first result counts"
     );
     assert!(matches!(
         bench.chunk("a", &json!(1)),
@@ -391,14 +388,14 @@ fn late_and_double_results_change_nothing_and_are_counted() {
     let mut bench = Bench::new();
     bench.submit("a");
     bench.take(WORKER, 1);
-    // Nothing is heard of the worker, and another does its job.
+    // The worker is lost, and another one gets its job.
     bench.pass(Duration::from_mins(2), false);
     assert_eq!(bench.take("other", 1), ["a"]);
     let late = bench.post(WORKER, "a", &json!({"output": "late"}));
     assert!(matches!(late, Err(Refusal::Conflict(_))));
     let progress = json!({"status": "IN_PROGRESS", "output": 1});
     assert!(bench.post(WORKER, "a", &progress).is_err());
-    assert_eq!(bench.endpoint.late_results(), 1, "progress is no result");
+    assert_eq!(bench.endpoint.late_results(), 1, "progress is not a result");
     bench.post("other", "a", &json!({"output": 1})).unwrap();
     bench
         .post("other", "a", &json!({"error": "again"}))
@@ -409,7 +406,7 @@ fn late_and_double_results_change_nothing_and_are_counted() {
     let health = at_once(bench.endpoint.health());
     assert_eq!((health.jobs.completed, health.jobs.failed), (1, 0));
     let lost = at_once(bench.endpoint.store.worker(WORKER));
-    assert!(lost.is_none(), "a late word makes no worker");
+    assert!(lost.is_none(), "a late post does not add the worker again");
 }
 
 #[test]
@@ -432,7 +429,7 @@ fn progress_is_shown_until_the_result_is_there() {
     at_once(bench.endpoint.cancel("a")).unwrap();
     assert!(
         bench.response("a").unwrap().output.is_none(),
-        "progress is no result"
+        "progress is not a result"
     );
 }
 
@@ -449,7 +446,7 @@ fn each_chunk_is_handed_out_once_and_a_final_status_only_with_the_last() {
         (response.status, response.stream.len()),
         (JobStatus::InProgress, 2)
     );
-    // That answer was not written.
+    // That response was not written.
     bench.chunk("a", &json!(3)).unwrap();
     assert_eq!(bench.outputs("a"), ["1", "2", "3"], "nothing lost");
     assert!(bench.stream("a").is_none());
@@ -464,7 +461,7 @@ fn each_chunk_is_handed_out_once_and_a_final_status_only_with_the_last() {
         (JobStatus::Completed, 3),
         "nothing lost"
     );
-    // Another answer with some of them is written as well.
+    // An older response with some of these chunks is written as well.
     at_once(bench.endpoint.mark_read(&slow));
     bench.endpoint.store.contents().check();
     let response = bench.stream("a").unwrap();
@@ -528,7 +525,7 @@ fn workers_are_counted_by_what_they_do() {
     assert_eq!(
         at_once(bench.endpoint.health()).workers.ready,
         1,
-        "it is being replaced"
+        "a worker that asked to be replaced is not ready"
     );
 }
 
@@ -542,7 +539,7 @@ fn a_worker_that_is_replaced_keeps_its_other_jobs() {
         .post(WORKER, "a", &json!({"output": 1, "stopPod": true}))
         .unwrap();
     assert_eq!(at_once(bench.endpoint.health()).workers.running, 1);
-    // It ends without a word, and its job is for others.
+    // The worker is lost, and its job is requeued.
     bench.pass(Duration::from_mins(2), false);
     assert_eq!(bench.take("other", 1), ["b"]);
 }
@@ -632,7 +629,7 @@ fn a_step_from_an_old_record_is_not_committed() {
         .commit(Arc::clone(&old), cancelled, Payload::None);
     assert_eq!(at_once(committed), Err(Conflict));
     assert_eq!(bench.status("a"), Some(JobStatus::InProgress));
-    // Nor is it taken for a new job of the same id and version.
+    // It does not apply to a new job with the same id and version either.
     at_once(bench.endpoint.shorten("a", Duration::ZERO));
     at_once(bench.endpoint.expire());
     bench.submit("a");

@@ -1,4 +1,4 @@
-//! Calls of workers.
+//! The calls of workers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,33 +10,33 @@ use super::Endpoint;
 use crate::engine::{Id, JobEnd, NewChunk, Refusal, Stance, WorkerRecord, step};
 use crate::store::{Payload, Store, Stored, Wanted};
 
-/// Target of the events of a job's way: a measuring program listens to it alone, at the very moment.
+/// The tracing target of job events. A benchmark subscribes to this target only, to time each event as it happens.
 const JOB_EVENTS: &str = "podwork_platform::job";
 
-/// A worker's post about a job's result: its end, or its progress.
+/// A worker's post to `/job-done`: the result of a job, or its progress.
 #[derive(Debug)]
 pub(crate) struct NewResult {
     pub(crate) is_progress: bool,
     pub(crate) output: Option<Bytes>,
-    /// Why the job failed, as JSON text.
+    /// The error of a failed job, as JSON text.
     pub(crate) error: Option<Arc<str>>,
-    /// The worker asks to be replaced.
+    /// Set if the worker asks to be replaced.
     pub(crate) stop_pod: bool,
 }
 
 impl<S: Store> Endpoint<S> {
-    /// A worker has opened a take or stop poll.
+    /// Records that a worker opened a take poll (`takes`) or a stop poll.
     pub(crate) async fn poll_opened(&self, worker_id: &str, takes: bool) -> Result<(), Refusal> {
         let opened = self.worker_step(worker_id, |worker, heard| {
             Some(WorkerRecord::opens_poll(worker, heard, takes))
         });
         match opened.await {
             Some(_) => Ok(()),
-            None => Err(Refusal::Full("there are too many workers".to_owned())),
+            None => Err(Refusal::Full("too many workers: retry later".to_owned())),
         }
     }
 
-    /// A poll of a worker has ended, however it did.
+    /// Records that a poll of a worker ended, for whatever reason.
     pub(crate) async fn poll_closed(&self, worker_id: &str) {
         let worker = self
             .worker_step(worker_id, |worker, heard| Some(worker?.closes_poll(heard)))
@@ -44,7 +44,7 @@ impl<S: Store> Endpoint<S> {
         self.let_go(worker_id, worker).await;
     }
 
-    /// Refuses a worker that is given no jobs: only so many are at once.
+    /// Rejects and throttles a worker if the worker limit is reached.
     pub(crate) async fn admit(&self, worker_id: &str) -> Result<(), Refusal> {
         let most = self.rules.workers;
         if most == usize::MAX {
@@ -64,11 +64,11 @@ impl<S: Store> Endpoint<S> {
         })
         .await;
         Err(Refusal::Full(format!(
-            "this endpoint gives jobs to {most} workers at once, and has them: worker {worker_id} is throttled"
+            "worker {worker_id} is throttled: the limit of {most} workers of this endpoint is reached"
         )))
     }
 
-    /// Notes that a known worker has shown itself. What comes late, of one that is lost, makes it no worker again.
+    /// Records a call of a known worker. A late call of a lost worker does not add it again.
     async fn saw(&self, worker_id: &str) -> Option<WorkerRecord> {
         self.worker_step(worker_id, |worker, heard| {
             worker.map(|worker| WorkerRecord::heard(Some(worker), heard))
@@ -76,7 +76,7 @@ impl<S: Store> Endpoint<S> {
         .await
     }
 
-    /// Forgets a worker that leaves, once nothing of it is left here.
+    /// Removes a leaving worker once it has no poll and no job left.
     async fn let_go(&self, worker_id: &str, worker: Option<WorkerRecord>) {
         if worker.is_none_or(|worker| worker.stance != Stance::Leaving) {
             return;
@@ -84,7 +84,7 @@ impl<S: Store> Endpoint<S> {
         if let Some(known) = self.store.worker(worker_id).await
             && known.worker.has_left(known.jobs)
         {
-            // Refused: it has shown itself again.
+            // A conflict means that the worker made another call.
             let _ = self
                 .store
                 .commit_worker(&known.id, Some(known.worker), None)
@@ -98,7 +98,7 @@ impl<S: Store> Endpoint<S> {
         let mut taken = Vec::new();
         while taken.len() < wanted {
             let waiting = self.store.front(wanted - taken.len()).await;
-            // Its record has to be there before the jobs.
+            // The worker's record must exist before it can hold jobs.
             let heard = |known, heard| Some(WorkerRecord::heard(known, heard));
             if waiting.is_empty() || self.worker_step(worker_id, heard).await.is_none() {
                 break;
@@ -108,10 +108,10 @@ impl<S: Store> Endpoint<S> {
                 let Ok(after) = step::hand_out(&job.record, now, &worker) else {
                     continue;
                 };
-                // Refused: another taker was faster.
+                // A conflict means that another take was faster.
                 let before = Arc::clone(&job.record);
                 if let Ok(record) = self.commit(before, after, Payload::None).await {
-                    trace!(target: JOB_EVENTS, job_id = &*record.id, status = record.status.as_str(), "handed out");
+                    trace!(target: JOB_EVENTS, job_id = &*record.id, status = record.status.as_str(), "Handed out.");
                     taken.push(Stored { record, ..job });
                 }
             }
@@ -119,17 +119,17 @@ impl<S: Store> Endpoint<S> {
         taken
     }
 
-    /// Jobs that were handed out did not reach the worker: they wait again, first in the queue, as if nothing had been.
+    /// Returns jobs that did not reach the worker to the front of the queue, as if they had not been handed out.
     pub(crate) async fn give_back(&self, worker_id: &str, ids: &[Id]) {
         for id in ids.iter().rev() {
-            // Refused: it is somebody else's by now.
+            // A refusal means that the worker no longer holds the job.
             let _ = self
                 .step(id, Payload::None, |job| step::give_back(job, worker_id))
                 .await;
         }
     }
 
-    /// A worker's post about a job's result: its end, or its progress.
+    /// Accepts a worker's post with the result of a job, or with its progress.
     pub(crate) async fn post(
         &self,
         worker_id: &str,
@@ -163,7 +163,7 @@ impl<S: Store> Endpoint<S> {
         let Some(job) = self.accept_late(worker_id, id, finished).await? else {
             return Ok(());
         };
-        trace!(target: JOB_EVENTS, job_id = &*job.id, status = job.status.as_str(), "result accepted");
+        trace!(target: JOB_EVENTS, job_id = &*job.id, status = job.status.as_str(), "Result accepted.");
         if result.stop_pod {
             let leaves = |worker: Option<WorkerRecord>, _| {
                 let stance = Stance::Leaving;
@@ -175,8 +175,8 @@ impl<S: Store> Endpoint<S> {
         Ok(())
     }
 
-    /// Passes over a refusal of what comes late, or again, from the worker whose job it was: there is nothing for the
-    /// worker to try again.
+    /// Ignores the conflict of a late or duplicate post from the worker that held the job last, so that the worker does
+    /// not retry it.
     async fn accept_late<T>(
         &self,
         worker_id: &str,
@@ -196,7 +196,7 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
-    /// One chunk of a job's stream; `key` tells one that comes again.
+    /// Accepts one chunk of a job's stream. `key` identifies the chunk if it is posted again.
     pub(crate) async fn chunk(
         &self,
         worker_id: &str,
@@ -218,10 +218,10 @@ impl<S: Store> Endpoint<S> {
             .map(|_| ())
     }
 
-    /// A heartbeat, with the ids of the jobs that the worker believes it runs. Those that are not its own any more it
-    /// is told to stop, again if need be: the official worker passes over a stop that comes before it has started the
-    /// job. And those of its own that it has not named for as long as it may be silent never reached it: they are for
-    /// others.
+    /// Accepts a heartbeat with the ids of the jobs that the worker reports as running. Sends a stop for each job that
+    /// it no longer holds, again with each heartbeat: the official worker ignores a stop that arrives before it has
+    /// started the job. Requeues jobs of the worker that it has not listed for the allowed silence, since they never
+    /// reached it.
     pub(crate) async fn ping(&self, worker_id: &str, running: &[&str], unhealthy: bool) {
         let heard = self.worker_step(worker_id, |worker, heard| {
             Some(WorkerRecord {
@@ -249,7 +249,7 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
-    /// Has a worker stop a job that it believes to run, and that is not its own.
+    /// Sends a stop to a worker that reports a job as running but does not hold it.
     async fn stop_stray(&self, worker_id: &str, id: &Id) {
         loop {
             let job = self.store.job(id, Wanted::Nothing).await;
@@ -262,8 +262,8 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
-    /// The jobs this worker is to stop, taken out; an answer that does not reach it puts them back by
-    /// [`unstop`](Self::unstop).
+    /// Removes and returns the jobs that the worker must cancel. If the response does not reach the worker,
+    /// [`unstop`](Self::unstop) puts them back.
     pub(crate) async fn stops(&self, worker_id: &str) -> Vec<Id> {
         self.store.take_stops(worker_id).await
     }
@@ -274,13 +274,13 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
-    /// A job is not at its worker any more, or never was: it is for others, a bounded number of times.
+    /// Requeues a job that its worker lost or never received. After the allowed number of tries, the job fails instead.
     pub(super) async fn lose_job(&self, id: &str, worker_id: &str) {
         let (now, tries) = (self.store.now(), self.rules.tries);
         let lost = self.step(id, Payload::None, |job| {
             step::lose(job, now, worker_id, tries)
         });
-        // Refused: it has ended, or is another's by now.
+        // A refusal means that the job has ended, or that another worker holds it.
         let _: Result<_, Refusal> = lost.await;
     }
 }

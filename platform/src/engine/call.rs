@@ -1,4 +1,4 @@
-//! A webhook call that is to be made, and its steps.
+//! A pending webhook call, and its steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,32 +8,31 @@ use bytes::Bytes;
 use super::moment::Moment;
 use super::record::{Id, Record};
 
-/// Tries of one call.
+/// The number of tries of one call.
 const TRIES: u32 = 3;
-/// The pause before each further try: the documented one.
+/// The pause before each retry, as documented by Runpod.
 const PAUSE: Duration = Duration::from_secs(10);
-/// How long a try belongs to its maker: longer than a try may take. One whose maker is gone is made again.
+/// The lease of a try, longer than a try may take. If the call's outcome is not recorded by then, it is made again.
 const LEASE: Duration = Duration::from_secs(15);
 
-/// A webhook call that is to be made: written by the commit that ends the job, and removed once it was delivered or given
-/// up.
+/// A pending webhook call. The commit that ends the job writes it; it is removed once it is delivered or given up.
 #[derive(Debug, Clone)]
 pub(crate) struct WebhookCall {
-    /// The same for each try of the call, and no other's.
+    /// The unique id of the call, the same for each try.
     pub(crate) id: Id,
     pub(crate) url: Arc<str>,
-    /// The job as it ended.
+    /// The job's final record.
     pub(crate) job: Arc<Record>,
     pub(crate) output: Option<Bytes>,
     pub(crate) version: u64,
-    /// Tries that have failed.
+    /// The number of failed tries.
     pub(crate) failed: u32,
-    /// When it is to be made.
+    /// The time of the next try.
     pub(crate) due: Moment,
 }
 
 impl WebhookCall {
-    /// The call that is due since the job has ended, if anybody asked for one.
+    /// Creates the call for a job that has ended, if the job has a webhook.
     pub(crate) fn of(job: &Arc<Record>, output: Option<Bytes>) -> Option<Self> {
         Some(Self {
             id: format!("{}.{}", job.id, job.version).into(),
@@ -46,7 +45,7 @@ impl WebhookCall {
         })
     }
 
-    /// Somebody makes a try.
+    /// Leases the call for one try; `None` if it is not due yet.
     pub(crate) fn claim(&self, now: Moment) -> Option<Self> {
         (self.due <= now).then(|| Self {
             due: now + LEASE,
@@ -55,7 +54,7 @@ impl WebhookCall {
         })
     }
 
-    /// The try has failed; `None`: it was the last.
+    /// Records a failed try and schedules the next; `None` if it was the last.
     pub(crate) fn fail(&self, now: Moment) -> Option<Self> {
         let failed = self.failed + 1;
         (failed < TRIES).then(|| Self {

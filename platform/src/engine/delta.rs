@@ -5,38 +5,38 @@ use podwork_protocol::JobStatus;
 use super::moment::Moment;
 use super::record::{Id, Record};
 
-/// Everything that a commit changes beside the record itself. Stores only apply it.
+/// Everything that a commit changes besides the record itself. Stores only apply it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delta<'a> {
     pub(crate) queue: Option<QueueChange>,
-    /// When the job was due, and when it is now.
+    /// The job's deadline before and after the commit.
     pub(crate) due: (Option<Moment>, Option<Moment>),
-    /// The worker that holds the job no more.
+    /// The worker that no longer holds the job.
     pub(crate) released: Option<&'a Id>,
-    /// The worker that holds the job from now on.
+    /// The worker that now holds the job.
     pub(crate) held: Option<&'a Id>,
-    /// The worker that is to stop the job.
+    /// The worker that must cancel the job.
     pub(crate) stop: Option<&'a Id>,
     pub(crate) counts: CountChange,
-    /// A webhook call is to be made.
+    /// Set if the commit creates a webhook call.
     pub(crate) call: bool,
-    /// The job joins those submitted last.
+    /// Set if the job is new and joins the list of the latest jobs.
     pub(crate) submitted: bool,
-    /// The output is replaced by the commit's payload, or removed.
+    /// Set if the commit's payload replaces the output, or if the output is removed.
     pub(crate) output: bool,
     pub(crate) chunks: ChunkChange,
 }
 
-/// What becomes of the job's place in the queue.
+/// The change of the job's position in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QueueChange {
     Last,
-    /// The job was there before its time.
+    /// The job goes to the front, since it was in the queue before.
     First,
     Out,
 }
 
-/// How the counts of jobs change.
+/// The changes of the job counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CountChange {
     pub(crate) in_progress: i64,
@@ -45,19 +45,19 @@ pub(crate) struct CountChange {
     pub(crate) retried: u64,
 }
 
-/// What becomes of the chunks that are kept.
+/// The change of the stored chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ChunkChange {
     #[default]
     Keep,
-    /// The commit's payload is the next; so many of the first go.
+    /// Appends the commit's payload, and removes the first `gone` chunks.
     Push {
         gone: usize,
     },
     Clear,
 }
 
-/// The index changes from one record to the next; `None`: there is no job, before or after.
+/// Returns the index changes from one record to the next. `None` stands for a job that does not exist before or after.
 pub(crate) fn delta<'a>(before: Option<&'a Record>, after: Option<&'a Record>) -> Delta<'a> {
     let was = |status| before.is_some_and(|job| job.status == status);
     let is = |status| after.is_some_and(|job| job.status == status);

@@ -4,27 +4,27 @@ use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;
 
-/// Milliseconds on the store's clock, from 1 on, so that an optional moment takes no more room.
+/// Milliseconds on the store's clock. Starts at 1, so that `Option<Moment>` has the same size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Moment(NonZeroU64);
 
 impl Moment {
-    /// The moment so long after the clock's start.
+    /// Returns the moment at this time after the clock's start.
     pub(crate) fn after_start(time: Duration) -> Self {
         Self(NonZeroU64::MIN) + time
     }
 
-    /// The time since the clock's start.
+    /// Returns the time since the clock's start.
     pub(crate) fn since_start(self) -> Duration {
         Duration::from_millis(self.millis_since(Self(NonZeroU64::MIN)))
     }
 
-    /// The milliseconds since an earlier moment.
+    /// Returns the milliseconds since an earlier moment.
     pub(crate) fn millis_since(self, earlier: Self) -> u64 {
         self.0.get().saturating_sub(earlier.0.get())
     }
 
-    /// The moment so many milliseconds later.
+    /// Returns the moment `millis` milliseconds later.
     pub(crate) fn plus_millis(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))
     }
@@ -38,7 +38,7 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// Whole milliseconds.
+/// Returns a duration in whole milliseconds.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,66 +7,66 @@ use podwork_protocol::client::JobState;
 
 use super::moment::Moment;
 
-/// The id of a job or a worker, which is kept in many places.
+/// The id of a job or a worker, shared by the indexes that hold it.
 pub(crate) type Id = Arc<str>;
 
-/// A job without its payloads. A commit replaces it as a whole, or not at all.
+/// A job without its payloads. A commit replaces the whole record or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) id: Id,
-    /// Counts the commits; only the next one of what was read is accepted.
+    /// The number of commits. A commit is accepted only if it follows the version that was read.
     pub(crate) version: u64,
-    /// A random number of the last commit. After a broken connection a store's client finds its own commit by it; and a
-    /// record that was removed and made anew is not taken for the old one.
+    /// A random number that identifies the last commit. After a broken connection, a store's client recognizes its own
+    /// commit by it. It also distinguishes a record from a removed one with the same id and version.
     pub(crate) nonce: u64,
     pub(crate) status: JobStatus,
-    /// Hand-outs since the job was submitted or retried.
+    /// The number of hand-outs since the job was submitted, or since the last `/retry`.
     pub(crate) tries: u32,
-    /// Returns to the queue, by a lost worker or `/retry`.
+    /// The number of times that a lost worker or `/retry` returned the job to the queue.
     pub(crate) requeues: u32,
 
-    /// Longest run, ms.
+    /// The limit on the job's run time, in milliseconds.
     pub(crate) execution_timeout_ms: u64,
-    /// How long the job is kept once it has ended, ms.
+    /// The time for which the job is kept after its end, in milliseconds.
     pub(crate) retention_ms: u64,
-    /// When the job is gone, whatever its state.
+    /// The time at which the job is removed, whatever its state.
     pub(crate) expires: Moment,
-    /// URL called once the job has ended.
+    /// The URL that is called once the job has ended.
     pub(crate) webhook: Option<Arc<str>>,
 
     pub(crate) queued: Moment,
     pub(crate) taken: Option<Moment>,
     pub(crate) ended: Option<Moment>,
-    /// When its worker last showed that it has the job.
+    /// The last time at which its worker confirmed that it has the job.
     pub(crate) named: Moment,
-    /// The worker that has or had it.
+    /// The worker that holds the job, or held it last.
     pub(crate) worker: Option<Id>,
     /// The version whose commit wrote the output: the last progress, then the result.
     pub(crate) output: Option<u64>,
-    /// Why the job failed, as JSON text.
+    /// The error of a failed job, as JSON text.
     pub(crate) error: Option<Arc<str>>,
     pub(crate) chunks: ChunkMarks,
 }
 
-/// The marks of a job's chunks, which are counted from the first one of its run.
+/// Counters of a job's chunks, from the first chunk of its run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ChunkMarks {
-    /// How many there were.
+    /// The number of chunks received.
     pub(crate) count: usize,
-    /// How many of them are kept no more.
+    /// The number of chunks no longer stored.
     pub(crate) gone: usize,
-    /// How many `/stream` has delivered.
+    /// The number of chunks that `/stream` has delivered.
     pub(crate) read: usize,
-    /// Bytes of those kept.
+    /// The size of the stored chunks, in bytes.
     pub(crate) bytes: usize,
-    /// Bytes of those kept although `/stream` has delivered them.
+    /// The size of the stored chunks that `/stream` has delivered, in bytes.
     pub(crate) read_bytes: usize,
-    /// The key of the last one, if its worker sends keys.
+    /// The idempotency key of the last chunk, if its worker sends keys.
     pub(crate) last_key: Option<Arc<str>>,
 }
 
 impl Record {
-    /// The record that the next step starts from.
+    /// Returns a copy of the record with the next version, for a step to change.
     pub(super) fn successor(&self) -> Self {
         Self {
             version: self.version + 1,
@@ -74,12 +74,12 @@ impl Record {
         }
     }
 
-    /// Whether both are the same commit of the same job.
+    /// Returns whether both records are from the same commit of the same job.
     pub(crate) fn is_same_commit(&self, other: &Self) -> bool {
         (self.version, self.nonce) == (other.version, other.nonce)
     }
 
-    /// The next moment at which time does something to the job.
+    /// Returns the job's next deadline: when it times out or expires.
     pub(crate) fn due(&self) -> Moment {
         let own = match (self.taken, self.ended) {
             (_, Some(ended)) => ended.plus_millis(self.retention_ms),
@@ -89,19 +89,19 @@ impl Record {
         own.min(self.expires)
     }
 
-    /// The worker that runs the job now.
+    /// Returns the worker that currently runs the job.
     pub(crate) fn holder(&self) -> Option<&Id> {
         let runs = self.status == JobStatus::InProgress;
         self.worker.as_ref().filter(|_| runs)
     }
 
-    /// Whether this worker runs the job now.
+    /// Returns whether this worker currently runs the job.
     pub(crate) fn is_held_by(&self, worker_id: &str) -> bool {
         self.holder().is_some_and(|holder| **holder == *worker_id)
     }
 
-    /// Whether this worker has to stop the job if it believes to run it. A job that has just ended by itself is not
-    /// stopped: the worker knows, or is about to.
+    /// Returns whether this worker must cancel the job if it reports the job as running. A job that completed or failed
+    /// is not cancelled: the worker knows of its end, or soon will.
     pub(crate) fn is_stray_at(&self, worker_id: &str) -> bool {
         match self.status {
             JobStatus::Completed | JobStatus::Failed => false,
@@ -114,13 +114,13 @@ impl Record {
         JobState::new(&*self.id, self.status)
     }
 
-    /// Time in the queue, ms. A job that ended in the queue spent all its time there.
+    /// Returns the time in the queue, in milliseconds. For a job that ended in the queue, it is the time until its end.
     pub(crate) fn delay_ms(&self) -> Option<u64> {
         let until = self.taken.or(self.ended)?;
         Some(until.millis_since(self.queued))
     }
 
-    /// Time at a worker, ms.
+    /// Returns the run time at the worker, in milliseconds.
     pub(crate) fn execution_ms(&self) -> Option<u64> {
         Some(self.ended?.millis_since(self.taken?))
     }

@@ -1,20 +1,20 @@
-//! Why a call is refused.
+//! Reasons to reject a call.
 
 use std::time::Duration;
 
-/// Why a call is refused.
+/// The reason why a call is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The job or endpoint is not there.
+    /// The job or endpoint does not exist.
     NotFound(String),
-    /// The call makes no sense.
+    /// The call is invalid.
     Bad(String),
-    /// The call comes too late, or from a worker that does not hold the job.
+    /// The call conflicts with the job's state, or its worker does not hold the job.
     Conflict(String),
-    /// A payload is over its limit.
+    /// A payload exceeds its limit.
     TooLarge(String),
-    /// There is no room for more; try again later.
+    /// A limit on jobs or workers is reached; retry later.
     Full(String),
-    /// The call comes too soon after others; try again after this time.
+    /// The call exceeds its rate limit; retry after this time.
     Often(Duration),
 }

@@ -1,6 +1,6 @@
-//! The rules, one pure step each: from a job's record to the next, or a refusal.
+//! The rules as pure steps: each returns the job's next record, or a refusal.
 //!
-//! A step that removes the job returns no record: it says whether the job may go.
+//! A step that removes the job returns no record, only whether the job may be removed.
 
 #[cfg(test)]
 mod table;
@@ -18,18 +18,18 @@ use super::refusal::Refusal;
 
 type Stepped = Result<Record, Refusal>;
 
-/// A job to be run.
+/// A new job.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) id: Id,
     /// The handler's input, as JSON text.
     pub(crate) input: Bytes,
-    /// Further members of the job that its worker gets, as JSON text with a comma before each.
+    /// Further JSON members of the job for its worker, each preceded by a comma.
     pub(crate) extra: Bytes,
     pub(crate) execution_timeout: Duration,
     pub(crate) ttl: Duration,
     pub(crate) retention: Duration,
-    /// URL called once the job has ended.
+    /// The URL that is called once the job has ended.
     pub(crate) webhook: Option<String>,
 }
 
@@ -38,34 +38,34 @@ pub(crate) struct Submission {
 pub(crate) struct JobEnd<'a> {
     pub(crate) worker_id: &'a str,
     pub(crate) has_output: bool,
-    /// Why the job failed, as JSON text; `None`: it has completed.
+    /// The error, as JSON text; `None` if the job completed.
     pub(crate) error: Option<Arc<str>>,
 }
 
-/// A chunk that a worker has sent.
+/// A chunk sent by a worker.
 #[derive(Debug)]
 pub(crate) struct NewChunk<'a> {
     pub(crate) worker_id: &'a str,
     pub(crate) bytes: usize,
-    /// Tells a chunk that was sent again.
+    /// The idempotency key, the same if the chunk is sent again.
     pub(crate) key: Option<&'a str>,
-    /// Largest chunk, bytes.
+    /// The maximum size of a chunk, in bytes.
     pub(crate) limit: usize,
-    /// Most bytes that the job keeps.
+    /// The maximum size of all stored chunks of the job, in bytes.
     pub(crate) buffer: usize,
 }
 
 /// Chunks that a client of `/stream` has received.
 #[derive(Debug)]
 pub(crate) struct ReadMark<'a> {
-    /// Those of the record that the client's answer was made from.
+    /// The `requeues` of the record from which the client's response was made.
     pub(crate) requeues: u32,
-    /// How many were before them.
+    /// The number of chunks before these.
     pub(crate) from: usize,
     pub(crate) chunks: &'a [Bytes],
 }
 
-/// A client submits a job.
+/// Creates the record of a job that a client submits.
 pub(crate) fn submit(submission: &Submission, now: Moment) -> Record {
     Record {
         id: Id::clone(&submission.id),
@@ -89,7 +89,7 @@ pub(crate) fn submit(submission: &Submission, now: Moment) -> Record {
     }
 }
 
-/// A queued job is given to a worker.
+/// Hands out a queued job to a worker.
 pub(crate) fn hand_out(job: &Record, now: Moment, worker_id: &Id) -> Stepped {
     in_queue(job)?;
     Ok(Record {
@@ -102,7 +102,7 @@ pub(crate) fn hand_out(job: &Record, now: Moment, worker_id: &Id) -> Stepped {
     })
 }
 
-/// The answer with the job did not reach the worker: the job waits again, as if it had not been handed out.
+/// Returns a job to the queue because the response with it did not reach the worker, as if it had not been handed out.
 pub(crate) fn give_back(job: &Record, worker_id: &str) -> Stepped {
     held(job, worker_id)?;
     Ok(Record {
@@ -114,7 +114,7 @@ pub(crate) fn give_back(job: &Record, worker_id: &str) -> Stepped {
     })
 }
 
-/// The worker names the job in a heartbeat.
+/// Records that the worker listed the job in a heartbeat.
 pub(crate) fn name(job: &Record, now: Moment, worker_id: &str) -> Stepped {
     held(job, worker_id)?;
     Ok(Record {
@@ -123,7 +123,7 @@ pub(crate) fn name(job: &Record, now: Moment, worker_id: &str) -> Stepped {
     })
 }
 
-/// The worker reports progress.
+/// Records progress that the worker reports.
 pub(crate) fn progress(job: &Record, now: Moment, worker_id: &str, has_output: bool) -> Stepped {
     held(job, worker_id)?;
     let next = job.successor();
@@ -134,7 +134,7 @@ pub(crate) fn progress(job: &Record, now: Moment, worker_id: &str, has_output: b
     })
 }
 
-/// The worker reports the result.
+/// Ends the job with the result that the worker reports.
 pub(crate) fn finish(job: &Record, now: Moment, outcome: &JobEnd<'_>) -> Stepped {
     held(job, outcome.worker_id)?;
     let status = match outcome.error {
@@ -149,13 +149,13 @@ pub(crate) fn finish(job: &Record, now: Moment, outcome: &JobEnd<'_>) -> Stepped
     })
 }
 
-/// The worker sends a chunk. A chunk with the key of the last one is the last one, sent again since its worker did not
-/// hear that it was accepted.
+/// Adds a chunk. A chunk with the same key as the last one is not added again: its worker did not learn that it was
+/// accepted, and posted it again.
 pub(crate) fn chunk(job: &Record, now: Moment, chunk: &NewChunk<'_>) -> Stepped {
     held(job, chunk.worker_id)?;
     if chunk.bytes > chunk.limit {
         return Err(Refusal::TooLarge(format!(
-            "the chunk is {} bytes, and {} is the limit",
+            "the chunk has {} bytes and exceeds the limit of {} bytes",
             chunk.bytes, chunk.limit
         )));
     }
@@ -173,8 +173,8 @@ pub(crate) fn chunk(job: &Record, now: Moment, chunk: &NewChunk<'_>) -> Stepped 
     }
     if chunks.bytes + chunk.bytes > chunk.buffer {
         return Err(Refusal::TooLarge(format!(
-            "the job's stream holds {} bytes that no client has read yet, and {} is the limit; read /stream while the \
-             job runs",
+            "the job's stream buffer is full: {} bytes are unread, the limit is {} bytes; read /stream while the job \
+             runs",
             chunks.bytes, chunk.buffer
         )));
     }
@@ -184,13 +184,13 @@ pub(crate) fn chunk(job: &Record, now: Moment, chunk: &NewChunk<'_>) -> Stepped 
     Ok(next)
 }
 
-/// A client of `/stream` has received chunks.
+/// Marks chunks as delivered to a client of `/stream`.
 pub(crate) fn read(job: &Record, mark: &ReadMark<'_>) -> Stepped {
     let upto = mark.from + mark.chunks.len();
     let already = job.chunks.read.saturating_sub(mark.from);
     if job.requeues != mark.requeues || upto <= job.chunks.read || upto > job.chunks.count {
         return Err(Refusal::Conflict(format!(
-            "job {}: these chunks were delivered before, or belong to an earlier run",
+            "job {}: the chunks were already delivered or belong to an earlier run",
             job.id
         )));
     }
@@ -200,19 +200,19 @@ pub(crate) fn read(job: &Record, mark: &ReadMark<'_>) -> Stepped {
     Ok(next)
 }
 
-/// A client cancels the job.
+/// Cancels the job for a client.
 pub(crate) fn cancel(job: &Record, now: Moment) -> Stepped {
     if job.status.is_final() {
-        return Err(Refusal::Conflict(format!("job {} has ended", job.id)));
+        return Err(Refusal::Conflict(format!("job {} already ended", job.id)));
     }
     Ok(end(job, JobStatus::Cancelled, now))
 }
 
-/// A client runs the job again.
+/// Requeues a failed or timed-out job for a client.
 pub(crate) fn retry(job: &Record, now: Moment) -> Stepped {
     if !matches!(job.status, JobStatus::Failed | JobStatus::TimedOut) {
         return Err(Refusal::Bad(format!(
-            "job {} is {}, and only a job that is FAILED or TIMED_OUT can be retried",
+            "cannot retry job {}: its status is {}, expected FAILED or TIMED_OUT",
             job.id, job.status
         )));
     }
@@ -222,7 +222,7 @@ pub(crate) fn retry(job: &Record, now: Moment) -> Stepped {
     })
 }
 
-/// A client shortens the job's life, which ends `ttl` from now at the latest.
+/// Lets the job expire `ttl` from now, unless it expires earlier.
 pub(crate) fn shorten(job: &Record, now: Moment, ttl: Duration) -> Record {
     Record {
         expires: job.expires.min(now + ttl),
@@ -230,14 +230,14 @@ pub(crate) fn shorten(job: &Record, now: Moment, ttl: Duration) -> Record {
     }
 }
 
-/// The job's worker is lost, or never had the job: the job is for others, a bounded number of times.
+/// Requeues a job whose worker is lost or never received it. After `tries` hand-outs, the job fails instead.
 pub(crate) fn lose(job: &Record, now: Moment, worker_id: &str, tries: u32) -> Stepped {
     held(job, worker_id)?;
     if job.tries < tries {
         return Ok(requeue(job, now));
     }
     let error = json!(format!(
-        "the job was lost with its worker {} times; the last was {worker_id}",
+        "the job lost its worker {} times; last worker: {worker_id}",
         job.tries
     ));
     Ok(Record {
@@ -246,7 +246,7 @@ pub(crate) fn lose(job: &Record, now: Moment, worker_id: &str, tries: u32) -> St
     })
 }
 
-/// The job has run for longer than its `executionTimeout`.
+/// Ends a job that has reached its `executionTimeout`.
 pub(crate) fn time_out(job: &Record, now: Moment) -> Stepped {
     let runs = job.status == JobStatus::InProgress;
     if !runs || job.due() > now || job.expires <= now {
@@ -262,7 +262,7 @@ pub(crate) fn time_out(job: &Record, now: Moment) -> Stepped {
     })
 }
 
-/// The job has lived for its `ttl`, or was kept for as long as results are: it goes.
+/// Returns whether the job may be removed, because its `ttl` or the retention of its result is over.
 pub(crate) fn expire(job: &Record, now: Moment) -> Result<(), Refusal> {
     let times_out = job.status == JobStatus::InProgress && job.expires > now;
     if times_out || job.due() > now {
@@ -271,19 +271,19 @@ pub(crate) fn expire(job: &Record, now: Moment) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A client purges the queue: a queued job goes.
+/// Returns whether the job is queued, so that a purge may remove it.
 pub(crate) fn purge(job: &Record) -> Result<(), Refusal> {
     in_queue(job)
 }
 
-// Parts that steps share.
+// Shared parts of the steps.
 
 fn end(job: &Record, status: JobStatus, now: Moment) -> Record {
     let next = job.successor();
     Record {
         status,
         ended: Some(now),
-        // What was shown so far was progress, not a result.
+        // Until the end, the output is progress and not a result; only a failed job keeps it.
         output: next.output.filter(|_| status == JobStatus::Failed),
         ..next
     }
@@ -309,7 +309,7 @@ fn held(job: &Record, worker_id: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::Conflict(format!(
-        "job {} is not at worker {worker_id} any more",
+        "job {} is not assigned to worker {worker_id}",
         job.id
     )))
 }
@@ -319,7 +319,7 @@ fn in_queue(job: &Record) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::Conflict(format!(
-        "job {} is {}",
+        "job {} is {}, not IN_QUEUE",
         job.id, job.status
     )))
 }

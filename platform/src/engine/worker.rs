@@ -1,4 +1,4 @@
-//! A worker's record, and its steps.
+//! A worker's record and its steps.
 
 use std::time::Duration;
 
@@ -6,34 +6,34 @@ use serde::Serialize;
 
 use super::moment::Moment;
 
-/// A worker, by what it has shown of itself. The jobs that it holds are an index of the job records.
+/// The known state of a worker. The jobs that it holds are an index of the job records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WorkerRecord {
-    /// When it was heard of, or opened or closed a poll.
+    /// The time of the worker's last call, or of the last poll opened or closed.
     pub(crate) seen: Moment,
-    /// Take and stop polls that are open now: while there is one, the worker is there.
+    /// The number of open take and stop polls. A worker with an open poll is alive.
     pub(crate) polls: u32,
     pub(crate) stance: Stance,
-    /// The worker says so itself.
+    /// Set if the worker reported itself as unhealthy.
     pub(crate) unhealthy: bool,
-    /// When the worker is lost unless it is heard of; `None` while a poll is open.
+    /// The time at which the worker is lost if it makes no call until then; `None` while a poll is open.
     pub(crate) lost: Option<Moment>,
 }
 
-/// How a worker stands to further jobs.
+/// A worker's eligibility for further jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stance {
-    /// It has not asked for any yet.
+    /// The worker has not polled for jobs yet.
     New,
-    /// It has asked, and is given some.
+    /// The worker polls and is given jobs.
     Ready,
-    /// It asks, and is given none since enough others are.
+    /// The worker polls but is given no jobs, because the worker limit is reached.
     Throttled,
-    /// It has asked to be replaced.
+    /// The worker asked to be replaced.
     Leaving,
 }
 
-/// What a worker does.
+/// The state of a worker as shown by `/health` and the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum WorkerState {
@@ -45,7 +45,7 @@ pub(crate) enum WorkerState {
     Initializing,
 }
 
-/// When a worker was heard of, and how long it may be silent.
+/// The time of a worker's call, and the limit on its silence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heard {
     pub(crate) now: Moment,
@@ -53,8 +53,8 @@ pub(crate) struct Heard {
 }
 
 impl WorkerRecord {
-    /// The record of a worker that has just been heard of, for the first time where there was none. While a poll is open
-    /// it is the same: the worker is there.
+    /// Returns the record of a worker after a call; `before` is `None` if the worker is unknown. While a poll is open,
+    /// the record does not change, since the poll shows that the worker is alive.
     pub(crate) fn heard(before: Option<Self>, heard: Heard) -> Self {
         match before {
             Some(worker) if worker.polls > 0 => worker,
@@ -70,7 +70,7 @@ impl WorkerRecord {
         }
     }
 
-    /// The worker opens a take or stop poll.
+    /// Returns the record after the worker opened a take poll (`takes`) or a stop poll.
     pub(crate) fn opens_poll(before: Option<Self>, heard: Heard, takes: bool) -> Self {
         let mut next = Self::heard(before, heard);
         next.polls += 1;
@@ -81,18 +81,18 @@ impl WorkerRecord {
         next.seen_now(heard)
     }
 
-    /// A poll of the worker has ended, however it did.
+    /// Returns the record after a poll of the worker ended, for whatever reason.
     pub(crate) fn closes_poll(mut self, heard: Heard) -> Self {
         self.polls = self.polls.saturating_sub(1);
         self.seen_now(heard)
     }
 
-    /// Whether nothing is left of a worker that leaves.
+    /// Returns whether a leaving worker has no poll and no job left.
     pub(crate) fn has_left(&self, jobs: usize) -> bool {
         self.stance == Stance::Leaving && self.polls == 0 && jobs == 0
     }
 
-    /// What the worker does, with so many jobs.
+    /// Returns the state of a worker that holds `jobs` jobs.
     pub(crate) fn state(&self, jobs: usize) -> WorkerState {
         match self.stance {
             _ if self.unhealthy => WorkerState::Unhealthy,

@@ -1,4 +1,4 @@
-//! Access keys: checked before a call is looked at.
+//! Checks of API keys, before a call is executed.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -10,12 +10,12 @@ use super::extract::Shared;
 use super::failure::Failure;
 use crate::registry::Registry;
 
-/// Lets in who shows the clients' key, where there is one.
+/// Requires the clients' API key, if one is configured.
 pub(super) async fn client(State(registry): Shared, request: Request, next: Next) -> Response {
     check(registry.settings().api_key.as_deref(), request, next).await
 }
 
-/// Lets in who shows the workers' key, where there is one; else the clients'.
+/// Requires the workers' API key, which is the clients' key by default, if one is configured.
 pub(super) async fn worker(State(registry): Shared, request: Request, next: Next) -> Response {
     let settings = registry.settings();
     let key = settings.worker_key.as_ref().or(settings.api_key.as_ref());
@@ -29,7 +29,7 @@ async fn check(key: Option<&str>, request: Request, next: Next) -> Response {
     Failure::unauthorized().into_response()
 }
 
-/// Whether the clients' key is shown, where there is one.
+/// Returns whether a request has the clients' API key, or none is configured.
 pub(super) fn shown(registry: &Registry, headers: &HeaderMap) -> bool {
     is_shown(registry.settings().api_key.as_deref(), headers)
 }
@@ -40,7 +40,7 @@ fn is_shown(key: Option<&str>, headers: &HeaderMap) -> bool {
     };
     let shown = headers.get(header::AUTHORIZATION);
     let shown = shown.map_or(&b""[..], |value| value.as_bytes());
-    // Clients send `Bearer <key>` or the key alone, workers the key alone.
+    // Clients send `Bearer <key>` or only the key, workers only the key.
     let shown = shown.strip_prefix(b"Bearer ").unwrap_or(shown);
     shown.ct_eq(key.as_bytes()).into()
 }

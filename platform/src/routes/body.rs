@@ -1,4 +1,4 @@
-//! Bodies: read within bounds, and written so that what does not arrive is not lost.
+//! Bodies: requests are read within limits, and responses report whether they were written.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -24,19 +24,19 @@ use crate::connections::{Callback, Written};
 use crate::engine::Refusal;
 use crate::json_text::JsonText;
 
-/// How long a body may take to arrive.
+/// The timeout for reading a request body.
 const LONGEST: Duration = Duration::from_mins(2);
 
-/// Bodies up to this many bytes are parsed where they are read.
+/// The size limit, in bytes, up to which a body is parsed inline.
 const SMALL: usize = 128 * 1024;
 
-/// As many large bodies are parsed at once as leave half of the processors to other calls.
+/// Limits the number of large bodies parsed at once, which leaves half of the processors to other calls.
 static PARSERS: LazyLock<Semaphore> = LazyLock::new(|| {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Semaphore::new(processors.div_ceil(2))
 });
 
-/// Reads a body of at most `limit` bytes, in the pieces in which it comes.
+/// Reads a body of at most `limit` bytes, in the pieces in which it arrives.
 pub(super) async fn read(body: Body, limit: usize) -> Answer<impl Buf + Send + 'static> {
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
@@ -46,11 +46,11 @@ pub(super) async fn read(body: Body, limit: usize) -> Answer<impl Buf + Send + '
     match whole {
         Ok(whole) => Ok(whole.aggregate()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Err(error) => Err(Failure::bad(format!("the body ended early: {error}"))),
+        Err(error) => Err(Failure::bad(format!("request body ended early: {error}"))),
     }
 }
 
-/// Reads a JSON object. Its form is for people, who are told of it where it is another.
+/// Parses a JSON object. Error messages show `form` as the expected content.
 pub(super) async fn object<T: DeserializeOwned + Send + 'static>(
     mut body: impl Buf + Send + 'static,
     form: &'static str,
@@ -59,7 +59,7 @@ pub(super) async fn object<T: DeserializeOwned + Send + 'static>(
     if length <= SMALL {
         return parse(&body.copy_to_bytes(length), form);
     }
-    // It takes milliseconds, in which other connections would wait.
+    // Parsing takes milliseconds, during which other connections would wait.
     let permit = PARSERS.acquire().await;
     let parsing = spawn_blocking(move || parse(&body.copy_to_bytes(length), form));
     let parsed = parsing.await;
@@ -68,22 +68,24 @@ pub(super) async fn object<T: DeserializeOwned + Send + 'static>(
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], form: &str) -> Answer<T> {
-    let no = |why: &dyn std::fmt::Display| Failure::bad(format!("the body is not {form}: {why}"));
+    let no = |why: &dyn std::fmt::Display| {
+        Failure::bad(format!("invalid request body: {why}; expected {form}"))
+    };
     let begins = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if begins.is_some_and(|byte| *byte != b'{') {
-        // A list of the values alone would do for a derived `Deserialize`.
-        return Err(no(&"it is no JSON object"));
+        // A derived `Deserialize` would also accept an array of the values.
+        return Err(no(&"not a JSON object"));
     }
     serde_json::from_slice(body).map_err(|error| no(&error))
 }
 
 fn too_large(limit: usize) -> Failure {
     Failure::from(Refusal::TooLarge(format!(
-        "the body is over the limit of {limit} bytes"
+        "request body exceeds the limit of {limit} bytes"
     )))
 }
 
-/// The answer to a JSON text.
+/// Creates a JSON response.
 pub(super) fn json(text: JsonText) -> Response {
     answer(Pieces {
         left: text.into_pieces(),
@@ -92,7 +94,7 @@ pub(super) fn json(text: JsonText) -> Response {
     })
 }
 
-/// A JSON answer; when the connection breaks before the last of it is handed over, `undo` puts back what it carries.
+/// Creates a JSON response. Calls `undo` if the connection breaks before it has taken the whole body.
 pub(super) fn json_or_undo(text: JsonText, undo: impl FnOnce() + Send + 'static) -> Response {
     answer(Pieces {
         left: text.into_pieces(),
@@ -101,7 +103,8 @@ pub(super) fn json_or_undo(text: JsonText, undo: impl FnOnce() + Send + 'static)
     })
 }
 
-/// A JSON answer; `then` is called once it is written to the connection, and dropped if it never is.
+/// Creates a JSON response. Calls `then` once the body is written to the connection, and drops it if that never
+/// happens.
 pub(super) fn json_and_then(
     text: JsonText,
     written: Written,
@@ -122,7 +125,7 @@ fn answer(body: Pieces) -> Response {
     response
 }
 
-/// A body in pieces, as the connection takes them.
+/// A response body in pieces.
 struct Pieces {
     left: VecDeque<Bytes>,
     undo: Option<Callback>,
@@ -139,7 +142,7 @@ impl HttpBody for Pieces {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let piece = self.left.pop_front();
         if self.left.is_empty() {
-            // Now it is in the connection's hands.
+            // The connection has taken the whole body.
             self.undo = None;
             if let Some((written, then)) = self.written.take() {
                 written.then(then);

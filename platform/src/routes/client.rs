@@ -1,4 +1,4 @@
-//! The client contract: `/run` and its sisters.
+//! The client API: `/run` and the other operations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::rules::{Rules, Span};
 use crate::run_request::submission_of;
 use crate::store::{Stored, Wanted};
 
-/// What the path names: the endpoint, absent at the root, and the job.
+/// The path parameters: the endpoint, absent at the root, and the job.
 #[derive(Debug, Deserialize)]
 pub(super) struct ClientPath {
     endpoint: Option<String>,
@@ -36,26 +36,26 @@ pub(super) struct ClientPath {
     pub(super) job: String,
 }
 
-/// How long the client waits. Read as text: what is wrong with it is said in our own words.
+/// The query parameters of operations that wait. Read as text, so that errors have our own wording.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Waits {
-    /// How long to hold the answer back, ms; 90000 unless it is set, and from 1000 to 300000.
+    /// Maximum time to wait for the job's end, in milliseconds, from 1000 to 300000. Default: 90000.
     #[param(value_type = Option<u64>, format = "ms")]
     wait: Option<String>,
 }
 
-/// How long the job is of use to the client.
+/// The query parameters of `/status`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Shortens {
-    /// The job is gone so many ms from now at the latest.
+    /// Maximum time from now until the job is removed, in milliseconds.
     #[param(value_type = Option<u64>, format = "ms")]
     ttl: Option<String>,
 }
 
 impl Waits {
-    /// How long to hold the answer back.
+    /// Returns the maximum time to wait for the job's end.
     fn wait(&self, span: &Span) -> Answer<Duration> {
         Ok(span.nearest(millis("wait", self.wait.as_deref())?))
     }
@@ -65,7 +65,7 @@ fn millis(name: &str, text: Option<&str>) -> Answer<Option<Duration>> {
     let parse = |text: &str| match text.trim().parse() {
         Ok(millis) => Ok(Duration::from_millis(millis)),
         Err(_) => Err(Failure::bad(format!(
-            "`{name}` is `{text}`, and must be a number of milliseconds"
+            "invalid `{name}`: `{text}` is not a number of milliseconds"
         ))),
     };
     text.map(parse).transpose()
@@ -78,7 +78,7 @@ pub(super) fn handle(registry: &Registry, named: &ClientPath) -> Answer<Arc<Endp
 
 /// Queues a job
 ///
-/// It answers at once, with the job's id. Ask `/status` or `/stream` for how the job goes.
+/// Returns the job's id at once. Poll `/status` or `/stream` to follow the job.
 #[utoipa::path(
     post,
     path = "/run",
@@ -100,7 +100,7 @@ pub(super) async fn run(
 
 /// Queues a job and waits for its end
 ///
-/// Once the wait is over, it answers with the job's id and where it stands; ask `/status-sync` for the rest.
+/// If the job has not ended within the wait, returns its id and status; call `/status-sync` to continue waiting.
 #[utoipa::path(
     post,
     path = "/runsync",
@@ -128,9 +128,9 @@ pub(super) async fn runsync(
     Ok(Json(job.record.state()).into_response())
 }
 
-/// Where a job stands
+/// Returns the status of a job
 ///
-/// While it runs, its `output` is the last progress update.
+/// While the job runs, `output` is the last progress update.
 #[utoipa::path(
     method(get, post),
     path = "/status/{job}",
@@ -150,9 +150,9 @@ pub(super) async fn status(
     Ok(status_answer(&job))
 }
 
-/// Where a job stands, once it has ended
+/// Waits for the end of a job and returns its status
 ///
-/// It answers earlier once the wait is over.
+/// If the job has not ended within the wait, returns its current status.
 #[utoipa::path(
     method(get, post),
     path = "/status-sync/{job}",
@@ -173,7 +173,7 @@ pub(super) async fn status_sync(
     Ok(status_answer(&job))
 }
 
-/// The job once it has ended; `None` once the wait is over, or the platform closes.
+/// Waits until a job has ended, and returns it; `None` after `wait`, or when the platform shuts down.
 pub(super) async fn when_ended(
     handle: &EndpointHandle,
     id: &str,
@@ -191,9 +191,9 @@ fn status_answer(job: &Stored) -> Response {
     json(status_text(&job.record, job.output.as_ref()))
 }
 
-/// The chunks since the last call
+/// Returns the chunks since the last call
 ///
-/// It is held for a few seconds while there is nothing new. A final status comes only with the last chunks.
+/// Waits a few seconds if there are no new chunks. A final status is returned only with the last chunks.
 #[utoipa::path(
     method(get, post),
     path = "/stream/{job}",
@@ -209,7 +209,7 @@ pub(super) async fn stream(
     let (endpoint, id) = (handle.endpoint(), &*named.job);
     let hold = handle.rules().stream_hold;
     let started = Instant::now();
-    // The chunks of an answer that is on its way may have to come again.
+    // If the response to another reader is not written, its chunks must be delivered again.
     let claim = handle.claim_stream(id, hold).await;
     let hold = hold.saturating_sub(started.elapsed());
     let unread = handle.until_job(id, Some(hold), || async {
@@ -217,7 +217,7 @@ pub(super) async fn stream(
     });
     let job = match unread.await {
         Some(job) => job?,
-        // The hold is over, or the platform closes: what there is.
+        // The hold is over, or the platform shuts down: return what there is.
         None => endpoint.job(id, Wanted::Unread).await?,
     };
     let text = stream_text(&job);
@@ -235,12 +235,12 @@ pub(super) async fn stream(
 
 /// Cancels a job
 ///
-/// A queued job never runs; a running one is stopped at its worker; one that has ended stays as it is.
+/// A queued job never runs. A running job is cancelled at its worker. A job that has ended does not change.
 #[utoipa::path(
     post,
     path = "/cancel/{job}",
     params(JobParam),
-    responses((status = 200, description = "Where the job stands now", body = JobState), Refused),
+    responses((status = 200, description = "The job's new status", body = JobState), Refused),
 )]
 pub(super) async fn cancel(
     State(registry): Shared,
@@ -252,7 +252,7 @@ pub(super) async fn cancel(
 
 /// Runs a job again
 ///
-/// Only one that is `FAILED` or `TIMED_OUT`. Id and input stay; its output is dropped.
+/// The job must be `FAILED` or `TIMED_OUT`. It keeps its id and input; its output is removed.
 #[utoipa::path(
     post,
     path = "/retry/{job}",
@@ -269,12 +269,12 @@ pub(super) async fn retry(
 
 /// Removes all queued jobs
 ///
-/// Those in progress go on.
+/// Running jobs continue.
 #[utoipa::path(
     post,
     path = "/purge-queue",
     params(EndpointParam),
-    responses((status = 200, description = "How many were removed", body = PurgeResponse), Refused),
+    responses((status = 200, description = "The number of removed jobs", body = PurgeResponse), Refused),
 )]
 pub(super) async fn purge_queue(
     State(registry): Shared,
@@ -284,7 +284,7 @@ pub(super) async fn purge_queue(
     Ok(Json(handle.endpoint().purge().await))
 }
 
-/// Jobs and workers, by what they do
+/// Counts jobs and workers by state
 #[utoipa::path(
     get,
     path = "/health",

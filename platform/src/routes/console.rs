@@ -1,4 +1,4 @@
-//! Server-sent events that keep the console true.
+//! Server-sent events for the console.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::failure::Failure;
 use crate::job_events::{JobEvent, follow};
 use crate::store::Wanted;
 
-/// Between two looks at the endpoint.
+/// The minimum interval between two overviews.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The endpoint at a glance, after each change.
+/// Streams overviews of the endpoint, one after each change.
 pub(super) async fn overview(
     State(registry): Shared,
     Path(named): Path<ClientPath>,
@@ -28,7 +28,7 @@ pub(super) async fn overview(
     Ok(events(overviews))
 }
 
-/// What happens to one job.
+/// An event of one job, as serialized for the console.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", content = "data", rename_all = "lowercase")]
 enum Happening {
@@ -39,7 +39,7 @@ enum Happening {
     Finished(StatusResponse),
 }
 
-/// All that happens to one job, from its submission on.
+/// Streams all events of one job, from its submission on.
 pub(super) async fn job(
     State(registry): Shared,
     Path(named): Path<ClientPath>,
@@ -60,7 +60,7 @@ fn events<T: Serialize>(
     values: impl Stream<Item = T> + Send + 'static,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let events = values.map(|value| {
-        // Compact JSON has no line breaks, and these are strings, numbers and raw JSON, which always serialise.
+        // Strings, numbers and raw JSON always serialize. Raw JSON may contain line breaks, which end an event's line.
         let text = serde_json::to_string(&value).unwrap_or_default();
         Ok(Event::default().data(text.replace(['\n', '\r'], " ")))
     });

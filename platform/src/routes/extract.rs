@@ -1,4 +1,4 @@
-//! What path and query say, with what is wrong in them refused in our one form.
+//! Extractors for path and query parameters that return errors in the API's format.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use super::failure::Failure;
 use crate::registry::Registry;
 
-/// What all routes share.
+/// The state shared by all routes.
 pub(super) type Shared = State<Arc<Registry>>;
 
-/// What the path names.
+/// The path parameters.
 pub(super) struct Path<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
@@ -25,7 +25,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// What the query asks.
+/// The query parameters.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {

@@ -1,4 +1,4 @@
-//! Answers, and refusals in their one form.
+//! Error responses in the API's format.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use podwork_protocol::client::ErrorBody;
 
 use crate::engine::Refusal;
 
-/// An answer, or a refusal.
+/// A response, or an error response.
 pub(super) type Answer<T> = Result<T, Failure>;
 
-/// A refusal on its way to the other side: `{"error": "…"}`.
+/// An error response: `{"error": "…"}`.
 #[derive(Debug)]
 pub(super) struct Failure {
     status: StatusCode,
     error: String,
-    /// Seconds, for `Retry-After`.
+    /// The value of `Retry-After`, in seconds.
     again: u64,
 }
 
@@ -34,10 +34,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// A body did not arrive in time. The rest of it is not waited for: the connection ends.
+    /// Creates the response for a body that did not arrive in time. The rest of the body is not read; the connection
+    /// ends.
     pub(super) fn slow(limit: Duration) -> Self {
         let status = StatusCode::REQUEST_TIMEOUT;
-        Self::new(status, format!("the body did not arrive within {limit:?}"))
+        Self::new(status, format!("request body timed out after {limit:?}"))
     }
 
     pub(super) fn closing() -> Self {
@@ -46,12 +47,12 @@ impl Failure {
     }
 
     pub(super) fn unauthorized() -> Self {
-        let error = "the key is missing or wrong: send `Authorization: Bearer <key>`";
+        let error = "missing or invalid API key: send `Authorization: Bearer <key>`";
         Self::new(StatusCode::UNAUTHORIZED, error)
     }
 
     pub(super) fn on_purpose(status: StatusCode) -> Self {
-        Self::new(status, "this platform was told to fail some calls")
+        Self::new(status, "injected fault: this call fails on purpose")
     }
 }
 
@@ -64,11 +65,11 @@ impl From<Refusal> for Failure {
             Refusal::TooLarge(why) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, why),
             Refusal::Full(why) => Self::new(StatusCode::TOO_MANY_REQUESTS, why),
             Refusal::Often(wait) => Self {
-                // The header has whole seconds.
+                // The header takes whole seconds.
                 again: wait.as_secs() + 1,
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
-                    "this operation is called more often than its rate limit allows",
+                    "rate limit of this operation exceeded: retry after the time in `Retry-After`",
                 )
             },
         }
@@ -95,7 +96,7 @@ impl IntoResponse for Failure {
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     Failure::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("{} does not answer to {method}", uri.path()),
+        format!("method not allowed: {method} {}", uri.path()),
     )
     .into_response()
 }

@@ -1,4 +1,4 @@
-//! Faults on purpose: calls that fail as the platform was told to.
+//! Middleware that injects faults into calls.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::failure::Failure;
 use crate::faults::{Decider, Fate};
 
-/// Applies to each call what the decider rolls for it.
+/// Applies the delay and outcome that the decider chose for the call.
 pub(super) async fn apply(
     State(decider): State<Arc<Decider>>,
     request: Request,
@@ -30,18 +30,18 @@ pub(super) async fn apply(
         Fate::Throttled => Failure::on_purpose(StatusCode::TOO_MANY_REQUESTS).into_response(),
         Fate::Dropped => broken(),
         Fate::Lost => {
-            // Not read, so what it carries goes back to where it was.
+            // The response is dropped unread, so that its jobs or stops are put back.
             drop(next.run(request).await);
             broken()
         }
     }
 }
 
-/// An answer that breaks the connection.
+/// Returns a response that breaks the connection.
 fn broken() -> Response {
-    let torn = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("broken on purpose"))]);
+    let torn = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("injected fault"))]);
     let mut response = Response::new(Body::from_stream(torn));
-    // Where the status still gets out it says no success.
+    // The status may be sent before the connection breaks, so it is an error.
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     response
 }

@@ -1,15 +1,16 @@
-//! HTTP: requests become calls of the state machine, and its answers become responses. No rule lives here.
+//! The HTTP routes: requests become calls of an endpoint, and their results become responses. No rule is implemented
+//! here.
 
-mod client; // the client contract: /run and its sisters
-mod worker; // the worker contract: take, stop, done, stream, ping
-mod console; // events that keep the console true
-mod pages; // the pages in the browser
-mod openapi; // the description of the client contract
-mod access; // keys
-mod fault_layer; // faults on purpose
-mod extract; // path and query
-mod body; // bodies, read within bounds and written so that nothing is lost
-mod failure; // refusals in their one form
+mod client; // client API: /run and the other operations
+mod worker; // worker API: take, stop, done, stream, ping
+mod console; // server-sent events for the console
+mod pages; // browser pages
+mod openapi; // description of the client API
+mod access; // API keys
+mod fault_layer; // fault injection
+mod extract; // path and query parameters
+mod body; // request and response bodies
+mod failure; // error responses
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::faults::{Decider, Faults};
 use crate::registry::Registry;
 use failure::{Failure, method_not_allowed};
 
-/// All routes; `faults` has some calls fail.
+/// Creates the router with all routes. `faults` are injected into API calls.
 pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router {
     let (operations, described) = OpenApiRouter::new()
         .routes(routes!(client::run))
@@ -54,7 +55,7 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
         .route("/ping/{worker}", get(worker::ping))
         .route_layer(from_fn_with_state(Arc::clone(&registry), access::worker));
     let calls = Router::new()
-        // As the official development server has it: the operations at the root are those of one endpoint.
+        // As in the official development server, the root has the operations of one endpoint.
         .merge(operations.clone())
         .nest("/v2/{endpoint}", operations.merge(workers));
     let calls = match faults {
@@ -86,7 +87,7 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
 
 async fn not_found(uri: Uri) -> Response {
     Failure::from(Refusal::NotFound(format!(
-        "there is nothing at {}",
+        "no route for path {}",
         uri.path()
     )))
     .into_response()

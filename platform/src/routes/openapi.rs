@@ -1,5 +1,5 @@
-//! The description of the client contract, made from the routes themselves; and what an endpoint takes and gives, where that
-//! is known.
+//! The description of the client API, generated from the routes, with the schema of an endpoint's input and output if
+//! it is known.
 
 use podwork_protocol::HandlerSchema;
 use podwork_protocol::client::ErrorBody;
@@ -12,16 +12,16 @@ use utoipa::{IntoParams, IntoResponses, OpenApi as _};
 /// The endpoint, in the path of every operation.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it describes what `ClientPath` reads")]
+#[expect(dead_code, reason = "it describes the fields of `ClientPath`")]
 pub(super) struct EndpointParam {
-    /// The endpoint's id. An endpoint comes to life when it is first used.
+    /// The endpoint's id. An endpoint is created when it is first used.
     endpoint: String,
 }
 
 /// The job, in the path of an operation on it.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it describes what `ClientPath` reads")]
+#[expect(dead_code, reason = "it describes the fields of `ClientPath`")]
 pub(super) struct JobParam {
     /// The endpoint's id.
     endpoint: String,
@@ -29,50 +29,50 @@ pub(super) struct JobParam {
     job: String,
 }
 
-/// What any operation may answer instead.
+/// The error responses of all operations.
 #[derive(Debug, IntoResponses)]
-#[expect(dead_code, reason = "it describes what `Failure` answers")]
+#[expect(dead_code, reason = "it describes the responses of `Failure`")]
 pub(super) enum Refused {
-    /// The request makes no sense: a parameter or the body is wrong
+    /// A parameter or the body is invalid
     #[response(status = 400)]
     Bad(#[to_schema] ErrorBody),
-    /// The key is missing or wrong
+    /// The API key is missing or invalid
     #[response(status = 401)]
     Key(#[to_schema] ErrorBody),
-    /// There is no such endpoint or job, or the job has expired
+    /// The endpoint or job does not exist, or the job has expired
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
 }
 
-/// What submitting a job may be answered with instead.
+/// The error responses of operations that submit a job.
 #[derive(Debug, IntoResponses)]
-#[expect(dead_code, reason = "it describes what `Failure` answers")]
+#[expect(dead_code, reason = "it describes the responses of `Failure`")]
 pub(super) enum NotAdmitted {
     /// The body did not arrive in time
     #[response(status = 408)]
     Slow(#[to_schema] ErrorBody),
-    /// The body is over the payload limit
+    /// The body exceeds the payload limit
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
-    /// Over the rate limit, or the endpoint is full; `Retry-After` says when to come again
+    /// The rate limit is exceeded, or the endpoint is full; retry after the time in `Retry-After`
     #[response(status = 429)]
     Often(#[to_schema] ErrorBody),
 }
 
-/// What the routes do not say themselves.
+/// The general part of the description, which the routes do not contain.
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
-    title = "Runpod Serverless, at home",
-    description = "The client operations of a serverless endpoint, as podwork's local platform answers them. Each also \
-                   answers at the root, for the platform's default endpoint. Refusals are `{\"error\": \"…\"}`."
+    title = "podwork local platform",
+    description = "The Runpod Serverless client API, served by podwork's local platform. The operations of the default \
+                   endpoint are also available at the root. Errors are `{\"error\": \"…\"}`."
 ))]
 struct Frame;
 
-/// The operations in their frame.
+/// Returns the complete description of the operations.
 pub(super) fn describe(operations: OpenApi) -> OpenApi {
     let mut operations = operations;
     for item in operations.paths.paths.values_mut() {
-        // Some clients send by POST what is asked by GET; each operation has an id of its own.
+        // Some clients use POST instead of GET, and each operation needs its own id.
         if let (Some(_), Some(post)) = (&item.get, &mut item.post) {
             let id = post.operation_id.take().unwrap_or_default();
             post.operation_id = Some(id + "_post");
@@ -84,16 +84,17 @@ pub(super) fn describe(operations: OpenApi) -> OpenApi {
         .components
         .get_or_insert_default()
         .add_security_scheme("key", key);
-    // Asked for only where the platform has a key.
+    // The key is optional in the description, since not every platform requires one.
     let none = SecurityRequirement::default();
     whole.security = Some(vec![none, SecurityRequirement::new("key", [""; 0])]);
     whole
 }
 
-/// Where the description keeps its schemas.
+/// The location of schemas in the description.
 const SCHEMAS: &str = "#/components/schemas";
 
-/// The description with what one endpoint takes and gives, which JSON alone can hold. The operations stay in their order.
+/// The description with the schema of one endpoint's input and output, which `OpenApi` cannot represent. The operations
+/// keep their order.
 #[derive(Serialize)]
 pub(super) struct DescribedCall<'a> {
     openapi: &'a OpenApiVersion,
@@ -108,11 +109,11 @@ impl<'a> DescribedCall<'a> {
         let mut info = operations.info.clone();
         let by = match schema.handler.as_str() {
             "" => String::new(),
-            handler => format!(", by its handler `{handler}`"),
+            handler => format!(" (handler `{handler}`)"),
         };
         let text = info.description.unwrap_or_default();
         info.description = Some(format!(
-            "{text} `Input` and `Output` are what the endpoint `{id}` takes and gives{by}."
+            "{text} `Input` and `Output` are the schemas of the endpoint `{id}`{by}."
         ));
         let mut components = json!(operations.components);
         if let Some(Value::Object(schemas)) = components.get_mut("schemas") {
@@ -137,12 +138,12 @@ fn describe_endpoint(schemas: &mut Map<String, Value>, schema: &HandlerSchema) {
     };
     let whole = if schema.streams {
         refer(schemas, "StreamChunk", "output", output.clone());
-        // Empty, or all chunks once more.
+        // The output of a stream is empty, or all chunks again.
         json!({"type": "array", "items": output})
     } else {
         output
     };
-    // Before the end it is progress, of which nothing is known.
+    // Before the end, the output is progress, which has no schema.
     if let Some(Value::Object(status)) = schemas.get_mut("StatusResponse") {
         status.insert(
             "if".to_owned(),
@@ -152,7 +153,8 @@ fn describe_endpoint(schemas: &mut Map<String, Value>, schema: &HandlerSchema) {
     }
 }
 
-/// Puts a schema among those of the description, under this name; the reference to it. `None`: it says nothing.
+/// Adds a schema to the description under this name, and returns a reference to it; `None` if the schema allows
+/// anything.
 fn place(schemas: &mut Map<String, Value>, name: &str, schema: &Value) -> Option<Value> {
     if *schema == Value::Bool(true) {
         return None;
@@ -160,7 +162,7 @@ fn place(schemas: &mut Map<String, Value>, name: &str, schema: &Value) -> Option
     let at = format!("{SCHEMAS}/{name}");
     let mut schema = schema.clone();
     if let Value::Object(members) = &mut schema {
-        // It is said of whole documents.
+        // `$schema` is only valid at the root of a document.
         members.remove("$schema");
     }
     move_references(&mut schema, &at);
@@ -168,7 +170,7 @@ fn place(schemas: &mut Map<String, Value>, name: &str, schema: &Value) -> Option
     Some(json!({ "$ref": at }))
 }
 
-/// Has a field refer to a schema; what is said of the field itself stays.
+/// Adds a reference to a schema to a field, and keeps the field's other keywords.
 fn refer(schemas: &mut Map<String, Value>, of: &str, field: &str, reference: Value) {
     let field = schemas
         .get_mut(of)
@@ -178,12 +180,12 @@ fn refer(schemas: &mut Map<String, Value>, of: &str, field: &str, reference: Val
     }
 }
 
-/// Has what refers to a place in the schema's own document refer to the same place below `root`, where it is put.
+/// Moves references within the schema's document below `root`, the schema's new location.
 fn move_references(schema: &mut Value, root: &str) {
     let Value::Object(members) = schema else {
         return;
     };
-    // It is a document of its own, wherever it stands.
+    // A schema with `$id` is a document of its own.
     if members.contains_key("$id") {
         return;
     }
@@ -194,7 +196,7 @@ fn move_references(schema: &mut Value, root: &str) {
                     to.replace_range(..1, root);
                 }
             }
-            // What is data may look like a schema, and is none.
+            // The values of these keywords are data, even if they look like schemas.
             ("const" | "default" | "enum" | "examples", _) => {}
             (
                 "$defs" | "definitions" | "dependentSchemas" | "patternProperties" | "properties",

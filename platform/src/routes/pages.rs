@@ -1,4 +1,4 @@
-//! The pages in the browser: the console and the operations, and what they begin with.
+//! The browser pages: the console and the API documentation, and their initial data.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,11 +14,12 @@ use super::openapi::DescribedCall;
 use crate::registry::Registry;
 use crate::schema_example::example;
 
-/// The pages bring all they need, and load nothing from elsewhere.
+/// The content security policy: the pages are self-contained and load nothing from other origins.
 const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// A page, or a part of one. None holds anything secret: their calls show the key that they ask the user for.
+/// Returns a page or one of its assets. They contain no secrets: the pages ask the user for the key and send it with
+/// their calls.
 fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers: [(HeaderName, &'static str); 3] = [
         (header::CONTENT_TYPE, kind),
@@ -28,7 +29,7 @@ fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// The console.
+/// Returns the console.
 pub(super) async fn console() -> impl IntoResponse {
     page(
         "text/html; charset=utf-8",
@@ -36,17 +37,17 @@ pub(super) async fn console() -> impl IntoResponse {
     )
 }
 
-/// The operations, each with a form to try it.
+/// Returns the API documentation, with a form to try each operation.
 pub(super) async fn docs() -> impl IntoResponse {
     page("text/html; charset=utf-8", include_str!("pages/docs.html"))
 }
 
-/// How the pages look.
+/// Returns the style sheet of the pages.
 pub(super) async fn style() -> impl IntoResponse {
     page("text/css; charset=utf-8", include_str!("pages/page.css"))
 }
 
-/// What the pages' scripts share.
+/// Returns the script that the pages share.
 pub(super) async fn script() -> impl IntoResponse {
     page(
         "text/javascript; charset=utf-8",
@@ -54,7 +55,7 @@ pub(super) async fn script() -> impl IntoResponse {
     )
 }
 
-/// Which endpoint a page is of; the default one unless it is said.
+/// The query parameters of a page: the endpoint. Default: the default endpoint.
 #[derive(Debug, Deserialize)]
 pub(super) struct Of {
     endpoint: Option<String>,
@@ -66,7 +67,7 @@ impl Of {
     }
 }
 
-/// What the pages begin with.
+/// Returns the initial data of the pages.
 pub(super) async fn start(State(registry): Shared, Query(of): Query<Of>) -> Json<Value> {
     let id = of.id(&registry);
     Json(json!({
@@ -77,12 +78,12 @@ pub(super) async fn start(State(registry): Shared, Query(of): Query<Of>) -> Json
     }))
 }
 
-/// The request that an endpoint's forms begin with. One that somebody wrote says more than one made of a schema, but only
-/// of the endpoint that it was written for, which is likely the default one.
+/// Returns the initial request of an endpoint's forms. A hand-written example is better than one made from a schema,
+/// but only for the endpoint that it was written for, which is probably the default one.
 fn example_of(registry: &Registry, id: &str) -> Option<String> {
     let written = registry.settings().example.clone();
     let schema = registry.schema(id).map(|schema| schema.input);
-    // A schema of anything makes no example.
+    // A schema that allows anything yields no useful example.
     let made = schema
         .filter(|schema| *schema != Value::Bool(true))
         .map(|schema| format!("{:#}", json!({ "input": example(&schema) })));
@@ -93,8 +94,8 @@ fn example_of(registry: &Registry, id: &str) -> Option<String> {
     }
 }
 
-/// The description of an endpoint's operations. It is no secret, so it is shown without a key; but not what the endpoint
-/// takes and gives, where there is a key to show.
+/// Returns the description of an endpoint's operations. The operations are public. The schemas of the endpoint's input
+/// and output require the clients' API key, if one is configured.
 pub(super) async fn description(
     State(registry): Shared,
     Query(of): Query<Of>,

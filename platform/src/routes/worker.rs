@@ -1,4 +1,4 @@
-//! The worker contract: take, stop, done, stream, ping.
+//! The worker API: take, stop, done, stream, ping.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ use crate::registry::Registry;
 use crate::run_request::payload;
 use crate::store::Stored;
 
-/// Room for what surrounds an output in a post, bytes.
+/// The size allowed for the rest of a post besides its output, in bytes.
 const ENVELOPE: usize = 64 * 1024;
-/// Most jobs that one take hands out.
+/// The maximum number of jobs that one take hands out.
 const MOST_JOBS: usize = 1000;
 
 #[derive(Debug, Deserialize)]
@@ -72,7 +72,7 @@ pub(super) async fn take_batch(
     let wanted = match batch.batch_size.as_deref().map(str::parse::<usize>) {
         None => 1,
         Some(Ok(wanted)) => wanted.clamp(1, MOST_JOBS),
-        Some(Err(_)) => return Err(Failure::bad("`batch_size` must be a number of jobs")),
+        Some(Err(_)) => return Err(Failure::bad("invalid `batch_size`: not a number")),
     };
     let (handle, jobs) = hold_take(&registry, &named, wanted).await?;
     if jobs.is_empty() {
@@ -88,7 +88,7 @@ pub(super) async fn take_batch(
     Ok(answer(handle, named.worker, &jobs, text))
 }
 
-/// Jobs, once there are any; none when the hold is over.
+/// Waits for jobs and returns them; no jobs once the hold is over.
 async fn hold_take(
     registry: &Registry,
     named: &WorkerPath,
@@ -97,7 +97,7 @@ async fn hold_take(
     let handle = registry.get(&named.endpoint)?;
     handle.endpoint().admit(&named.worker).await?;
     let _open = OpenPoll::new(&handle, &named.worker, true).await?;
-    // Nothing is awaited between the take and the answer: a connection that breaks while it waits holds no job.
+    // No await between the take and the response, so that a poll whose connection breaks while it waits takes no job.
     let taking = handle.until_queued(handle.rules().poll_hold, || async {
         let jobs = handle.endpoint().take(&named.worker, wanted).await;
         (!jobs.is_empty()).then_some(jobs)
@@ -106,7 +106,7 @@ async fn hold_take(
     Ok((handle, jobs))
 }
 
-/// The jobs on their way; when the connection breaks before they are written, they wait again.
+/// Returns the response with the jobs. If the connection breaks before it has taken them, they return to the queue.
 fn answer(
     handle: Arc<EndpointHandle>,
     worker_id: String,
@@ -174,7 +174,7 @@ pub(super) async fn stream(
     let key = key.and_then(|key| key.to_str().ok());
     let chunk = post
         .output
-        .ok_or_else(|| Failure::bad("a chunk has no `output`"))?;
+        .ok_or_else(|| Failure::bad("missing `output` of the chunk"))?;
     let (endpoint, chunk) = (handle.endpoint(), payload(chunk));
     let kept = endpoint.chunk(&named.worker, &named.job, chunk, key);
     kept.await?;
@@ -183,7 +183,7 @@ pub(super) async fn stream(
 
 async fn read_post(body: Body, limit: usize) -> Answer<Post> {
     let body = read(body, limit + ENVELOPE).await?;
-    object(body, "a worker's post").await
+    object(body, "{\"output\": …} or {\"error\": …}").await
 }
 
 pub(super) async fn ping(
@@ -201,7 +201,7 @@ pub(super) async fn ping(
     Ok(StatusCode::OK)
 }
 
-/// A poll that is open; while one is, its worker is there.
+/// An open poll, which shows that its worker is alive.
 struct OpenPoll {
     handle: Arc<EndpointHandle>,
     worker_id: String,

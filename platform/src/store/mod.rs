@@ -1,11 +1,11 @@
-//! Where an endpoint's records, payloads and indexes are kept: the seam for stores beside memory.
+//! The store of an endpoint's records, payloads and indexes. The [`Store`] trait allows stores other than memory.
 //!
-//! A store has no unconditional write. A commit replaces one record if it is still the one that was read, and applies the
-//! index changes that [`delta`](crate::engine::delta) derives from both, at once or not at all. After a commit it gives
-//! [hints](crate::waiters::Hints) to those who wait. Rules are not its matter.
+//! A store has no unconditional write. A commit replaces one record if it has not changed since it was read, and
+//! atomically applies the index changes that [`delta`](crate::engine::delta) derives from the old and new record. After
+//! a commit, the store sends [hints](crate::waiters::Hints) to waiting calls. A store knows no rules.
 
 mod memory; // maps under one lock
-mod shrink; // hash tables that give room back
+mod shrink; // shrinking of hash tables
 
 use std::fmt;
 use std::future::Future;
@@ -20,35 +20,35 @@ pub(crate) use memory::Memory;
 
 /// One endpoint's store.
 pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
-    /// The moment on the store's clock.
+    /// Returns the current time on the store's clock.
     fn now(&self) -> Moment;
 
-    /// A job with some of its payloads, all as of one commit.
+    /// Returns a job with some of its payloads, all as of the same commit.
     fn job(&self, id: &str, wanted: Wanted) -> impl Future<Output = Option<Stored>> + Send;
 
-    /// Up to `count` jobs from the queue's front, with their inputs. Only the commit of a hand-out takes one out of it, so
-    /// that of several takers one succeeds; a store may keep them from each other for a while.
+    /// Returns up to `count` jobs from the front of the queue, with their inputs. Only the commit of a hand-out removes
+    /// a job, so one of several concurrent takes succeeds. A store may temporarily hide returned jobs from other takes.
     fn front(&self, count: usize) -> impl Future<Output = Vec<Stored>> + Send;
 
     /// Commits a step.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), Conflict>> + Send;
 
-    /// The jobs submitted last, the newest first, with their outputs.
+    /// Returns the latest jobs with their outputs, newest first.
     fn latest(&self) -> impl Future<Output = Vec<Stored>> + Send;
 
-    /// How many jobs are kept, and how many stand where.
+    /// Returns the number of stored jobs, and the counts by state.
     fn counts(&self) -> impl Future<Output = (usize, JobCounts)> + Send;
 
-    /// The worker of this id.
+    /// Returns the worker with this id.
     fn worker(&self, id: &str) -> impl Future<Output = Option<Listed>> + Send;
 
-    /// All workers.
+    /// Returns all workers.
     fn workers(&self) -> impl Future<Output = Vec<Listed>> + Send;
 
-    /// The jobs that a worker holds.
+    /// Returns the jobs that a worker holds.
     fn held(&self, worker_id: &str) -> impl Future<Output = Vec<Id>> + Send;
 
-    /// Replaces a worker's record, if it is still as it was before. A worker that holds jobs cannot be removed.
+    /// Replaces a worker's record if it is still equal to `before`. A worker that holds jobs cannot be removed.
     fn commit_worker(
         &self,
         id: &Id,
@@ -56,7 +56,8 @@ pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
         after: Option<WorkerRecord>,
     ) -> impl Future<Output = Result<(), Conflict>> + Send;
 
-    /// Has a known worker stop a job, if the job is still as it was read; `None`: the job was not there.
+    /// Asks a known worker to cancel a job, if the job has not changed since it was read. `read` is `None` if the job
+    /// did not exist.
     fn signal_stop(
         &self,
         worker_id: &str,
@@ -64,16 +65,17 @@ pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
         read: Option<&Record>,
     ) -> impl Future<Output = Result<(), Conflict>> + Send;
 
-    /// Takes out the jobs that a worker is to stop.
+    /// Removes and returns the jobs that a worker must cancel.
     fn take_stops(&self, worker_id: &str) -> impl Future<Output = Vec<Id>> + Send;
 
-    /// What is due first, and when.
+    /// Returns the first deadline, and the job or worker that it belongs to.
     fn first_due(&self) -> impl Future<Output = Option<(Moment, Due)>> + Send;
 
-    /// The webhook call that is due first.
+    /// Returns the webhook call that is due first.
     fn first_call(&self) -> impl Future<Output = Option<Arc<WebhookCall>>> + Send;
 
-    /// Replaces a webhook call, if it is still as it was before; `None`: it is delivered, or given up.
+    /// Replaces a webhook call if it has not changed since it was read. `after` is `None` for a call that is delivered
+    /// or given up.
     fn commit_call(
         &self,
         before: &WebhookCall,
@@ -81,18 +83,18 @@ pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Conflict>> + Send;
 }
 
-/// A step that is to be committed.
+/// A step to commit.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    /// The record that the step started from; `None`: the job is new.
+    /// The record before the step; `None` if the job is new.
     pub(crate) before: Option<Arc<Record>>,
-    /// The record that it led to; `None`: the job goes.
+    /// The record after the step; `None` if the job is removed.
     pub(crate) after: Option<Arc<Record>>,
-    /// Written with it.
+    /// The payload to write with the record.
     pub(crate) payload: Payload,
 }
 
-/// What a commit writes beside the record.
+/// The payload that a commit writes besides the record.
 #[derive(Debug, Clone)]
 pub(crate) enum Payload {
     None,
@@ -101,18 +103,18 @@ pub(crate) enum Payload {
     Chunk(Bytes),
 }
 
-/// The payloads that are read with a record.
+/// The payloads to read with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Nothing,
     Output,
     /// The chunks that `/stream` has not delivered.
     Unread,
-    /// The output, and the chunks from this one on.
+    /// The output, and the chunks from this index on.
     Since(usize),
 }
 
-/// A job as it is stored; payloads that were not asked for, or are not there, are empty.
+/// A job as stored. Payloads that were not requested or do not exist are empty.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) record: Arc<Record>,
@@ -122,7 +124,7 @@ pub(crate) struct Stored {
     pub(crate) chunks: Vec<Bytes>,
 }
 
-/// A worker, and how many jobs it holds.
+/// A worker, and the number of jobs it holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     pub(crate) id: Id,
@@ -130,20 +132,20 @@ pub(crate) struct Listed {
     pub(crate) jobs: usize,
 }
 
-/// Somebody for whom time does something.
+/// A job or worker with a deadline.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     Job(Id),
     Worker(Id),
 }
 
-/// The record is not the one that was read: read it again. A store whose connection broke in a commit compares the nonces
-/// first, since the commit in its way may be its own.
+/// An error of a commit: the record has changed since it was read, so the caller must read it again. A store whose
+/// connection broke during a commit first compares the nonces, since the conflicting commit may be its own.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Conflict;
 
 impl Stored {
-    /// The record alone.
+    /// Creates a job with its record only.
     pub(crate) fn bare(record: Arc<Record>) -> Self {
         Self {
             record,

@@ -1,14 +1,14 @@
-//! Hash tables that give room back.
+//! Shrinking of hash tables.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// A table smaller than this keeps its room.
+/// The capacity up to which a table is not shrunk.
 const SMALL: usize = 1024;
 
-/// Gives back the room of a table that once held far more than it does now.
+/// Shrinks a table that once held far more entries than it does now.
 pub(super) fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
-    // Far apart, so that tables do not move to and fro.
+    // The thresholds are far apart, so that a table does not shrink and grow again and again.
     if table.capacity() > SMALL.max(8 * table.len()) {
         table.shrink_to(2 * table.len());
     }

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensa
 use rustix::io::Errno;
 use tracing::debug;
 
-/// Returns the entries of a folder; none, if the folder does not exist.
+/// Returns the entries of a folder, or an empty list if the folder does not exist.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<DirEntry>> {
     match fs::read_dir(folder) {
         Ok(entries) => entries.collect(),
@@ -19,7 +19,7 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<DirEntry>> {
     }
 }
 
-/// Opens a file for reading. Fails if it is a link, and does not wait for the other end of a pipe.
+/// Opens a file for reading. Fails if `path` is a symbolic link. Does not block on a pipe that nobody writes to.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     OpenOptions::new()
@@ -28,14 +28,14 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Writes a file that must not exist yet, through to the disk.
+/// Creates a file with this content and flushes it to disk. Fails if the file exists.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Writes a folder's entries through to the disk, where the volume supports that.
+/// Flushes the entries of a folder to disk, if the volume supports that.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         Err(error) if !is_unsupported(&error) => Err(error),
@@ -43,14 +43,15 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives a file a second name. Returns `false` if another file has that name.
+/// Gives a file a second name. Returns `false` if another file already has that name. Renames the file if the volume
+/// does not support hard links.
 pub(super) fn link(file: &Path, name: &Path) -> io::Result<bool> {
     match fs::hard_link(file, name) {
         Ok(()) => Ok(true),
-        // A network volume may repeat a call that succeeded, and report the second result.
+        // A network volume may repeat a call that succeeded, and then report the result of the second call.
         Err(_) if fs::symlink_metadata(file)?.nlink() > 1 => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        // Without links, the later of two simultaneous calls wins.
+        // Without hard links, the later of two simultaneous calls wins.
         Err(error) if is_unsupported(&error) => {
             let is_free = !name.try_exists()?;
             if is_free {
@@ -62,8 +63,8 @@ pub(super) fn link(file: &Path, name: &Path) -> io::Result<bool> {
     }
 }
 
-/// Returns the present time by the clock of the volume that a folder is on; `None` if the folder does not exist. Works on
-/// a full volume as well.
+/// Returns the current time by the clock of the volume that contains `folder`, or `None` if the folder does not exist.
+/// Also works on a full volume.
 pub(super) fn volume_time(folder: &Path) -> io::Result<Option<SystemTime>> {
     let now = Timespec {
         tv_sec: 0,
@@ -80,12 +81,12 @@ pub(super) fn volume_time(folder: &Path) -> io::Result<Option<SystemTime>> {
     }
 }
 
-/// Removes a file, if it can be.
+/// Removes a file. Logs a failure instead of returning it.
 pub(super) fn remove(path: &Path) {
     log_failed_removal(path, fs::remove_file(path));
 }
 
-/// Removes a folder and everything in it, if it can be.
+/// Removes a folder and everything in it. Logs a failure instead of returning it.
 pub(super) fn remove_all(path: &Path) {
     log_failed_removal(path, fs::remove_dir_all(path));
 }
@@ -94,7 +95,7 @@ fn log_failed_removal(path: &Path, removed: io::Result<()>) {
     if let Err(error) = removed
         && error.kind() != ErrorKind::NotFound
     {
-        debug!(path = %path.display(), %error, "Could not remove a file of the cache");
+        debug!(path = %path.display(), %error, "Could not remove a file of the cache.");
     }
 }
 
@@ -103,12 +104,12 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// Returns whether the error means that the file itself is unreadable, and not the whole volume.
+/// Returns whether the error means that only this file is unreadable (`EIO`), and not the whole volume.
 pub(super) fn is_unreadable(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
-/// Returns whether [`open`] failed because the path is a link.
+/// Returns whether [`open`] failed because the path is a symbolic link.
 pub(super) fn is_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }

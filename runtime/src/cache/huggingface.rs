@@ -1,4 +1,4 @@
-//! Models of Hugging Face that the platform, or Hugging Face's own tools, have downloaded.
+//! Lookup of Hugging Face models that the platform or Hugging Face's own tools have downloaded.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 
 use crate::config::given;
 
-/// The folder where the platform keeps cached models.
+/// The folder where the platform stores cached models.
 const HUB: &str = "/runpod-volume/huggingface-cache/hub";
-/// Variable of Hugging Face's library: the cache folder.
+/// The variable of Hugging Face's library that sets the cache folder.
 const HF_HUB_CACHE: &str = "HF_HUB_CACHE";
-/// Earlier name of [`HF_HUB_CACHE`].
+/// The earlier name of [`HF_HUB_CACHE`].
 const HUGGINGFACE_HUB_CACHE: &str = "HUGGINGFACE_HUB_CACHE";
-/// Variable of Hugging Face's library: the folder that contains the cache folder `hub`.
+/// The variable of Hugging Face's library that sets the parent of the cache folder `hub`.
 const HF_HOME: &str = "HF_HOME";
 
-/// The reason why a model's files were not found.
+/// The reason why a cached model was not found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The name of a repository or a revision is invalid.
-    #[error("`{name}` is not a valid {what}: expected one such as {example}")]
+    #[error("invalid {what} `{name}`: expected a value such as {example}")]
     Name {
-        /// The name.
+        /// The invalid name.
         name: String,
-        /// What it names.
+        /// The kind of name: a repository name or a revision.
         what: &'static str,
         /// A valid example.
         example: &'static str,
@@ -32,26 +32,29 @@ pub enum SnapshotError {
 
     /// The repository is not in the cache.
     #[error(
-        "{repository} is not cached in {}: set it as the endpoint's model, or set HF_HUB_CACHE to the folder that holds it",
+        "{repository} is not cached in {}: set it as the endpoint's model, or set HF_HUB_CACHE to the cache that \
+         contains it",
         .hub.display()
     )]
     NotCached {
         /// The repository.
         repository: String,
-        /// The folder that was searched.
+        /// The cache folder that was searched.
         hub: PathBuf,
     },
 
     /// The repository is in the cache, but not this revision.
     #[error(
-        "{repository} is cached in {} without revision `{revision}`: cached are {}", .hub.display(), .cached.join(", ")
+        "{repository} is cached in {} without revision `{revision}`: use a cached revision ({})",
+        .hub.display(),
+        .cached.join(", ")
     )]
     NoRevision {
         /// The repository.
         repository: String,
-        /// The revision.
+        /// The requested revision.
         revision: String,
-        /// The folder that was searched.
+        /// The cache folder that was searched.
         hub: PathBuf,
         /// The revisions in the cache.
         cached: Vec<String>,
@@ -67,18 +70,20 @@ pub enum SnapshotError {
     },
 }
 
-/// Returns the folder with the files of a Hugging Face repository that was downloaded before: by the platform, for the
-/// model of an endpoint, or by Hugging Face's own tools.
+/// Returns the folder with the files of a Hugging Face repository that is already downloaded, either by the platform as
+/// the endpoint's model, or by Hugging Face's own tools.
 ///
-/// `revision` is a branch, a tag or a commit's hash. Default: `main`, or else the only revision in the cache: a download by
-/// a commit's hash leaves no branch.
+/// `revision` is a branch, a tag or a commit hash. Default: `main`. If the cache has no `main`, the default is the only
+/// revision in the cache, since a download by commit hash creates no branch.
 ///
-/// The cache folder is `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, as for Hugging Face's own
-/// library. If none is set, it is `/runpod-volume/huggingface-cache/hub`, where the platform keeps cached models. If no
-/// folder has the exact name, one that differs only in case is used, if it is the only one.
+/// The cache folder is the first of these that is set: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, and `hub` in `HF_HOME`.
+/// This is the order of Hugging Face's own library. Default: `/runpod-volume/huggingface-cache/hub`, where the platform
+/// stores cached models. If no folder has the repository's exact name, this function uses a folder whose name differs
+/// only in case, provided there is only one.
 ///
 /// # Errors
-/// Returns an error if the repository or the revision is not in the cache, or a name is invalid.
+/// Returns an error if a name is invalid, if the repository or the revision is not in the cache, or if the cache cannot
+/// be read.
 ///
 /// ```no_run
 /// let model = podwork::cache::huggingface_snapshot("openai/whisper-tiny", None)?;
@@ -92,10 +97,12 @@ pub fn huggingface_snapshot(
     huggingface_snapshot_in(hub(|name| std::env::var(name).ok()), repository, revision)
 }
 
-/// Does the same as [`huggingface_snapshot`] with the given cache folder, which contains the folders `models--…`.
+/// Searches the cache folder `hub`, which contains the folders `models--…`, in the same way as
+/// [`huggingface_snapshot`].
 ///
 /// # Errors
-/// Returns an error if the repository or the revision is not in the cache, or a name is invalid.
+/// Returns an error if a name is invalid, if the repository or the revision is not in the cache, or if the cache cannot
+/// be read.
 pub fn huggingface_snapshot_in(
     hub: impl Into<PathBuf>,
     repository: &str,
@@ -108,7 +115,7 @@ pub fn huggingface_snapshot_in(
         return Err(SnapshotError::Name {
             name: name.to_owned(),
             what: "revision",
-            example: "`main`, `v1.0` or a commit's hash",
+            example: "`main`, `v1.0` or a commit hash",
         });
     }
     let model = find_folder(&hub, &folder);
@@ -135,7 +142,7 @@ pub fn huggingface_snapshot_in(
     })
 }
 
-/// Returns the name of a repository's folder.
+/// Returns the folder name of a repository, such as `models--openai--whisper-tiny`.
 fn model_folder(repository: &str) -> Result<String, SnapshotError> {
     let parts: Vec<&str> = repository.split('/').collect();
     if parts.len() > 2 || !parts.iter().all(|part| is_plain(part)) {
@@ -148,7 +155,7 @@ fn model_folder(repository: &str) -> Result<String, SnapshotError> {
     Ok(format!("models--{}", parts.join("--")))
 }
 
-/// Returns the folder of this name, or the only one that differs in case alone.
+/// Returns the folder with this name, or else the only one whose name differs just in case.
 fn find_folder(hub: &Path, name: &str) -> PathBuf {
     let exact = hub.join(name);
     if exact.exists() {
@@ -162,7 +169,7 @@ fn find_folder(hub: &Path, name: &str) -> PathBuf {
     }
 }
 
-/// Returns the sorted names in a folder; `None` if the folder does not exist.
+/// Returns the sorted names in a folder, or `None` if the folder does not exist.
 fn list_names(folder: &Path) -> Result<Option<Vec<String>>, SnapshotError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries.flatten(),
@@ -175,7 +182,7 @@ fn list_names(folder: &Path) -> Result<Option<Vec<String>>, SnapshotError> {
     Ok(Some(names))
 }
 
-/// Returns the commit of a branch or tag; `None` if there is no branch or tag of this name.
+/// Returns the commit of a branch or tag, or `None` if no branch or tag has this name.
 fn read_reference(model: &Path, name: &str) -> Result<Option<String>, SnapshotError> {
     let reference = model.join("refs").join(name);
     match fs::read_to_string(&reference) {
@@ -194,7 +201,7 @@ fn failed(path: &Path, source: io::Error) -> SnapshotError {
     }
 }
 
-/// Returns the cache folder.
+/// Returns the cache folder that the environment selects.
 fn hub(lookup: impl Fn(&str) -> Option<String>) -> PathBuf {
     let given = |name| {
         let path = given(&lookup, name)?;
@@ -210,7 +217,7 @@ fn hub(lookup: impl Fn(&str) -> Option<String>) -> PathBuf {
         .unwrap_or_else(|| HUB.into())
 }
 
-/// Returns whether this is a single folder name that leads nowhere else.
+/// Returns whether this is a single folder name, which cannot lead to another folder.
 fn is_plain(part: &str) -> bool {
     !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0', ':'])
 }

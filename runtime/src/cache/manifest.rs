@@ -1,4 +1,5 @@
-//! The manifest of a generation. Its file has two lines: a header with the format's number and a checksum, and the content.
+//! The manifest of a generation. The file has two lines: a header with the format version and a checksum, and the
+//! content.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::sha256::Sum;
 
-/// The format's number. It changes with anything that this code would misread.
+/// The format version. Increased by every change that this code would misread.
 pub(super) const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -18,19 +19,19 @@ struct Header {
     sha256: Option<Sum>,
 }
 
-/// The content of a generation: its files, and the objects that hold their bytes.
+/// The content of a generation: its files, and the objects that contain their bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
-    /// The length of each object, by its name.
+    /// The length of each object in bytes, by name.
     pub(super) objects: BTreeMap<String, u64>,
     /// The cached directories.
     pub(super) roots: Roots,
 }
 
-/// The content of cached directories, by the directory's name.
+/// The content of the cached directories, by directory name.
 pub(super) type Roots = BTreeMap<String, Root>;
 
-/// The content of one cached directory, by the path below it.
+/// The content of one cached directory, by path relative to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Root {
     pub(super) files: BTreeMap<String, FileEntry>,
@@ -39,26 +40,26 @@ pub(super) struct Root {
     pub(super) links: BTreeMap<String, String>,
 }
 
-/// One file.
+/// A file of a generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileEntry {
     pub(super) size: u64,
-    /// Time of the last change, in nanoseconds since 1970.
+    /// Modification time, in nanoseconds since 1970.
     pub(super) mtime: i64,
     /// Permission bits.
     pub(super) mode: u32,
     pub(super) sha256: Sum,
-    /// The object that holds its bytes.
+    /// The object that contains its bytes.
     pub(super) object: String,
     /// Offset of its bytes in the object.
     pub(super) at: u64,
 }
 
-/// Size and time of a file. A file with the same stamp counts as unchanged.
+/// The size and modification time of a file. A file with the same stamp counts as unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) size: u64,
-    /// Time of the last change, in nanoseconds since 1970.
+    /// Modification time, in nanoseconds since 1970.
     pub(super) mtime: i64,
 }
 
@@ -69,12 +70,12 @@ impl FileEntry {
     }
 }
 
-/// The reason why a manifest cannot be used.
+/// The reason why a manifest is unusable.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ManifestError {
-    /// It has a later format, of this number.
+    /// The manifest has a newer format, with this version.
     Newer(u32),
-    /// It is not what was written.
+    /// The manifest is damaged, for this reason.
     Damaged(String),
 }
 
@@ -98,14 +99,14 @@ impl Manifest {
         let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
         let header = lines.next().unwrap_or_default();
         let header: Header =
-            serde_json::from_slice(header).map_err(|_| damaged("its header is invalid"))?;
+            serde_json::from_slice(header).map_err(|_| damaged("the header is invalid"))?;
         if header.format > FORMAT {
             return Err(ManifestError::Newer(header.format));
         }
         let body = lines.next().and_then(|rest| rest.strip_suffix(b"\n"));
-        let body = body.ok_or_else(|| damaged("it is incomplete"))?;
+        let body = body.ok_or_else(|| damaged("the file is incomplete"))?;
         if header.sha256 != Some(Sum::of(body)) {
-            return Err(damaged("its checksum does not match"));
+            return Err(damaged("the checksum does not match"));
         }
         let manifest: Self = serde_json::from_slice(body)
             .map_err(|error| ManifestError::Damaged(error.to_string()))?;
@@ -113,32 +114,32 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Checks that no name in it leads out of the cache or the cached directories, whoever wrote it.
+    /// Checks that no name leads out of the cache or the cached directories: anyone may have written the manifest.
     fn check(&self) -> Result<(), String> {
         if let Some(name) = self.objects.keys().find(|name| !is_object(name)) {
-            return Err(format!("`{name}` is not a valid object name"));
+            return Err(format!("invalid object name `{name}`"));
         }
         for (directory, root) in &self.roots {
             if !Path::new(directory).is_absolute() {
-                return Err(format!("`{directory}` is not an absolute path"));
+                return Err(format!("directory `{directory}` is not an absolute path"));
             }
             for (path, entry) in &root.files {
                 let end = entry.at.checked_add(entry.size);
                 let len = self.objects.get(&entry.object);
                 if !is_inner(path) || end.is_none() || end.as_ref() > len {
-                    return Err(format!("`{path}` is not a valid file of `{directory}`"));
+                    return Err(format!("invalid file `{path}` in `{directory}`"));
                 }
             }
             for (path, target) in &root.links {
                 if !is_inner(path) || !stays_inside(path, target) || root.files.contains_key(path) {
-                    return Err(format!("`{path}` is not a valid link of `{directory}`"));
+                    return Err(format!("invalid link `{path}` in `{directory}`"));
                 }
             }
         }
         Ok(())
     }
 
-    /// Adds a file, and the object that holds it.
+    /// Adds a file, and the object that contains it.
     pub(super) fn insert(&mut self, directory: &str, path: String, entry: FileEntry, len: u64) {
         self.objects.insert(entry.object.clone(), len);
         let root = self.roots.entry(directory.to_owned()).or_default();
@@ -146,7 +147,7 @@ impl Manifest {
     }
 }
 
-/// Returns whether this is `<batch>/<file>`, of names as this code gives them.
+/// Returns whether this is `<batch>/<file>`, with names such as the cache assigns.
 fn is_object(name: &str) -> bool {
     let plain = |part: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
@@ -156,14 +157,14 @@ fn is_object(name: &str) -> bool {
         .is_some_and(|(batch, file)| plain(batch) && plain(file))
 }
 
-/// Returns whether a path leads down, and is normalized.
+/// Returns whether a path is relative, normalized and without `..`.
 fn is_inner(path: &str) -> bool {
     !path.is_empty()
         && !path.contains('\0')
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// Returns whether a link at `path` stays in its directory: up at most to the top, and then down.
+/// Returns whether a link at `path` stays in its directory: its target goes up at most to the top, and then down.
 pub(super) fn stays_inside(path: &str, target: &str) -> bool {
     let depth = path.split('/').count() - 1;
     let mut ups = 0;
@@ -214,7 +215,7 @@ mod tests {
             let mut bad = good.clone();
             bad[place] ^= 1;
             if let Ok(read) = Manifest::from_bytes(&bad) {
-                // JSON's digits come in two cases.
+                // Some changes are harmless, such as an older format version in the header.
                 assert_eq!(read, manifest(), "{place}");
             }
             let torn = Manifest::from_bytes(&good[..place]);

@@ -1,7 +1,7 @@
 //! A warm cache on a network volume, and the location of the platform's cached models (feature `cache`; Unix only).
 //!
-//! What one worker downloads or compiles at its first start, later workers can reuse. [`VolumeCache`] copies directories
-//! from the volume before the set-up, and copies new files back to it.
+//! Later workers reuse what one worker downloaded or compiled at its first start. [`VolumeCache`] copies the cached
+//! directories from the volume before the set-up, and copies new files back to the volume.
 //!
 //! ```no_run
 //! use podwork::cache::{VolumeCache, huggingface_snapshot};
@@ -12,7 +12,7 @@
 //! impl Model {
 //!     fn load() -> Result<Self> {
 //!         let weights = huggingface_snapshot("openai/whisper-tiny", None)?.join("model.safetensors");
-//!         // … compiled kernels are kept in /root/.cache/torch.
+//!         // … compiles kernels into /root/.cache/torch.
 //! #       let _ = weights;
 //!         Ok(Self)
 //!     }
@@ -34,14 +34,14 @@
 // The public type, its settings and its state.
 mod volume_cache;
 
-// From the volume to the local directories, and back.
+// Copying from the volume to the local directories, and back.
 mod hydrate;
 mod sync;
 
 // The content of the next generation.
 mod plan;
 
-// Local files written into objects.
+// Writing local files to objects.
 mod pack;
 
 // The local directories.
@@ -54,14 +54,14 @@ mod sweep;
 // The format of a generation.
 mod manifest;
 
-// Several threads for file I/O, and the file operations that the standard library lacks.
+// Parallel file I/O, and file operations that the standard library lacks.
 mod file_io;
 mod parallel;
 
 // Results and errors.
 mod report;
 
-// Models of Hugging Face.
+// Models from Hugging Face.
 mod huggingface;
 
 pub use huggingface::{SnapshotError, huggingface_snapshot, huggingface_snapshot_in};

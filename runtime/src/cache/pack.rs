@@ -1,4 +1,4 @@
-//! Writes local files into objects on the volume: small files in packs, each large file as an object of its own.
+//! Writes local files into objects on the volume: small files in packs, each large file as its own object.
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Read as _, Write};
@@ -19,20 +19,21 @@ use super::tree::{Directory, FileStat};
 
 /// Size of a full pack, in bytes.
 const FULL_PACK: u64 = 64 * 1024 * 1024;
-/// Minimum bytes for which another pack is started, so that packs are written in parallel.
+/// Minimum size of a pack, in bytes, when small files are split into several packs to write them in parallel.
 const MIN_PACK: u64 = 4 * 1024 * 1024;
-/// A pack of fewer bytes is small.
+/// Size below which a pack counts as small, in bytes.
 pub(super) const SMALL_PACK: u64 = 16 * 1024 * 1024;
-/// Maximum number of small packs. When there are more, they are packed together.
+/// Maximum number of small packs. If there are more, the next sync merges them.
 pub(super) const MAX_SMALL_PACKS: usize = 16;
-/// Maximum number of packs that are not full in one sync: far fewer than would be packed together again.
+/// Maximum number of packs in one sync that are not full. It is far below [`MAX_SMALL_PACKS`], so that they are not
+/// merged right away.
 const MAX_PARALLEL_PACKS: usize = MAX_SMALL_PACKS / 2;
-/// Bytes that are copied at once: few enough to stay in a core's cache until they are written.
+/// Number of bytes to copy at once: few enough to stay in a core's cache until they are written.
 const CHUNK: usize = 256 * 1024;
 /// Block size of a tar archive, in bytes.
 const BLOCK: u64 = 512;
 
-/// Suffix of a pack's name.
+/// File name suffix of a pack.
 pub(super) const PACK_SUFFIX: &str = ".tar";
 
 /// A local file to write to the volume.
@@ -40,7 +41,7 @@ pub(super) const PACK_SUFFIX: &str = ".tar";
 pub(super) struct SourceFile<'a> {
     pub(super) directory: &'a Directory,
     pub(super) path: &'a str,
-    /// Its metadata when the directory was listed.
+    /// The file's metadata when the directory was listed.
     pub(super) seen: FileStat,
 }
 
@@ -59,15 +60,16 @@ pub(super) enum ObjectFiles<'a> {
     Large(SourceFile<'a>),
 }
 
-/// The result for one file.
+/// The result of writing one file.
 #[derive(Debug)]
 pub(super) struct PackedFile<'a> {
     pub(super) source: SourceFile<'a>,
-    /// The file on the volume and the length of its object. `None` if it changed while it was read, or is unreadable.
+    /// The file's entry and the length of its object in bytes. `None` if the file changed while it was read, or is
+    /// unreadable.
     pub(super) written: Option<(FileEntry, u64)>,
 }
 
-/// Distributes files over objects, with about one pack for each core.
+/// Distributes files over objects, with about one pack per core.
 pub(super) fn assign_objects(
     files: Vec<SourceFile<'_>>,
     small_below: u64,
@@ -76,7 +78,7 @@ pub(super) fn assign_objects(
     let (small, mut large): (Vec<_>, Vec<_>) = files
         .into_iter()
         .partition(|file| file.size() < small_below);
-    // The longest first, so that no thread is left with a long one at the end.
+    // The largest files first, so that no thread starts a large one last.
     large.sort_by_key(|file| std::cmp::Reverse(file.size()));
     let mut objects = Vec::new();
     let total: u64 = small.iter().map(|file| file.size() + BLOCK).sum();
@@ -98,10 +100,10 @@ pub(super) fn assign_objects(
     objects
 }
 
-/// Returns the bytes that a file takes up in a pack, with headers and padding.
+/// Returns the size of a file in a pack, in bytes, including headers and padding.
 pub(super) fn len_in_pack(directory: &str, path: &str, size: u64) -> u64 {
     let name = (directory.len() + path.len()) as u64;
-    // A name too long for the header has an entry of its own.
+    // A name that is too long for the header gets its own entry.
     let long_name = if name > 100 {
         BLOCK + (name + 1).next_multiple_of(BLOCK)
     } else {
@@ -110,7 +112,7 @@ pub(super) fn len_in_pack(directory: &str, path: &str, size: u64) -> u64 {
     long_name + BLOCK + size.next_multiple_of(BLOCK)
 }
 
-/// Writes an object through to the disk. Removes it again if none of its files could be read.
+/// Writes an object and flushes it to disk. Removes the object if none of its files could be read.
 pub(super) fn write<'a>(
     store: &CacheStore,
     object: &str,
@@ -125,7 +127,7 @@ pub(super) fn write<'a>(
         ObjectFiles::Pack(sources) => pack(sources, object, &file, buffer, stop, &path)?,
         ObjectFiles::Large(source) => vec![copy(*source, object, &mut file, buffer, stop, &path)?],
     };
-    // Complete on the volume before a manifest refers to it.
+    // The object must be complete on the volume before a manifest refers to it.
     file.sync_data().map_err(failed())?;
     if packed.iter().all(|packed| packed.written.is_none()) {
         std::fs::remove_file(&path).map_err(failed())?;
@@ -133,8 +135,8 @@ pub(super) fn write<'a>(
     Ok(packed)
 }
 
-/// Packs small files into a tar archive, which any tool can list. The cache itself reads files by their offset in the
-/// manifest.
+/// Packs small files into a tar archive, which any tar tool can list. The cache itself finds the files by their offsets
+/// in the manifest.
 fn pack<'a>(
     sources: &[SourceFile<'a>],
     object: &str,
@@ -184,7 +186,7 @@ fn pack<'a>(
     Ok(packed)
 }
 
-/// Reads a small file. Returns `None` if it changed meanwhile, no longer exists, or is unreadable.
+/// Reads a small file. Returns `None` if the file changed while it was read, no longer exists, or is unreadable.
 fn read_settled<'b>(
     source: SourceFile<'_>,
     buffer: &'b mut Vec<u8>,
@@ -197,7 +199,7 @@ fn read<'b>(
     buffer: &'b mut Vec<u8>,
 ) -> io::Result<Option<(FileStat, &'b [u8])>> {
     let mut file = open(source)?;
-    // A file that has grown since may be too long for the buffer.
+    // A file that has grown since the listing may be too large to hold in memory.
     let stat = look(&file)?.filter(|stat| stat.stamp.size <= source.size());
     let Some(stat) = stat else {
         return Ok(None);
@@ -209,7 +211,7 @@ fn read<'b>(
     Ok(is_same.then_some((stat, bytes)))
 }
 
-/// Copies a large file into an object of its own.
+/// Copies a large file into its own object.
 fn copy<'a>(
     source: SourceFile<'a>,
     object: &str,
@@ -275,26 +277,26 @@ fn open(source: SourceFile<'_>) -> io::Result<File> {
     file_io::open(&source.directory.path.join(source.path))
 }
 
-/// Returns the metadata of an open file. `None` if it is not a file, or changed just now.
+/// Returns the metadata of an open file, or `None` if it is not a regular file or has only just changed.
 fn look(file: &File) -> io::Result<Option<FileStat>> {
     let metadata = file.metadata()?;
     let stat = metadata.is_file().then(|| FileStat::of(&metadata));
     Ok(stat.filter(|stat| stat.unsettled_for().is_zero()))
 }
 
-/// Treats a local file that cannot be read like one that changes: it is skipped.
+/// Returns `None` for an unreadable local file: it is skipped, like a file that changes while it is read.
 fn settled<T>(source: SourceFile<'_>, read: io::Result<Option<T>>) -> Option<T> {
     match read {
         Ok(read) => read,
         Err(error) => {
             let (directory, path) = (&source.directory.name, source.path);
-            debug!(directory, path, %error, "Skipping a file that cannot be read");
+            debug!(directory, path, %error, "Skipping an unreadable file.");
             None
         }
     }
 }
 
-/// Counts the bytes that are written.
+/// A writer that counts the bytes written to it.
 struct CountingWriter<W> {
     writer: W,
     len: u64,

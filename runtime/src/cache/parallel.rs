@@ -1,8 +1,8 @@
 //! File I/O on several threads.
 //!
-//! Plain scoped threads rather than rayon: the work waits for disks, so that a pool as wide as the cores is too narrow;
-//! each thread keeps one buffer for all its tasks, which rayon's `map_init` does not promise; and where the system refuses
-//! further threads, those that exist do the work.
+//! Uses scoped threads instead of rayon, for three reasons. The tasks wait for disks, so a pool with one thread per
+//! core is too small. Each thread reuses one buffer for all its tasks, which rayon's `map_init` does not guarantee. If
+//! the system refuses to start more threads, the existing ones do the work.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Builder;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::CacheError;
 
-/// Returns the first `len` bytes of a buffer, which grows as needed.
+/// Returns the first `len` bytes of a buffer, after growing it if needed.
 pub(super) fn first(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if buffer.len() < len {
         buffer.resize(len, 0);
@@ -21,10 +21,11 @@ pub(super) fn first(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
 
 /// Runs `work` for each task on up to `threads` threads, and returns the results in any order.
 ///
-/// Each thread has one buffer for all its tasks: a new buffer for each file would cost more than a small file itself.
+/// Each thread reuses one buffer for all its tasks: allocating a buffer for each file would cost more than copying a
+/// small file.
 ///
 /// # Errors
-/// Returns the first error, after which no further task starts; [`CacheError::Stopped`] if `stop` is cancelled.
+/// Returns the first error, after which no further task starts. Returns [`CacheError::Stopped`] if `stop` is cancelled.
 pub(super) fn each<T: Sync, R: Send>(
     threads: usize,
     stop: &CancellationToken,
@@ -47,7 +48,7 @@ pub(super) fn each<T: Sync, R: Send>(
         Ok(results)
     };
     std::thread::scope(|scope| {
-        // Where the system refuses further threads, those that exist do the work.
+        // If the system refuses to start more threads, the existing ones do the work.
         let more = (1..threads.min(tasks.len()))
             .map_while(|_| Builder::new().spawn_scoped(scope, worker).ok());
         let more: Vec<_> = more.collect();

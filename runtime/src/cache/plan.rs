@@ -1,4 +1,4 @@
-//! Decides the content of the next generation: local files, files of other workers, and which of two versions is kept.
+//! Decides the content of the next generation: local files, files of other workers, and which of two versions to keep.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,21 +7,21 @@ use super::pack::SourceFile;
 use super::report::Synced;
 use super::tree::{Directory, FileStat, Tree};
 
-/// The directory's name and the path of a file.
+/// The name of a file's directory, and the file's path in it.
 type FileKey<'a> = (&'a str, &'a str);
 /// Files written by this sync, each with the length of its object; `None` for a file that changed while it was read.
 pub(super) type WrittenFiles<'a> = BTreeMap<FileKey<'a>, Option<(FileEntry, u64)>>;
 
-/// One cached directory, as all parties know it.
+/// One cached directory: its local content, and its content in the generations to compare with.
 pub(super) struct DirectoryView<'a, 'b> {
     pub(super) directory: &'a Directory,
-    /// Its local content.
+    /// The local content.
     pub(super) tree: &'a Tree,
     /// The latest generation.
     pub(super) current: &'b Manifest,
-    /// Its content in the latest generation.
+    /// The directory's content in the latest generation.
     pub(super) root: &'b Root,
-    /// Its content in the generation that the local directory was last in step with.
+    /// The directory's content in the generation that the local directory last matched.
     pub(super) base: &'b Root,
     /// Objects that exist and are intact.
     pub(super) usable: &'b HashSet<&'b str>,
@@ -34,8 +34,8 @@ impl DirectoryView<'_, '_> {
         self.usable.contains(entry.object.as_str()).then_some(entry)
     }
 
-    /// Returns a file of the latest generation, if it is to be kept rather than the local one. If only one of the two has
-    /// changed since the base, that one is kept; if both have, the later one.
+    /// Returns a file of the latest generation if it wins over the local one. If only one of the two has changed since
+    /// the base, that one wins. If both have changed, the newer one wins.
     fn prevailing(&self, path: &str, stat: FileStat) -> Option<&FileEntry> {
         let theirs = self.recorded(path)?;
         let base = self.base.files.get(path).map(FileEntry::stamp);
@@ -57,19 +57,20 @@ impl DirectoryView<'_, '_> {
             || next.is_some_and(|(file, _)| file.starts_with(&below))
     }
 
-    /// Returns whether a missing file was deleted here. `in_base`: the base has it as the latest generation does.
+    /// Returns whether a missing file was deleted locally. `in_base`: the base has the same version of the file as the
+    /// latest generation.
     fn is_deleted(&self, in_base: bool) -> bool {
         in_base && !self.tree.is_partial
     }
 }
 
-/// The content of the next generation, as far as it is decided.
+/// The content of the next generation, as far as it has been decided.
 #[derive(Default)]
 pub(super) struct SyncPlan<'a> {
     pub(super) next: Manifest,
-    /// The part of it that the local directories are in step with: the base of the next sync.
+    /// The part of `next` that matches the local directories. It becomes the base of the next sync.
     pub(super) base: Roots,
-    /// Files that have to be written first.
+    /// Files that must be written to the volume first.
     pub(super) missing: Vec<SourceFile<'a>>,
     pub(super) synced: Synced,
 }
@@ -131,7 +132,7 @@ impl<'a> SyncPlan<'a> {
         }
     }
 
-    /// Adds files of the latest generation that are missing here, unless they were deleted here.
+    /// Adds files of the latest generation that are missing locally, except those that were deleted locally.
     pub(super) fn add_remote(&mut self, view: &DirectoryView<'_, '_>) {
         let (name, tree) = (view.directory.name.as_str(), view.tree);
         for (path, theirs) in &view.root.files {
@@ -150,7 +151,7 @@ impl<'a> SyncPlan<'a> {
         }
     }
 
-    /// Adds local links, and those of the latest generation that were not deleted here.
+    /// Adds the local links, and those of the latest generation that were not deleted locally.
     pub(super) fn add_links(&mut self, view: &DirectoryView<'_, '_>) {
         let (name, tree) = (view.directory.name.as_str(), view.tree);
         let mut links = tree.links.clone();
@@ -167,7 +168,7 @@ impl<'a> SyncPlan<'a> {
         self.set_links(name, links);
     }
 
-    /// Sets the links of a directory.
+    /// Sets the links of a directory in the next generation.
     pub(super) fn set_links(&mut self, directory: &str, links: BTreeMap<String, String>) {
         if !links.is_empty() {
             let root = self.next.roots.entry(directory.to_owned()).or_default();
@@ -175,7 +176,7 @@ impl<'a> SyncPlan<'a> {
         }
     }
 
-    /// Keeps a file of the latest generation in its object.
+    /// Keeps a file of the latest generation, in the same object.
     pub(super) fn keep(
         &mut self,
         current: &Manifest,

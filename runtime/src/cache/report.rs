@@ -1,4 +1,4 @@
-//! Results and errors of the cache.
+//! The results and errors of the cache.
 
 use std::fmt;
 use std::io;
@@ -23,12 +23,12 @@ pub struct Hydrated {
     pub files: u64,
     /// Size of these files, in bytes.
     pub bytes: u64,
-    /// Number of files that were not copied: the local file is the same or newer, or something else, such as a link, has
-    /// its path.
+    /// Number of files that were not copied, because the local file is the same or newer, or because something else,
+    /// such as a link, is at the file's path.
     pub kept: u64,
-    /// The generation of the cache that was used. `None` if nothing was ever synced, or no generation is usable.
+    /// The generation of the cache that was used. `None` if nothing was ever synced, or if no generation is usable.
     pub generation: Option<u64>,
-    /// The error, if any. Beside a generation: the reason why a later generation was not used.
+    /// The error, if any. If `generation` is set, the reason why a newer generation was not used.
     pub problem: Option<CacheError>,
 }
 
@@ -40,28 +40,29 @@ pub struct Synced {
     pub files: u64,
     /// Size of these files, in bytes.
     pub bytes: u64,
-    /// Number of local files that the volume had already.
+    /// Number of local files that were already on the volume.
     pub unchanged: u64,
-    /// Number of files removed from the cache because they were deleted here.
+    /// Number of files removed from the cache because they were deleted locally.
     pub removed: u64,
-    /// Number of files that changed while they were read, or could not be read. The cache keeps its earlier version, if
-    /// it has one, until the next sync.
+    /// Number of files that changed while they were read, or could not be read. The cache keeps the earlier version of
+    /// such a file, if any, until the next sync.
     pub unsettled: u64,
-    /// The generation of the cache that holds these files.
+    /// The generation of the cache that contains these files.
     pub generation: Option<u64>,
     /// The error, if any. Earlier generations are not affected.
     pub problem: Option<CacheError>,
 }
 
-/// The reason why a hydrate or a sync did less than it should.
+/// The reason why a hydrate or a sync failed, or was incomplete.
 ///
-/// It never fails a worker: it is logged, and returned in [`Hydrated`] and [`Synced`].
+/// An error of the cache never fails a worker: the cache logs it, and returns it in [`Hydrated`] and [`Synced`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
     /// No volume is attached.
     #[error(
-        "no network volume at {}: attach one to the endpoint, or set its path by VolumeCache::volume", .volume.display()
+        "no network volume at {}: attach one to the endpoint, or set its path with VolumeCache::volume",
+        .volume.display()
     )]
     NoVolume {
         /// The expected mount point.
@@ -74,11 +75,11 @@ pub enum CacheError {
 
     /// The name of the cache is invalid.
     #[error(
-        "invalid cache name `{name}`: expected the name of a folder, without `/` and `\\`, not starting with a dot, of at \
-         most 200 bytes"
+        "invalid cache name `{name}`: expected a folder name of at most 200 bytes, without `/` and `\\`, that does not \
+         start with a dot"
     )]
     Name {
-        /// The name.
+        /// The invalid name.
         name: String,
     },
 
@@ -91,24 +92,24 @@ pub enum CacheError {
         problem: &'static str,
     },
 
-    /// A file on the volume is not what was written.
+    /// A file on the volume is damaged.
     #[error("{} is damaged: {problem}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The difference.
+        /// The kind of damage.
         problem: String,
     },
 
-    /// A file on the volume was written by a later version.
+    /// A file on the volume was written by a newer version of podwork.
     #[error(
-        "{} has format {format}, written by a later podwork: update this worker, or give its cache another name",
+        "{} has format {format}, which needs a newer podwork: update this worker, or set another cache name",
         .path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// The format's number.
+        /// The format version.
         format: u32,
     },
 
@@ -121,21 +122,19 @@ pub enum CacheError {
         source: io::Error,
     },
 
-    /// Other workers published a generation first, again and again.
-    #[error(
-        "gave up after {tries} attempts: each time another worker published a generation first"
-    )]
+    /// Other workers published a generation first at every attempt.
+    #[error("cannot publish a generation: another worker was first in all {tries} attempts")]
     Busy {
         /// Number of attempts.
         tries: usize,
     },
 
-    /// The caller stopped waiting before the work was complete.
-    #[error("cancelled before it was complete")]
+    /// The caller stopped waiting before the hydrate or sync was complete.
+    #[error("cancelled before completion")]
     Stopped,
 
-    /// The cache panicked, which is a defect of this crate.
-    #[error("the cache panicked: please report this as a bug of podwork")]
+    /// The cache panicked, which is a bug in this crate.
+    #[error("the cache panicked: please report this bug in podwork")]
     Panicked,
 }
 
@@ -148,7 +147,7 @@ impl CacheError {
         }
     }
 
-    /// Returns whether no cache is set up here, which is normal outside the platform.
+    /// Returns whether the cache has no volume or no name, which is normal outside the platform.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::NoVolume { .. } | Self::NoName)
     }
@@ -159,7 +158,7 @@ impl fmt::Display for Hydrated {
         let Self {
             files, bytes, kept, ..
         } = self;
-        write!(f, "{files} file(s) of {bytes} bytes copied, {kept} kept")
+        write!(f, "copied {files} file(s) ({bytes} bytes), kept {kept}")
     }
 }
 
@@ -175,7 +174,7 @@ impl fmt::Display for Synced {
         } = self;
         write!(
             f,
-            "{files} file(s) of {bytes} bytes written, {unchanged} unchanged, {removed} removed, {unsettled} unsettled"
+            "wrote {files} file(s) ({bytes} bytes), {unchanged} unchanged, {removed} removed, {unsettled} unsettled"
         )
     }
 }

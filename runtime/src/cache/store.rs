@@ -1,4 +1,5 @@
-//! The cache on the volume. A generation is a numbered manifest. Neither a manifest nor the objects it refers to ever change.
+//! The files of a cache on the volume. A generation is a numbered manifest. Manifests and the objects that they refer
+//! to never change.
 //!
 //! ```text
 //! <volume>/.podwork-cache/<name>/manifests/00000000000000000012.json
@@ -6,8 +7,8 @@
 //!                                objects/<batch>/1           a large file
 //! ```
 //!
-//! There are no locks, since they may not work on a network volume. Each batch is written by one worker under a random
-//! name. A manifest gets its number by a hard link, which only one of several workers can create.
+//! The cache uses no locks, since they may not work on a network volume. Each batch is written by one worker under a
+//! random name. A manifest gets its number through a hard link, which only one of several workers can create.
 
 use std::collections::HashSet;
 use std::fs::{self, DirEntry, File};
@@ -23,11 +24,11 @@ use super::file_io::{
 use super::manifest::{Manifest, ManifestError};
 use super::report::CacheError;
 
-/// Maximum size of a manifest, in bytes: about two million files.
+/// Maximum size of a manifest, in bytes: enough for about two million files.
 const MAX_MANIFEST: u64 = 512 * 1024 * 1024;
 /// Maximum length of a cache's name, in bytes.
 const MAX_NAME: usize = 200;
-/// Prefix of a manifest's name before it has a number.
+/// File name prefix of a manifest that has no number yet.
 pub(super) const NEW: &str = ".new-";
 
 /// The files of one cache on a volume.
@@ -39,25 +40,25 @@ pub(super) struct CacheStore {
 /// The reason why an object cannot be read.
 #[derive(Debug)]
 pub(super) enum ObjectError {
-    /// It does not exist, or was removed.
+    /// The object does not exist, or was removed.
     Missing,
-    /// It is not what was written.
+    /// The object is damaged, for this reason.
     Damaged(String),
     /// Reading failed.
     Io(io::Error),
 }
 
-/// Names of objects that cannot be used.
+/// The names of unusable objects.
 #[derive(Debug, Default)]
 pub(super) struct BadObjects {
-    /// Objects that are not what was written.
+    /// Objects that are damaged or missing.
     pub(super) damaged: HashSet<String>,
     /// Objects that could not be read while others could. A later attempt may succeed.
     pub(super) unreadable: HashSet<String>,
 }
 
 impl CacheStore {
-    /// Opens the cache of this name. Creates nothing.
+    /// Opens the cache with this name. Creates no files or folders.
     pub(super) fn open(volume: &Path, name: &str) -> Result<Self, CacheError> {
         let is_plain = !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
         if !is_plain || name.is_empty() || name.len() > MAX_NAME {
@@ -84,14 +85,14 @@ impl CacheStore {
             store.manifests(),
             store.objects(),
         ];
-        // Links on the volume could lead anywhere.
+        // Symbolic links on the volume could lead anywhere, so they are rejected.
         for folder in folders {
             match fs::symlink_metadata(&folder) {
                 Ok(metadata) if metadata.is_dir() => {}
                 Ok(_) => {
                     return Err(CacheError::Damaged {
                         path: folder,
-                        problem: "it is not a folder".to_owned(),
+                        problem: "not a folder".to_owned(),
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -117,13 +118,13 @@ impl CacheStore {
         self.objects().join(name)
     }
 
-    /// Returns the numbers of the generations, the latest first.
+    /// Returns the numbers of the generations, latest first.
     pub(super) fn generations(&self) -> Result<Vec<u64>, CacheError> {
         let folder = self.manifests();
         let number = |entry: DirEntry| {
             let name = entry.file_name();
             let number: u64 = name.to_str()?.strip_suffix(".json")?.parse().ok()?;
-            // Foreign files may have a similar name, or a number so large that no later one exists.
+            // Other files may have a similar name, or a number so large that no later number exists.
             let is_ours = name == *file_of(number) && number < u64::MAX / 2;
             is_ours.then_some(number)
         };
@@ -133,7 +134,7 @@ impl CacheStore {
         Ok(numbers)
     }
 
-    /// Reads the manifest of this number. Returns `None` if it was removed.
+    /// Reads the manifest with this number. Returns `None` if it was removed.
     pub(super) fn read(&self, generation: u64) -> Result<Option<Manifest>, CacheError> {
         let path = self.manifest(generation);
         let failed = |error: io::Error| match error.kind() {
@@ -144,10 +145,10 @@ impl CacheStore {
             path: path.clone(),
             problem: problem.to_owned(),
         };
-        // Checked before it is opened: opening a socket, for one, fails with a misleading error.
+        // Checked before opening: opening a socket, for example, fails with a misleading error.
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_MANIFEST => {}
-            Ok(_) => return Err(damaged("it is not a manifest")),
+            Ok(_) => return Err(damaged("not a regular file, or too large")),
             Err(error) => return failed(error),
         }
         let mut bytes = Vec::new();
@@ -162,12 +163,12 @@ impl CacheStore {
         }
     }
 
-    /// Opens an object, if it has the expected length.
+    /// Opens an object. Returns an error if its length is not `len`.
     pub(super) fn open_object(&self, name: &str, len: u64) -> Result<File, ObjectError> {
         let path = self.object(name);
         let failed = |error: io::Error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::StaleNetworkFileHandle => ObjectError::Missing,
-            _ if is_link(&error) => ObjectError::Damaged("it is a link".to_owned()),
+            _ if is_link(&error) => ObjectError::Damaged("unexpected symbolic link".to_owned()),
             _ => ObjectError::Io(error),
         };
         let batch = path.parent().unwrap_or(&path);
@@ -177,16 +178,16 @@ impl CacheStore {
         let file = open(&path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(ObjectError::Damaged("it is not a file".to_owned()));
+            return Err(ObjectError::Damaged("not a regular file".to_owned()));
         }
         if metadata.len() != len {
-            let problem = format!("it has {} bytes instead of {len}", metadata.len());
+            let problem = format!("{} bytes long instead of {len}", metadata.len());
             return Err(ObjectError::Damaged(problem));
         }
         Ok(file)
     }
 
-    /// Returns whether an object of this length exists. Its bytes are not checked.
+    /// Returns whether an object of this length exists. Does not check its content.
     pub(super) fn has(&self, name: &str, len: u64) -> Result<bool, CacheError> {
         let path = self.object(name);
         let look_up = |path: &Path| match fs::symlink_metadata(path) {
@@ -201,7 +202,7 @@ impl CacheStore {
         Ok(look_up(&path)?.is_some_and(|object| object.is_file() && object.len() == len))
     }
 
-    /// Reads a whole object, and returns whether that succeeded.
+    /// Reads a whole object, and returns whether its length is right and all of it is readable.
     pub(super) fn is_readable(&self, name: &str, len: u64) -> Result<bool, CacheError> {
         let opened = self.open_object(name, len);
         let read = opened.and_then(|mut object| {
@@ -251,8 +252,9 @@ impl CacheStore {
         Ok(new)
     }
 
-    /// Publishes a proposed manifest under the number after `latest`, and returns that number; `None` if there is a later
-    /// generation by now. Even if it returns an error, the manifest may have been published.
+    /// Publishes a proposed manifest under the number after `latest`, and returns that number. Returns `None` if
+    /// another worker has published a generation since. Even if this returns an error, the manifest may have been
+    /// published.
     pub(super) fn publish(
         &self,
         new: &Path,
@@ -264,7 +266,7 @@ impl CacheStore {
     }
 
     fn give_number(&self, new: &Path, latest: Option<u64>) -> Result<Option<u64>, CacheError> {
-        // The number may have been used by another worker, and be free again since.
+        // Another worker may have used the number, and the number may be free again since.
         if self.generations()?.first().copied() != latest {
             return Ok(None);
         }
@@ -277,7 +279,7 @@ impl CacheStore {
     }
 }
 
-/// Returns the file name of the manifest of this number.
+/// Returns the file name of the manifest with this number.
 pub(super) fn file_of(generation: u64) -> String {
     format!("{generation:020}.json")
 }

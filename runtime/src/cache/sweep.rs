@@ -1,4 +1,4 @@
-//! The removal of unused files from the volume.
+//! Removal of unused files from the volume.
 
 use std::collections::BTreeSet;
 use std::fs::DirEntry;
@@ -13,22 +13,20 @@ use super::manifest::Manifest;
 use super::report::CacheError;
 use super::store::{CacheStore, NEW, file_of};
 
-/// Number of generations that are kept: a worker may still read an earlier one while others sync.
+/// Number of generations to keep: a worker may still read an earlier one while others sync.
 const KEPT: usize = 4;
-/// Age from which unreferenced files are removed. Younger ones may belong to a worker whose sync is running.
+/// Minimum age of unreferenced files to remove. Newer ones may belong to a sync that is running.
 const ABANDONED: Duration = Duration::from_hours(1);
-/// Age from which a generation beyond the [kept](KEPT) ones is removed. A worker that is about to publish must not find
-/// its number free again.
+/// Minimum age of a generation to remove, if it is not one of the [kept](KEPT) ones. Its number must not become free
+/// while another worker is about to publish.
 const OUTDATED: Duration = Duration::from_mins(5);
 
 impl CacheStore {
-    /// Removes generations beyond those that are kept, and objects that none of these refers to. A failure is only logged.
+    /// Removes all generations but the [kept](KEPT) ones, and objects that neither these nor `latest` refer to. Only
+    /// logs failures.
     pub(super) fn sweep(&self, latest: &Manifest) {
         if let Err(error) = self.try_sweep(latest) {
-            debug!(
-                error = chain(&error),
-                "Could not remove unused files of the cache"
-            );
+            debug!(error = %chain(&error), "Could not remove unused files of the cache.");
         }
     }
 
@@ -51,7 +49,7 @@ impl CacheStore {
     ) -> Result<(), CacheError> {
         let objects = self.objects();
         let mut batches = list(&objects).map_err(CacheError::at(&objects))?;
-        // Links could lead anywhere, so they are not followed.
+        // Symbolic links could lead anywhere, so they are not followed.
         batches.retain(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let mut used: BTreeSet<String> = latest.objects.keys().cloned().collect();
         let mut knows_all = false;

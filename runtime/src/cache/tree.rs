@@ -14,37 +14,37 @@ use walkdir::{DirEntry, WalkDir};
 use super::manifest::{FileEntry, Stamp, stays_inside};
 use super::report::CacheError;
 
-/// Resolution of file times: two changes within it may leave the same time.
+/// Resolution of file times: two changes within this period may result in the same time.
 const TICK: Duration = Duration::from_millis(20);
-/// Prefix of a folder for incomplete files.
+/// Name prefix of the folders for incomplete files.
 const STAGING: &str = ".podwork-hydrate-";
 
 /// A cached directory.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
-    /// Its name on the volume: the absolute path, with links.
+    /// The directory's name on the volume: the absolute path, with links unresolved.
     pub(super) name: String,
-    /// Its path, with links resolved.
+    /// The directory's path, with links resolved.
     pub(super) path: PathBuf,
 }
 
-/// The content of a directory, by the path below it.
+/// The content of a directory, by path relative to it.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub(super) files: BTreeMap<String, FileStat>,
     /// The target of each symbolic link.
     pub(super) links: BTreeMap<String, String>,
-    /// Part of the directory could not be read, so a file that is not listed may exist.
+    /// True if part of the directory could not be read, so that an unlisted file may exist.
     pub(super) is_partial: bool,
 }
 
-/// The metadata of a file, as it was seen.
+/// The metadata of a file when it was examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileStat {
     pub(super) stamp: Stamp,
     /// Permission bits.
     pub(super) mode: u32,
-    /// Time of the last change of its bytes or metadata, in seconds and nanoseconds.
+    /// Time of the last change to content or metadata, in seconds and nanoseconds.
     ctime: (i64, i64),
 }
 
@@ -58,19 +58,19 @@ impl FileStat {
                 size: metadata.len(),
                 mtime: i64::try_from(clamped).unwrap_or_default(),
             },
-            // Without the bits that let a program run as another user.
+            // Without the setuid, setgid and sticky bits: a file from the volume must not run as another user.
             mode: metadata.mode() & 0o777,
             ctime: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
-    /// Returns how long to wait until another change would be visible in the file's times.
+    /// Returns the time to wait until another change would be visible in the file's times.
     pub(super) fn unsettled_for(&self) -> Duration {
         let (seconds, nanos) = self.ctime;
         let nanos = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         match SystemTime::now().duration_since(time(nanos)) {
             Ok(age) => TICK.saturating_sub(age),
-            // The file's clock may be slightly ahead. If it is far ahead, the clock was set back.
+            // The file system's clock may be slightly ahead. If it is far ahead, the system clock was set back.
             Err(ahead) if ahead.duration() < TICK => TICK,
             Err(_) => Duration::ZERO,
         }
@@ -78,7 +78,7 @@ impl FileStat {
 }
 
 impl Directory {
-    /// Resolves the given paths. A directory within another is cached with that one.
+    /// Resolves the given paths. A directory inside another one is cached as part of the outer one.
     pub(super) fn all(given: &[PathBuf], volume: &Path) -> Result<Vec<Self>, CacheError> {
         let volume = fs::canonicalize(volume).map_err(CacheError::at(volume))?;
         let mut all: Vec<Self> = Vec::new();
@@ -89,14 +89,14 @@ impl Directory {
             };
             let absolute = std::path::absolute(directory).map_err(CacheError::at(directory))?;
             if absolute.components().any(|part| part.as_os_str() == "..") {
-                return Err(refused("its path contains `..`"));
+                return Err(refused("the path contains `..`"));
             }
             let path = resolve(&absolute).map_err(CacheError::at(directory))?;
             if path.starts_with(&volume) || volume.starts_with(&path) {
-                return Err(refused("it is on the volume, or contains the volume"));
+                return Err(refused("the directory is on the volume, or contains it"));
             }
             let name = absolute.to_str();
-            let name = name.ok_or_else(|| refused("its path is not UTF-8"))?;
+            let name = name.ok_or_else(|| refused("the path is not UTF-8"))?;
             all.push(Self {
                 name: name.trim_end_matches('/').to_owned(),
                 path,
@@ -107,7 +107,7 @@ impl Directory {
         Ok(all)
     }
 
-    /// Lists its files and links.
+    /// Lists the files and links of the directory.
     pub(super) fn walk(&self) -> Tree {
         let mut tree = Tree::default();
         let wanted = |entry: &DirEntry| {
@@ -129,7 +129,7 @@ impl Directory {
                     warn!(
                         directory = self.name,
                         %error,
-                        "Could not read part of a cached directory; skipping that part"
+                        "Could not read part of a cached directory; skipping that part."
                     );
                     tree.is_partial = true;
                 }
@@ -147,7 +147,7 @@ impl Directory {
         let inner = entry.path().strip_prefix(&self.path).ok();
         let Some(inner) = inner.and_then(Path::to_str) else {
             let path = entry.path().display();
-            debug!(%path, "Not caching a file whose name is not UTF-8");
+            debug!(%path, "Skipping a file whose name is not UTF-8.");
             return Ok(());
         };
         if kind.is_file() {
@@ -160,14 +160,14 @@ impl Directory {
                 tree.links.insert(inner.to_owned(), to.to_owned());
             } else {
                 let path = entry.path().display();
-                debug!(%path, "Not caching a link that leads out of its directory");
+                debug!(%path, "Skipping a link that leads out of its directory.");
             }
         }
         Ok(())
     }
 
-    /// Creates a folder for files that are not complete yet, unless none is `needed`. It is in the directory itself, so
-    /// that the files can be moved by renaming them, and is removed on drop.
+    /// Creates a folder for incomplete files, if `needed`. The folder is inside the directory itself, so that files can
+    /// be moved to their paths by renaming. It is removed on drop.
     pub(super) fn staging(&self, needed: bool) -> Result<Staging, CacheError> {
         let failed = || CacheError::at(&self.path);
         self.clear_abandoned().map_err(failed())?;
@@ -178,13 +178,13 @@ impl Directory {
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix(STAGING).tempdir_in(&self.path);
         let folder = folder.map_err(failed())?;
-        // Marks the folder as in use. The system releases the lock when the process ends in any way.
+        // Marks the folder as in use. The system releases the lock however the process ends.
         let lock = File::open(folder.path()).map_err(failed())?;
         lock.try_lock().map_err(io::Error::from).map_err(failed())?;
         Ok(Staging(Some((folder, lock))))
     }
 
-    /// Removes folders left by processes that were killed.
+    /// Removes the folders for incomplete files that killed processes left behind.
     fn clear_abandoned(&self) -> io::Result<()> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -203,14 +203,14 @@ impl Directory {
                 && let Err(error) = fs::remove_dir_all(entry.path())
             {
                 let path = entry.path();
-                debug!(path = %path.display(), %error, "Could not remove an abandoned folder");
+                debug!(path = %path.display(), %error, "Could not remove an abandoned folder.");
             }
         }
         Ok(())
     }
 }
 
-/// A folder for files that are not complete yet, and the lock that marks it as in use.
+/// A folder for incomplete files, and the lock that marks it as in use.
 #[derive(Debug)]
 pub(super) struct Staging(Option<(TempDir, File)>);
 
@@ -220,12 +220,12 @@ impl Staging {
         let (folder, _) = self
             .0
             .as_ref()
-            .expect("it was created because it is needed");
+            .expect("the staging folder exists if there are files to stage");
         folder.path().join(number.to_string())
     }
 }
 
-/// Resolves links in the part of a path that exists.
+/// Resolves the links in the part of a path that exists.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Err(error), Some(parent), Some(name)) if error.kind() == ErrorKind::NotFound => {
@@ -235,7 +235,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Sets a file's time and permissions.
+/// Sets the modification time and permissions of a file.
 pub(super) fn set_metadata(file: &File, entry: &FileEntry) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(entry.mode & 0o777))?;
     file.set_times(FileTimes::new().set_modified(time(entry.mtime)))
@@ -250,8 +250,8 @@ fn time(nanos: i64) -> SystemTime {
     }
 }
 
-/// Checks that folders below a directory are real, so that nothing is written through a link. Remembers the folders it has
-/// checked.
+/// Checks that folders below a directory are real folders and not links, so that nothing is written through a link.
+/// Remembers the folders that it has checked.
 #[derive(Debug)]
 pub(super) struct RealFolders<'a> {
     top: &'a Path,
@@ -266,12 +266,12 @@ impl<'a> RealFolders<'a> {
         }
     }
 
-    /// Returns whether the folder of this file is real, or can be created.
+    /// Returns whether the parent folder of this file is a real folder, or can be created.
     pub(super) fn allow(&mut self, file: &str) -> io::Result<bool> {
         self.check(file, |_| Ok(()))
     }
 
-    /// Creates the folder of this file, if it does not exist, and returns whether it is real.
+    /// Creates the parent folder of this file if it does not exist, and returns whether it is a real folder.
     pub(super) fn make(&mut self, file: &str) -> io::Result<bool> {
         self.check(file, |folder| match fs::create_dir(folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),

@@ -1,4 +1,4 @@
-//! The public type of the cache.
+//! The public type of the cache, with its settings and its state.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,21 +26,21 @@ const VOLUME: &str = "/runpod-volume";
 const SMALL_BELOW: u64 = 256 * 1024;
 /// Maximum of [`VolumeCache::small_below`], in bytes: each such file is held in memory while it is packed.
 const MAX_SMALL_BELOW: u64 = 64 * 1024 * 1024;
-/// Default number of threads for each core: they wait for the volume more than they compute.
+/// Default number of threads per core: they mostly wait for the volume.
 const THREADS_PER_CORE: usize = 4;
 /// Maximum of the default number of threads.
 const MAX_DEFAULT_THREADS: usize = 32;
-/// Default time between two syncs that jobs trigger.
+/// Default minimum time between two syncs that jobs trigger.
 const INTERVAL: Duration = Duration::from_mins(5);
 
-/// Local directories that are kept on a network volume, so that later workers start with them.
+/// Local directories that are stored on a network volume, so that later workers start with their content.
 ///
-/// [`Worker::cache`](crate::Worker::cache) does everything: it hydrates before the set-up, and syncs after the set-up,
-/// after jobs, and when the worker ends. Without a worker, call [`hydrate`](Self::hydrate) and [`sync`](Self::sync) in a
-/// tokio runtime. They do their work on threads for blocking work.
+/// With [`Worker::cache`](crate::Worker::cache), the worker hydrates before the set-up, and syncs after the set-up,
+/// after jobs, and when it shuts down. Without a worker, call [`hydrate`](Self::hydrate) and [`sync`](Self::sync) in a
+/// tokio runtime. They run on the runtime's threads for blocking work.
 ///
-/// The cache never fails a worker. Without a volume it does nothing. Errors are logged as warnings and returned in the
-/// results.
+/// The cache never fails a worker. Without a volume it does nothing. The cache logs errors as warnings, and returns
+/// them in its results.
 ///
 /// ```
 /// # let volume = tempfile::tempdir().unwrap();
@@ -65,28 +65,29 @@ const INTERVAL: Duration = Duration::from_mins(5);
 ///
 /// # Cached files
 ///
-/// The cache keeps files with their permissions and their modification time, to the nanosecond, and relative symbolic links
-/// that stay inside their directory. It skips `*.lock` files, other links, pipes, devices, empty folders, and names that are
-/// not UTF-8. A file that changes while it is read is skipped until the next sync.
+/// The cache keeps files with their permissions and their modification time, to the nanosecond, and relative symbolic
+/// links that stay inside their directory. It skips `*.lock` files, other links, pipes, devices, empty folders, and
+/// names that are not UTF-8. A file that changes while it is read is skipped until the next sync.
 ///
 /// # Conflicts
 ///
 /// - A local file is only replaced by a newer one.
-/// - A file is removed from the cache when a worker that had it, from there or by its own sync, deletes it. It stays if
-///   another worker has changed it since, and comes back if another worker still has it and syncs.
+/// - When a worker deletes a file that it has hydrated or synced, its next sync removes the file from the cache. The
+///   file stays if another worker has changed it since, and comes back if another worker still has the file and syncs.
 /// - Files that several workers add are all kept.
-/// - When several workers change the same file, the version with the latest modification time is kept. Where one has a file
-///   and another a folder, the last sync is kept.
+/// - When several workers change the same file, the version with the latest modification time is kept. If one worker
+///   has a file and another has a folder at the same path, the last sync wins.
 ///
 /// # Crash safety
 ///
-/// Each sync with changes publishes a *generation*, which never changes: first the bytes, then a manifest with a checksum
-/// of each file. A worker uses a generation only after reading and checking all files that it needs, and moves only whole
-/// files to their paths. If it is killed meanwhile, the next hydrate continues. So a torn file is never used, no matter when
-/// a worker is killed or how many sync at once. If a generation is damaged, the one before is used, and the next sync
-/// repairs the damage. The last four generations are kept.
+/// Each sync with changes publishes a *generation*, which never changes: it writes the files first, and then a manifest
+/// with a checksum of each file. A worker uses a generation only after reading and checking all files that it needs,
+/// and moves only complete files to their paths. If the worker is killed meanwhile, the next hydrate copies the
+/// remaining files. So no worker uses an incomplete file, no matter when workers are killed or how many sync at once.
+/// If a generation is damaged, a hydrate uses the previous one, and the next sync repairs the damage. The last four
+/// generations are kept.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is copied before `hydrate` or `sync`"]
+#[must_use = "nothing is copied until `hydrate` or `sync` is called"]
 pub struct VolumeCache {
     settings: CacheSettings,
     shared: Arc<SharedState>,
@@ -107,13 +108,13 @@ struct CacheSettings {
 struct SharedState {
     /// Locked while a hydrate or a sync runs.
     knowledge: Arc<Mutex<VolumeKnowledge>>,
-    /// A background sync is waiting to start.
+    /// True while a background sync is waiting to start.
     queued: AtomicBool,
-    /// The absence of a volume has been logged.
+    /// True once the absence of a volume has been logged.
     absence_logged: AtomicBool,
 }
 
-/// A background sync that is waiting to start. Dropped when it starts, or is given up.
+/// A background sync that is waiting to start. Dropped when the sync starts or is cancelled.
 struct QueuedSync(Arc<SharedState>);
 
 impl Drop for QueuedSync {
@@ -122,7 +123,7 @@ impl Drop for QueuedSync {
     }
 }
 
-/// What earlier calls found out about the volume.
+/// Facts about the volume from earlier calls.
 #[derive(Debug, Default)]
 struct VolumeKnowledge {
     /// The content that the directories last shared with the cache.
@@ -130,12 +131,12 @@ struct VolumeKnowledge {
     bad: BadObjects,
 }
 
-/// Work on the volume, which blocks its thread.
+/// Work on the volume that blocks its thread.
 type BlockingWork<T> =
     fn(&CacheSettings, &mut VolumeKnowledge, &CancellationToken) -> Result<T, CacheError>;
 
 impl VolumeCache {
-    /// Creates a cache of these directories, which need not exist.
+    /// Creates a cache of these directories, which need not exist yet.
     pub fn new<P: Into<PathBuf>>(directories: impl IntoIterator<Item = P>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -157,21 +158,21 @@ impl VolumeCache {
         self
     }
 
-    /// Sets the name of the cache, a plain folder name. Workers that use the same name share the cache. Default:
-    /// `RUNPOD_ENDPOINT_ID`.
+    /// Sets the name of the cache, which must be a plain folder name. Workers with the same name share the cache.
+    /// Default: the value of `RUNPOD_ENDPOINT_ID`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = Some(name.into());
         self
     }
 
-    /// Sets the size, in bytes, below which files are packed together: a network volume takes about as long for a short
-    /// file as for a long one. Default: 256 KiB. Maximum: 64 MiB.
+    /// Sets the size, in bytes, below which files are packed together. On a network volume, a small file takes about as
+    /// long as a larger one. Default: 256 KiB. Maximum: 64 MiB.
     pub fn small_below(mut self, bytes: u64) -> Self {
         self.settings.small_below = bytes.min(MAX_SMALL_BELOW);
         self
     }
 
-    /// Sets the number of files that are read or written in parallel; 0 counts as 1. Default: four for each core, at most 32.
+    /// Sets the number of files to read or write in parallel. 0 counts as 1. Default: 4 per core, at most 32.
     pub fn parallel(mut self, threads: usize) -> Self {
         self.settings.threads = threads.max(1);
         self
@@ -188,7 +189,7 @@ impl VolumeCache {
         self.settings.interval
     }
 
-    /// Sets the name, unless one is set.
+    /// Sets the name if the cache has no name yet.
     pub(crate) fn or_name(mut self, name: Option<String>) -> Self {
         self.settings.name = self.settings.name.or(name);
         self
@@ -212,14 +213,15 @@ impl VolumeCache {
                 bytes = hydrated.bytes,
                 kept = hydrated.kept,
                 elapsed_ms = elapsed_ms(start),
-                "Cache hydrated from the volume"
+                "Cache hydrated from the volume."
             );
         }
-        self.log_problem("Could not hydrate the cache", hydrated.problem.as_ref());
+        self.log_problem("Could not hydrate the cache.", hydrated.problem.as_ref());
         hydrated
     }
 
-    /// Copies new files from the directories to the volume, as its next generation. Writes nothing if nothing is new.
+    /// Copies new files from the directories to the volume, as its next generation. Writes nothing if nothing has
+    /// changed.
     ///
     /// # Panics
     /// Panics if called outside a tokio runtime.
@@ -243,14 +245,15 @@ impl VolumeCache {
                 removed = synced.removed,
                 unsettled = synced.unsettled,
                 elapsed_ms = elapsed_ms(start),
-                "Cache synced to the volume"
+                "Cache synced to the volume."
             );
         }
-        self.log_problem("Could not sync the cache", synced.problem.as_ref());
+        self.log_problem("Could not sync the cache.", synced.problem.as_ref());
         synced
     }
 
-    /// Starts a [`sync`](Self::sync) without waiting for it. At most one sync runs and one waits; further calls do nothing.
+    /// Starts a [`sync`](Self::sync) without waiting for it. At most one sync runs and one waits; further calls do
+    /// nothing.
     ///
     /// # Panics
     /// Panics if called outside a tokio runtime.
@@ -262,18 +265,18 @@ impl VolumeCache {
         tokio::spawn(async move { cache.sync_after(|| drop(queued)).await });
     }
 
-    /// Logs a problem, if there is one. The absence of a volume is logged once.
+    /// Logs the error, if any. Logs the absence of a volume or a name only once, and not as a warning.
     fn log_problem(&self, failed: &str, problem: Option<&CacheError>) {
         let Some(problem) = problem else { return };
         let error = chain(problem);
         if !problem.is_absence() {
-            warn!(error, "{failed}");
+            warn!(%error, "{failed}");
         } else if !self.shared.absence_logged.swap(true, Ordering::Relaxed) {
-            info!(reason = error, "Caching is off");
+            info!(reason = %error, "Caching is off.");
         }
     }
 
-    /// Runs `work` on a thread for blocking work, one call at a time, and cancels it if the caller stops waiting.
+    /// Runs `work` on a thread for blocking work, one call at a time. Cancels it if the caller stops waiting.
     async fn blocking<T: Send + 'static>(
         &self,
         on_start: impl FnOnce() + Send,

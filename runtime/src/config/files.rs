@@ -3,7 +3,7 @@
 use podwork_protocol::env;
 
 #[cfg(feature = "upload")]
-use crate::config::bucket::{Bucket, Keys, Misplaced, Origin, is_plain};
+use crate::config::bucket::{AccessKeys, Bucket, BucketError, BucketOrigin, is_plain};
 use crate::error::Error;
 
 use super::given;
@@ -52,20 +52,23 @@ const ENDPOINT: &str = "a URL such as https://s3.eu-central-1.amazonaws.com";
 /// Variables that have no effect without an endpoint, each with the reason why the endpoint is required.
 #[cfg(feature = "upload")]
 const OTHERS: [(&str, &str); 3] = [
-    (env::BUCKET_ACCESS_KEY_ID, "BUCKET_ACCESS_KEY_ID is"),
-    (env::BUCKET_SECRET_ACCESS_KEY, "BUCKET_SECRET_ACCESS_KEY is"),
-    (env::BUCKET_NAME, "BUCKET_NAME is"),
+    (env::BUCKET_ACCESS_KEY_ID, "BUCKET_ACCESS_KEY_ID is set"),
+    (
+        env::BUCKET_SECRET_ACCESS_KEY,
+        "BUCKET_SECRET_ACCESS_KEY is set",
+    ),
+    (env::BUCKET_NAME, "BUCKET_NAME is set"),
 ];
 
 /// The target of a job's uploads.
 #[cfg(feature = "upload")]
 #[derive(Debug, Default)]
 pub(crate) struct UploadSettings {
-    /// The bucket for jobs that name none. `None`: a local folder.
+    /// The bucket of jobs that do not name one. `None`: a local folder.
     pub(crate) bucket: Option<Bucket>,
-    /// The region of buckets whose host name does not say it.
+    /// The region of buckets whose host name does not contain it.
     pub(crate) region: Option<String>,
-    /// Allows buckets of jobs at addresses that are not public.
+    /// Allows jobs to name buckets at addresses that are not public.
     pub(crate) allow_private: bool,
 }
 
@@ -90,7 +93,7 @@ fn read_bucket(
     let Some(endpoint) = get(env::BUCKET_ENDPOINT_URL) else {
         return match OTHERS.iter().find(|(name, _)| get(name).is_some()) {
             None => Ok(None),
-            // Otherwise uploads would go to a local folder, which is lost with the worker.
+            // Without this error, uploads would go to a local folder, which is lost with the worker.
             Some((_, because)) => Err(Error::MissingVariable {
                 variable: env::BUCKET_ENDPOINT_URL,
                 because,
@@ -102,44 +105,44 @@ fn read_bucket(
         let key = get(variable).map(|key| key.trim().to_owned());
         key.ok_or(Error::MissingVariable {
             variable,
-            because: "BUCKET_ENDPOINT_URL names a bucket to upload to",
+            because: "BUCKET_ENDPOINT_URL is set",
             expected,
         })
     };
-    let keys = Keys {
+    let keys = AccessKeys {
         id: key(env::BUCKET_ACCESS_KEY_ID, "the access key's id")?,
         secret: key(env::BUCKET_SECRET_ACCESS_KEY, "the access key's secret")?,
     };
     let name = get(env::BUCKET_NAME);
     let name = name.as_deref();
-    Bucket::at(&endpoint, name, region, keys, Origin::Environment)
+    Bucket::at(&endpoint, name, region, keys, BucketOrigin::Environment)
         .map(Some)
         .map_err(|error| bucket_error(error, &endpoint, name))
 }
 
 #[cfg(feature = "upload")]
-fn bucket_error(error: Misplaced, endpoint: &str, name: Option<&str>) -> Error {
+fn bucket_error(error: BucketError, endpoint: &str, name: Option<&str>) -> Error {
     match error {
-        Misplaced::Url(problem) => Error::MalformedVariable {
+        BucketError::Url(problem) => Error::MalformedVariable {
             variable: env::BUCKET_ENDPOINT_URL,
             value: without_secrets(endpoint),
             problem,
             expected: ENDPOINT,
         },
-        Misplaced::Unnamed => Error::MissingVariable {
+        BucketError::Unnamed => Error::MissingVariable {
             variable: env::BUCKET_NAME,
-            because: "BUCKET_ENDPOINT_URL does not name the bucket to upload to",
-            expected: "the bucket's name",
+            because: "BUCKET_ENDPOINT_URL does not contain the name of the bucket",
+            expected: "the name of the bucket",
         },
-        Misplaced::Name(problem) => Error::MalformedVariable {
+        BucketError::Name(problem) => Error::MalformedVariable {
             variable: env::BUCKET_NAME,
             value: name.unwrap_or_default().to_owned(),
             problem,
-            expected: "the bucket's name, or to nothing if the URL has it",
+            expected: "the name of the bucket, or unset it if the URL contains the name",
         },
-        Misplaced::Keys => Error::MalformedVariable {
+        BucketError::AccessKeyId => Error::MalformedVariable {
             variable: env::BUCKET_ACCESS_KEY_ID,
-            // The key itself must not be shown.
+            // Never show the key itself.
             value: "…".to_owned(),
             problem: "it contains characters that are not allowed in an HTTP header".to_owned(),
             expected: "the access key's id",
@@ -228,12 +231,12 @@ mod tests {
         let complaint = |changes: &[(&str, &str)]| read(changes).unwrap_err().to_string();
         assert_eq!(
             complaint(&[(env::BUCKET_NAME, "")]),
-            "BUCKET_NAME is not set, and BUCKET_ENDPOINT_URL does not name the bucket to upload to; set it to the \
-             bucket's name"
+            "BUCKET_NAME is not set but required: BUCKET_ENDPOINT_URL does not contain the name of the bucket; set it \
+             to the name of the bucket"
         );
         assert_eq!(
             complaint(&[(env::BUCKET_ENDPOINT_URL, " ")]),
-            "BUCKET_ENDPOINT_URL is not set, and BUCKET_ACCESS_KEY_ID is; set it to a URL such as \
+            "BUCKET_ENDPOINT_URL is not set but required: BUCKET_ACCESS_KEY_ID is set; set it to a URL such as \
              https://s3.eu-central-1.amazonaws.com"
         );
         let region = complaint(&[(env::AWS_DEFAULT_REGION, "mars 1")]);
@@ -245,7 +248,7 @@ mod tests {
         assert!(missing.starts_with("BUCKET_SECRET_ACCESS_KEY is not set"));
         let url = complaint(&[(env::BUCKET_ENDPOINT_URL, "s3.eu-west-1.amazonaws.com")]);
         assert!(
-            url.starts_with("BUCKET_ENDPOINT_URL is `s3.eu-west-1.amazonaws.com`: the URL has no")
+            url.starts_with("BUCKET_ENDPOINT_URL is `s3.eu-west-1.amazonaws.com`: the URL does")
         );
         for url in ["https://AKID:hush@h", "https://h/?key=hush", "AKID:hush@h"] {
             let complaint = complaint(&[(env::BUCKET_ENDPOINT_URL, url)]);

@@ -4,8 +4,8 @@ use crate::error::Error;
 
 /// Default of [`Fitness::min_disk_percent`]: that of the official worker.
 const MIN_DISK_PERCENT: f64 = 10.0;
-/// Default of [`Fitness::min_memory_gb`]. The official worker requires 4 GiB of the whole machine; here the container's own
-/// limit counts, and small containers are fine.
+/// Default of [`Fitness::min_memory_gb`]. The official worker requires 4 GiB on the whole machine. This check honours
+/// the container's own limit, and small containers are fine.
 const MIN_MEMORY_GB: f64 = 0.0;
 
 /// The limits of the built-in fitness checks.
@@ -31,7 +31,7 @@ impl Fitness {
             min_disk_percent: amount(get, env::MIN_DISK_PERCENT, MIN_DISK_PERCENT)?,
             skip_system: is_true(env::SKIP_AUTO_SYSTEM_CHECKS),
             skip_gpu: is_true(env::SKIP_GPU_CHECK),
-            // Set by the platform: the user could do nothing about an invalid value.
+            // An invalid value is ignored: the platform sets this variable, and the user cannot fix it.
             gpus: get(env::GPU_COUNT).and_then(|count| count.trim().parse().ok()),
         })
     }
@@ -50,7 +50,7 @@ fn amount(
         _ => Err(Error::MalformedVariable {
             variable,
             value,
-            problem: "not a number of 0 or more".to_owned(),
+            problem: "not a non-negative number".to_owned(),
             expected: "a number, such as 4.5",
         }),
     }

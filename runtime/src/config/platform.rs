@@ -47,9 +47,10 @@ impl Remote {
                 expected,
             })
         };
-        let done = required(env::POST_OUTPUT, "results are posted there", DONE_URL)?;
+        let because = "the worker posts results to this URL";
+        let done = required(env::POST_OUTPUT, because, DONE_URL)?;
         let stream = if streams {
-            let because = "this handler streams its chunks there";
+            let because = "this handler streams chunks to this URL";
             Some(required(env::POST_STREAM, because, STREAM_URL)?)
         } else {
             get(env::POST_STREAM)
@@ -94,7 +95,7 @@ impl Remote {
     }
 }
 
-/// Returns the template, if it gives a URL, or else the problem.
+/// Returns the template if it expands to a valid URL, or else the reason why not.
 fn check(template: UrlTemplate) -> Result<UrlTemplate, String> {
     let url = template.url();
     let url: Uri = url
@@ -104,7 +105,7 @@ fn check(template: UrlTemplate) -> Result<UrlTemplate, String> {
     match url.scheme_str() {
         Some("http" | "https") => Ok(template),
         Some(other) => Err(format!("`{other}` is not http or https")),
-        None => Err("the URL has no http:// or https://".to_owned()),
+        None => Err("the URL does not start with http:// or https://".to_owned()),
     }
 }
 
@@ -122,7 +123,8 @@ fn malformed(
 }
 
 fn ping_interval(value: Option<String>) -> Result<Duration, Error> {
-    let millis = whole_number(env::PING_INTERVAL, value, "milliseconds, such as 10000")?;
+    let expected = "a number of milliseconds, such as 10000";
+    let millis = whole_number(env::PING_INTERVAL, value, expected)?;
     Ok(millis.map_or(limits::DEFAULT_PING_INTERVAL, Duration::from_millis))
 }
 
@@ -134,10 +136,10 @@ fn authorization(key: &str) -> Result<HeaderValue, Error> {
         })
         .map_err(|_| Error::MalformedVariable {
             variable: env::API_KEY,
-            // The key itself must not be shown.
+            // Never show the key itself.
             value: format!("({} characters)", key.chars().count()),
             problem: "it contains characters that are not allowed in an HTTP header".to_owned(),
-            expected: "the endpoint's key, in one line",
+            expected: "the API key of the endpoint, on one line",
         })
 }
 
@@ -156,6 +158,6 @@ fn user_agent(integration: Option<String>) -> Result<HeaderValue, Error> {
         variable: env::UA_INTEGRATION,
         value: integration.unwrap_or_default(),
         problem: "it contains characters that are not allowed in an HTTP header".to_owned(),
-        expected: "a plain name",
+        expected: "a name in plain ASCII",
     })
 }

@@ -102,7 +102,7 @@ fn reads_the_limits_of_fitness_checks() {
         gpus: Some(2),
     };
     assert_eq!(fitness(&set), expected);
-    assert!(complaint(&[(env::MIN_MEMORY_GB, "4 GB")]).contains("is `4 GB`: not a number of 0"));
+    assert!(complaint(&[(env::MIN_MEMORY_GB, "4 GB")]).contains("is `4 GB`: not a non-negative"));
 }
 
 #[test]
@@ -116,12 +116,12 @@ fn no_worker_id_means_a_random_one() {
 fn errors_name_the_variable_and_the_fix() {
     assert_eq!(
         complaint(&[(env::POST_OUTPUT, "")]),
-        "RUNPOD_WEBHOOK_POST_OUTPUT is not set, and results are posted there; set it to a URL such as \
-         https://api.runpod.ai/v2/<endpoint>/job-done/$RUNPOD_POD_ID/$ID"
+        "RUNPOD_WEBHOOK_POST_OUTPUT is not set but required: the worker posts results to this URL; set it to a URL \
+         such as https://api.runpod.ai/v2/<endpoint>/job-done/$RUNPOD_POD_ID/$ID"
     );
     assert!(complaint(&[(env::POST_STREAM, "")]).contains("this handler streams"));
     assert!(complaint(&[(env::GET_JOB, "job-take")]).starts_with(
-        "RUNPOD_WEBHOOK_GET_JOB is `job-take`: the URL has no http:// or https://; set it to a URL"
+        "RUNPOD_WEBHOOK_GET_JOB is `job-take`: the URL does not start with http:// or https://; set it to a URL"
     ));
     assert!(complaint(&[(env::PING, "ftp://h/ping")]).contains("`ftp` is not http or https"));
     assert!(complaint(&[(env::PING_INTERVAL, "10s")]).contains("is `10s`: not a whole number"));

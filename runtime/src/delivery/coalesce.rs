@@ -1,12 +1,12 @@
-//! Joining waiting chunks into one post, where the handler says that this is right.
+//! Joining waiting chunks into one post, if the handler allows it.
 
 use podwork_protocol::RawValue;
 
-/// Texts or lists on their way into one.
+/// A string or an array that several chunks are joined into.
 #[derive(Debug)]
 pub(crate) struct Joined {
     kind: JoinKind,
-    /// All but the closing quote or bracket.
+    /// The JSON text so far, without the closing quote or bracket.
     text: String,
 }
 
@@ -24,7 +24,8 @@ impl JoinKind {
         }
     }
 
-    /// The kind of a JSON value that can be joined, and what stands between its quotes or brackets.
+    /// Returns the kind of a chunk and the text between its quotes or brackets, or `None` if the chunk cannot be
+    /// joined.
     fn of(chunk: &RawValue) -> Option<(Self, &str)> {
         let text = chunk.get();
         let inside = |open, close| text.strip_prefix(open)?.strip_suffix(close);
@@ -37,7 +38,7 @@ impl JoinKind {
 }
 
 impl Joined {
-    /// Begins with a chunk; `None` where it is neither a string nor an array.
+    /// Starts with the chunk `first`. Returns `None` if it is neither a string nor an array.
     pub(crate) fn begin(first: &RawValue) -> Option<Self> {
         let (kind, inside) = JoinKind::of(first)?;
         let open = if kind == JoinKind::Text { '"' } else { '[' };
@@ -47,7 +48,8 @@ impl Joined {
         })
     }
 
-    /// Adds a chunk of the same kind, unless all would be over `limit` bytes; whether it did.
+    /// Adds a chunk of the same kind, unless the result would exceed `limit` bytes. Returns whether the chunk was
+    /// added.
     pub(crate) fn add(&mut self, next: &RawValue, limit: usize) -> bool {
         let Some((kind, inside)) = JoinKind::of(next) else {
             return false;
@@ -63,7 +65,7 @@ impl Joined {
         true
     }
 
-    /// The one chunk.
+    /// Returns the joined chunk.
     pub(crate) fn end(mut self) -> serde_json::Result<Box<RawValue>> {
         self.text.push(self.kind.close());
         RawValue::from_string(self.text)

@@ -1,4 +1,4 @@
-//! Delivering what a job produces: its outbox, and the loop that posts it in order.
+//! Delivering the output of a job: its outbox, and the loop that posts the contents in order.
 
 pub(crate) mod coalesce;
 pub(crate) mod outbox;

@@ -1,7 +1,7 @@
-//! What a job has to say, in order, until it is delivered.
+//! The outbox: the queue of posts of one job, in order.
 //!
-//! One outbox a job: the handler writes into it, one writer empties it. So nothing overtakes the final, nothing
-//! follows it, and the handler waits for the network only when the outbox is full.
+//! Each job has one outbox. Its handler writes to it, and a single delivery task empties it. So no post overtakes the
+//! final result or follows it, and the handler waits for the network only when the outbox is full.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,21 +12,21 @@ use tokio::sync::Notify;
 use crate::delivery::coalesce::Joined;
 use crate::error::HandlerError;
 
-/// Most chunks that wait in one outbox.
+/// The maximum number of chunks waiting in one outbox.
 pub(crate) const MAX_CHUNKS: usize = 1024;
-/// Bytes of waiting chunks from which on the handler waits.
+/// The size of waiting chunks at which the handler has to wait, in bytes.
 pub(crate) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// How a job ended.
+/// The final result of a job.
 #[derive(Debug)]
 pub(crate) struct Final {
-    /// The output, or why there is none.
+    /// The output, or the error.
     pub(crate) outcome: Result<Box<RawValue>, HandlerError>,
-    /// The worker is to be replaced once this is delivered.
+    /// The worker will be replaced once this result is delivered.
     pub(crate) refresh: bool,
 }
 
-/// What is to be posted next.
+/// The next message to post.
 #[derive(Debug)]
 pub(crate) enum Message {
     Chunk(Box<RawValue>),
@@ -34,26 +34,27 @@ pub(crate) enum Message {
     Final(Final),
 }
 
-/// The job was stopped, or its chunks were refused: nothing more is taken in.
+/// The error of a closed outbox: the job was cancelled, or the platform rejected a chunk. The outbox accepts no more
+/// messages.
 #[derive(Debug)]
 pub(crate) struct Closed;
 
 impl From<Closed> for HandlerError {
-    /// Nobody sees this one: the job is over already.
+    /// Creates an error that is never posted, because the job has already ended.
     fn from(Closed: Closed) -> Self {
         Self::cancelled()
     }
 }
 
-/// What becomes of messages that wait together.
+/// The handling of messages that wait at the same time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum QueueMode {
-    /// A newer progress takes the place of an older one.
+    /// A newer progress update replaces an older one.
     #[default]
     Coalesce,
-    /// … and chunks leave as one where they can be joined.
+    /// Like `Coalesce`, and chunks are joined into one where possible.
     Join,
-    /// Each leaves as it came, for tests that want to see all of it.
+    /// Each message is kept as it is, for tests that check all of them.
     KeepAll,
 }
 
@@ -69,16 +70,16 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct OutboxState {
     queue: VecDeque<Queued>,
-    /// Of the chunks in `queue`.
+    /// The size of the chunks in `queue`, in bytes.
     bytes: usize,
-    /// How many have left the queue since the start.
+    /// The number of messages that have left the queue since the start.
     left: usize,
-    /// Where the waiting progress stands, counted from the start, so that a newer one can take its place.
+    /// The position of the waiting progress update, counted from the start, so that a newer one can replace it.
     progress: Option<usize>,
-    /// A handler waits for room.
+    /// A handler is waiting for room.
     held_back: bool,
     last: Option<Final>,
-    /// The end was set; nothing comes after it.
+    /// The final result was set; nothing follows it.
     finished: bool,
     closed: bool,
 }
@@ -94,14 +95,14 @@ impl OutboxState {
         self.queue.len() < MAX_CHUNKS && self.bytes < MAX_BYTES
     }
 
-    /// Whether a handler that waits for room is to go on: not for every place that becomes free, since each time costs
-    /// both threads more than the chunk does.
+    /// Returns whether to wake a handler that waits for room. It is not woken for every message that leaves, because
+    /// each wake-up costs both threads more than the chunk itself.
     fn lets_go_on(&mut self) -> bool {
         let half_empty = self.queue.len() <= MAX_CHUNKS / 2 && self.bytes <= MAX_BYTES / 2;
         half_empty && std::mem::take(&mut self.held_back)
     }
 
-    /// The chunk that has just left the queue, with those behind it that can be joined to it.
+    /// Joins the chunk that has just left the queue with the chunks behind it, as far as possible.
     fn joined(&mut self, first: Box<RawValue>) -> Box<RawValue> {
         if !matches!(self.queue.front(), Some(Queued::Chunk(_))) {
             return first;
@@ -116,12 +117,12 @@ impl OutboxState {
             self.left += 1;
             self.queue.pop_front();
         }
-        joined.end().expect("JSON texts or lists make one")
+        joined.end().expect("joined chunks are valid JSON")
     }
 }
 
 impl Outbox {
-    /// An outbox from which chunks that wait together leave as one, if `join` says so.
+    /// Creates an outbox. If `join` is set, it joins chunks that wait at the same time.
     pub(crate) fn new(join: bool) -> Self {
         Self {
             mode: if join {
@@ -133,7 +134,7 @@ impl Outbox {
         }
     }
 
-    /// An outbox in which no progress update replaces another.
+    /// Creates an outbox in which no progress update replaces another.
     pub(crate) fn keeping_all() -> Self {
         Self {
             mode: QueueMode::KeepAll,
@@ -141,7 +142,7 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait.
+    /// Returns the size of the waiting chunks and output, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let state = self.state();
         let last = state.last.as_ref();
@@ -150,11 +151,14 @@ impl Outbox {
     }
 
     fn state(&self) -> MutexGuard<'_, OutboxState> {
-        // No code panics while it holds the lock, so a poisoned state is still a good one.
+        // No code panics while it holds the lock, so a poisoned state is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a chunk, once there is room. Who has to wait does so until half of the outbox has left.
+    /// Adds a chunk, once there is room. If the outbox is full, waits until it is half empty.
+    ///
+    /// # Errors
+    /// Returns an error if the outbox is closed.
     pub(crate) async fn chunk(&self, chunk: Box<RawValue>) -> Result<(), Closed> {
         loop {
             let emptied = self.emptied.notified();
@@ -176,7 +180,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sets the latest progress; one that still waits is replaced where it stands.
+    /// Adds a progress update. It takes the position of an earlier one that still waits.
     pub(crate) fn progress(&self, progress: Box<RawValue>) {
         {
             let mut state = self.state();
@@ -197,7 +201,7 @@ impl Outbox {
         self.written.notify_one();
     }
 
-    /// Sets the end. A progress that still waits is dropped: nobody could see it before the end.
+    /// Sets the final result. A progress update that still waits is dropped: no client would see it before the result.
     pub(crate) fn finish(&self, last: Final) {
         {
             let mut state = self.state();
@@ -214,7 +218,7 @@ impl Outbox {
         self.written.notify_one();
     }
 
-    /// Drops what waits, and all that may still come, but for the end.
+    /// Drops all waiting and all further messages, except the final result.
     pub(crate) fn close(&self) {
         {
             let mut state = self.state();
@@ -225,7 +229,7 @@ impl Outbox {
         self.emptied.notify_one();
     }
 
-    /// What is to be posted next, waiting for it. After [`Message::Final`] there is nothing more to wait for.
+    /// Waits for the next message to post. No message follows [`Message::Final`].
     pub(crate) async fn next(&self) -> Message {
         loop {
             let written = self.written.notified();
@@ -236,7 +240,7 @@ impl Outbox {
         }
     }
 
-    /// Waits until there is something to be posted.
+    /// Waits until there is a message to post.
     pub(crate) async fn ready(&self) {
         loop {
             let written = self.written.notified();
@@ -277,20 +281,20 @@ impl Outbox {
     }
 }
 
-/// The handler's way to yield chunks.
+/// The sink for the chunks of a handler.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     outbox: Arc<Outbox>,
-    /// All chunks so far, where the final is to repeat them.
+    /// All chunks so far, if the final result is the list of them.
     kept: Option<Vec<Box<RawValue>>>,
-    /// Of the list of the chunks kept.
+    /// The size of that list as JSON, in bytes.
     kept_bytes: usize,
-    /// Most bytes of the final.
+    /// The maximum size of the final result, in bytes.
     limit: usize,
 }
 
 impl Chunks {
-    /// For the job of this id; `keep`: the final repeats all chunks.
+    /// Creates the sink for the job `job_id`. If `keep` is set, the final result is the list of all chunks.
     pub(crate) fn new(outbox: Arc<Outbox>, job_id: &str, keep: bool) -> Self {
         Self {
             outbox,
@@ -300,8 +304,11 @@ impl Chunks {
         }
     }
 
-    /// Adds a chunk, once there is room. An error ends the stream: the platform would refuse this chunk, or the list of
-    /// all.
+    /// Adds a chunk, once there is room.
+    ///
+    /// # Errors
+    /// Returns an error, which ends the stream, if the platform would reject this chunk or the list of all chunks, or
+    /// if the outbox is closed.
     pub(crate) async fn push(&mut self, chunk: Box<RawValue>) -> Result<(), HandlerError> {
         let size = chunk.get().len();
         if size > limits::CHUNK {
@@ -318,213 +325,11 @@ impl Chunks {
         self.outbox.chunk(chunk).await.map_err(Into::into)
     }
 
-    /// The final output of a stream that ended well: what was kept, else an empty list.
+    /// Returns the final output of a successful stream: the chunks that were kept, or an empty list.
     pub(crate) fn finish(self) -> Vec<Box<RawValue>> {
         self.kept.unwrap_or_default()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::FutureExt as _;
-    use serde_json::json;
-
-    fn raw(value: serde_json::Value) -> Box<RawValue> {
-        serde_json::value::to_raw_value(&value).unwrap()
-    }
-
-    fn last(value: serde_json::Value) -> Final {
-        Final {
-            outcome: Ok(raw(value)),
-            refresh: false,
-        }
-    }
-
-    /// What waits, as text: `c…` chunk, `p…` progress, `f…` final.
-    fn drain(outbox: &Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.next().now_or_never())
-            .map(spell)
-            .collect()
-    }
-
-    fn spell(message: Message) -> String {
-        match message {
-            Message::Chunk(chunk) => format!("c{chunk}"),
-            Message::Progress(progress) => format!("p{progress}"),
-            Message::Final(last) => format!("f{}", last.outcome.unwrap()),
-        }
-    }
-
-    #[tokio::test]
-    async fn the_latest_progress_takes_the_place_of_the_one_that_waits() {
-        let outbox = Outbox::default();
-        outbox.chunk(raw(json!(1))).await.unwrap();
-        outbox.progress(raw(json!(10)));
-        outbox.chunk(raw(json!(2))).await.unwrap();
-        outbox.progress(raw(json!(20)));
-        assert_eq!(drain(&outbox), ["c1", "p20", "c2"]);
-        outbox.progress(raw(json!(30)));
-        outbox.progress(raw(json!(31)));
-        assert_eq!(drain(&outbox), ["p31"]);
-    }
-
-    #[tokio::test]
-    async fn nothing_follows_the_final_and_nothing_overtakes_it() {
-        let outbox = Outbox::default();
-        outbox.chunk(raw(json!(1))).await.unwrap();
-        outbox.progress(raw(json!(10)));
-        outbox.finish(last(json!("end")));
-        outbox.progress(raw(json!(11)));
-        outbox.finish(last(json!("second end")));
-        assert_eq!(drain(&outbox), ["c1", "f\"end\""]);
-        // Not even from a task that the handler has left behind.
-        outbox.progress(raw(json!(12)));
-        assert!(drain(&outbox).is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_full_outbox_holds_the_handler_until_half_of_it_has_left() {
-        let outbox = Outbox::default();
-        for n in 0..MAX_CHUNKS {
-            outbox.chunk(raw(json!(n))).await.unwrap();
-        }
-        let mut waiting = std::pin::pin!(outbox.chunk(raw(json!("last"))));
-        assert!(waiting.as_mut().now_or_never().is_none());
-        for _ in 0..MAX_CHUNKS / 2 - 1 {
-            outbox.next().await;
-            assert!(waiting.as_mut().now_or_never().is_none());
-        }
-        outbox.next().await;
-        waiting.await.unwrap();
-        // Who comes when there is room does not wait.
-        for n in 0..MAX_CHUNKS / 2 - 1 {
-            outbox.chunk(raw(json!(n))).now_or_never().unwrap().unwrap();
-        }
-
-        let outbox = Outbox::default();
-        outbox
-            .chunk(raw(json!("x".repeat(MAX_BYTES))))
-            .await
-            .unwrap();
-        assert!(outbox.chunk(raw(json!(1))).now_or_never().is_none());
-    }
-
-    #[tokio::test]
-    async fn closing_lets_go_of_a_waiting_handler() {
-        let outbox = Outbox::default();
-        outbox
-            .chunk(raw(json!("x".repeat(MAX_BYTES))))
-            .await
-            .unwrap();
-        let mut waiting = std::pin::pin!(outbox.chunk(raw(json!(1))));
-        assert!(waiting.as_mut().now_or_never().is_none());
-        outbox.close();
-        waiting.await.unwrap_err();
-        outbox.progress(raw(json!(1)));
-        outbox.finish(last(json!("end")));
-        assert_eq!(drain(&outbox), ["f\"end\""]);
-    }
-
-    #[tokio::test]
-    async fn a_test_sees_every_progress() {
-        let outbox = Outbox::keeping_all();
-        outbox.progress(raw(json!(1)));
-        outbox.progress(raw(json!(2)));
-        outbox.finish(last(json!("end")));
-        assert_eq!(drain(&outbox), ["p1", "p2", "f\"end\""]);
-    }
-
-    /// One thing done with an outbox.
-    #[derive(Debug, Clone, Copy)]
-    enum Op {
-        Chunk,
-        Progress,
-        Next,
-        Finish,
-    }
-
-    /// The outbox as it is meant, with no regard to cost: what waits, in order, as `drain` spells it.
-    #[derive(Default)]
-    struct Model {
-        waiting: Vec<String>,
-        finished: bool,
-    }
-
-    impl Model {
-        fn apply(&mut self, op: Op, n: usize) -> Option<String> {
-            match op {
-                Op::Chunk if !self.finished => self.waiting.push(format!("c{n}")),
-                Op::Progress if !self.finished => {
-                    let mut waiting = self.waiting.iter_mut();
-                    match waiting.find(|waiting| waiting.starts_with('p')) {
-                        Some(waiting) => *waiting = format!("p{n}"),
-                        None => self.waiting.push(format!("p{n}")),
-                    }
-                }
-                Op::Finish if !self.finished => {
-                    self.finished = true;
-                    self.waiting.retain(|waiting| !waiting.starts_with('p'));
-                    self.waiting.push(format!("f{n}"));
-                }
-                Op::Next if !self.waiting.is_empty() => return Some(self.waiting.remove(0)),
-                _ => {}
-            }
-            None
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn it_does_as_its_model_does(
-            ops in proptest::collection::vec(
-                proptest::sample::select(vec![
-                    Op::Chunk, Op::Chunk, Op::Progress, Op::Progress, Op::Next, Op::Next, Op::Finish,
-                ]),
-                0..60,
-            ),
-        ) {
-            let (outbox, mut model) = (Outbox::default(), Model::default());
-            for (n, op) in ops.into_iter().enumerate() {
-                let expected = model.apply(op, n);
-                match op {
-                    // A handler yields nothing once it has ended.
-                    Op::Chunk if model.finished => {}
-                    Op::Chunk => outbox.chunk(raw(json!(n))).now_or_never().unwrap().unwrap(),
-                    Op::Progress => outbox.progress(raw(json!(n))),
-                    Op::Finish => outbox.finish(last(json!(n))),
-                    Op::Next => {
-                        let got = outbox.next().now_or_never().map(spell);
-                        proptest::prop_assert_eq!(got, expected);
-                    }
-                }
-            }
-            proptest::prop_assert_eq!(drain(&outbox), model.waiting);
-        }
-    }
-
-    #[tokio::test]
-    async fn chunks_that_wait_leave_as_one_where_that_is_right() {
-        let outbox = Outbox::new(true);
-        for chunk in [
-            json!("a"),
-            json!("b"),
-            json!(1),
-            json!(2),
-            json!([1]),
-            json!([2]),
-        ] {
-            outbox.chunk(raw(chunk)).await.unwrap();
-        }
-        outbox.progress(raw(json!(9)));
-        outbox.chunk(raw(json!([3]))).await.unwrap();
-        assert_eq!(
-            drain(&outbox),
-            ["c\"ab\"", "c1", "c2", "c[1,2]", "p9", "c[3]"]
-        );
-        assert_eq!(outbox.bytes(), 0);
-        outbox.progress(raw(json!(10)));
-        outbox.progress(raw(json!(11)));
-        assert_eq!(drain(&outbox), ["p11"], "places are counted by what left");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Delivery: one job's outbox, emptied in order into posts.
+//! Delivery: posts the contents of a job's outbox in order.
 
 use std::future::{Future, pending};
 use std::time::Duration;
@@ -20,36 +20,37 @@ use crate::telemetry::{JobTelemetry, PostFate, PostKind};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// Room for what surrounds an output in a post, in bytes.
+/// The space reserved for the rest of a post around its output, in bytes.
 const ENVELOPE: usize = 128;
-/// The largest output that is copied into its post, in bytes; one that is sent by itself costs more work.
+/// The largest output that is copied into its post, in bytes. Sending a small output without a copy would cost more
+/// than the copy.
 const MOST_COPIED: usize = 32 * 1024;
 
-/// How jobs are delivered; the same for all jobs of a worker.
+/// The delivery of jobs, shared by all jobs of a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery<P> {
     pub(crate) api: P,
     pub(crate) identity: Identity,
-    /// Error results carry host name and causes.
+    /// Error results contain the host name and the causes.
     pub(crate) error_details: bool,
     /// The handler yields chunks.
     pub(crate) streams: bool,
-    /// How long one post is tried.
+    /// The time limit for one post, retries included.
     pub(crate) deadline: Duration,
 }
 
 impl<P: Posts> Delivery<P> {
-    /// Posts all that comes into the outbox, and returns when the final is settled, with what the job came to.
+    /// Posts the contents of the outbox until the final result is settled. Returns the outcome of the job.
     pub(crate) async fn run(
         &self,
         job_id: &str,
         outbox: &Outbox,
         telemetry: &JobTelemetry,
     ) -> JobOutcome {
-        // Made for the first chunk: most jobs have none.
+        // Created for the first chunk, because most jobs have no chunks.
         let mut run = None;
         let mut chunks: u64 = 0;
-        // Why chunks are no longer accepted; becomes the job's error.
+        // Set when the platform rejects a chunk. It becomes the job's error.
         let mut refusal = None;
         loop {
             match outbox.next().await {
@@ -74,7 +75,7 @@ impl<P: Posts> Delivery<P> {
         }
     }
 
-    /// Posts a progress update until it is accepted, or there is something newer to say.
+    /// Posts a progress update until it is accepted, or a newer message is waiting.
     async fn progress(
         &self,
         job_id: &str,
@@ -88,7 +89,7 @@ impl<P: Posts> Delivery<P> {
             .persist(PostKind::Progress, telemetry, post, || outbox.ready())
             .await
         {
-            debug!("a progress update was not accepted: {why}");
+            debug!(error = %why, "Progress update was not delivered.");
         }
     }
 
@@ -113,15 +114,15 @@ impl<P: Posts> Delivery<P> {
             .send_result(job_id, last.outcome, last.refresh, telemetry)
             .await;
         let Err(why) = sent else { return outcome };
-        error!("the result was not accepted: {why}");
+        error!(error = %why, "Failed to deliver the job's result.");
         if outcome == JobOutcome::Completed {
-            // The job must not hang until it times out: a small result in place of the refused one.
+            // Posts a small error in place of the rejected output. Otherwise, the job would hang until it times out.
             let refusal = Err(HandlerError::result_refused(&why));
             let sent = self
                 .send_result(job_id, refusal, last.refresh, telemetry)
                 .await;
             if let Err(why) = sent {
-                error!("nor was the error that says so: {why}");
+                error!(error = %why, "Failed to deliver the error that replaces the result.");
             }
         }
         JobOutcome::Refused
@@ -145,8 +146,12 @@ impl<P: Posts> Delivery<P> {
         .await
     }
 
-    /// Makes a call until it is accepted, refused for good, past its deadline, or moot; then says why. Only the pause
-    /// before another try is cut short by `moot`: a post on its way could still overtake what follows it.
+    /// Repeats a call until it succeeds, or until it is rejected permanently, exceeds the deadline, or is superseded
+    /// (`moot`). `moot` interrupts only the pause before a retry: a post that is being sent could still overtake the
+    /// next one.
+    ///
+    /// # Errors
+    /// Returns why the call did not succeed.
     async fn persist<F, M>(
         &self,
         kind: PostKind,
@@ -174,15 +179,17 @@ impl<P: Posts> Delivery<P> {
                     let delay = backoff.next(after);
                     if started.elapsed() + delay > self.deadline {
                         telemetry.posted(kind, PostFate::GivenUp);
-                        return Err(format!("{why}; given up after {:?}", self.deadline));
+                        return Err(format!("{why}; gave up after {:?}", self.deadline));
                     }
                     warn!(
-                        "a post was not accepted, next try in {} ms: {why}",
-                        delay.as_millis()
+                        ?kind,
+                        delay_ms = delay.as_millis(),
+                        error = %why,
+                        "Post failed; retrying."
                     );
                     if tokio::time::timeout(delay, moot()).await.is_ok() {
                         telemetry.posted(kind, PostFate::Outdated);
-                        return Err(format!("{why}; there is news to tell instead"));
+                        return Err(format!("{why}; superseded by a newer message"));
                     }
                     telemetry.retried(kind);
                 }
@@ -191,8 +198,8 @@ impl<P: Posts> Delivery<P> {
     }
 }
 
-/// Returns a job's result as the wire has it; of a failure, the error is JSON text in a string. `details`: it carries the
-/// host name and the causes.
+/// Returns the post of a job's result. An error is encoded as JSON text in a string, with the host name and the causes
+/// if `details` is set.
 pub(crate) fn result_post(
     outcome: Result<Box<RawValue>, HandlerError>,
     stop_pod: bool,
@@ -203,7 +210,7 @@ pub(crate) fn result_post(
         Ok(output) => Post::from_output(output),
         Err(failure) => {
             let report = failure.report(identity, details);
-            // A struct of strings always serialises.
+            // A struct of strings always serializes.
             let text = serde_json::to_string(&report).unwrap_or_default();
             Post::from_error(Value::String(text))
         }
@@ -212,14 +219,14 @@ pub(crate) fn result_post(
     post
 }
 
-/// The post's text, in which a large output is no copy.
+/// Encodes a post as JSON, without copying a large output.
 fn encode(mut post: Post) -> Body {
     let large = post
         .output
         .take_if(|output| output.get().len() > MOST_COPIED);
     let small = post.output.as_ref().map_or(0, |output| output.get().len());
     let mut text = Vec::with_capacity(small + ENVELOPE);
-    serde_json::to_writer(&mut text, &post).expect("raw JSON and strings always serialise");
+    serde_json::to_writer(&mut text, &post).expect("raw JSON and strings always serialize");
     let Some(output) = large else {
         return text.into();
     };

@@ -1,4 +1,4 @@
-//! Why a job failed, and how that is spelled on the wire.
+//! The error that fails a job, and its form on the wire.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -13,10 +13,10 @@ use podwork_protocol::worker::ErrorReport;
 
 use super::outcome::JobOutcome;
 
-/// What a handler returns: its output, or the error that fails the job.
+/// The result of a handler: its output, or the error that fails the job.
 pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
 
-/// How the libraries of GPUs and the operating system say that memory ran out, in lower case.
+/// Phrases, in lower case, by which GPU libraries and the operating system report that memory ran out.
 const OUT_OF_MEMORY: [&str; 5] = [
     "out of memory",
     "out_of_memory",
@@ -25,16 +25,16 @@ const OUT_OF_MEMORY: [&str; 5] = [
     "memory allocation failed",
 ];
 
-/// Most bytes of an error's message, and of each of its causes: it may repeat what a client sent, and goes to clients,
-/// logs and traces.
+/// The maximum length of an error's message and of each of its causes, in bytes. A message may repeat client input, and
+/// it goes to clients, logs and traces.
 const LONGEST_MESSAGE: usize = 16 * 1024;
-/// Most causes that are kept.
+/// The maximum number of causes that an error keeps.
 const MOST_CAUSES: usize = 16;
 
 /// The error that fails a job.
 ///
-/// Any error converts into it, also texts and boxed errors, so `?` works on all of them. It does not implement
-/// [`std::error::Error`] itself; that is what allows the conversion from every type that does.
+/// Any error converts into it, including strings and boxed errors, so `?` works on all of them. It does not implement
+/// [`std::error::Error`] itself, since that would rule out the conversion from every type that does.
 ///
 /// ```
 /// use podwork::HandlerError;
@@ -43,17 +43,17 @@ const MOST_CAUSES: usize = 16;
 /// let text = std::fs::read_to_string("/no/such/file")?; // any error
 /// let number = text.parse()?;
 /// if number == 0 {
-///     return Err("the number of steps must not be zero".into()); // a text
+///     return Err("the number of steps must be at least 1".into()); // a string
 /// }
 /// if number > 1000 {
-///     return Err(HandlerError::new("too_many_steps", format!("{number} steps, and 1000 is the limit")));
+///     return Err(HandlerError::new("too_many_steps", format!("{number} steps exceed the limit of 1000")));
 /// }
 /// # Ok(number)
 /// # }
 /// # assert!(load().is_err());
 /// ```
 ///
-/// A message over 16 KiB loses its middle.
+/// A message longer than 16 KiB is truncated in the middle.
 #[derive(Clone)]
 pub struct HandlerError {
     kind: Cow<'static, str>,
@@ -61,15 +61,15 @@ pub struct HandlerError {
     causes: Vec<String>,
     /// Never [`JobOutcome::Completed`].
     outcome: JobOutcome,
-    /// The message or a cause says that memory ran out.
+    /// The message or a cause reports that memory ran out.
     memory: bool,
-    /// Another job of the same batch carries the same error and is counted by the breaker.
+    /// Another job of the same batch has the same error, and the breaker counts that one.
     repeated: bool,
 }
 
 impl HandlerError {
-    /// An error with a `kind` of your own: a short, stable name such as `out_of_credit`, which clients read as
-    /// `error_type`.
+    /// Creates an error with a `kind` of your own: a short, stable name such as `out_of_credit`, which clients receive
+    /// as `error_type`.
     pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
@@ -86,43 +86,43 @@ impl HandlerError {
         Self { outcome, ..self }
     }
 
-    /// The job ran longer than `limit`, the worker's own.
+    /// Creates the error of a job that ran longer than `limit`, which the worker sets.
     pub(crate) fn timed_out(limit: Duration) -> Self {
-        let message =
-            format!("the job did not end within {limit:?}, the most that its worker allows");
+        let message = format!("job timed out: it exceeded the worker's limit of {limit:?}");
         Self::new("timeout", message).with_outcome(JobOutcome::TimedOut)
     }
 
-    /// The worker's time was over before the job's.
+    /// Creates the error of a job that was still unfinished when the worker's grace period ended.
     pub(crate) fn interrupted() -> Self {
-        Self::new("shutdown", "the worker had to end before the job did")
+        Self::new("shutdown", "the worker shut down before the job finished")
             .with_outcome(JobOutcome::Interrupted)
     }
 
-    /// The platform refused a chunk for good.
+    /// Creates the error of a job whose chunk the platform rejected permanently.
     pub(crate) fn chunk_refused(why: &str) -> Self {
-        let message = format!("the platform did not accept a chunk: {why}");
+        let message = format!("the platform rejected a chunk: {why}");
         Self::new("chunk_refused", message).with_outcome(JobOutcome::Refused)
     }
 
-    /// The platform refused the result for good.
+    /// Creates the error of a job whose result the platform rejected permanently.
     pub(crate) fn result_refused(why: &str) -> Self {
-        let message = format!("the platform did not accept the job's result: {why}");
+        let message = format!("the platform rejected the job's result: {why}");
         Self::new("result_refused", message).with_outcome(JobOutcome::Refused)
     }
 
-    /// The job was cancelled, so nobody sees this one.
+    /// Creates the error of a cancelled job. It is never posted.
     pub(crate) fn cancelled() -> Self {
-        Self::new("closed", "the job was stopped").with_outcome(JobOutcome::Cancelled)
+        Self::new("closed", "the job was cancelled").with_outcome(JobOutcome::Cancelled)
     }
 
-    /// The panic that `payload` came from, with the place the hook of [`note_panics`] saw on this thread.
+    /// Creates the error of a panic from its `payload`, with the source location that the hook of [`note_panics`]
+    /// recorded on this thread.
     pub(crate) fn panic(payload: &(dyn Any + Send)) -> Self {
         let message = payload
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "the panic carried no text".to_owned());
+            .unwrap_or_else(|| "the panic has no message".to_owned());
         let place = PANIC_PLACE.take();
         let message = match &place {
             Some(place) => format!("panicked at {place}: {message}"),
@@ -131,21 +131,21 @@ impl HandlerError {
         Self::new("panic", message).with_outcome(JobOutcome::Panicked)
     }
 
-    /// What is over a limit of the platform; both in bytes.
+    /// Creates the error of a payload that exceeds a limit of the platform. `size` and `limit` are in bytes.
     pub(crate) fn too_large(what: &str, size: usize, limit: usize) -> Self {
         let kind = format!("{}_too_large", what.split(' ').next().unwrap_or(what));
         let advice = "upload it and return its URL instead";
         Self::new(
             kind,
-            format!("the {what} is {size} bytes, and the platform takes {limit} at most; {advice}"),
+            format!("the {what} is too large: {size} bytes, limit {limit} bytes; {advice}"),
         )
     }
 
-    /// An output that is over the limit, and could not be uploaded instead.
+    /// Creates the error of an output that exceeds the limit and whose upload failed.
     #[cfg(feature = "upload")]
     pub(crate) fn too_large_still(size: usize, limit: usize, why: Self) -> Self {
         let message = format!(
-            "the output is {size} bytes, and the platform takes {limit} at most; its upload failed: {}",
+            "the output is too large: {size} bytes, limit {limit} bytes; uploading it instead failed: {}",
             why.message
         );
         Self {
@@ -156,7 +156,7 @@ impl HandlerError {
         }
     }
 
-    /// What failed a whole batch, and so each of its jobs.
+    /// Adds the size of the batch to an error that fails each job of the batch.
     pub(crate) fn in_batch(mut self, jobs: usize) -> Self {
         if jobs > 1 {
             self.message = format!("{} (in a batch of {jobs} jobs)", self.message);
@@ -164,7 +164,7 @@ impl HandlerError {
         self
     }
 
-    /// The same, for the further jobs of its batch.
+    /// Marks the copies of an error that go to all jobs of its batch but the first.
     pub(crate) fn repeated(self) -> Self {
         Self {
             repeated: true,
@@ -172,8 +172,8 @@ impl HandlerError {
         }
     }
 
-    /// Whether this may be the machine's doing rather than the job's: a panic, or memory that ran out. `None` where
-    /// another job has told it already: what fails a batch happens once.
+    /// Returns whether the machine rather than the job may have caused this error: a panic, or memory that ran out.
+    /// Returns `None` if another job of the batch has reported it already: the failure of a batch counts once.
     pub(crate) fn is_breakdown(&self) -> Option<bool> {
         if self.repeated {
             return None;
@@ -181,25 +181,25 @@ impl HandlerError {
         Some(self.memory || self.outcome == JobOutcome::Panicked)
     }
 
-    /// What this error makes of its job.
+    /// Returns the outcome that this error gives its job.
     pub(crate) fn outcome(&self) -> JobOutcome {
         self.outcome
     }
 
-    /// The message: what happened, in one sentence.
+    /// Returns the message: what happened, in one sentence.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The stable name of what went wrong, which clients read as `error_type`: the one given to
-    /// [`new`](Self::new), one of the runtime's own (`panic`, `invalid_input`, `timeout`, `download_failed` …), or
+    /// Returns the stable name of the error, which clients receive as `error_type`: the one passed to
+    /// [`new`](Self::new), one of the runtime's own (`panic`, `invalid_input`, `timeout`, `download_failed`, …), or
     /// `handler_error` for errors of other types.
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// The error as the platform and its clients see it. Unless `details` is set, the host name and the causes below
-    /// the message stay inside the worker: they may tell more than a client should know.
+    /// Returns the error as the platform and its clients see it. It includes the host name and the causes only if
+    /// `details` is set, since they may reveal more than a client should know.
     pub(crate) fn report(&self, identity: &Identity, details: bool) -> ErrorReport {
         let mut report = ErrorReport::new(&*self.kind, &self.message);
         "unknown".clone_into(&mut report.hostname);
@@ -212,7 +212,7 @@ impl HandlerError {
         report
     }
 
-    /// The message and its causes, a line each.
+    /// Returns the message and its causes, one per line.
     pub(crate) fn trace(&self) -> String {
         let causes = self
             .causes
@@ -251,10 +251,10 @@ impl fmt::Debug for HandlerError {
     }
 }
 
-/// The kind of errors whose type has none of its own.
+/// The kind of errors whose type is not registered as a [`KnownError`].
 const OTHER: &str = "handler_error";
 
-/// A type of errors that has a kind of its own, registered by the room that defines the type.
+/// An error type with a kind of its own. The module that defines the type registers it.
 pub(crate) struct KnownError {
     pub(crate) kind: &'static str,
     pub(crate) is: fn(&(dyn StdError + 'static)) -> bool,
@@ -287,7 +287,7 @@ fn tells_of_memory(text: &str) -> bool {
     OUT_OF_MEMORY.iter().any(|sign| text.contains(sign))
 }
 
-/// A text that is over `most` bytes without its middle: what an error says stands at the beginning and at the end.
+/// Cuts the middle out of a text longer than `most` bytes. The beginning and the end of an error message matter most.
 pub(crate) fn short(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
@@ -297,7 +297,7 @@ pub(crate) fn short(text: String, most: usize) -> String {
     format!("{} […] {}", &text[..head], &text[tail..])
 }
 
-/// Who reports an error.
+/// The worker that reports an error.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) worker_id: String,
@@ -308,8 +308,8 @@ thread_local! {
     static PANIC_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Has every panic leave its place in the source where [`HandlerError::panic`] finds it. The hook that was there
-/// before still runs.
+/// Installs a panic hook that records the source location of each panic for [`HandlerError::panic`]. The previous hook
+/// still runs.
 pub(crate) fn note_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -322,88 +322,4 @@ pub(crate) fn note_panics() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("the model did not load")]
-    struct Outer(#[source] std::num::ParseIntError);
-
-    fn outer() -> Outer {
-        Outer("x".parse::<u8>().unwrap_err())
-    }
-
-    fn identity() -> Identity {
-        Identity {
-            worker_id: "w".to_owned(),
-            hostname: "h".to_owned(),
-        }
-    }
-
-    #[test]
-    fn any_error_converts_with_its_causes() {
-        let error = HandlerError::from(outer());
-        assert_eq!(error.kind(), "handler_error");
-        assert_eq!(
-            error.trace(),
-            "the model did not load\ncaused by: invalid digit found in string"
-        );
-        assert_eq!(HandlerError::from("a text").message(), "a text");
-    }
-
-    #[cfg(feature = "download")]
-    #[test]
-    fn the_runtimes_own_errors_have_names() {
-        use crate::files::{DownloadError, RemoteFile, UnzipError};
-        let refused = RemoteFile::new("ftp://example.com/a").unwrap_err();
-        assert_eq!(HandlerError::from(refused).kind(), "download_failed");
-        let boxed: Box<dyn StdError + Send + Sync> = Box::new(DownloadError::Stopped);
-        assert_eq!(HandlerError::from(boxed).kind(), "download_failed");
-        let full = UnzipError::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
-        assert_eq!(HandlerError::from(full).kind(), "unzip_failed");
-        let own = HandlerError::new("too_many_steps", "1001 steps");
-        assert_eq!(own.kind(), "too_many_steps");
-    }
-
-    #[test]
-    fn a_long_message_loses_its_middle() {
-        let long = format!("begin {} end", "ä".repeat(LONGEST_MESSAGE));
-        let error = HandlerError::from(long);
-        let message = error.message();
-        assert!(message.len() < LONGEST_MESSAGE + 16, "{}", message.len());
-        assert!(message.starts_with("begin ä") && message.ends_with("ä end"));
-        assert_eq!(error.is_breakdown(), Some(false));
-        // What it said of the machine is known all the same.
-        let half = "x".repeat(LONGEST_MESSAGE);
-        let error = HandlerError::from(format!("{half} CUDA out of memory {half}"));
-        assert!(!error.message().contains("CUDA"));
-        assert_eq!(error.is_breakdown(), Some(true));
-    }
-
-    #[test]
-    fn details_leave_the_worker_only_when_asked_for() {
-        let error = HandlerError::from(outer());
-        let closed = error.report(&identity(), false);
-        assert_eq!(
-            (closed.error_traceback.as_str(), closed.hostname.as_str()),
-            ("", "unknown")
-        );
-        let open = error.report(&identity(), true);
-        assert!(open.error_traceback.contains("invalid digit"));
-        assert_eq!(open.hostname, "h");
-    }
-
-    #[test]
-    fn a_panic_tells_its_place() {
-        note_panics();
-        let payload = panic::catch_unwind(|| panic!("no {}", "memory")).unwrap_err();
-        let error = HandlerError::panic(&*payload);
-        assert!(
-            error
-                .message()
-                .contains("runtime/src/error/handler_error.rs:"),
-            "{error}"
-        );
-        assert!(error.message().ends_with(": no memory"), "{error}");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Why a worker could not start, or had to end.
+//! The errors of workers and of jobs.
 
 pub(crate) mod handler_error;
 mod outcome;
@@ -6,51 +6,51 @@ mod outcome;
 pub use handler_error::{HandlerError, Result};
 pub(crate) use outcome::JobOutcome;
 
-/// Why a worker could not start, or had to end. Errors of single jobs are [`HandlerError`]s.
+/// The error with which a worker fails to start, or ends. A single job fails with a [`HandlerError`].
 ///
-/// `Display` does not repeat the [source](std::error::Error::source): whoever prints an error prints the chain.
+/// `Display` does not include the [source](std::error::Error::source): print the whole chain to show the causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An environment variable is needed and not set.
-    #[error("{variable} is not set, and {because}; set it to {expected}")]
+    /// A required environment variable is not set.
+    #[error("{variable} is not set but required: {because}; set it to {expected}")]
     MissingVariable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// Why it is needed.
+        /// The reason why it is required.
         because: &'static str,
-        /// What it should hold.
+        /// The expected value.
         expected: &'static str,
     },
 
-    /// An environment variable holds what cannot be used.
+    /// The value of an environment variable is invalid.
     #[error("{variable} is `{value}`: {problem}; set it to {expected}")]
     MalformedVariable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// What it holds.
+        /// The invalid value.
         value: String,
-        /// What is wrong with that.
+        /// The reason why it is invalid.
         problem: String,
-        /// What it should hold.
+        /// The expected value.
         expected: &'static str,
     },
 
-    /// A command line flag, or what stands behind it, cannot be used.
+    /// A command line flag or its value is invalid.
     #[error("{flag}: {problem}")]
     Flag {
         /// The flag.
         flag: &'static str,
-        /// What is wrong, and what to write instead.
+        /// The reason why it is invalid, and what to write instead.
         problem: String,
     },
 
-    /// The test input cannot be used.
+    /// The test input is invalid or unreadable.
     #[error("{source_name}: {problem}")]
     TestInput {
-        /// The file, or the flag.
+        /// The file or the flag that the test input comes from.
         source_name: String,
-        /// What is wrong, and what to write instead.
+        /// The reason why it is invalid, and what to write instead.
         problem: String,
     },
 
@@ -58,77 +58,77 @@ pub enum Error {
     #[error("the worker's set-up failed: {}", .0.trace())]
     Setup(HandlerError),
 
-    /// A fitness check failed: the machine is not fit for this worker.
+    /// A fitness check failed: the machine is unfit for this worker.
     #[error("the fitness check `{check}` failed: {}", .failure.trace())]
     Unfit {
-        /// The check's name.
+        /// The name of the check.
         check: String,
-        /// What it says.
+        /// The error that the check returned.
         failure: HandlerError,
     },
 
-    /// The worker took no more jobs, since its health check failed for too long, or its breaker tripped.
+    /// The worker stopped polling, since its health check failed for too long or its breaker tripped.
     #[error("the worker is unhealthy ({check}): {reason}")]
     Unhealthy {
         /// `health` or `breaker`.
         check: String,
-        /// What is wrong.
+        /// The reason why the worker is unhealthy.
         reason: String,
     },
 
-    /// The local test job failed; its error was shown.
-    #[error("the test job ended {status}")]
+    /// The local test job did not complete. If it failed, its error was printed before.
+    #[error("the test job did not complete: {status}")]
     TestJob {
-        /// The job's status.
+        /// The last status of the job, or the reason why the job did not end.
         status: &'static str,
     },
 
-    /// The local test job's result is not the one that was expected.
+    /// The result of the local test job differs from the expected one.
     #[error("--test_output: the result differs\n  expected {expected}\n  got      {got}")]
     TestOutput {
-        /// The JSON that was expected.
+        /// The expected result, as JSON.
         expected: String,
-        /// The JSON of the result.
+        /// The actual result, as JSON.
         got: String,
     },
 
-    /// The operating system refused what the worker cannot do without: a thread, a signal handler, a socket.
-    #[error("{what}")]
+    /// The operating system refused something that the worker requires: a thread, a signal handler or a socket.
+    #[error("failed to {what}")]
     System {
-        /// What was tried.
+        /// The operation that failed, such as `start the heartbeat`.
         what: &'static str,
-        /// What came of it.
+        /// The cause.
         source: std::io::Error,
     },
 
-    /// The worker cannot listen for direct calls.
-    #[error("cannot listen at {address} (RUNPOD_REALTIME_PORT)")]
+    /// The worker cannot listen for realtime calls.
+    #[error("cannot listen on {address} (RUNPOD_REALTIME_PORT)")]
     Listen {
-        /// The address.
+        /// The address to listen on.
         address: String,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
 
-    /// Metrics cannot be served where they are asked for.
+    /// The worker cannot serve metrics at the requested address.
     #[cfg(feature = "metrics")]
     #[error(
-        "metrics cannot be served at {addr} (choose another port, by PODWORK_METRICS_PORT or Worker::metrics)"
+        "cannot serve metrics on {addr} (set another port with PODWORK_METRICS_PORT or Worker::metrics)"
     )]
     Metrics {
-        /// Where.
+        /// The address to listen on.
         addr: std::net::SocketAddr,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
 
-    /// What the environment says of a collector of traces cannot be used.
+    /// The environment variables for the export of traces are invalid.
     #[cfg(feature = "otel")]
-    #[error("traces cannot be exported: {0}; see OTEL_EXPORTER_OTLP_ENDPOINT and its like")]
+    #[error("cannot export traces: {0}; check OTEL_EXPORTER_OTLP_ENDPOINT and related variables")]
     Traces(String),
 
-    /// The HTTP client could not be made.
-    #[error("the HTTP client cannot be set up (does the image hold CA certificates?)")]
+    /// The HTTP client could not be created.
+    #[error("cannot create the HTTP client (does the image contain CA certificates?)")]
     HttpClient(#[source] std::io::Error),
 
     /// The local platform could not start.
@@ -136,10 +136,10 @@ pub enum Error {
     #[error(transparent)]
     Platform(#[from] podwork_platform::Error),
 
-    /// The worker was told to end, and not all of its jobs could end before it.
+    /// The worker was asked to shut down, and not all of its jobs finished within the grace period.
     #[error("shut down with {jobs} job(s) unfinished")]
     Unfinished {
-        /// How many.
+        /// The number of unfinished jobs.
         jobs: usize,
     },
 }

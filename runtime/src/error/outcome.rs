@@ -1,19 +1,19 @@
-//! How a job ended.
+//! The outcome of a job.
 
-/// How a job ended, as far as its worker knows.
+/// The outcome of a job, as far as its worker knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum JobOutcome {
     Completed,
-    /// Its handler returned an error, or its input or output was invalid.
+    /// The handler returned an error, or the input or the output was invalid.
     Failed,
     Panicked,
-    /// It ran longer than the worker allows.
+    /// The job ran longer than the worker's limit.
     TimedOut,
-    /// The worker had to end first.
+    /// The worker shut down first.
     Interrupted,
-    /// The platform refused its result or its chunks for good.
+    /// The platform rejected the result or a chunk permanently.
     Refused,
-    /// The platform cancelled it.
+    /// The platform cancelled the job.
     Cancelled,
 }
 
@@ -30,7 +30,7 @@ impl JobOutcome {
         Self::Cancelled,
     ];
 
-    /// The value of the label `outcome` in metrics and traces.
+    /// Returns the value of the label `outcome` in metrics and traces.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Completed => "completed",

@@ -1,8 +1,9 @@
-//! Files that jobs bring along: downloads from the URLs in their input, and what is in archives (feature `download`).
-//! And files that they leave behind: [`Upload`] puts them into a bucket, for a URL in the output (feature `upload`).
+//! Files of jobs: downloads from the URLs in their input and extraction of zip archives (feature `download`), and
+//! uploads to a bucket (feature `upload`).
 //!
-//! A job's input comes from outside, and so do the URLs in it. So a file is only fetched from the public internet,
-//! never from the worker's own network, and into the job's [folder](crate::Context::folder), which goes with the job.
+//! A job's input comes from outside, and so do the URLs in it. Downloads therefore connect only to the public internet,
+//! never to the worker's own network. Files are stored in the job's [folder](crate::Context::folder), which is removed
+//! when the job ends. [`Upload`] stores files in a bucket and returns a URL for the output.
 //!
 //! ```
 //! use podwork::files::{RemoteFile, Unzip};

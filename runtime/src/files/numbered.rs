@@ -1,9 +1,9 @@
-//! Names for what has the name of another.
+//! Numbered names, for files whose name is already taken.
 
-/// Endings of what is packed alone, and keeps the ending that it has inside.
+/// Extensions of compressed single files, which keep the extension of the file inside: `scan.nii.gz`.
 const PACKED: [&str; 4] = ["gz", "bz2", "xz", "zst"];
 
-/// `a/cat.png`, `a/cat-2.png`, …
+/// Adds a number before the extension of a name: `a/cat-2.png`. Number 1 leaves the name unchanged.
 pub(super) fn numbered(name: &str, number: usize) -> String {
     if number == 1 {
         return name.to_owned();
@@ -13,15 +13,15 @@ pub(super) fn numbered(name: &str, number: usize) -> String {
     format!("{stem}-{number}{ending}")
 }
 
-/// Where the ending of a name begins.
+/// Returns the index at which the extension of a name begins.
 fn ending(name: &str) -> usize {
-    // What begins with a dot is hidden.
+    // A leading dot marks a hidden file, not an extension.
     let dot = |name: &str| name.rfind('.').filter(|at| *at > 0);
     let Some(last) = dot(name) else {
         return name.len();
     };
     let inside = dot(&name[..last]).filter(|at| {
-        // `.tar.gz`, but not `.0.gz`.
+        // `.tar.gz` is one extension, but in `.0.gz` the `.0` belongs to the stem.
         PACKED.contains(&&name[last + 1..]) && name[at + 1..].starts_with(char::is_alphabetic)
     });
     inside.unwrap_or(last)

@@ -1,8 +1,8 @@
-//! How far files are.
+//! The progress of file transfers.
 
 use serde::Serialize;
 
-/// How far downloads are, or an upload; as progress it reads `{"bytes": 1048576, "of": 4194304}`.
+/// The progress of downloads or of an upload. It serializes as `{"bytes": 1048576, "of": 4194304}`.
 ///
 /// ```
 /// use podwork::files::Transferred;
@@ -14,8 +14,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Transferred {
-    /// Bytes that have come, or gone.
+    /// The number of bytes transferred so far.
     pub bytes: u64,
-    /// Bytes there will be; not known where nobody says it.
+    /// The total number of bytes; `None` if it is unknown.
     pub of: Option<u64>,
 }

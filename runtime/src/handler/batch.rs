@@ -1,17 +1,17 @@
-//! What a handler is given when it takes several jobs at once.
+//! The input of handlers that take several jobs at once.
 
 use std::ops::Deref;
 
 use crate::handler::Context;
 
-/// The inputs of jobs that waited together, for a handler that takes them by one call: ask for it with a parameter of
-/// this type in place of an input.
+/// The inputs of several jobs, for a handler that takes them in one call. Use it as the type of a parameter, in place
+/// of the type of one input.
 ///
-/// It derefs to the slice of the inputs, so what takes a `&[T]` can be handed all of them. The job that an input is of
-/// is the [`Context`] at the same place in [`contexts`](Self::contexts): its id, its progress, whether it is to stop.
-/// The handler returns a `Vec` with one entry for each job, in the same order.
+/// A batch derefs to the slice of its inputs, so it can be passed to functions that take a `&[T]`. The [`Context`] at
+/// the same index in [`contexts`](Self::contexts) belongs to the job of that input: its id, its progress, its
+/// cancellation. The handler returns a `Vec` with one entry for each job, in the same order.
 ///
-/// Tests can make one of any inputs, to call the handler as the function it is: `["a", "b"].into_iter().collect()`.
+/// Tests can collect inputs into a batch and call the handler as a plain function: `["a", "b"].into_iter().collect()`.
 ///
 /// ```
 /// use podwork::{Batch, Result, handler};
@@ -19,7 +19,7 @@ use crate::handler::Context;
 /// #[handler(max_batch = 32, max_wait = "10ms")]
 /// fn lengths(texts: Batch<String>) -> Vec<Result<usize>> {
 ///     let length = |text: &String| match text.len() {
-///         0 => Err("an empty text has no length".into()), // fails this job alone
+///         0 => Err("an empty text has no length".into()), // fails only this job
 ///         length => Ok(length),
 ///     };
 ///     for cx in texts.contexts() {
@@ -36,7 +36,7 @@ use crate::handler::Context;
 #[derive(Debug)]
 pub struct Batch<T> {
     inputs: Vec<T>,
-    /// As many as there are inputs.
+    /// The contexts of the jobs, in the order of the inputs.
     contexts: Vec<Context>,
 }
 
@@ -46,12 +46,12 @@ impl<T> Batch<T> {
         Self { inputs, contexts }
     }
 
-    /// The jobs' contexts, in the order of their inputs.
+    /// Returns the contexts of the jobs, in the order of their inputs.
     pub fn contexts(&self) -> &[Context] {
         &self.contexts
     }
 
-    /// The inputs, and the contexts of their jobs, to be taken apart.
+    /// Splits the batch into the inputs and the contexts of their jobs.
     pub fn into_parts(self) -> (Vec<T>, Vec<Context>) {
         (self.inputs, self.contexts)
     }
@@ -83,7 +83,7 @@ impl<'a, T> IntoIterator for &'a Batch<T> {
     }
 }
 
-/// For tests: the jobs are no real ones. Their ids are `0`, `1` and so on, and nobody hears their progress.
+/// Creates a batch for tests. It has no real jobs: their ids are `0`, `1` and so on, and their progress is discarded.
 impl<T> FromIterator<T> for Batch<T> {
     fn from_iter<I: IntoIterator<Item = T>>(inputs: I) -> Self {
         let inputs: Vec<T> = inputs.into_iter().collect();

@@ -1,4 +1,4 @@
-//! What a handler may know of its job, and tell about it.
+//! The handler's view of its job.
 
 #[cfg(feature = "upload")]
 use std::collections::HashMap;
@@ -28,15 +28,15 @@ use crate::delivery::outbox::Outbox;
 use crate::handler::folder::Folder;
 use crate::handler::json::to_raw_value;
 
-/// How long a job that has ended waits until uploads it gave up are tidied up.
+/// The maximum time that a job waits at its end for the cleanup of cancelled uploads.
 #[cfg(feature = "upload")]
 const TIDYING: Duration = Duration::from_secs(15);
 
-/// A handler's view of the job it runs. Ask for it with a parameter of this type; clones are the same job.
+/// A handler's view of the job it runs. Use it as the type of a parameter. Clones refer to the same job.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
-/// Without what else the platform sent: there may be keys in it.
+/// Omits the other fields that the platform sent: they may contain keys.
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
@@ -60,14 +60,14 @@ struct Inner {
     uploads: Uploads,
 }
 
-/// What a job's uploads have in common.
+/// The state that a job's uploads share.
 #[cfg(feature = "upload")]
 #[derive(Default)]
 struct Uploads {
     settings: Arc<UploadSettings>,
-    /// Names, and how often each was told. Never held across an await.
+    /// The names of uploads, and how often each was recorded. Never locked across an await.
     names: Mutex<HashMap<String, usize>>,
-    /// What tidies up after those that were given up.
+    /// The tasks that clean up after cancelled uploads.
     tidying: TaskTracker,
 }
 
@@ -94,7 +94,7 @@ impl Context {
         }))
     }
 
-    /// Of no real job: nobody hears what it is told.
+    /// Creates a context without a real job. Its progress is discarded.
     pub(crate) fn detached(id: String) -> Self {
         let outbox = Arc::new(Outbox::default());
         Self::new(
@@ -106,77 +106,84 @@ impl Context {
         )
     }
 
-    /// The same, with other limits; to be told before there are clones.
+    /// Sets the limits of downloads. Must be called before the context is cloned.
     #[cfg(feature = "download")]
     pub(crate) fn with_download_limits(mut self, limits: DownloadLimits) -> Self {
-        let inner = Arc::get_mut(&mut self.0).expect("there is no clone yet");
+        let inner = Arc::get_mut(&mut self.0).expect("the context has no clones yet");
         inner.download_limits = limits;
         self
     }
 
-    /// The same, with uploads to go elsewhere; to be told before there are clones.
+    /// Sets the destination of uploads. Must be called before the context is cloned.
     #[cfg(feature = "upload")]
     pub(crate) fn with_uploads(mut self, settings: Arc<UploadSettings>) -> Self {
-        let inner = Arc::get_mut(&mut self.0).expect("there is no clone yet");
+        let inner = Arc::get_mut(&mut self.0).expect("the context has no clones yet");
         inner.uploads.settings = settings;
         self
     }
 
-    /// The job's id.
+    /// Returns the job's id.
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// Tells clients how far the job is: `/status` shows it as the `output` of a job in progress.
+    /// Reports progress to clients: `/status` shows it as the `output` of a job in progress.
     ///
-    /// Returns at once. When updates come faster than the network takes them, the latest wins; none comes after the
-    /// job's end. One that cannot be written as JSON, or is over the limit of a result, is logged and left out.
+    /// Returns at once. If updates arrive faster than they can be posted, only the latest is posted; none is posted
+    /// after the job has ended. An update that cannot be serialized as JSON, or exceeds the size limit of a result, is
+    /// dropped, and a warning is logged.
     pub fn progress(&self, progress: impl Serialize) {
         let limit = limits::result_payload(self.id());
         match to_raw_value(&progress) {
             Ok(progress) if progress.get().len() > limit => {
                 let size = progress.get().len();
-                warn!(parent: &self.0.span, "a progress update of {size} bytes was left out: {limit} is the limit");
+                warn!(
+                    parent: &self.0.span,
+                    size_bytes = size,
+                    limit_bytes = limit,
+                    "Dropping a progress update over the size limit."
+                );
             }
             Ok(progress) => self.0.outbox.progress(progress),
             Err(error) => {
-                warn!(parent: &self.0.span, "a progress update is no JSON and was left out: {error}");
+                warn!(parent: &self.0.span, %error, "Dropping a progress update that is not JSON.");
             }
         }
     }
 
-    /// Whether the job is to stop: it was cancelled, timed out or expired, or its worker has to end. Blocking handlers
-    /// ask this from time to time; asynchronous ones are simply dropped at their next `.await`.
+    /// Returns whether the job is cancelled: by a client, by its timeout or expiry, or because the worker shuts down.
+    ///
+    /// Blocking handlers should call this regularly. Asynchronous handlers are dropped at their next `.await`.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.is_cancelled()
     }
 
-    /// Waits until the job is to stop.
+    /// Waits until the job is cancelled.
     pub async fn cancelled(&self) {
         self.0.cancelled.cancelled().await;
     }
 
-    /// Asks the platform to replace this worker once the job is done: the result carries `stopPod`, and the worker
-    /// ends after it is delivered.
+    /// Asks the platform to replace this worker after the job: the result carries `stopPod`, and the worker shuts down
+    /// after it has delivered the result.
     pub fn refresh_worker(&self) {
         self.0.refresh.store(true, Ordering::Relaxed);
     }
 
-    /// All that the platform sent beside `id` and `input`, such as `webhook`, `policy` or `s3Config`.
+    /// Returns all fields of the job other than `id` and `input`, such as `webhook`, `policy` or `s3Config`.
     pub fn extra(&self) -> &Map<String, Value> {
         &self.0.extra
     }
 
-    /// The job's tracing span, to be entered where work leaves the handler's own task or thread.
+    /// Returns the job's tracing span. Enter it where work leaves the handler's own task or thread.
     pub fn span(&self) -> &Span {
         &self.0.span
     }
 
-    /// The job's own folder, for what it keeps on disk while it runs. It is made when it is first asked for, readable
-    /// by nobody else, in the system's folder for temporary files (`TMPDIR`).
+    /// Returns the path of the job's own temporary folder. The folder is created on first use in the system's folder
+    /// for temporary files (`TMPDIR`). Other users cannot read it.
     ///
-    /// It is removed with all that is in it once the handler has ended, in whatever way: a result, an error, a panic, a
-    /// stop, a timeout. Only a worker that is killed leaves it behind.
+    /// The folder and its content are removed when the handler has ended, with a result, an error, a panic, a
+    /// cancellation or a timeout. Only a worker that is killed leaves the folder behind.
     ///
     /// ```
     /// use podwork::testing::TestJob;
@@ -198,7 +205,7 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// It cannot be made, or the job has ended.
+    /// Returns an error if the folder cannot be created, or if the job has ended.
     pub fn folder(&self) -> std::io::Result<std::path::PathBuf> {
         self.0.folder.path()
     }
@@ -208,7 +215,8 @@ impl Context {
         self.0.folder.remove().await;
     }
 
-    /// Runs what blocks on the job's files, on a thread that may. The folder stays until it has ended.
+    /// Runs blocking work on the job's files, on a blocking thread. The folder is not removed before the work has
+    /// ended.
     #[cfg(feature = "download")]
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
@@ -217,7 +225,8 @@ impl Context {
         self.0.folder.blocking(work).await
     }
 
-    /// Waits for what is async, on a thread that may block; `stopped`: the job is to stop first.
+    /// Blocks until async work is done, or returns `stopped` if the job is cancelled first. Must be called on a
+    /// blocking thread.
     #[cfg(any(feature = "download", feature = "upload"))]
     pub(crate) fn wait<T, E>(
         &self,
@@ -229,7 +238,7 @@ impl Context {
         done.unwrap_or(Err(stopped))
     }
 
-    /// A token that is cancelled with the job, and by itself.
+    /// Returns a token that is cancelled with the job, and can also be cancelled separately.
     #[cfg(feature = "download")]
     pub(crate) fn stop_token(&self) -> CancellationToken {
         self.0.cancelled.child_token()
@@ -245,7 +254,7 @@ impl Context {
         &self.0.uploads.settings
     }
 
-    /// How often the job's uploads were told this name, with this time.
+    /// Records the name of an upload, and returns how often the job has recorded that name.
     #[cfg(feature = "upload")]
     pub(crate) fn count_upload(&self, name: &str) -> usize {
         let names = self.0.uploads.names.lock();
@@ -255,7 +264,7 @@ impl Context {
         *count
     }
 
-    /// Has something tidied up that the job would leave behind.
+    /// Runs a cleanup task in the background. The end of the job waits for it.
     #[cfg(feature = "upload")]
     pub(crate) fn tidy(
         &self,
@@ -266,7 +275,7 @@ impl Context {
         self.0.uploads.tidying.spawn_on(work, runtime);
     }
 
-    /// Waits until all is tidy, if that does not take too long. It goes on in any case.
+    /// Waits for the cleanup tasks, up to a limit. They continue to run after it.
     #[cfg(feature = "upload")]
     pub(crate) async fn tidied(&self) {
         let tidying = &self.0.uploads.tidying;

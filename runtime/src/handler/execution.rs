@@ -1,4 +1,4 @@
-//! The execution of a handler: as a future, or on a thread of its own.
+//! The execution of a handler: as a future, or on a blocking thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,14 +11,14 @@ use crate::error::HandlerError;
 
 use super::Reply;
 
-/// A thread on which a handler may block.
+/// A blocking thread that runs a handler.
 type Thread<T> = JoinHandle<Result<T, HandlerError>>;
 
 /// A handler that executes one call.
 pub(crate) enum Execution<T> {
     Async(BoxFuture<'static, Result<T, HandlerError>>),
     Blocking(Thread<T>),
-    /// It panicked before it had begun.
+    /// The handler panicked before its work began.
     Failed(HandlerError),
 }
 
@@ -38,14 +38,14 @@ impl<T: Send + 'static> Execution<T> {
         }
     }
 
-    /// Waits for the end. Not to be asked again after it.
+    /// Waits for the outcome. After it has returned, do not call it again.
     pub(crate) async fn outcome(&mut self) -> Result<T, HandlerError> {
         match self {
             Self::Async(future) => AssertUnwindSafe(future)
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))),
-            // Panics are caught on the thread, so an error here means that the runtime is ending.
+            // Panics are caught on the thread, so an error here means that the runtime is shutting down.
             Self::Blocking(thread) => thread
                 .await
                 .unwrap_or_else(|_| Err(HandlerError::interrupted())),
@@ -53,15 +53,15 @@ impl<T: Send + 'static> Execution<T> {
         }
     }
 
-    /// Ends it where it stands: drops a future; hands back a thread that is still at work, since it cannot be ended
-    /// from outside.
+    /// Ends the execution early. Drops a future. Returns a thread that is still running, because a thread cannot be
+    /// ended from outside.
     pub(crate) fn end(
         self,
         outcome: Result<T, HandlerError>,
     ) -> (Result<T, HandlerError>, Option<Thread<T>>) {
         match self {
             Self::Async(future) => {
-                // What the handler holds may panic in its destructor; that too is this job's affair alone.
+                // A destructor of the handler's values may panic. That, too, fails only this job.
                 let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
                 let dropped = dropped.map_err(|payload| HandlerError::panic(&*payload));
                 (outcome.and_then(|output| dropped.map(|()| output)), None)

@@ -1,4 +1,4 @@
-//! A job's folder, for what it keeps on disk while it runs.
+//! The temporary folder of a job.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// Made when it is first asked for, and gone with its job.
+/// A folder that is created on first use and removed when its job ends.
 #[derive(Debug, Default)]
 pub(crate) struct Folder {
-    // Held while a folder is made, and never across an await.
+    // Locked while the folder is created, and never across an await.
     place: Mutex<FolderState>,
-    /// What goes on in it on threads of its own; it stays until that has ended.
+    /// The blocking work that uses the folder. The folder is not removed before this work has ended.
     #[cfg(feature = "download")]
     work: TaskTracker,
 }
@@ -29,7 +29,7 @@ enum FolderState {
 }
 
 impl Folder {
-    /// Where it is; it is made if it is not there yet.
+    /// Returns the path of the folder, and creates the folder on first use.
     pub(crate) fn path(&self) -> io::Result<PathBuf> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*place, FolderState::Unmade) {
@@ -38,12 +38,12 @@ impl Folder {
         match &*place {
             FolderState::Made(made) => Ok(made.path().to_owned()),
             _ => Err(io::Error::other(
-                "the job has ended, and its folder with it",
+                "the job has ended and its folder was removed",
             )),
         }
     }
 
-    /// Runs what may block, on a thread that may.
+    /// Runs blocking work on a blocking thread.
     #[cfg(feature = "download")]
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
@@ -55,7 +55,7 @@ impl Folder {
             .map_err(io::Error::from)
     }
 
-    /// Removes it with all that is in it. There will be none after it.
+    /// Removes the folder and its content. It cannot be created again.
     pub(crate) async fn remove(&self) {
         #[cfg(feature = "download")]
         {
@@ -63,7 +63,7 @@ impl Folder {
             self.work.wait().await;
         }
         if let Some(made) = self.take() {
-            // It is only not run at all when the runtime ends, and then dropped, which removes it as well.
+            // If the runtime shuts down before this runs, the closure is dropped, which removes the folder as well.
             let _ = tokio::task::spawn_blocking(|| close(made)).await;
         }
     }
@@ -77,7 +77,7 @@ impl Folder {
     }
 }
 
-/// For a job that was dropped where it stood.
+/// Removes the folder of a job that was dropped while it ran.
 impl Drop for Folder {
     fn drop(&mut self) {
         let Some(made) = self.take() else { return };
@@ -103,8 +103,9 @@ fn close(made: TempDir) {
     let path = made.path().to_owned();
     if let Err(error) = made.close() {
         warn!(
-            "the job's folder {} could not be removed: {error}",
-            path.display()
+            folder = %path.display(),
+            %error,
+            "Failed to remove the job's folder."
         );
     }
 }

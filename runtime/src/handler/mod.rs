@@ -1,4 +1,4 @@
-//! What the runtime asks of a handler. `#[handler]` writes the implementations.
+//! The interface between the runtime and a handler. `#[handler]` generates the implementations.
 
 mod batch;
 mod context;
@@ -28,18 +28,19 @@ pub use context::Context;
 #[cfg(feature = "schema")]
 pub use schema::{DescribedHandler, schema};
 
-/// Longest place in an input, and longest word for what is wrong there, in bytes: both may hold what the client sent.
+/// The maximum length of the path and of the cause in an error about an input, in bytes: both may contain text that the
+/// client sent.
 const LONGEST_PART: usize = 400;
 
-/// How a handler answers.
+/// The kind of output that a handler produces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandlerKind {
-    /// Once, with one output.
+    /// A single output.
     Once,
-    /// With a stream of chunks.
+    /// A stream of chunks.
     Stream {
-        /// Chunks that wait together may be posted as one.
+        /// Allows the runtime to post chunks that wait together as one.
         join: bool,
     },
 }
@@ -56,71 +57,72 @@ impl HandlerKind {
     }
 }
 
-/// A function that serves jobs. Written by [`#[handler]`](macro@crate::handler), not by hand.
+/// A function that runs jobs. [`#[handler]`](macro@crate::handler) implements this trait; do not implement it by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
-    note = "put `#[podwork::handler]` on the function, and name the function here"
+    note = "add `#[podwork::handler]` to the function, and use the name of the function here"
 )]
 pub trait Handler: Send + 'static {
-    /// What the worker's set-up makes for it, shared by all its jobs; `()` when the handler asks for none.
+    /// The worker's state, which all jobs share; `()` if the handler takes no state.
     type State: Send + Sync + 'static;
 
-    /// The function's name.
+    /// The name of the function.
     const NAME: &'static str;
 
-    /// How it answers.
+    /// The kind of output.
     const KIND: HandlerKind;
 
-    /// One entry of its batches; `()` when it takes its jobs one by one.
+    /// One entry of a batch; `()` if the handler takes jobs one by one.
     #[doc(hidden)]
     type Item: Send + 'static;
 
-    /// How its jobs are handed over together, if they are.
+    /// The settings and functions for batches, if the handler takes batches.
     #[doc(hidden)]
     const BATCH: Option<Batching<Self::State, Self::Item>> = None;
 
-    /// What it takes and gives, if it tells.
+    /// The schema of the input and the output, if there is one.
     #[cfg(feature = "schema")]
     #[doc(hidden)]
     const SCHEMA: Option<fn() -> podwork_protocol::HandlerSchema> = None;
 
-    /// Begins one call, for one job.
+    /// Begins a call for one job.
     #[doc(hidden)]
     fn call(call: Call<Self::State>) -> Reply;
 }
 
-/// A [`Handler`] that takes its jobs together, as a [`Batch`]. Written by [`#[handler]`](macro@crate::handler), not by
-/// hand.
+/// A [`Handler`] that takes several jobs in one call, as a [`Batch`]. [`#[handler]`](macro@crate::handler) implements
+/// this trait; do not implement it by hand.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` takes its jobs one by one",
-    label = "it is not given batches",
-    note = "have it take a `podwork::Batch<T>` and return a `Vec`, or leave out `max_batch` and `max_wait`"
+    message = "`{Self}` does not take batches",
+    label = "not a handler of batches",
+    note = "let it take a `podwork::Batch<T>` and return a `Vec`, or remove `max_batch` and `max_wait`"
 )]
 pub trait BatchHandler: Handler {
-    /// Most jobs of one call, unless [`Worker::max_batch`](crate::Worker::max_batch) says it.
+    /// The maximum number of jobs in one call. Default: 16. [`Worker::max_batch`](crate::Worker::max_batch) overrides
+    /// it.
     const MAX_BATCH: usize = 16;
 
-    /// How long a job waits for others, unless [`Worker::max_wait`](crate::Worker::max_wait) says it.
+    /// The time that a job waits for others. Default: 5 ms. [`Worker::max_wait`](crate::Worker::max_wait) overrides it.
     const MAX_WAIT: Duration = Duration::from_millis(5);
 
-    /// What each job weighs, if jobs are weighed.
+    /// The weights of jobs, if the weight of a batch is limited.
     #[doc(hidden)]
     const WEIGHING: Option<Weighing<Self::Item>> = None;
 
-    /// The input of one job.
+    /// Returns the input of one job.
     ///
     /// # Errors
-    /// It does not fit.
+    /// Returns an error if the input is invalid.
     #[doc(hidden)]
     fn input(call: &Call<Self::State>) -> Result<Self::Item, HandlerError>;
 
-    /// Begins one call, for several jobs.
+    /// Begins a call for several jobs.
     #[doc(hidden)]
     fn call_batch(inputs: Batch<Self::Item>, state: Arc<Self::State>) -> Reply<Vec<Outcome>>;
 }
 
-/// How jobs are handed over together.
+/// The settings and functions of a handler of batches.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Batching<S, T> {
@@ -128,12 +130,12 @@ pub struct Batching<S, T> {
     pub(crate) max_wait: Duration,
     pub(crate) weighing: Option<Weighing<T>>,
     pub(crate) input: fn(&Call<S>) -> Result<T, HandlerError>,
-    /// An outcome for each job, or what fails them all.
+    /// Returns an outcome for each job, or the error that fails all of them.
     pub(crate) call: fn(Batch<T>, Arc<S>) -> Reply<Vec<Outcome>>,
 }
 
 impl<S, T> Batching<S, T> {
-    /// As this handler says.
+    /// Returns the settings and functions of the handler `H`.
     pub const fn of<H: BatchHandler<State = S, Item = T>>() -> Self {
         Self {
             max_batch: H::MAX_BATCH,
@@ -145,7 +147,7 @@ impl<S, T> Batching<S, T> {
     }
 }
 
-/// What the jobs of one call may weigh together.
+/// The limit on the total weight of the jobs in one call.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Weighing<T> {
@@ -154,26 +156,26 @@ pub struct Weighing<T> {
 }
 
 impl<T> Weighing<T> {
-    /// `max_weight` by the attribute's `weight`.
+    /// Combines `weight` and `max_weight` of the attribute.
     pub const fn new(weight: fn(&T) -> usize, max: usize) -> Self {
         Self { weight, max }
     }
 }
 
-/// The output's JSON, or why there is none.
+/// The output as JSON, or the error that fails the job.
 #[doc(hidden)]
 pub type Outcome = Result<Box<RawValue>, HandlerError>;
 
-/// That of each job of a batch, or what fails them all.
+/// The outcome of each job of a batch, or the error that fails all of them.
 #[doc(hidden)]
 pub type Outcomes = Result<Vec<Outcome>, HandlerError>;
 
-/// How a call is run. It comes to one outcome, or to those of a batch.
+/// The work of a call. It returns one outcome, or the outcomes of a batch.
 #[doc(hidden)]
 pub enum Reply<T = Box<RawValue>> {
-    /// On the async runtime; stopped by dropping it.
+    /// Work on the async runtime. Dropping it cancels it.
     Async(BoxFuture<'static, Result<T, HandlerError>>),
-    /// On a thread for blocking work; stopped when it looks at [`Context::is_cancelled`].
+    /// Work on a blocking thread. It can end early only by checking [`Context::is_cancelled`].
     Blocking(Box<dyn FnOnce() -> Result<T, HandlerError> + Send>),
 }
 
@@ -186,13 +188,13 @@ impl<T> fmt::Debug for Reply<T> {
     }
 }
 
-/// One call: the job, the worker's state, and where chunks go.
+/// One call: the job, the worker's state, and the sender of chunks.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Call<S> {
     context: Context,
     state: Arc<S>,
-    /// Until it is read: a large one must not be held beside what was made of it.
+    /// The input, until it is parsed: a large input should not stay in memory beside the parsed value.
     input: Mutex<Option<Box<RawValue>>>,
     pub(crate) chunks: Chunks,
 }
@@ -212,10 +214,10 @@ impl<S> Call<S> {
         }
     }
 
-    /// The job's input as `T`. It is there once.
+    /// Returns the job's input as `T`. The input can be taken only once.
     ///
     /// # Errors
-    /// It does not fit; the error names the place, e.g. ``invalid input at `size.width`: …``.
+    /// Returns an error if the input is invalid. It names the path, e.g. ``invalid input at `size.width`: …``.
     pub fn input<T: Input>(&self) -> Result<T, HandlerError> {
         let invalid = |message| HandlerError::new("invalid_input", message);
         let input = self
@@ -223,7 +225,7 @@ impl<S> Call<S> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let input = input.ok_or_else(|| invalid("the input was read already".to_owned()))?;
+        let input = input.ok_or_else(|| invalid("the input was already taken".to_owned()))?;
         let mut text = serde_json::Deserializer::from_str(input.get());
         serde_path_to_error::deserialize(&mut text).map_err(|error| {
             let path = short(error.path().to_string(), LONGEST_PART);
@@ -235,29 +237,29 @@ impl<S> Call<S> {
         })
     }
 
-    /// The worker's state.
+    /// Returns the worker's state.
     pub fn state(&self) -> Arc<S> {
         Arc::clone(&self.state)
     }
 
-    /// The job's context.
+    /// Returns the job's context.
     pub fn context(&self) -> Context {
         self.context.clone()
     }
 }
 
-/// What can be a handler's input: any type that deserialises from JSON without borrowing from it.
+/// A type that can be a handler's input: any type that deserializes from JSON without borrowing from it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's input",
     label = "not `serde::Deserialize`",
-    note = "derive `serde::Deserialize` for it, or take `serde_json::Value` and read that"
+    note = "derive `serde::Deserialize` for it, or take a `serde_json::Value` instead"
 )]
 pub trait Input: DeserializeOwned {}
 
 #[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned> Input for T {}
 
-/// What can be a handler's output: any type that serialises to JSON.
+/// A type that can be a handler's output: any type that serializes to JSON.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's output",
     label = "not `serde::Serialize`",

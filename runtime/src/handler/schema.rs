@@ -1,4 +1,4 @@
-//! What a handler takes and gives, told by its types: `#[handler(schema)]`.
+//! The JSON Schema of a handler's input and output, derived from their types: `#[handler(schema)]`.
 
 use std::io::{self, Write as _};
 
@@ -7,19 +7,21 @@ use podwork_protocol::HandlerSchema;
 use crate::error::Error;
 use crate::handler::Handler;
 
-/// A [`Handler`] that tells what it takes and gives. Written by [`#[handler(schema)]`](macro@crate::handler), not by hand.
+/// A [`Handler`] with a schema. [`#[handler(schema)]`](macro@crate::handler) implements this trait; do not implement it
+/// by hand.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` tells no schema",
-    label = "no `#[handler(schema)]`",
-    note = "write `#[handler(schema)]` above the function"
+    message = "`{Self}` has no schema",
+    label = "missing `#[handler(schema)]`",
+    note = "add `#[handler(schema)]` to the function"
 )]
 pub trait DescribedHandler: Handler {
-    /// What it takes and gives.
+    /// Returns the schema of the input and the output.
     #[doc(hidden)]
     fn schema() -> HandlerSchema;
 }
 
-/// What a handler under `#[handler(schema)]` takes and gives, as JSON Schema: what its worker prints for `--rp_schema`.
+/// Returns the JSON Schema of the input and the output of a handler with `#[handler(schema)]`. A worker prints it for
+/// `--rp_schema`.
 ///
 /// ```
 /// use podwork::handler;
@@ -46,21 +48,21 @@ pub fn schema<H: DescribedHandler>() -> HandlerSchema {
     H::schema()
 }
 
-/// `--rp_schema`: nothing but the schema, on standard output.
+/// Prints the schema, and nothing else, on standard output: `--rp_schema`.
 pub(crate) fn print<H: Handler>() -> Result<(), Error> {
     let flag = "--rp_schema";
     let schema = H::SCHEMA.ok_or_else(|| Error::Flag {
         flag,
         problem: format!(
-            "the handler `{}` tells no schema: write `#[handler(schema)]` above it",
+            "the handler `{}` has no schema: add `#[handler(schema)]` to it",
             H::NAME
         ),
     })?;
-    let mut text = serde_json::to_string_pretty(&schema()).expect("texts and JSON values are JSON");
+    let mut text = serde_json::to_string_pretty(&schema()).expect("a schema is always valid JSON");
     text.push('\n');
     let printed = io::stdout().lock().write_all(text.as_bytes());
     printed.map_err(|source| Error::System {
-        what: "writing the schema to standard output",
+        what: "write the schema to standard output",
         source,
     })
 }

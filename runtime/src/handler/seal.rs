@@ -1,5 +1,5 @@
-//! What keeps public traits from being implemented outside of this crate.
+//! The seal that prevents implementations of public traits outside of this crate.
 
-/// A parameter whose type has no public name: a trait whose method takes it cannot be implemented elsewhere.
+/// A parameter type without a public name: a trait with a method that takes it cannot be implemented elsewhere.
 #[derive(Debug)]
 pub struct Seal;

@@ -1,4 +1,4 @@
-//! How a worker comes by its state.
+//! The state of a worker, and the functions that create it.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,19 +10,19 @@ use crate::error::HandlerError;
 
 use super::seal::Seal;
 
-/// A source of a worker's state of type `S`: what `Worker::state` and `Worker::setup` leave in the builder. Sealed.
+/// A source of a worker's state of type `S`: `Worker::state` and `Worker::setup` store it in the builder. Sealed.
 #[diagnostic::on_unimplemented(
-    message = "the worker has no state, and its handler takes `&{S}`",
-    label = "the state is missing",
-    note = "add `.setup(..)` with a function that makes a `{S}`, or `.state(..)` with one that is there"
+    message = "the handler takes `&{S}`, but the worker has no state",
+    label = "missing state",
+    note = "add `.setup(..)` with a function that returns a `{S}`, or `.state(..)` with an existing one"
 )]
 pub trait StateSource<S>: Send + 'static {
-    /// Makes the state, once.
+    /// Creates the state. Called once.
     #[doc(hidden)]
     fn make(self, _: Seal) -> BoxFuture<'static, Result<S, HandlerError>>;
 }
 
-/// No state was given; enough for a handler that takes none.
+/// The absence of a state, for a handler that takes no state.
 #[derive(Debug)]
 pub struct NoState;
 
@@ -32,7 +32,7 @@ impl StateSource<()> for NoState {
     }
 }
 
-/// The state is there, or will be made by a function.
+/// A state that exists, or a function that creates it.
 pub struct Given<S>(Box<dyn FnOnce() -> BoxFuture<'static, Result<S, HandlerError>> + Send>);
 
 impl<S> std::fmt::Debug for Given<S> {
@@ -62,11 +62,11 @@ impl<S: Send + 'static> StateSource<S> for Given<S> {
     }
 }
 
-/// A function that makes a worker's state: `fn() -> S`, `fn() -> Result<S, E>`, or an `async` one of either kind.
-/// Sealed; `M` only tells the kinds apart and is always inferred.
+/// A function that creates a worker's state: `fn() -> S`, `fn() -> Result<S, E>`, or an `async` function of either
+/// kind. Sealed; `M` only distinguishes these kinds and is always inferred.
 #[diagnostic::on_unimplemented(
-    message = "this cannot set up a state of type `{S}`",
-    note = "a set-up function takes nothing and returns `{S}` or `Result<{S}, E>`, async or not"
+    message = "not a set-up function for a state of type `{S}`",
+    note = "a set-up function takes no arguments and returns `{S}` or `Result<{S}, E>`, async or not"
 )]
 pub trait Setup<S, M>: Send + 'static {
     /// Runs the function.
@@ -124,7 +124,7 @@ where
     }
 }
 
-/// Loading a model blocks for long, so it does so on a thread that may.
+/// Runs a set-up function on a blocking thread: loading a model takes long.
 fn blocking<S: Send + 'static>(
     make: impl FnOnce() -> Result<S, HandlerError> + Send + 'static,
 ) -> BoxFuture<'static, Result<S, HandlerError>> {

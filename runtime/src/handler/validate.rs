@@ -1,4 +1,4 @@
-//! Inputs that are checked before the handler sees them: `#[handler(validate)]`.
+//! Validation of inputs before the handler is called: `#[handler(validate)]`.
 
 use std::fmt::Write as _;
 
@@ -7,23 +7,23 @@ use garde::{Report, Validate};
 use crate::error::handler_error::{HandlerError, short};
 use crate::handler::{Call, Input};
 
-/// Most broken rules that an error names.
+/// The maximum number of broken rules that an error lists.
 const MOST_NAMED: usize = 16;
-/// Longest place or rule in an error, in bytes: both may hold what the client sent.
+/// The maximum length of a path or a rule in an error, in bytes: both may contain text that the client sent.
 const LONGEST: usize = 400;
 
-/// What can be checked.
+/// An input with validation rules.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no rules to check it by",
+    message = "`{Self}` has no validation rules",
     label = "not `garde::Validate`",
-    note = "derive `garde::Validate` for it, of garde 0.23, with a context that has a default; or leave out `validate` of \
-            `#[handler(validate)]`"
+    note = "derive `garde::Validate` (garde 0.23) for it, with a context that implements `Default`; or remove `validate` \
+            from `#[handler(validate)]`"
 )]
 pub trait CheckedInput {
-    /// What is wrong with it.
+    /// Checks the rules.
     ///
     /// # Errors
-    /// A rule is broken.
+    /// Returns the broken rules, if there are any.
     fn check(&self) -> Result<(), Report>;
 }
 
@@ -35,11 +35,11 @@ impl<T: Validate<Context: Default> + ?Sized> CheckedInput for T {
 }
 
 impl<S> Call<S> {
-    /// The job's input as `T`, as [`input`](Self::input) reads it, and by the rules of `T`.
+    /// Returns the job's input as `T`, like [`input`](Self::input), and checks it against the rules of `T`.
     ///
     /// # Errors
-    /// It does not fit, or breaks rules; the error names each with its place, e.g. ``invalid input at `size.width`: lower
-    /// than 1``.
+    /// Returns an error if the input is invalid or breaks rules. It names each broken rule with its path, e.g.
+    /// ``invalid input at `size.width`: lower than 1``.
     pub fn checked_input<T: Input + CheckedInput>(&self) -> Result<T, HandlerError> {
         let input = self.input::<T>()?;
         match input.check() {
@@ -49,7 +49,7 @@ impl<S> Call<S> {
     }
 }
 
-/// All that is wrong, within bounds.
+/// Returns the error message, which lists the broken rules up to a limit.
 fn message(report: &Report) -> String {
     let mut message = "invalid input".to_owned();
     let broken = report.iter().count();
@@ -59,7 +59,7 @@ fn message(report: &Report) -> String {
             short(rule.to_string(), LONGEST),
         );
         let between = if at == 0 { "" } else { ";" };
-        // A text takes all that is written to it.
+        // Writing to a `String` does not fail.
         let _ = match path.as_str() {
             "" if at == 0 => write!(message, ": {rule}"),
             "" => write!(message, "; {rule}"),

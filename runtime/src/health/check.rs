@@ -1,4 +1,4 @@
-//! Whether the worker is fit to take jobs: what the user's check says, and how its last jobs ended.
+//! The worker's health, which decides whether it polls for jobs: the user's health check, and the breaker.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,15 +16,16 @@ use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::Failing;
 
-/// The name under which the breaker reports.
+/// The name of the breaker in reports.
 const BREAKER: &str = "breaker";
-/// … and the user's check.
+/// The name of the user's health check in reports.
 const CHECK: &str = "health";
-/// Between two asks of a check that fails.
+/// The first delay before a failing check runs again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest delay before a failing check runs again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The worker's health, as heartbeats report it: the health check's last answer, and the breaker.
+/// The worker's health, as heartbeats report it: the last result of the health check, and the state of the breaker.
 #[derive(Debug)]
 pub(crate) struct WorkerHealth {
     jobs: Arc<Jobs>,
@@ -40,12 +41,12 @@ impl WorkerHealth {
         })
     }
 
-    /// Returns what is wrong, while something is.
+    /// Returns the failing check, or `None` if the worker is healthy.
     pub(crate) fn failing(&self) -> Option<Failing> {
         self.tripped().or_else(|| self.check().clone())
     }
 
-    /// Returns what the breaker reports, once it has tripped.
+    /// Returns the breaker's report once it has tripped.
     pub(crate) fn tripped(&self) -> Option<Failing> {
         let jobs = self.jobs.tripped()?;
         Some(Failing {
@@ -62,14 +63,14 @@ impl WorkerHealth {
 type Ask = dyn Fn(&AnyState, CancellationToken) -> Result<(), HandlerError> + Send + Sync;
 type AnyState = dyn Any + Send + Sync;
 
-/// The user's check.
+/// The user's health check.
 #[derive(Clone)]
 pub(crate) struct HealthCheck {
     ask: Arc<Ask>,
 }
 
 impl HealthCheck {
-    /// The check of a worker whose state is an `S`.
+    /// Creates the check of a worker whose state is an `S`.
     pub(crate) fn new<S: 'static, M>(check: impl Check<S, M>) -> Self {
         let ask = move |state: &AnyState, given_up| {
             let state = state.downcast_ref();
@@ -79,7 +80,7 @@ impl HealthCheck {
         Self { ask: Arc::new(ask) }
     }
 
-    /// Waits until the check is content; an error once it has failed, or not answered, for `limit`.
+    /// Waits until the check passes. Returns an error once it has failed, or has not returned, for `limit`.
     pub(crate) async fn pass(
         &self,
         state: Arc<AnyState>,
@@ -93,7 +94,7 @@ impl HealthCheck {
             let (ask, state) = (Arc::clone(&self.ask), Arc::clone(&state));
             let given_up = CancellationToken::new();
             let _given_up = given_up.clone().drop_guard();
-            // On a thread that it may block; what it may await runs there, too.
+            // The check may block, so it runs on a blocking thread. An async check is awaited there, too.
             let asking = handlers.spawn_blocking(move || {
                 catch_unwind(AssertUnwindSafe(|| ask(&*state, given_up)))
                     .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
@@ -101,13 +102,13 @@ impl HealthCheck {
             let reason = match timeout_at(deadline, asking).await {
                 Ok(Ok(Ok(()))) => {
                     if health.check().take().is_some() {
-                        info!("The health check is content again: taking jobs.");
+                        info!("Health check passed; polling for jobs again.");
                     }
                     return Ok(());
                 }
                 Ok(Ok(Err(failure))) => failure.trace(),
-                Ok(Err(_)) => "the runtime is ending".to_owned(),
-                Err(_) => "it does not answer".to_owned(),
+                Ok(Err(_)) => "the async runtime is shutting down".to_owned(),
+                Err(_) => "the check timed out".to_owned(),
             };
             let failing = Failing {
                 check: CHECK.to_owned(),
@@ -117,14 +118,15 @@ impl HealthCheck {
             let pause = pauses.next(None);
             if Instant::now() + pause >= deadline {
                 error!(
-                    "the health check has failed for {limit:?}: {}",
-                    failing.reason
+                    limit_ms = limit.as_millis(),
+                    reason = %failing.reason,
+                    "Health check failed for too long; giving up."
                 );
                 return Err(failing);
             }
             warn!(
-                "the health check fails, no job is taken: {}",
-                failing.reason
+                reason = %failing.reason,
+                "Health check failed; not polling for jobs until it passes."
             );
             tokio::time::sleep(pause).await;
         }
@@ -137,13 +139,14 @@ impl std::fmt::Debug for HealthCheck {
     }
 }
 
-/// A health check: `fn(&S) -> Result<(), E>`, or an `async` one. `M` only tells the kinds apart and is always inferred.
+/// A health check: a sync or async `fn(&S) -> Result<(), E>`. `M` only distinguishes the two kinds and is always
+/// inferred.
 #[diagnostic::on_unimplemented(
-    message = "this is no health check of a worker with the state `{S}`",
-    note = "a health check takes `&{S}` and returns `Result<(), E>`, async or not; a closure says its parameter's type"
+    message = "this cannot be a health check of a worker with the state `{S}`",
+    note = "a health check takes `&{S}` and returns `Result<(), E>`, async or not; a closure must name its parameter's type"
 )]
 pub trait Check<S, M>: Send + Sync + 'static {
-    /// Asks once, on a thread for blocking work.
+    /// Runs the check once, on a blocking thread.
     #[doc(hidden)]
     fn ask(&self, state: &S, given_up: CancellationToken, _: Seal) -> Result<(), HandlerError>;
 }
@@ -174,7 +177,7 @@ where
         let answer = given_up.run_until_cancelled(self(state));
         match Handle::current().block_on(answer) {
             Some(answer) => answer.map_err(Into::into),
-            // Nobody hears this.
+            // The caller has given up, so the result is not used.
             None => Ok(()),
         }
     }

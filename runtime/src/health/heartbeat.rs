@@ -1,4 +1,5 @@
-//! The heartbeat, on a thread and a runtime of its own: a handler that blocks every async thread does not silence it.
+//! The heartbeat. It has its own thread and async runtime, so a handler that blocks all other async threads cannot stop
+//! it.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +16,7 @@ use crate::platform_client::{Api, CallError};
 
 use super::check::WorkerHealth;
 
-/// Beats until it is dropped.
+/// A running heartbeat. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     stop: Option<DropGuard>,
@@ -29,14 +30,14 @@ impl Heartbeat {
         health: Arc<WorkerHealth>,
     ) -> Result<Self, Error> {
         let system = |source| Error::System {
-            what: "starting the heartbeat",
+            what: "start the heartbeat",
             source,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(system)?;
-        // A client of its own, since connections belong to the runtime they were made on.
+        // It needs its own client, since connections belong to the runtime that opened them.
         let api = Api::new(remote)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -57,7 +58,7 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Its panic, if it ever had one, was shown when it happened.
+            // The panic hook has already printed a panic of the thread.
             let _ = thread.join();
         }
     }
@@ -70,7 +71,7 @@ async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
     let mut refused = false;
     loop {
         ticks.tick().await;
-        // A beat that does not get through is tried again, with the ids of that moment, until the next is due.
+        // A failed heartbeat is retried, with the current job ids, until two intervals have passed.
         let mut backoff = Backoff::new(every / 20, every / 4);
         let tries = async {
             loop {
@@ -78,13 +79,14 @@ async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
                 match api.ping(&ids, failing.as_ref(), every * 2).await {
                     Ok(()) => return,
                     Err(CallError::Retryable { why, after }) => {
-                        debug!("a heartbeat did not get through: {why}");
+                        debug!(error = %why, "Heartbeat failed; retrying.");
                         tokio::time::sleep(backoff.next(after)).await;
                     }
                     Err(CallError::Refused { why, .. }) => {
                         if !std::mem::replace(&mut refused, true) {
                             warn!(
-                                "the platform refuses heartbeats; it may take this worker for lost: {why}"
+                                error = %why,
+                                "The platform rejects heartbeats and may consider this worker lost."
                             );
                         }
                         return;
@@ -94,8 +96,8 @@ async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
         };
         if tokio::time::timeout(every * 2, tries).await.is_err() {
             warn!(
-                "no heartbeat got through for {} ms",
-                (every * 2).as_millis()
+                elapsed_ms = (every * 2).as_millis(),
+                "No heartbeat has reached the platform."
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Answers as JSON.
+//! JSON responses.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -7,12 +7,12 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// The body of an answer.
+/// The body of a response.
 pub(super) type Answered = Full<Bytes>;
 
-/// Returns an answer with this body.
+/// Returns a response with this body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Answered> {
-    // Answers are structs of strings and raw JSON, which always serialise.
+    // Serialization never fails: bodies consist of strings and raw JSON.
     let text = serde_json::to_vec(body).unwrap_or_default();
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
@@ -25,7 +25,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Answer
     response
 }
 
-/// Returns an answer that says why there is no result.
+/// Returns an error response with the reason why there is no result.
 pub(super) fn refused(status: StatusCode, problem: &str) -> Response<Answered> {
     json(status, &json!({ "error": problem }))
 }

@@ -1,4 +1,4 @@
-//! The listener: connections are accepted up to a limit, served, and ended in order.
+//! The HTTP server for realtime calls. It limits the number of connections and shuts down gracefully.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,12 +20,12 @@ use crate::error::Error;
 
 use super::realtime::Calls;
 
-/// Connections at once; a further one waits until one ends.
+/// The maximum number of open connections. A further one waits until another ends.
 const MAX_CONNECTIONS: usize = 1024;
-/// How long a request's head may take, counted from the end of the request before: longer than clients keep idle
-/// connections, so that it is they who close them.
+/// The maximum time until the head of a request has arrived, counted from the end of the previous request. It is longer
+/// than clients keep idle connections, so that the clients close them.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
-/// The pause when a connection cannot be accepted, since the process has as many files open as it may.
+/// The delay after a failure to accept a connection, which happens when the process has too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound port.
@@ -34,7 +34,7 @@ pub(super) struct Listener {
     addr: SocketAddr,
 }
 
-/// A server that accepts connections until it is told to stop; dropped, it ends at once.
+/// A running server. Dropping it stops it immediately.
 pub(super) struct CallServer {
     accepting: AbortOnDropHandle<GracefulShutdown>,
 }
@@ -56,7 +56,7 @@ impl Listener {
         self.addr
     }
 
-    /// Serves calls until `stop`.
+    /// Accepts connections until `stop` is cancelled.
     pub(super) fn serve(self, calls: Arc<Calls>, stop: CancellationToken) -> CallServer {
         let accepting = AbortOnDropHandle::new(tokio::spawn(accept(self.listener, calls, stop)));
         CallServer { accepting }
@@ -64,7 +64,7 @@ impl Listener {
 }
 
 impl CallServer {
-    /// Waits until the connections have written their last answers, for at most `limit`.
+    /// Waits until all connections have written their last responses, but no longer than `limit`.
     pub(super) async fn end(self, limit: Duration) {
         let ending = async {
             if let Ok(connections) = self.accepting.await {
@@ -72,7 +72,10 @@ impl CallServer {
             }
         };
         if timeout(limit, ending).await.is_err() {
-            warn!("the last answers were not written within {limit:?} and are lost");
+            warn!(
+                limit_ms = limit.as_millis(),
+                "Timed out writing the last responses; they are lost."
+            );
         }
     }
 }
@@ -95,12 +98,12 @@ async fn accept(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!("a connection cannot be accepted: {error}");
+                warn!(%error, "Failed to accept a connection; retrying.");
                 stop.run_until_cancelled(sleep(PAUSE)).await;
                 continue;
             }
         };
-        // An answer must not wait for the next; where it cannot be set it only costs time.
+        // Nagle's algorithm would delay responses. Without this option they are only slower.
         let _ = stream.set_nodelay(true);
         let calls = Arc::clone(&calls);
         let service = service_fn(move |request| {
@@ -114,7 +117,7 @@ async fn accept(
         tokio::spawn(async move {
             let _permit = permit;
             if let Err(error) = serving.await {
-                debug!("a connection ended early: {error}");
+                debug!(%error, "Connection ended early.");
             }
         });
     }

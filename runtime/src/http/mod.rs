@@ -1,7 +1,7 @@
-//! Jobs by direct HTTP calls, with no platform in between: the realtime server, `POST /<endpoint>/realtime`.
+//! The realtime server: clients submit jobs directly, without a platform, by `POST /<endpoint>/realtime`.
 //!
-//! A request's body is a job, and its answer the job's result. Requests wait for a slot, up to a limit, and go through
-//! the same table, run and outbox as jobs that are taken from a platform.
+//! The body of a request is a job, and the response is the job's result. A limited number of requests wait for a slot.
+//! Then they pass through the same job table, handler and outbox as jobs from a platform.
 
 mod answer;
 mod listener;
@@ -22,21 +22,21 @@ use crate::worker::Launch;
 use listener::Listener;
 use realtime::{Calls, dispatch};
 
-/// Realtime calls come from outside the container.
+/// Listens on all interfaces, since realtime calls come from outside the container.
 const HOST: &str = "0.0.0.0";
-/// How long connections may take to write their last answers once the last job has ended.
+/// The maximum time for connections to write their last responses after the last job has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
-/// Sets a worker up, and serves realtime calls with it until it is to end.
+/// Sets a worker up and serves realtime calls until the worker shuts down.
 pub(crate) async fn serve<H: Handler, S: StateSource<H::State>>(
     realtime: &Realtime,
     mut launch: Launch<S>,
     config: Config,
 ) -> Result<(), Error> {
-    // Nobody else limits how long a job may run.
+    // There is no platform that limits the run time of a job.
     let timeout = &mut launch.settings.job.timeout;
     timeout.get_or_insert(limits::DEFAULT_EXECUTION_TIMEOUT);
-    // Before the set-up: a port that is taken is known at once.
+    // Bind before the set-up, so that a port in use is reported immediately.
     let listener = Listener::bind(HOST, realtime.port).await?;
     let Some(engine) = launch.start::<H>(config).await? else {
         return Ok(());
@@ -44,11 +44,8 @@ pub(crate) async fn serve<H: Handler, S: StateSource<H::State>>(
     engine.jobs.set_concurrency(realtime.concurrency.max(1));
     let (calls, arriving) = Calls::new(&realtime.endpoint_id);
     let calls = Arc::new(calls);
-    info!(
-        "Serving realtime calls at http://{}{}.",
-        listener.addr(),
-        calls.path()
-    );
+    let url = format!("http://{}{}", listener.addr(), calls.path());
+    info!(%url, "Serving realtime calls.");
     let server = listener.serve(calls, engine.shutdown.drain.clone());
     let ended = engine.run(dispatch(&engine, arriving)).await;
     server.end(LAST_ANSWERS).await;

@@ -1,4 +1,4 @@
-//! Realtime calls: from a request to a job in flight, and from its outbox to the answer.
+//! Realtime calls: from a request to a job in flight, and from its outbox to the response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,32 +25,32 @@ use crate::worker::Engine;
 
 use super::answer::{Answered, json, refused};
 
-/// Calls that may wait for a slot; further ones are refused with 429.
+/// The maximum number of calls that wait for a slot. Further ones are rejected with 429.
 const MAX_WAITING: usize = 64;
-/// How long a body may take to arrive.
+/// The maximum time for a request body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The calls that have arrived and wait for a slot.
+/// The queue of calls that wait for a slot.
 pub(super) struct Calls {
     path: String,
     waiting: mpsc::Sender<RealtimeCall>,
 }
 
-/// A job that was called for, and where its result goes.
+/// The job of a call, and the channel for its result.
 pub(super) struct RealtimeCall {
     job: Job,
     answer: oneshot::Sender<Result<Post, CallRefusal>>,
 }
 
-/// Why a call has no result.
+/// The reason why a call has no result.
 #[derive(Debug, Clone, Copy)]
 enum CallRefusal {
-    /// A job of this id is in flight.
+    /// A job with the same id is already in flight.
     Duplicate,
 }
 
 impl Calls {
-    /// The calls of an endpoint, and the end at which they arrive.
+    /// Creates the queue of an endpoint's calls, and its receiving end.
     pub(super) fn new(endpoint_id: &str) -> (Self, mpsc::Receiver<RealtimeCall>) {
         let (waiting, arriving) = mpsc::channel(MAX_WAITING);
         let path = format!("/{endpoint_id}/realtime");
@@ -61,14 +61,11 @@ impl Calls {
         &self.path
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Answered> {
         let path = request.uri().path();
         if path != self.path {
-            return refused(
-                StatusCode::NOT_FOUND,
-                &format!("there is nothing at {path}"),
-            );
+            return refused(StatusCode::NOT_FOUND, &format!("no such route: {path}"));
         }
         if request.method() != Method::POST {
             return refused(
@@ -76,11 +73,11 @@ impl Calls {
                 &format!("method not allowed: use POST {path}"),
             );
         }
-        // Before the body is read: what waits is bounded in memory.
+        // Reserve before the body is read, so that waiting calls take a limited amount of memory.
         let place = match self.waiting.try_reserve() {
             Ok(place) => place,
             Err(TrySendError::Full(())) => {
-                let problem = format!("{MAX_WAITING} calls wait for a slot; try again later");
+                let problem = format!("{MAX_WAITING} calls are waiting for a slot; retry later");
                 return refused(StatusCode::TOO_MANY_REQUESTS, &problem);
             }
             Err(TrySendError::Closed(())) => return shutting_down(),
@@ -108,33 +105,33 @@ fn shutting_down() -> Response<Answered> {
     refused(StatusCode::SERVICE_UNAVAILABLE, problem)
 }
 
-/// Reads a job from a body.
+/// Reads a job from a request body.
 async fn read_job(body: Incoming) -> Result<Job, (StatusCode, String)> {
     let limit = limits::RUNSYNC_PAYLOAD;
     let read = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
     let body: Bytes = match read {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let problem = format!("the body is over the limit of {limit} bytes");
+            let problem = format!("the request body exceeds the limit of {limit} bytes");
             return Err((StatusCode::PAYLOAD_TOO_LARGE, problem));
         }
         Ok(Err(error)) => {
-            let problem = format!("the body ended early: {error}");
+            let problem = format!("failed to read the request body: {error}");
             return Err((StatusCode::BAD_REQUEST, problem));
         }
         Err(_) => {
-            let problem = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+            let problem = format!("the request body did not arrive within {BODY_TIMEOUT:?}");
             return Err((StatusCode::REQUEST_TIMEOUT, problem));
         }
     };
     serde_json::from_slice(&body).map_err(|error| {
-        let problem = format!("the body is not {{\"id\": …, \"input\": …}}: {error}");
+        let problem = format!("the request body is not {{\"id\": …, \"input\": …}}: {error}");
         (StatusCode::BAD_REQUEST, problem)
     })
 }
 
-/// Starts the jobs that are called for, each once there is a slot for it, until the worker drains or its health check has
-/// failed for too long. Calls that still wait then are refused.
+/// Starts the job of each call as soon as there is a free slot, until the worker drains or its health check has failed
+/// for too long. Calls that are still waiting then are rejected.
 pub(super) async fn dispatch<H: Handler>(
     engine: &Engine<H>,
     mut arriving: mpsc::Receiver<RealtimeCall>,
@@ -163,12 +160,12 @@ fn start<H: Handler>(engine: &Engine<H>, call: RealtimeCall, timing: TakeTiming)
     let deliver = |outbox, job| deliver(outbox, job, answer.take(), identity, details);
     let started = engine.start(job, timing, deliver);
     if let (Err(_), Some(answer)) = (started, answer) {
-        // Whoever called may have left.
+        // The client may have disconnected.
         let _ = answer.send(Err(CallRefusal::Duplicate));
     }
 }
 
-/// Answers a call with its job's result. There is nobody to receive chunks and progress.
+/// Answers a call with the result of its job. Chunks and progress have no recipient and are dropped.
 async fn deliver(
     outbox: Arc<Outbox>,
     job: JobDelivery,
@@ -185,7 +182,7 @@ async fn deliver(
     let came_to = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
     if let Some(answer) = answer {
         let post = result_post(outcome, false, &identity, details);
-        // Whoever called may have left.
+        // The client may have disconnected.
         let _ = answer.send(Ok(post));
     }
     job.settled(came_to);

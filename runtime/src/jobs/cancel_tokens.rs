@@ -1,15 +1,16 @@
-//! How one job is ended from outside.
+//! The tokens that end one job from outside.
 
 use tokio_util::sync::CancellationToken;
 
-/// The tokens by which one job is ended before its handler is done.
+/// The tokens that end one job before its handler returns.
 #[derive(Debug, Clone)]
 pub(crate) struct CancelTokens {
-    /// The platform cancelled the job: nothing more of it is posted.
+    /// Cancelled when the platform cancels the job: nothing more of it is posted.
     pub(crate) by_platform: CancellationToken,
-    /// The worker's time is over: the job fails, and a handler that cannot be ended is left behind.
+    /// Cancelled when the worker must exit: the job fails, and a handler that does not stop is abandoned.
     pub(crate) by_worker: CancellationToken,
-    /// What the handler sees: cancelled with the first, and for the second and the job's timeout by whoever runs it.
+    /// The token that the handler sees. Cancelled with `by_platform`. After `by_worker` or the job's timeout, the code
+    /// that runs the job cancels it.
     pub(crate) handler: CancellationToken,
 }
 

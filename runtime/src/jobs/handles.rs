@@ -1,5 +1,5 @@
-//! What holds a job in the table: one handle for who runs it, one for who delivers it. Neither waits for the other, and
-//! the job is gone once both are.
+//! The handles that keep a job in the table: `JobRun` for the code that runs it, `JobDelivery` for the code that
+//! delivers it. Neither waits for the other, and the job leaves the table once both are dropped.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,14 +13,14 @@ use super::Jobs;
 use super::cancel_tokens::CancelTokens;
 use super::table::{Ended, JobKey};
 
-/// A job's slot, for who runs it. Dropped, it frees the slot.
+/// The slot of a job, owned by the code that runs it. Dropping it frees the slot.
 #[derive(Debug)]
 pub(crate) struct JobRun {
     jobs: Arc<Jobs>,
     key: JobKey,
     tokens: CancelTokens,
     telemetry: JobTelemetry,
-    /// Bytes that wait in the job's outbox.
+    /// The size of the data waiting in the job's outbox, in bytes.
     bytes: usize,
 }
 
@@ -48,15 +48,15 @@ impl JobRun {
         &self.telemetry
     }
 
-    /// Notes that the handler is called.
+    /// Records that the handler is called.
     pub(crate) fn started(&self) {
         self.jobs.table().start(self.key, Instant::now());
     }
 
-    /// Notes that the run came to its result. Returns whether that trips the breaker.
+    /// Records the result of the run: `failure`, or success. Returns whether that trips the breaker.
     pub(crate) fn finished(&self, failure: Option<&HandlerError>) -> bool {
         let outcome = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
-        // Nothing said where another job of its batch says it.
+        // `None` if another job of the batch already counts for this failure.
         let breakdown = failure.map_or(Some(false), HandlerError::is_breakdown);
         let (at, outcome) = (Instant::now(), Some(outcome));
         let (since, tripped) = {
@@ -69,14 +69,14 @@ impl JobRun {
         tripped
     }
 
-    /// Notes that the platform cancelled the job: there is no result.
+    /// Records that the platform cancelled the job: there is no result.
     pub(crate) fn cancelled(&self) {
         let (at, outcome) = (Instant::now(), None);
         let since = self.jobs.table().end(self.key, Ended { at, outcome });
         self.telemetry.ran(since.map(|since| at - since), None);
     }
 
-    /// Frees the slot: the handler has returned, and `bytes` wait in the job's outbox.
+    /// Frees the slot: the handler has returned, and `bytes` bytes wait in the job's outbox.
     pub(crate) fn vacate(mut self, bytes: usize) {
         self.bytes = bytes;
     }
@@ -91,7 +91,7 @@ impl Drop for JobRun {
     }
 }
 
-/// A job's deliveries, for who posts them. Dropped, it abandons the job: nothing more of it is posted.
+/// The delivery of a job, owned by the code that posts it. Dropping it abandons the job: nothing more of it is posted.
 #[derive(Debug)]
 pub(crate) struct JobDelivery {
     jobs: Arc<Jobs>,
@@ -117,7 +117,7 @@ impl JobDelivery {
         }
     }
 
-    /// Cancelled when the platform cancels the job.
+    /// Returns the token that is cancelled when the platform cancels the job.
     pub(crate) fn cancelled(&self) -> &CancellationToken {
         &self.cancelled
     }
@@ -126,7 +126,7 @@ impl JobDelivery {
         &self.telemetry
     }
 
-    /// Notes what the job came to in the end: nothing more of it is posted.
+    /// Records the final outcome of the job: nothing more of it is posted.
     pub(crate) fn settled(mut self, outcome: JobOutcome) {
         self.settle(outcome);
     }
@@ -150,7 +150,7 @@ impl Drop for JobDelivery {
     }
 }
 
-/// A batch's place with the handler, until it is dropped.
+/// A permit to run one batch. Dropping it makes room for another batch.
 #[derive(Debug)]
 pub(crate) struct BatchPermit {
     jobs: Arc<Jobs>,
@@ -162,15 +162,15 @@ impl BatchPermit {
         Self { jobs, key }
     }
 
-    /// Notes that all `jobs` of the batch are gone and the handler has yet to return: fewer jobs are taken until the guard
-    /// is dropped.
+    /// Records that all `jobs` jobs of the batch have ended but the handler is still running. The worker fetches fewer
+    /// jobs until the returned guard is dropped.
     pub(crate) fn stuck(&self, jobs: usize) -> StuckBatch<'_> {
         self.jobs.table().set_stuck(self.key, Some(jobs));
         StuckBatch(self)
     }
 }
 
-/// A batch whose jobs are all gone, until this is dropped.
+/// A guard for a batch whose jobs have all ended but whose handler is still running.
 #[derive(Debug)]
 pub(crate) struct StuckBatch<'a>(&'a BatchPermit);
 

@@ -1,4 +1,4 @@
-//! The jobs in flight: one table that holds each job, from the take until its last post is settled and its handler has
+//! The jobs in flight: one table that holds each job, from the poll until its last post is settled and its handler has
 //! returned.
 //!
 //! ```text
@@ -10,7 +10,8 @@
 //!                                                  vacate
 //! ```
 //!
-//! Free slots, the ids in heartbeats, the refusal of duplicates, the breaker and the gauges are all derived from it.
+//! Free slots, the ids in heartbeats, the rejection of duplicates, the breaker and the gauges are all derived from this
+//! table.
 
 mod cancel_tokens;
 mod handles;
@@ -35,16 +36,16 @@ use table::JobTable;
 pub(crate) struct Jobs {
     // Never held across an await.
     table: Mutex<JobTable>,
-    /// A job may have become welcome.
+    /// Notified when there may be room for another job.
     room: Notify,
-    /// A batch may have become welcome.
+    /// Notified when there may be room for another batch.
     batch_room: Notify,
     /// Cancelled when no job may run any longer.
     worker_ended: CancellationToken,
 }
 
 impl Jobs {
-    /// An empty table for at most one job, or batch, at a time.
+    /// Creates an empty table with a concurrency of 1.
     pub(crate) fn new(rules: JobRules) -> Arc<Self> {
         Arc::new(Self {
             table: Mutex::new(JobTable::new(rules)),
@@ -55,16 +56,17 @@ impl Jobs {
     }
 
     fn table(&self) -> MutexGuard<'_, JobTable> {
-        // No code panics while it holds the lock, so a poisoned table is still a good one.
+        // No code panics while it holds the lock, so a poisoned table is still consistent.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of jobs, or of batches, that may run at once.
+    /// Returns the number of jobs, or of batches, that may run at once.
     pub(crate) fn concurrency(&self) -> usize {
         self.table().concurrency()
     }
 
-    /// Sets how many jobs, or batches, may run at once. A higher number holds at once, a lower one as jobs end.
+    /// Sets the number of jobs, or of batches, that may run at once. A higher value applies immediately, a lower one as
+    /// jobs end.
     pub(crate) fn set_concurrency(&self, concurrency: usize) {
         if self.table().set_concurrency(concurrency) {
             self.room.notify_one();
@@ -72,7 +74,7 @@ impl Jobs {
         }
     }
 
-    /// Waits until at least one more job may run, and returns how many may. Meant for one waiter.
+    /// Waits until at least one more job may run, and returns how many may. Supports a single waiter.
     pub(crate) async fn free(&self) -> usize {
         loop {
             let changed = self.room.notified();
@@ -84,15 +86,15 @@ impl Jobs {
         }
     }
 
-    /// Notes that a poll begins: a job that was completed before may come again from now on.
+    /// Records that a poll begins. From now on, a job that was completed before is no longer rejected as a duplicate.
     pub(crate) fn polling(&self) {
         self.table().polling();
     }
 
-    /// Enters a job that was taken. `None`: it is in flight already, or was completed after the open poll had begun, so
-    /// the platform handed it out twice.
+    /// Adds a fetched job. Returns `None` if the platform handed it out twice: it is already in flight, or was
+    /// completed after the open poll had begun.
     ///
-    /// The job has its slot even beyond the concurrency: what was taken must run.
+    /// The job gets a slot even if that exceeds the concurrency, because a fetched job must run.
     pub(crate) fn take(
         self: &Arc<Self>,
         id: &str,
@@ -107,7 +109,7 @@ impl Jobs {
         Some((run, delivery))
     }
 
-    /// Cancels a job for the platform. Returns whether it is in flight.
+    /// Cancels a job on behalf of the platform. Returns whether the job is in flight.
     pub(crate) fn cancel(&self, id: &str) -> bool {
         let tokens = self.table().tokens(id);
         if let Some(tokens) = &tokens {
@@ -116,38 +118,38 @@ impl Jobs {
         tokens.is_some()
     }
 
-    /// The ids of the jobs in flight.
+    /// Returns the ids of the jobs in flight.
     pub(crate) fn ids(&self) -> Vec<String> {
         self.table().ids()
     }
 
-    /// The number of jobs in flight.
+    /// Returns the number of jobs in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.table().in_flight()
     }
 
-    /// The jobs in flight, counted for metrics.
+    /// Returns the counts of the jobs in flight, for metrics.
     pub(crate) fn load(&self) -> Load {
         self.table().load()
     }
 
-    /// The number of jobs in a row that broke down, once the breaker has tripped.
+    /// Returns the number of consecutive jobs that broke down, once the breaker has tripped.
     pub(crate) fn tripped(&self) -> Option<usize> {
         self.table().tripped()
     }
 
-    /// Permits one more batch to go to the handler, if one may. Meant for one caller.
+    /// Returns a permit for one more batch, if another may run. Supports a single caller.
     pub(crate) fn permit_batch(self: &Arc<Self>) -> Option<BatchPermit> {
         let key = self.table().start_batch()?;
         Some(BatchPermit::new(Arc::clone(self), key))
     }
 
-    /// Waits until another batch may have become welcome. Meant for one waiter.
+    /// Waits until there may be room for another batch. Supports a single waiter.
     pub(crate) fn batch_room(&self) -> impl Future<Output = ()> {
         self.batch_room.notified()
     }
 
-    /// Ends all jobs at once: each fails, and handlers that cannot be ended are left behind.
+    /// Ends all jobs immediately: each fails, and handlers that do not stop are abandoned.
     pub(crate) fn end_all(&self) {
         self.worker_ended.cancel();
     }

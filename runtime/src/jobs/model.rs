@@ -1,5 +1,5 @@
-//! A model of a job's whole life: random steps of the poll loop, runs, deliveries, cancellations, batches and the
-//! shutdown, and after each what must be true.
+//! A model of the lifecycle of jobs. Applies random steps of the poll loop, runs, deliveries, cancellations, batches
+//! and the shutdown, and checks the invariants after each step.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ enum End {
     Completed,
     Failed,
     Panicked,
-    /// Another job of its batch counts for the breaker.
+    /// The breaker counts another job of the same batch instead.
     Repeated,
 }
 
@@ -27,7 +27,7 @@ enum Op {
     Take(u8),
     CancelByPlatform(u8),
     SetConcurrency(usize),
-    /// These name one of the jobs so far.
+    /// From here to `DropDelivery`, the first field is the index of a job.
     Start(usize),
     Finish(usize, End),
     EndCancelled(usize),
@@ -36,7 +36,7 @@ enum Op {
     Settle(usize, End),
     DropDelivery(usize),
     StartBatch,
-    /// These name one of the batches so far.
+    /// From here to `EndBatch`, the first field is the index of a batch.
     Stuck(usize, usize),
     Unstuck(usize),
     EndBatch(usize),
@@ -77,7 +77,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A job as the model sees it: two handles, each there or gone.
+/// A job in the model: two handles, each of which may have been dropped.
 struct Modelled {
     id: u8,
     run: Option<JobRun>,
@@ -191,7 +191,7 @@ impl Model {
                     stuck,
                 }) = self.batches.get_mut(at)
                 {
-                    // The guard's drop is a step of its own.
+                    // Dropping the guard is a separate step.
                     std::mem::forget(permit.stuck(jobs));
                     *stuck = Some(jobs);
                 }
@@ -250,7 +250,7 @@ impl Model {
         let Some(job) = self.known.get_mut(at) else {
             return;
         };
-        // A run has one end.
+        // A run ends only once.
         let Some(run) = job.run.as_ref().filter(|_| !job.ended) else {
             return;
         };
@@ -273,7 +273,7 @@ impl Model {
             .rules
             .max_failures
             .is_some_and(|limit| self.breakdowns >= limit);
-        assert_eq!(trips, self.tripped && !before, "it trips once");
+        assert_eq!(trips, self.tripped && !before, "the breaker trips once");
     }
 
     fn settle(&mut self, at: usize, end: End) {
@@ -294,7 +294,7 @@ impl Model {
         }
     }
 
-    /// The number of slots that stuck batches keep from being given.
+    /// Returns the number of slots withheld because of stuck batches.
     fn withheld(&self) -> u128 {
         let Some(max) = self.rules.max_batch else {
             return 0;
@@ -312,7 +312,7 @@ impl Model {
         rest + if no_other { max as u128 } else { 0 }
     }
 
-    /// In numbers that cannot overflow.
+    /// Computes the number of free slots, in integers that cannot overflow.
     fn free(&self) -> u128 {
         let limit = match self.rules.max_batch {
             Some(max) => ((self.concurrency as u128 + 1) * max as u128).min(usize::MAX as u128),
@@ -336,7 +336,7 @@ impl Model {
 
     fn check(&self) {
         let (counts, recounted) = self.jobs.table().recount();
-        assert_eq!(counts, recounted, "the counts are those of the jobs");
+        assert_eq!(counts, recounted, "the counts match the jobs");
 
         let held: BTreeSet<String> = self
             .known
@@ -361,7 +361,7 @@ impl Model {
         assert_eq!(
             waited,
             Some(free).filter(|free| *free > 0),
-            "the wait ends when there is room"
+            "the wait ends if and only if there is a free slot"
         );
 
         assert_eq!(self.jobs.tripped().is_some(), self.tripped);
@@ -388,7 +388,7 @@ proptest! {
             model.apply(op);
             model.check();
         }
-        // However it stands, the table is empty once the handles are gone.
+        // In any state, the table is empty once all handles are dropped.
         let jobs = Arc::clone(&model.jobs);
         model.known.clear();
         model.batches.clear();
@@ -422,7 +422,7 @@ async fn whoever_waits_for_a_slot_is_woken_by_each_change_that_makes_room() {
     tokio::task::yield_now().await;
     jobs.set_concurrency(3);
     assert_eq!(waiting.await.unwrap(), 2);
-    // What waited for delivery is delivered.
+    // The undelivered result is delivered.
     jobs.set_concurrency(1);
     drop(second);
     let (run, large) = take(&jobs, "c").unwrap();

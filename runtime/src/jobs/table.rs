@@ -1,4 +1,4 @@
-//! The table itself: states and transitions, without a clock, a lock or a waiter.
+//! The job table itself: stages and transitions, without clocks, locks or waiters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,39 +9,41 @@ use crate::telemetry::Load;
 
 use super::cancel_tokens::CancelTokens;
 
-/// Undelivered bytes of ended jobs from which on no job is taken. Each job that runs then may add one outbox and one
-/// result.
+/// The limit for undelivered data of ended jobs, in bytes. Once it is reached, no jobs are fetched, but each running
+/// job may still add one outbox and one result.
 pub(super) const MAX_UNDELIVERED_BYTES: usize = 64 * 1024 * 1024;
-/// Ended jobs that may wait for delivery while further jobs are taken, where fewer run at once; otherwise as many as run.
-/// Undelivered work must not pile up in memory, and a worker with one slot is to ride out a slow post.
+/// The minimum of the limit for undelivered jobs. The limit is the number of jobs that may run at once, if that is
+/// larger. It keeps undelivered results from piling up in memory; the minimum lets a worker with one slot continue
+/// during a slow post.
 pub(super) const MIN_UNDELIVERED_JOBS: usize = 8;
 
-/// The rules of a table that do not change.
+/// The fixed rules of a table.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct JobRules {
-    /// The largest batch, in jobs, if jobs go to the handler in batches: the concurrency then counts batches, and one
-    /// batch more is taken, which forms while they run.
+    /// The maximum number of jobs in a batch, if the handler takes batches. The concurrency then counts batches, and
+    /// the worker fetches jobs for one batch more, which fills up while the others run.
     pub(crate) max_batch: Option<usize>,
-    /// The number of jobs in a row that break down before the breaker trips. `None`: it never does.
+    /// The number of consecutive breakdowns that trip the breaker. `None` disables the breaker.
     pub(crate) max_failures: Option<usize>,
 }
 
-/// A job's place in the table. Unlike its id it is never used again.
+/// The key of a job or a batch in the table. Unlike a job id, it is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct JobKey(u64);
 
-/// How far a job is.
+/// The stage of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its handler has not been called.
+    /// The handler has not been called yet.
     Taken,
-    /// Its handler runs.
+    /// The handler is running.
     Running { since: Instant },
-    /// Its run is over, but its handler may have yet to return.
+    /// The run has ended, but the handler may still be running.
     Ended(Ended),
-    /// Its handler has returned; its last posts, of so many bytes, are on their way.
+    /// The handler has returned, and the last posts, of `bytes` bytes, are being delivered.
     Delivering { ended: Ended, bytes: usize },
-    /// Nothing more of it is posted, and its handler, which may run since then, has yet to return.
+    /// Nothing more of the job is posted, but its handler has not returned. `since`: the start of the handler, if it is
+    /// running.
     Abandoned { since: Option<Instant> },
 }
 
@@ -49,17 +51,17 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) at: Instant,
-    /// `None`: it was cancelled, so there is nothing to deliver.
+    /// The outcome. `None` if the job was cancelled, so that there is nothing to deliver.
     pub(super) outcome: Option<JobOutcome>,
 }
 
 impl Stage {
-    /// Whether the job occupies a slot.
+    /// Returns whether the job occupies a slot.
     fn has_slot(self) -> bool {
         !matches!(self, Self::Delivering { .. })
     }
 
-    /// Whether the platform is owed something of it.
+    /// Returns whether the worker still owes the platform a post of the job.
     fn in_flight(self) -> bool {
         !matches!(self, Self::Abandoned { .. })
     }
@@ -72,12 +74,12 @@ struct JobEntry {
     stage: Stage,
 }
 
-/// What is asked at each take, kept up to date by [`JobTable::move_to`].
+/// The counts that each poll needs, kept up to date by [`JobTable::move_to`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) slots: usize,
     pub(super) delivering: usize,
-    /// Of the jobs that are delivered, as each was when its handler returned.
+    /// The undelivered data of the jobs in delivery, measured when each handler returned, in bytes.
     pub(super) bytes: usize,
 }
 
@@ -99,11 +101,11 @@ impl Counts {
     }
 }
 
-/// A batch with the handler.
+/// The stage of a batch that the handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BatchStage {
     Running,
-    /// All its jobs are gone, which were so many, and the handler has yet to return.
+    /// All `jobs` jobs of the batch have ended, but the handler is still running.
     Stuck {
         jobs: usize,
     },
@@ -120,10 +122,10 @@ pub(super) struct JobTable {
     by_id: BTreeMap<Arc<str>, JobKey>,
     counts: Counts,
     batches: BTreeMap<JobKey, BatchStage>,
-    /// Jobs completed since the open poll began. If that poll brings one of them, it was handed out again before its
-    /// result came in. A failed job is not among them: it may well be retried.
+    /// The jobs completed since the open poll began. If that poll returns one of them, the platform handed it out again
+    /// before it received the result. Failed jobs are excluded, because they may be retried.
     completed: BTreeSet<Arc<str>>,
-    /// Jobs in a row that broke down; not counted any further once the breaker has tripped.
+    /// The number of consecutive breakdowns. It stays constant once the breaker has tripped.
     breakdowns: usize,
 }
 
@@ -146,12 +148,12 @@ impl JobTable {
         self.concurrency
     }
 
-    /// Returns whether that changed anything.
+    /// Sets the concurrency. Returns whether it changed.
     pub(super) fn set_concurrency(&mut self, concurrency: usize) -> bool {
         std::mem::replace(&mut self.concurrency, concurrency) != concurrency
     }
 
-    /// The number of jobs that may have a slot.
+    /// Returns the total number of slots.
     pub(super) fn limit(&self) -> usize {
         match self.rules.max_batch {
             Some(jobs) => self.concurrency.saturating_add(1).saturating_mul(jobs),
@@ -159,8 +161,8 @@ impl JobTable {
         }
     }
 
-    /// The number of slots that are not given while batches are stuck: the rest of each one's share; and, once no batch
-    /// could start, the share of the next one too, whose jobs would only wait.
+    /// Returns the number of slots withheld while batches are stuck: the unused slots of each stuck batch and, if the
+    /// stuck batches leave no room for another, those of the next batch, whose jobs would only wait.
     fn withheld(&self) -> usize {
         let Some(max) = self.rules.max_batch else {
             return 0;
@@ -180,7 +182,7 @@ impl JobTable {
         rest.saturating_add(next)
     }
 
-    /// The number of jobs that may be taken.
+    /// Returns the number of jobs that may be fetched.
     pub(super) fn free(&self) -> usize {
         let Counts {
             slots,
@@ -228,7 +230,7 @@ impl JobTable {
         key
     }
 
-    /// Enters a job; `None`: it is in flight, or was completed since the poll began.
+    /// Adds a job. Returns `None` if it is already in flight, or was completed since the poll began.
     pub(super) fn take(&mut self, id: &str, tokens: CancelTokens) -> Option<JobKey> {
         if self.by_id.contains_key(id) || self.completed.contains(id) {
             return None;
@@ -244,7 +246,7 @@ impl JobTable {
         self.jobs.get(&key).map(|record| record.stage)
     }
 
-    /// Moves a job to its next stage; `None`: out of the table.
+    /// Moves a job to its next stage, or out of the table if `next` is `None`.
     fn move_to(&mut self, key: JobKey, next: Option<Stage>) {
         let Some(record) = self.jobs.get_mut(&key) else {
             return;
@@ -265,7 +267,7 @@ impl JobTable {
         }
     }
 
-    /// The handler is called.
+    /// Records that the handler is called.
     pub(super) fn start(&mut self, key: JobKey, now: Instant) {
         match self.stage(key) {
             Some(Stage::Taken) => self.move_to(key, Some(Stage::Running { since: now })),
@@ -276,12 +278,12 @@ impl JobTable {
         }
     }
 
-    /// The run is over. Returns since when the handler ran, if it was called. An abandoned job stays abandoned.
+    /// Records the end of a run. Returns when the handler started, if it was called. An abandoned job stays abandoned.
     pub(super) fn end(&mut self, key: JobKey, ended: Ended) -> Option<Instant> {
         let since = match self.stage(key)? {
             Stage::Running { since } => Some(since),
             Stage::Taken => None,
-            // It stays: there is no result to deliver.
+            // Stays abandoned: there is no result to deliver.
             Stage::Abandoned { since } => return since,
             Stage::Ended(_) | Stage::Delivering { .. } => return None,
         };
@@ -289,7 +291,7 @@ impl JobTable {
         since
     }
 
-    /// Counts the end of a job for the breaker, as a breakdown or not. Returns whether that trips it.
+    /// Counts the end of a job, which may be a `breakdown`, for the breaker. Returns whether that trips the breaker.
     pub(super) fn count_breakdown(&mut self, breakdown: bool) -> bool {
         if self.tripped().is_some() {
             return false;
@@ -303,7 +305,7 @@ impl JobTable {
         (self.breakdowns >= limit).then_some(limit)
     }
 
-    /// The handler has returned, and frees its slot; `bytes` wait in the job's outbox.
+    /// Frees the slot of a job whose handler has returned; `bytes` bytes wait in its outbox.
     pub(super) fn vacate(&mut self, key: JobKey, bytes: usize, now: Instant) {
         let ended = match self.stage(key) {
             None | Some(Stage::Delivering { .. }) => return,
@@ -317,7 +319,8 @@ impl JobTable {
         self.move_to(key, Some(Stage::Delivering { ended, bytes }));
     }
 
-    /// Nothing more of the job is posted; `completed`: its output was accepted. Returns the end of its run, if it is over.
+    /// Records that nothing more of the job is posted, and whether its output was accepted (`completed`). Returns the
+    /// end of its run, if it has ended.
     pub(super) fn settle(&mut self, key: JobKey, completed: bool) -> Option<Ended> {
         if completed && let Some(record) = self.jobs.get(&key) {
             self.completed.insert(Arc::clone(&record.id));
@@ -343,7 +346,7 @@ impl JobTable {
         }
     }
 
-    /// Enters a batch that goes to the handler, if one may.
+    /// Adds a batch for the handler. Returns `None` if no other batch may run.
     pub(super) fn start_batch(&mut self) -> Option<JobKey> {
         if self.batches.len() >= self.concurrency {
             return None;
@@ -353,19 +356,20 @@ impl JobTable {
         Some(key)
     }
 
-    /// All jobs of the batch are gone, which were so many, and the handler has yet to return; `None`: it has.
+    /// Marks a batch as stuck: all its `jobs` jobs have ended, but the handler is still running. `None` removes the
+    /// mark.
     pub(super) fn set_stuck(&mut self, key: JobKey, jobs: Option<usize>) {
         if let Some(stage) = self.batches.get_mut(&key) {
             *stage = jobs.map_or(BatchStage::Running, |jobs| BatchStage::Stuck { jobs });
         }
     }
 
-    /// The handler has returned from the batch.
+    /// Removes a batch from which the handler has returned.
     pub(super) fn end_batch(&mut self, key: JobKey) {
         self.batches.remove(&key);
     }
 
-    /// The counts, made anew from the jobs.
+    /// Returns the counts as maintained, and as computed from the jobs.
     #[cfg(test)]
     pub(super) fn recount(&self) -> (Counts, Counts) {
         let mut counts = Counts::default();

@@ -1,4 +1,5 @@
-//! The flags of a worker binary: those of the official worker, and `--rp_schema`. All other arguments are the program's own.
+//! The command-line flags of a worker binary: those of the official worker, and `--rp_schema`. All other arguments
+//! belong to the program.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -33,12 +34,15 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Reads the flags from `args`, the command line without the program's name.
+    /// Parses the flags in `args`, the command line without the program's name.
     ///
-    /// Unknown arguments are skipped, and so is everything after `--`: they belong to the program.
+    /// Skips unknown arguments and everything after `--`: they belong to the program.
+    ///
+    /// # Errors
+    /// Returns an error if a flag has a missing, invalid or unexpected value.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         let mut parsed = Self::default();
-        // An owned list: lexopt wants an iterator that is `'static`.
+        // Collected, because lexopt requires a `'static` iterator.
         let args: Vec<OsString> = args.into_iter().collect();
         let mut parser = Parser::from_args(args);
         while let Some(flag) = next_flag(&mut parser) {
@@ -54,7 +58,7 @@ impl Args {
                     let port = value(
                         parser,
                         "--rp_api_port",
-                        "a port number, 0 to 65535",
+                        "a port number (0 to 65535)",
                         |text| text.parse().ok(),
                     );
                     parsed.api_port = Some(port?);
@@ -71,29 +75,30 @@ impl Args {
                     let level = value(parser, "--rp_log_level", expected, log::parse_level);
                     parsed.log_level = Some(level?);
                 }
-                // The program's own flag. A value attached to it goes with it.
+                // A flag of the program: skip it, and the value attached to it.
                 _ => drop(parser.optional_value()),
             }
         }
         Ok(parsed)
     }
 
-    /// Returns the log level that the flags ask for, if they do.
+    /// Returns the log level set by `--rp_log_level` or `--rp_debugger`, if any.
     pub(crate) fn level(&self) -> Option<LevelFilter> {
         self.log_level
             .or_else(|| self.debugger.then_some(LevelFilter::DEBUG))
     }
 }
 
-/// Returns the name of the next long flag, without its dashes. Skips positional arguments and short flags, and ends at
+/// Returns the name of the next long flag, without its dashes. Skips positional arguments and short flags, and stops at
 /// `--`.
 fn next_flag(parser: &mut Parser) -> Option<String> {
     loop {
         match parser.next() {
             Ok(Some(Arg::Long(name))) => return Some(name.to_owned()),
-            // In `-n5` and `-n=5` the rest may be the flag's value.
+            // In `-n5` and `-n=5`, the rest may be the value of `-n`.
             Ok(Some(Arg::Short(_))) => drop(parser.optional_value()),
-            // An error reports an attached value that nobody read; that does not happen here, and does no harm.
+            // The only possible error is an attached value that was not read. It cannot occur here, and would be
+            // harmless.
             Ok(Some(Arg::Value(_))) | Err(_) => {}
             Ok(None) => return None,
         }
@@ -118,7 +123,7 @@ fn value<T>(
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<T, Error> {
     let text = text(parser, flag)?;
-    let invalid = || invalid(flag, format_args!("`{text}` is not {expected}"));
+    let invalid = || invalid(flag, format_args!("expected {expected}, got `{text}`"));
     parse(&text).ok_or_else(invalid)
 }
 
@@ -187,7 +192,7 @@ mod tests {
         assert_eq!(
             parse(&["--test_input="]).unwrap().test_input.unwrap(),
             "",
-            "an empty value is one"
+            "an empty value is a value"
         );
     }
 
@@ -236,7 +241,7 @@ mod tests {
             let args = parse(&[own, "--rp_schema", own]).unwrap();
             assert!(args.schema && !args.serve_api, "{own}");
         }
-        // Whether the user's flag takes a value is not known here, so a known flag after it counts.
+        // The parser cannot know whether the user's flag takes a value, so it parses a known flag after it.
         assert!(parse(&["--prompt", "--rp_schema"]).unwrap().schema);
     }
 
@@ -266,16 +271,17 @@ mod tests {
         assert_eq!(error(&["--test_input"]), "--test_input: requires a value");
         assert_eq!(
             error(&["--rp_api_port", "70000"]),
-            "--rp_api_port: `70000` is not a port number, 0 to 65535"
+            "--rp_api_port: expected a port number (0 to 65535), got `70000`"
         );
         assert_eq!(
             error(&["--rp_api_concurrency=0"]),
-            "--rp_api_concurrency: `0` is not a whole number above 0"
+            "--rp_api_concurrency: expected a whole number above 0, got `0`"
         );
         assert_eq!(
             error(&["--rp_serve_api=false"]),
             "--rp_serve_api: does not take a value"
         );
-        assert!(error(&["--rp_log_level", "LOUD"]).contains("`LOUD` is not ERROR, WARN"));
+        let level = error(&["--rp_log_level", "LOUD"]);
+        assert!(level.contains("expected ERROR, WARN") && level.ends_with("got `LOUD`"));
     }
 }

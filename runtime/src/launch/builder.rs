@@ -21,14 +21,14 @@ use crate::take::{Asked, Fixed};
 use crate::telemetry::TelemetrySettings;
 use crate::worker::{Launch, Shutdown, WorkerSettings};
 
-/// How long one post is tried: longer than a platform's redeploy takes.
+/// The default time limit for one post, retries included: longer than a redeploy of the platform takes.
 const DEFAULT_DELIVERY_DEADLINE: Duration = Duration::from_mins(15);
-/// How long a health check may go on failing.
+/// The default time that a health check may keep failing.
 const DEFAULT_HEALTH_LIMIT: Duration = Duration::from_mins(1);
-/// How long running jobs may go on once the worker was told to end: as long as the platform lets a job run by default.
+/// The default grace period at shutdown: as long as the platform lets a job run by default.
 const DEFAULT_GRACE: Duration = Duration::from_mins(10);
 
-/// A worker, ready to be told how to work, and then to run.
+/// A worker: configure it with the methods below, then start it with [`run`](Self::run) or [`serve`](Self::serve).
 ///
 /// ```no_run
 /// use podwork::{Context, Result, Worker, handler};
@@ -66,7 +66,7 @@ impl<H, S> std::fmt::Debug for Worker<H, S> {
 }
 
 impl Worker {
-    /// A worker that serves jobs with the handler `H`, one at a time.
+    /// Creates a worker that runs jobs with the handler `H`, one at a time.
     pub fn new<H: Handler>() -> Worker<H> {
         Worker {
             source: NoState,
@@ -92,14 +92,14 @@ impl Worker {
 }
 
 impl<H: Handler> Worker<H> {
-    /// Gives the handler its state.
+    /// Sets the handler's state.
     pub fn state(self, state: H::State) -> Worker<H, Given<H::State>> {
         self.with_source(Given::ready(state))
     }
 
-    /// Has `setup` make the handler's state, once, before the first job is taken. It may be async, and it may fail:
-    /// then the worker logs why, reports itself unhealthy and exits with 1. A function that is not async runs on a
-    /// thread for blocking work.
+    /// Sets the function that creates the handler's state. The worker calls it once, before it fetches the first job.
+    /// If it fails, the worker logs the error, reports itself unhealthy and exits with 1. The function may be async;
+    /// one that is not runs on a thread for blocking work.
     pub fn setup<M>(self, setup: impl Setup<H::State, M>) -> Worker<H, Given<H::State>> {
         self.with_source(Given::setup(setup))
     }
@@ -115,23 +115,25 @@ impl<H: Handler> Worker<H> {
 }
 
 impl<H: Handler, S> Worker<H, S> {
-    /// How many jobs run at once; 1 unless it is set. 0 counts as 1. Of a handler that takes a
-    /// [`Batch`](crate::Batch): how many batches, beside one that forms.
+    /// Sets the maximum number of jobs that run at once. Default: 1. 0 counts as 1. For a handler that takes a
+    /// [`Batch`](crate::Batch), this is the number of batches that run at once while one more is being filled.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.settings.concurrency = Some(Box::new(Fixed(jobs)));
         self
     }
 
-    /// Asks `limit` before each take how many jobs may run at once, telling it the present number. It grows at once
-    /// and shrinks as jobs end. A callback that panics or says 0 is warned about, and the present number stays.
+    /// Sets a callback that returns the concurrency. The worker calls it before each poll, with the current
+    /// concurrency. A higher value applies immediately, a lower one as jobs end. If the callback panics or returns 0,
+    /// the worker logs a warning and keeps the current value.
     ///
-    /// It is asked on the thread that takes and delivers, so it should return at once.
+    /// The callback runs on the thread that fetches and delivers jobs, so it should return quickly.
     pub fn concurrency_with(mut self, limit: impl FnMut(usize) -> usize + Send + 'static) -> Self {
         self.settings.concurrency = Some(Box::new(Asked(limit)));
         self
     }
 
-    /// Most jobs of one [`Batch`](crate::Batch), in place of what the handler's attribute says. 0 counts as 1.
+    /// Sets the maximum number of jobs in a [`Batch`](crate::Batch). Overrides `max_batch` of `#[handler]`. 0 counts as
+    /// 1.
     pub fn max_batch(mut self, jobs: usize) -> Self
     where
         H: BatchHandler,
@@ -140,8 +142,8 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// How long a job waits for others to fill its [`Batch`](crate::Batch) while the handler is free, in place of what
-    /// the handler's attribute says. It is kept to the millisecond.
+    /// Sets how long a job waits for others to fill its [`Batch`](crate::Batch) while the handler is free. Overrides
+    /// `max_wait` of `#[handler]`. The resolution is 1 ms.
     pub fn max_wait(mut self, wait: Duration) -> Self
     where
         H: BatchHandler,
@@ -150,8 +152,8 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// Most that the jobs of one [`Batch`](crate::Batch) weigh together, in place of what the handler's attribute says. It
-    /// needs a handler that says what a job weighs: `#[handler(weight = …, max_weight = …)]`.
+    /// Sets the maximum total weight of the jobs in a [`Batch`](crate::Batch). Overrides `max_weight` of `#[handler]`.
+    /// Requires a handler that defines the weight of a job: `#[handler(weight = …, max_weight = …)]`.
     pub fn max_weight(mut self, weight: usize) -> Self
     where
         H: BatchHandler,
@@ -160,68 +162,70 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// Whether the final output of a streaming handler repeats all its chunks as a list, so that `/status` and
-    /// `/runsync` show them; off unless it is set. The list is held in memory until the job ends.
+    /// Sets whether the final output of a streaming handler is the list of all its chunks, so that `/status` and
+    /// `/runsync` return them. Default: `false`. The worker holds the list in memory until the job ends.
     pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
         self.settings.job.aggregate = aggregate;
         self
     }
 
-    /// Whether an output that is over the platform's limit (10 MB, or 20 MB by `/runsync`) is uploaded to the
-    /// [bucket](crate::files::Upload), as `<job's id>/output.json`; off unless it is set. Clients then see
-    /// `{"output_url": "https://…", "bytes": 12345678}` in its place, and find the output there for 7 days.
+    /// Sets whether an output over the platform's limit (10 MB, or 20 MB with `/runsync`) is uploaded to the
+    /// [bucket](crate::files::Upload), as `<job id>/output.json`. Default: `false`. Clients then receive
+    /// `{"output_url": "https://…", "bytes": 12345678}` instead, and can download the output for 7 days.
     ///
-    /// If that fails, or there is no bucket, the job fails as it does without this. Chunks have a limit of their own.
+    /// If the upload fails, or no bucket is configured, the job fails as it would without this option. Chunks have
+    /// their own limit and are not uploaded.
     #[cfg(feature = "upload")]
     pub fn upload_large_results(mut self, upload: bool) -> Self {
         self.settings.job.upload_large_results = upload;
         self
     }
 
-    /// Whether the worker is replaced after every job, as if each had called
-    /// [`refresh_worker`](crate::Context::refresh_worker).
+    /// Sets whether the worker is replaced after every job, as if each job had called
+    /// [`refresh_worker`](crate::Context::refresh_worker). Default: `false`.
     pub fn refresh_worker(mut self, refresh: bool) -> Self {
         self.settings.job.refresh = refresh;
         self
     }
 
-    /// How long running jobs may go on once the worker was told to end; 10 minutes unless it is set. What has not
-    /// ended by then fails with an error that says so, and the worker exits with 1.
+    /// Sets the grace period: how long jobs in flight may keep running once the worker shuts down. Default: 10 minutes.
+    /// Jobs that have not ended by then fail with a `shutdown` error, and the worker exits with 1.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// How long a job may run; as long as the platform lets it, unless this is set. One that takes longer is ended as
-    /// if it had been cancelled, and fails with an error that says so.
+    /// Sets how long a job may run. Default: no limit but the platform's. A job that takes longer is ended like a
+    /// cancelled one, and fails with a `timeout` error.
     pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.settings.job.timeout = Some(timeout);
         self
     }
 
-    /// How long each post is tried while the platform cannot be reached, or is in trouble; 15 minutes unless it is
-    /// set, which is longer than a platform's redeploy takes.
+    /// Sets how long the worker retries each post while the platform is unreachable or failing. Default: 15 minutes,
+    /// which is longer than a redeploy of the platform takes.
     pub fn delivery_deadline(mut self, deadline: Duration) -> Self {
         self.settings.delivery_deadline = deadline;
         self
     }
 
-    /// Has the machine checked before the first job is taken: by a function without parameters, async or not, that
-    /// fails with an error or a panic. Its name tells it in the log, and to the platform.
+    /// Adds a check of the machine that runs before the worker fetches the first job: a function without parameters,
+    /// async or not, that fails by returning an error or panicking. `name` identifies the check in the log and on the
+    /// platform.
     ///
-    /// Checks run on the platform only, before the set-up, one after the other: the built-in ones, the functions under
-    /// [`#[fitness_check]`](macro@crate::fitness_check), then these in the order in which they are given. When one
-    /// fails, the worker logs why, reports itself unhealthy and exits with 1.
+    /// Checks run on the platform only, before the set-up and one after the other: first the built-in checks, then the
+    /// functions with [`#[fitness_check]`](macro@crate::fitness_check), then those added by this method, in the order
+    /// of the calls. When a check fails, the worker logs the error, reports itself unhealthy and exits with 1.
     pub fn fitness_check<M>(mut self, name: &str, check: impl MachineCheck<M>) -> Self {
         let check = FitnessCheck::new(name.to_owned(), check);
         self.settings.fitness.get_or_insert_default().push(check);
         self
     }
 
-    /// Asks `check` before each take whether the worker is still able to work: a function of the worker's state, async
-    /// or not, which may block. While it fails, or panics, no job is taken and the heartbeat reports the worker
-    /// unhealthy; once that has gone on for [`health_limit`](Self::health_limit), or the check has not answered for as
-    /// long, the jobs at hand are ended as at a shutdown, and the worker exits with 1.
+    /// Sets a health check that runs before each poll: a function of the worker's state, async or not, which may block.
+    /// While it fails or panics, the worker fetches no jobs, and its heartbeat reports it as unhealthy. Once the check
+    /// has failed, or has not returned, for [`health_limit`](Self::health_limit), the worker drains as at a shutdown
+    /// and exits with 1.
     ///
     /// ```
     /// # use podwork::{Result, Worker, handler};
@@ -240,41 +244,41 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// How long the health check may go on failing, or not answering, before the worker ends; 1 minute unless it is
-    /// set.
+    /// Sets how long the health check may keep failing, or run without returning, before the worker shuts down.
+    /// Default: 1 minute.
     pub fn health_limit(mut self, limit: Duration) -> Self {
         self.settings.health_limit = limit;
         self
     }
 
-    /// Ends the worker once this many jobs in a row panicked or ran out of memory, its own or the GPU's: then it is
-    /// likely the worker that is broken, and not the jobs. It takes no more, reports itself unhealthy, ends those at
-    /// hand as at a shutdown, and exits with 1. Off unless it is set; 0 counts as 1. A
-    /// [`Batch`](crate::Batch) that fails as a whole counts as one.
+    /// Shuts the worker down after `jobs` consecutive jobs panicked or ran out of host or GPU memory: then the worker
+    /// is likely broken, not the jobs. The worker fetches no more jobs, reports itself unhealthy, drains as at a
+    /// shutdown and exits with 1. Default: off. 0 counts as 1. A [`Batch`](crate::Batch) that fails as a whole counts
+    /// as one job.
     pub fn max_consecutive_failures(mut self, jobs: usize) -> Self {
         self.settings.max_failures = Some(jobs.max(1));
         self
     }
 
-    /// Serves metrics on this port of all IPv4 addresses, for Prometheus, at `/metrics`, as the `OpenMetrics` text;
-    /// `PODWORK_METRICS_PORT` has the last word. The worker listens there before it does anything else, and does not
-    /// start if it cannot. The guide's chapter on observability lists them.
+    /// Serves metrics for Prometheus on `port` of all IPv4 addresses, at `/metrics`, in the `OpenMetrics` text format.
+    /// `PODWORK_METRICS_PORT` overrides the port. The worker opens the port before it does anything else, and does not
+    /// start if it cannot. For the list of metrics, see the guide's chapter on observability.
     #[cfg(feature = "metrics")]
     pub fn metrics(mut self, port: u16) -> Self {
         self.settings.telemetry.metrics.port(port);
         self
     }
 
-    /// Serves metrics as [`metrics`](Self::metrics) does, where `listener` listens: on one address alone, or on any port
-    /// that is free.
+    /// Serves metrics like [`metrics`](Self::metrics), but on `listener`: use it to listen on a single address, or on
+    /// any free port.
     #[cfg(feature = "metrics")]
     pub fn metrics_on(mut self, listener: std::net::TcpListener) -> Self {
         self.settings.telemetry.metrics.on(listener);
         self
     }
 
-    /// Adds metrics of your own to those that are served. They are read on the thread that takes and delivers, so what
-    /// makes them up should return at once.
+    /// Registers your own metrics, which are served together with the worker's. The worker collects them on the thread
+    /// that fetches and delivers jobs, so custom collectors should return quickly.
     ///
     /// ```
     /// use podwork::metrics::counter::Counter;
@@ -303,10 +307,11 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// Has directories kept warm on a network volume: they are hydrated before the set-up, after the fitness checks, and
-    /// synced after the set-up, after jobs (with an [interval](crate::cache::VolumeCache::interval) between), and once
-    /// more when the worker ends, once its jobs have, in what is left of
-    /// [`shutdown_grace`](Self::shutdown_grace). One sync runs at a time, beside the jobs. Nothing of it fails the worker.
+    /// Keeps local directories warm on a network volume. The worker hydrates them after the fitness checks and before
+    /// the set-up. It syncs them after the set-up, after jobs (with an [interval](crate::cache::VolumeCache::interval)
+    /// between two syncs), and at shutdown, when all jobs have ended, within the rest of
+    /// [`shutdown_grace`](Self::shutdown_grace). One sync runs at a time, concurrently with jobs. Errors of the cache
+    /// never fail the worker.
     ///
     /// ```
     /// # use podwork::{Worker, handler};
@@ -322,15 +327,15 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// Whether error results carry the host's name and the chain of causes; off unless it is set, since clients see
-    /// them. The log always has them.
+    /// Sets whether error results contain the host name and the chain of causes. Default: `false`, because clients see
+    /// them. The log always contains them.
     pub fn expose_error_details(mut self, expose: bool) -> Self {
         self.settings.error_details = expose;
         self
     }
 
-    /// Sets variables as if they stood in the environment; they win over it. For tests, which should not write to
-    /// their process's own.
+    /// Sets environment variables for this worker only; they override those of the process. Meant for tests, which
+    /// should not modify the environment of their process.
     pub fn env<K: Into<String>, V: Into<String>>(
         mut self,
         variables: impl IntoIterator<Item = (K, V)>,
@@ -347,14 +352,14 @@ impl<H: Handler, S> Worker<H, S> {
         own_metrics => register_metrics,
     }
 
-    /// Has no machine checked: this is not one of the platform's.
+    /// Disables all fitness checks, because this machine is not one of the platform's.
     #[cfg(feature = "local")]
     pub(crate) fn at_home(mut self) -> Self {
         self.settings.fitness = None;
         self
     }
 
-    /// What the environment says; the part of it that jobs go by is put into the settings.
+    /// Reads the configuration from the environment, and stores the part that concerns jobs in the settings.
     pub(super) fn configure(&mut self) -> Result<Config, Error> {
         #[cfg(feature = "download")]
         {

@@ -1,5 +1,5 @@
-//! Starting a worker: the builder, the command line, and the choice of where jobs come from. The only room that knows
-//! every way to run.
+//! Starting a worker: the builder, the command line, and the choice of the job source. The only module that knows every
+//! mode of a worker.
 
 mod args;
 mod builder;

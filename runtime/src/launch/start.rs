@@ -1,4 +1,4 @@
-//! Starting a worker: by its command line, or inside the caller's runtime.
+//! The two ways to start a worker: from its command line, or inside the caller's async runtime.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -21,19 +21,21 @@ use crate::worker::{Launch, Shutdown, poll};
 use super::args::Args;
 use super::builder::Worker;
 
-/// Most blocking handlers at once, and other blocking work beside them; a thread is only made when there is work.
+/// The maximum number of threads for blocking handlers and other blocking work. Threads start on demand.
 const MOST_BLOCKING_THREADS: usize = 4096;
 
-// The bound on `S` stands on each method: so a missing state is said in the words of `StateSource`.
+// The bound on `S` is on each method, so that the compiler reports a missing state with the message of `StateSource`.
 impl<H: Handler, S> Worker<H, S> {
-    /// Runs the worker until it is told to end: by SIGTERM or SIGINT, or by a job that has it replaced.
+    /// Runs the worker until it shuts down: on SIGTERM or SIGINT, or when a job requests the worker's replacement.
     ///
-    /// On the platform it pulls jobs. Elsewhere it runs the job of `test_input.json` or `--test_input` on a platform
-    /// of its own, or serves that platform's API with `--rp_serve_api`. Where the platform sets
-    /// `RUNPOD_REALTIME_PORT`, it serves `POST /<endpoint>/realtime` there instead of pulling. For `--rp_schema` it only prints what
-    /// its handler takes and gives. It makes the async runtime itself, reads the
-    /// command line and the environment, and writes the log to standard output unless the program has a `tracing`
-    /// subscriber of its own. What keeps it from running is said in one line, and is exit code 1.
+    /// On the platform, the worker fetches jobs. Elsewhere, it runs the job in `test_input.json` or `--test_input` on
+    /// the local platform, or serves the API of the local platform with `--rp_serve_api`. If the platform sets
+    /// `RUNPOD_REALTIME_PORT`, the worker serves `POST /<endpoint>/realtime` on that port instead of fetching jobs.
+    /// With `--rp_schema`, it only prints the schema of its handler's input and output.
+    ///
+    /// This method creates the async runtime, reads the command line and the environment, and writes the log to
+    /// standard output unless the program has its own `tracing` subscriber. If the worker cannot run, it reports the
+    /// error in one line and returns exit code 1.
     pub fn run(self) -> ExitCode
     where
         S: StateSource<H::State>,
@@ -79,7 +81,7 @@ impl<H: Handler, S> Worker<H, S> {
         let control = Control::start()?;
         let ended =
             handlers.block_on(control.run(self.start(args, handlers.handle().clone()).boxed()));
-        // A blocking handler that was left behind must not hold up the exit.
+        // Does not wait for blocking handlers that are still running.
         handlers.shutdown_background();
         ended
     }
@@ -104,7 +106,7 @@ impl<H: Handler, S> Worker<H, S> {
                 run_locally::<H, S>(args, launch).await
             }
         };
-        // Listening goes on beside the work until the work ends; it only ends first when it fails.
+        // The signal listener ends before the worker only if it fails, or after the second signal.
         tokio::pin!(main);
         tokio::select! {
             ended = &mut main => ended,
@@ -115,13 +117,15 @@ impl<H: Handler, S> Worker<H, S> {
         }
     }
 
-    /// Pulls jobs until `shutdown` ends and the jobs at hand are done. Handlers and the set-up run on the caller's own
-    /// async runtime, which must be tokio's; taking and delivering go on beside it, on a thread of their own. It reads
-    /// the environment, but neither the command line nor signals, and sets up no log. Dropped, it ends at once.
+    /// Fetches and runs jobs until `shutdown` completes, then waits for the jobs in flight.
+    ///
+    /// Handlers and the set-up run on the caller's async runtime, which must be tokio's. Polling and delivery run on a
+    /// separate thread. This method reads the environment, but not the command line, handles no signals, and sets up no
+    /// log. If the future is dropped, the worker ends immediately.
     ///
     /// # Errors
-    /// The environment names no platform or is malformed, a fitness check or the set-up failed, the worker became
-    /// unhealthy, or jobs were left unfinished.
+    /// Returns an error if the environment names no platform or is invalid, a fitness check or the set-up fails, the
+    /// worker becomes unhealthy, or jobs are left unfinished.
     pub async fn serve(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
     where
         S: StateSource<H::State>,
@@ -142,8 +146,8 @@ impl<H: Handler, S> Worker<H, S> {
     }
 }
 
-/// The runtime of all that is not the user's, with one thread; it ends when this is dropped. It is no current-thread
-/// runtime, since that one is woken by a call of the system's even while it is awake.
+/// The runtime for the worker's own tasks, with one thread. It shuts down when this is dropped. It is not a
+/// current-thread runtime, because each wake-up of such a runtime costs a system call, even while it is awake.
 struct Control(Option<tokio::runtime::Runtime>);
 
 impl Control {
@@ -153,17 +157,17 @@ impl Control {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs a future on it, and waits for its end.
+    /// Spawns a task on the runtime. The returned future waits for its result.
     fn run<T: Send + 'static>(
         &self,
         future: BoxFuture<'static, T>,
     ) -> impl Future<Output = T> + Send + use<T> {
-        let runtime = self.0.as_ref().expect("it is there until it is dropped");
+        let runtime = self.0.as_ref().expect("the runtime exists until drop");
         let running = runtime.spawn(future);
         async {
             match running.await {
                 Ok(ended) => ended,
-                // It is never cancelled while the runtime is there.
+                // The task is never cancelled while the runtime exists, so it has panicked.
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             }
         }
@@ -183,7 +187,7 @@ fn started(builder: &mut Runtime) -> Result<tokio::runtime::Runtime, Error> {
         .enable_all()
         .build()
         .map_err(|source| Error::System {
-            what: "starting an async runtime",
+            what: "start an async runtime",
             source,
         })
 }
@@ -198,7 +202,7 @@ fn print_schema<H: Handler>() -> Result<(), Error> {
     Err(Error::Flag {
         flag: "--rp_schema",
         problem: format!(
-            "the handler `{}` tells no schema: write `#[handler(schema)]` above it, and switch on podwork's feature \
+            "the handler `{}` has no schema: write `#[handler(schema)]` above it, and enable podwork's feature \
              `schema`",
             H::NAME
         ),
@@ -232,7 +236,7 @@ fn run_locally<H: Handler, S: StateSource<H::State>>(
 ) -> impl Future<Output = Result<(), Error>> {
     futures::future::err(Error::MissingVariable {
         variable: env::GET_JOB,
-        because: "this worker was built without the local platform (feature `local`)",
+        because: "this worker was built without the local platform (cargo feature `local`)",
         expected: "a job-take URL",
     })
 }

@@ -1,4 +1,4 @@
-//! The ordinary worker, pulling from a platform in its own process.
+//! The ordinary worker, which polls a platform in its own process.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::handler::Handler;
 use crate::handler::state::StateSource;
 use crate::worker::{Launch, poll};
 
-/// Id of the one worker.
+/// The id of the only worker.
 const WORKER_ID: &str = "local";
 
-/// Has the worker pull from `platform` until told to end.
+/// Runs the worker on `platform` until it shuts down.
 pub(super) async fn work_for<H: Handler, S: StateSource<H::State>>(
     platform: &Platform,
     launch: Launch<S>,

@@ -1,5 +1,5 @@
-//! Running at home: the platform of `podwork-platform` in the worker's own process, and the ordinary worker pulling
-//! from it over loopback HTTP. The local path is the production path.
+//! The local platform: `podwork-platform` in the worker's own process. The ordinary worker polls it by HTTP over
+//! loopback, so a local run takes the same path as production.
 
 mod loopback;
 mod serve;
@@ -15,16 +15,16 @@ use crate::handler::Handler;
 use crate::handler::state::StateSource;
 use crate::worker::Launch;
 
-/// What a worker does where no platform calls for it.
+/// The mode of a local run.
 #[derive(Debug)]
 pub(crate) enum Mode {
-    /// Runs one job and shows what becomes of it.
+    /// Runs one job and prints its events and its result.
     TestInput(TestInput),
-    /// Serves the platform's API.
+    /// Serves the API of the platform.
     Serve(Serve),
 }
 
-/// Runs the worker on a platform of its own.
+/// Runs the worker on its own local platform.
 pub(crate) async fn run<H: Handler, S: StateSource<H::State>>(
     mode: Mode,
     launch: Launch<S>,
@@ -35,10 +35,13 @@ pub(crate) async fn run<H: Handler, S: StateSource<H::State>>(
     }
 }
 
-/// A platform that shows what the handler takes and gives, if it tells.
+/// Returns the builder of a platform that shows the handler's schema, if it has one.
 #[cfg_attr(
     not(feature = "schema"),
-    expect(clippy::extra_unused_type_parameters, reason = "then none tells")
+    expect(
+        clippy::extra_unused_type_parameters,
+        reason = "no handler has a schema then"
+    )
 )]
 fn platform<H: Handler>() -> Builder {
     let builder = Platform::builder();

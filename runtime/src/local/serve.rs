@@ -1,4 +1,4 @@
-//! `--rp_serve_api`: the platform's API on a port, served by this worker.
+//! `--rp_serve_api`: the platform's API on a local port, in front of this worker.
 
 use std::io::{self, Write as _};
 
@@ -13,12 +13,12 @@ use super::{platform, test_input};
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 8000;
 
-/// Where the API is served; what is `None` has its default.
+/// The options of the API server. `None`: the default.
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
-    /// Maximum jobs at once, in place of the builder's.
+    /// The maximum number of concurrent jobs. Overrides the builder's.
     pub(crate) concurrency: Option<usize>,
 }
 
@@ -38,13 +38,13 @@ pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
     let platform = builder.start().await?;
     let url = platform.url();
     let directions = format!(
-        "Serving `{}` at {url} (Ctrl-C ends it). Open it in a browser, or try:\n  \
+        "Serving `{}` at {url} (press Ctrl-C to stop). Open it in a browser, or try:\n  \
          curl -X POST {url}/run -d '{{\"input\": …}}'\n  \
          curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health\n",
         H::NAME
     );
     if let Err(error) = io::stdout().write_all(directions.as_bytes()) {
-        tracing::warn!(%url, "standard output takes nothing: {error}");
+        tracing::warn!(%url, %error, "Cannot write to standard output; serving anyway.");
     }
     let ended = work_for::<H, S>(&platform, launch).await;
     platform.shutdown().await;

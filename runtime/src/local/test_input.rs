@@ -1,4 +1,4 @@
-//! `--test_input` and `test_input.json`: one job, and all that happens to it, in the terminal.
+//! `--test_input` and `test_input.json`: runs one job and prints its events in the terminal.
 
 use std::path::Path;
 use std::pin::pin;
@@ -18,14 +18,14 @@ use super::loopback::work_for;
 use super::platform;
 
 const FILE: &str = "test_input.json";
-const FORM: &str = r#"write {"input": …}, with what the handler takes in place of the dots"#;
+const FORM: &str = r#"write {"input": …} (replace … with the input of the handler)"#;
 
-/// The job to run, as the command line has it.
+/// The job to run, from the command line.
 #[derive(Debug)]
 pub(crate) struct TestInput {
-    /// The request's JSON. `None`: the one in `test_input.json`.
+    /// The request, as JSON. `None`: the one in `test_input.json`.
     pub(crate) request: Option<String>,
-    /// The result's JSON that is expected, if it is to be compared.
+    /// The expected result, as JSON. `None`: the result is not compared.
     pub(crate) expected: Option<String>,
 }
 
@@ -43,18 +43,18 @@ pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
     let mut working = pin!(work_for::<H, S>(&platform, launch));
     let (worked, last) = tokio::select! {
         last = watching => {
-            // Nothing more is to be taken: the worker need not wait for its open poll.
+            // There are no more jobs, so the worker need not wait for its open poll.
             drain.cancel();
             platform.close();
             (working.await, last)
         }
-        // It could not start, or was told to end.
+        // The worker failed to start, or was asked to shut down.
         worked = &mut working => (worked, None),
     };
     worked?;
     let Some(last) = last else {
         return Err(Error::TestJob {
-            status: "unfinished",
+            status: "its worker has ended",
         });
     };
     if last.status != JobStatus::Completed {
@@ -79,12 +79,13 @@ fn read_request(flag: Option<String>) -> Result<RunRequest, Error> {
     })
 }
 
-/// What the file holds, where there is one: what the console's form begins with.
+/// Returns the content of `test_input.json`, if it exists. The form of the console starts with it.
 pub(super) fn example() -> Option<String> {
     read_file().ok()
 }
 
-/// Reads the file in the working directory, or beside the manifest when `cargo run` was called from elsewhere.
+/// Reads the file in the working directory or, if `cargo run` was called from elsewhere, next to the package's
+/// manifest.
 fn read_file() -> Result<String, Error> {
     let read = std::fs::read_to_string(FILE).or_else(|error| {
         let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or(error)?;
@@ -98,7 +99,7 @@ fn read_file() -> Result<String, Error> {
                  --rp_serve_api"
             )
         } else {
-            format!("it cannot be read: {error}")
+            format!("cannot read the file: {error}")
         },
     })
 }
@@ -107,19 +108,19 @@ fn read_expected(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text).map_err(|error| Error::Flag {
         flag: "--test_output",
         problem: format!(
-            "it is no JSON: {error}; write the whole result, such as {{\"output\": …}}"
+            "invalid JSON: {error}; write the whole result, such as {{\"output\": …}}"
         ),
     })
 }
 
-/// Shows what happens to the job, and returns how it ended; `None` when the platform ended before it.
+/// Prints the job's events and returns its last status, or `None` if the platform ended before the job did.
 async fn watch(events: impl Stream<Item = JobEvent>, job_id: &str) -> Option<StatusResponse> {
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
         match event {
             JobEvent::Queued => show("IN_QUEUE", &format!("job {job_id}")),
             JobEvent::Started { worker_id } => {
-                show("IN_PROGRESS", &format!("at worker {worker_id}"));
+                show("IN_PROGRESS", &format!("on worker {worker_id}"));
             }
             JobEvent::Progress(progress) => show("  progress", progress.get()),
             JobEvent::Chunk(chunk) => show("  chunk", chunk.get()),
@@ -127,7 +128,7 @@ async fn watch(events: impl Stream<Item = JobEvent>, job_id: &str) -> Option<Sta
                 show_end(&last);
                 return Some(last);
             }
-            // Events yet to come to this list are not of this view.
+            // Ignore kinds of events that a later version may add.
             _ => {}
         }
     }
@@ -172,6 +173,6 @@ fn compare(expected: &Value, last: &StatusResponse) -> Result<(), Error> {
 }
 
 fn parse(raw: &RawValue) -> Value {
-    // Raw JSON is JSON.
+    // Raw JSON is always valid.
     serde_json::from_str(raw.get()).unwrap_or_else(|_| json!(raw.get()))
 }

@@ -12,8 +12,8 @@ use crate::handler::{Outcome, Outcomes, Output};
 
 /// The type of an output, which decides its [tag](PlainShape): `Result`, or anything else.
 ///
-/// The method for `Result` is inherent, so it takes precedence over the trait's. Neither has bounds: otherwise a `Result`
-/// that does not meet them would count as a plain value, and a failed job as a completed one.
+/// The method for `Result` is inherent, so it takes precedence over the trait's. Neither has bounds: otherwise a
+/// `Result` that does not meet them would count as a plain value, and a failed job as a completed one.
 pub struct OutputShape<T>(PhantomData<fn() -> T>);
 
 impl<T> OutputShape<T> {
@@ -81,8 +81,8 @@ impl PlainTag {
         Ok(results)
     }
 
-    /// Returns a function that encodes the output. The bound is on this method, since its type argument has a span in the
-    /// user's code.
+    /// Returns a function that encodes the output. The bound is on this method, since its type argument has a span in
+    /// the user's code.
     pub fn encoder<T: Output>(self) -> fn(T) -> Outcome {
         |output| encode(&output)
     }
@@ -128,8 +128,8 @@ impl<T: Output, E: IntoHandlerError> FallibleOutput for Result<T, E> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's error",
     label = "not `std::error::Error`",
-    note = "implement `std::error::Error` for it, with `thiserror` for example, or return `podwork::Result` and let `?` \
-            convert the errors on the way"
+    note = "implement `std::error::Error` for it, with `thiserror` for example, or return `podwork::Result` and \
+            convert the errors with `?`"
 )]
 pub trait IntoHandlerError: Into<HandlerError> {}
 
@@ -213,7 +213,7 @@ mod tests {
     fn the_tag_of_a_result_does_not_depend_on_its_types() {
         struct NoOutput;
 
-        // Types that meet no bound at all.
+        // These types do not meet any of the bounds.
         let _: FallibleTag = shape(&Ok::<NoOutput, NoOutput>(NoOutput)).tag();
         let _: FallibleTag =
             stream_shape(&futures::stream::empty::<crate::error::Result<NoOutput>>()).tag();

@@ -15,7 +15,7 @@ use super::output::{FallibleTag, OutputShape, PlainTag};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no schema",
     label = "not `schemars::JsonSchema`",
-    note = "derive `schemars::JsonSchema` for it, of schemars 1; or leave out `schema` of `#[handler(schema)]`"
+    note = "derive `schemars::JsonSchema` (schemars 1) for it, or remove `schema` from `#[handler(schema)]`"
 )]
 pub trait Described: JsonSchema {}
 
@@ -53,7 +53,7 @@ pub fn of<H: Handler>(input: Value, output: Value) -> HandlerSchema {
     HandlerSchema::new(H::NAME, H::KIND.streams(), input, output)
 }
 
-/// Returns the schema of the input of a handler without one: any input is accepted and ignored.
+/// Returns the input schema of a handler that takes no input: any input is accepted and ignored.
 pub fn anything() -> Value {
     Value::Bool(true)
 }

@@ -1,15 +1,15 @@
-//! Which addresses belong to the public internet.
+//! The distinction between public and special-purpose IP addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 blocks that are not public, by IANA's registry of special addresses; each with the length of its prefix.
+/// The IPv4 blocks that are not public, by IANA's special-purpose address registry. Each has its prefix length.
 const SPECIAL_V4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::UNSPECIFIED, 8),            // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
     (Ipv4Addr::new(100, 64, 0, 0), 10),    // behind a carrier's NAT
     (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback
-    (Ipv4Addr::new(168, 63, 129, 16), 32), // the host of a machine at Azure
-    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local, and metadata of most clouds
+    (Ipv4Addr::new(168, 63, 129, 16), 32), // the host of a virtual machine on Azure
+    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local, and metadata services of most clouds
     (Ipv4Addr::new(172, 16, 0, 0), 12),    // private
     (Ipv4Addr::new(192, 0, 0, 0), 24),     // protocols
     (Ipv4Addr::new(192, 0, 2, 0), 24),     // documentation
@@ -25,11 +25,11 @@ const SPECIAL_V4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved, and broadcast
 ];
 
-/// All that is allotted of IPv6 to the public. Loopback, link-local, unique local, multicast, NAT64, and IPv4 in
-/// IPv6 lie outside.
+/// The block of all public IPv6 addresses. Loopback, link-local, unique local, multicast, NAT64 and IPv4-in-IPv6
+/// addresses are outside of it.
 const PUBLIC_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What is not public within it.
+/// The blocks within [`PUBLIC_V6`] that are not public.
 const SPECIAL_V6: &[(Ipv6Addr, u32)] = &[
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocols: Teredo, benchmarks, ORCHID
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -38,7 +38,7 @@ const SPECIAL_V6: &[(Ipv6Addr, u32)] = &[
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// Whether an address can be reached from anywhere, so that nothing of a private network is behind it.
+/// Returns whether an address is reachable from the whole internet, and so does not belong to a private network.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !SPECIAL_V4.iter().any(|block| v4_in(address, *block)),
@@ -94,15 +94,15 @@ mod tests {
             "255.255.255.255",
             "::",
             "::1",
-            "::7f00:1",               // IPv4 in IPv6, of old
+            "::7f00:1",               // IPv4-compatible, deprecated
             "::ffff:127.0.0.1",       // mapped
             "::ffff:10.0.0.1",        //
             "::ffff:169.254.169.254", //
             "::ffff:0:127.0.0.1",     // translated
             "64:ff9b::7f00:1",        // NAT64
             "64:ff9b::808:808",       //
-            "64:ff9b:1::1",           // NAT64 of a network's own
-            "100::1",                 // discarded
+            "64:ff9b:1::1",           // network-specific NAT64
+            "100::1",                 // discard-only
             "2001::1",                // Teredo
             "2001:2::1",              // benchmarks
             "2001:20::1",             // ORCHID
@@ -116,7 +116,7 @@ mod tests {
             "fe80::1",                // link-local
             "fec0::1",                // site-local
             "ff02::1",                // multicast
-            "4000::1",                // not allotted
+            "4000::1",                // not allocated
         ];
         for address in special {
             assert!(!public(address), "{address}");

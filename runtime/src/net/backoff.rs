@@ -1,13 +1,13 @@
-//! How long to wait before trying again.
+//! The delays between retries.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// Longest that a platform may have us wait by `Retry-After`.
+/// The maximum delay that a `Retry-After` header can impose.
 const LONGEST_ASKED: Duration = Duration::from_mins(1);
 
-/// Delays that grow from `first` to `longest`, jittered, without an end.
+/// An endless sequence of delays that grow from `first` to `longest`, with jitter.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     builder: ExponentialBuilder,
@@ -27,13 +27,13 @@ impl Backoff {
         }
     }
 
-    /// The next delay; what the other side asked for, where it did.
+    /// Returns the next delay: the one that the server `asked` for, if any, up to a limit.
     pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let own = self.delays.next().unwrap_or_default();
         asked.map_or(own, |asked| asked.min(LONGEST_ASKED))
     }
 
-    /// Begins anew, after a success.
+    /// Starts again with the first delay. Call it after a success.
     pub(crate) fn reset(&mut self) {
         self.delays = self.builder.build();
     }

@@ -1,4 +1,5 @@
-//! The HTTP client of downloads, uploads and traces: reqwest, with the guard of addresses and our TLS.
+//! The HTTP client of downloads, uploads and traces: reqwest with the [address guard](AddressGuard) and our TLS
+//! configuration.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use crate::net::proxy::Proxies;
 use crate::net::public_only::{AddressGuard, PrivateAddress};
 use crate::net::tls;
 
-/// How long it may take to connect, over all addresses of a host.
+/// The maximum time to connect, over all addresses of a host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The product that requests name, where nothing else does.
+/// The default `User-Agent`.
 #[cfg(any(feature = "download", feature = "upload"))]
 pub(crate) const AGENT: &str = concat!("podwork/", env!("CARGO_PKG_VERSION"));
 
@@ -23,35 +24,35 @@ pub(crate) const AGENT: &str = concat!("podwork/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct GuardedClient {
     client: Client,
     guard: AddressGuard,
-    /// Why no TLS connection can be made, if none can.
+    /// The reason why TLS connections are impossible, if they are.
     no_tls: Option<String>,
 }
 
-/// How a client differs from others. It honours the proxies of the environment only if its guard allows all addresses.
+/// The settings of a client. It honours the proxies of the environment only if its guard allows all addresses.
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
     pub(crate) guard: AddressGuard,
-    /// Whether certificates are loaded, which blocks for some milliseconds the first time.
+    /// Loads the CA certificates. This blocks for some milliseconds the first time.
     pub(crate) tls: bool,
-    /// Which redirects are followed by themselves.
+    /// The redirects to follow automatically.
     pub(crate) redirects: Policy,
-    /// Whether connections are kept for the next request.
+    /// Keeps idle connections for further requests.
     pub(crate) keep_alive: bool,
 }
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Debug)]
 pub(crate) enum FetchError {
-    /// The host is at an address that the guard refuses.
+    /// The host has an address that the guard rejects.
     Private(PrivateAddress),
-    /// There are no certificates to be trusted.
+    /// No trusted CA certificates are available.
     NoTls(String),
-    /// The server could not be reached, or the connection broke.
+    /// The server is unreachable, or the connection broke.
     Failed(String),
 }
 
 impl GuardedClient {
-    /// Makes a client; see [`ClientSettings::tls`] for what may block.
+    /// Creates a client. May block; see [`ClientSettings::tls`].
     pub(crate) fn new(settings: ClientSettings) -> Self {
         let (tls, no_tls) = match settings.tls.then(tls::config) {
             Some(Ok(config)) => (config, None),
@@ -63,30 +64,28 @@ impl GuardedClient {
             .dns_resolver(settings.guard.clone())
             .redirect(settings.redirects)
             .pool_max_idle_per_host(if settings.keep_alive { usize::MAX } else { 0 });
-        // A proxy connects to what it is told, past the guard.
+        // A proxy connects to any address and so bypasses the guard.
         if settings.guard.allows_all() {
             for proxy in Proxies::of_process().for_reqwest() {
                 client = client.proxy(proxy);
             }
         }
         Self {
-            client: client
-                .build()
-                .expect("nothing in these settings can be refused"),
+            client: client.build().expect("these settings are valid"),
             guard: settings.guard,
             no_tls,
         }
     }
 
-    /// Why no TLS connection can be made, if none can.
+    /// Returns the reason why TLS connections are impossible, if they are.
     #[cfg(any(feature = "upload", feature = "otel"))]
     pub(crate) fn no_tls(&self) -> Option<&str> {
         self.no_tls.as_deref()
     }
 
-    /// Sends a request; its host is checked, whether it is a name or an address.
+    /// Sends a request, after the guard has checked its host, be it a name or an address.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, FetchError> {
-        // The resolver never sees a host that is an address.
+        // The resolver is not called for a host that is an address.
         self.guard
             .check(request.url())
             .map_err(FetchError::Private)?;
@@ -103,8 +102,8 @@ impl GuardedClient {
     }
 }
 
-/// A client that takes bytes as they come, and does what we ask for and nothing by itself, whatever features of reqwest
-/// others in the program have enabled. It honours no proxy until it is told one.
+/// Returns a builder with all automatic behaviour of reqwest turned off, such as decompression, retries and proxies.
+/// Other crates of the program may have enabled such features.
 fn base() -> ClientBuilder {
     Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -123,11 +122,11 @@ fn is_https(url: &Url) -> bool {
     url.scheme() == "https"
 }
 
-/// The causes of an error, without the URL that the error itself shows: its query may be a secret.
+/// Returns the causes of an error, without the error's own message: it contains the URL, whose query may be secret.
 pub(crate) fn causes(error: &reqwest::Error) -> String {
     match error.source() {
         Some(cause) => chain(cause),
-        None if error.is_timeout() => "it took too long".to_owned(),
+        None if error.is_timeout() => "timed out".to_owned(),
         None => "the request failed".to_owned(),
     }
 }

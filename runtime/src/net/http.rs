@@ -1,4 +1,4 @@
-//! What all clients share: which answers are worth another try, and after which pause; errors with their causes.
+//! The rules that all HTTP clients share: retryable statuses, `Retry-After`, and error messages with their causes.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -6,18 +6,19 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
-/// Whether a call to the platform may succeed later. A redirect that was not followed counts: its target may change.
+/// Returns whether a call to the platform may succeed later. This includes redirects that were not followed, since
+/// their target may change.
 pub(crate) fn is_retryable_call(status: StatusCode) -> bool {
     !status.is_client_error() || is_retryable_client_error(status)
 }
 
-/// Whether a download may succeed later.
+/// Returns whether a download may succeed later.
 #[cfg(feature = "download")]
 pub(crate) fn is_retryable_download(status: StatusCode) -> bool {
     status.is_server_error() || is_retryable_client_error(status)
 }
 
-/// Whether the client is at fault in nothing but the moment.
+/// Returns whether a client error is only temporary.
 fn is_retryable_client_error(status: StatusCode) -> bool {
     matches!(
         status,
@@ -25,7 +26,7 @@ fn is_retryable_client_error(status: StatusCode) -> bool {
     )
 }
 
-/// The pause that an answer asks for in seconds; one that names a date is not understood.
+/// Returns the delay of a `Retry-After` header in seconds. The form with a date is not supported.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers
         .get(RETRY_AFTER)?
@@ -37,7 +38,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// An error with its causes.
+/// Returns the message of an error, followed by its causes.
 pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut why = error.to_string();
     let mut cause = error.source();

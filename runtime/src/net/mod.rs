@@ -1,4 +1,4 @@
-//! The network: HTTP, TLS, proxies, the guard against private addresses, backoff and checksums.
+//! The network layer: HTTP, TLS, proxies, the guard against private addresses, backoff, and checksums.
 
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 mod address;

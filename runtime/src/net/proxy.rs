@@ -1,4 +1,4 @@
-//! The proxies that the environment names, for the calls that honour them: never those to loopback.
+//! The proxies from the environment, for the clients that honour them. Requests to loopback addresses use no proxy.
 
 use std::sync::OnceLock;
 
@@ -6,20 +6,21 @@ use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use tracing::warn;
 
-/// The variables, by the scheme of the URLs that go by the proxy; the first that is set counts, as for the official worker.
+/// The variables with the proxy for each scheme of URLs. As in the official worker, the first one that is set counts.
 const HTTP: [&str; 2] = ["http_proxy", "HTTP_PROXY"];
 const HTTPS: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 const NO: [&str; 2] = ["no_proxy", "NO_PROXY"];
-/// Hosts that no proxy can reach for us.
+/// The loopback hosts, which a proxy cannot reach for us.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
-/// The proxies of the process.
+/// The proxies of this process.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxies {
-    /// URLs, which may hold passwords.
+    /// The URL, which may contain a password.
     http: Option<String>,
+    /// The URL, which may contain a password.
     https: Option<String>,
-    /// Hosts that are connected to directly.
+    /// The hosts to connect to directly.
     no_proxy: String,
 }
 
@@ -34,14 +35,14 @@ impl std::fmt::Debug for Proxies {
 }
 
 impl Proxies {
-    /// The proxies that the environment of this process names, read once.
+    /// Returns the proxies from the environment of this process, which is read once.
     pub(crate) fn of_process() -> &'static Self {
         static PROXIES: OnceLock<Proxies> = OnceLock::new();
         PROXIES.get_or_init(|| Self::read(|name| std::env::var(name).ok()))
     }
 
-    /// Reads variables, of which an empty one counts as not set. One that names no proxy is ignored, with a warning: it
-    /// may be meant for other programs.
+    /// Reads the variables. An empty one counts as not set. One that is not the URL of a supported proxy is ignored
+    /// with a warning, since it may be meant for other programs.
     fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: [&'static str; 2]| {
             names.into_iter().find_map(|name| {
@@ -53,7 +54,10 @@ impl Proxies {
             let (name, value) = first(names)?;
             let url = proxy_url(&value);
             if url.is_none() {
-                warn!("{name} is ignored: it is not the URL of a proxy, such as http://proxy:3128");
+                warn!(
+                    variable = name,
+                    "Ignoring an invalid proxy variable: expected a URL such as http://proxy:3128."
+                );
             }
             url
         };
@@ -65,7 +69,7 @@ impl Proxies {
         }
     }
 
-    /// Tells hyper's connector which proxy to use for a URL; `None` if there is none at all.
+    /// Returns the rules by which hyper's connector selects the proxy for a URL, or `None` if there are no proxies.
     pub(crate) fn matcher(&self) -> Option<Matcher> {
         if self.http.is_none() && self.https.is_none() {
             return None;
@@ -77,7 +81,7 @@ impl Proxies {
         Some(matcher.build())
     }
 
-    /// The same for reqwest.
+    /// Returns the proxies for reqwest.
     #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
     pub(crate) fn for_reqwest(&self) -> impl Iterator<Item = reqwest::Proxy> {
         let http = self.http.as_deref().map(reqwest::Proxy::http);
@@ -88,7 +92,8 @@ impl Proxies {
     }
 }
 
-/// A proxy's URL, whose scheme may be left out; `None` if it is none, or the proxy does not speak HTTP.
+/// Parses the URL of a proxy. The scheme is optional. Returns `None` if the URL is invalid, or if the proxy does not
+/// use HTTP.
 fn proxy_url(value: &str) -> Option<String> {
     let url = if value.contains("://") {
         value.to_owned()
@@ -111,7 +116,7 @@ mod tests {
         })
     }
 
-    /// The proxy of a URL.
+    /// Returns the proxy for a URL.
     fn proxy(proxies: &Proxies, url: &str) -> Option<String> {
         let intercept = proxies.matcher()?.intercept(&url.parse().unwrap())?;
         Some(intercept.uri().to_string())

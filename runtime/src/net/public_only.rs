@@ -1,4 +1,4 @@
-//! The guard that lets a client connect to none but public addresses.
+//! The guard that restricts a client to public addresses.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -13,13 +13,13 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::net::address::is_public;
 
-/// Most addresses of a host that are tried.
+/// The maximum number of addresses of a host to try.
 const MOST_ADDRESSES: usize = 8;
 
 type LookUp = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
 
-/// Resolves the hosts of a client. A host is resolved once; what came of that is checked, and connected to, so there is
-/// no second answer that could differ. Hosts that are addresses are not resolved: they are checked by [`check`](Self::check).
+/// Resolves and checks the hosts of a client. It resolves a host once, and the client connects to the checked
+/// addresses, so no second lookup can yield a different result. [`check`](Self::check) checks hosts that are addresses.
 #[derive(Clone)]
 pub(crate) struct AddressGuard {
     is_allowed: fn(IpAddr) -> bool,
@@ -27,13 +27,13 @@ pub(crate) struct AddressGuard {
     look_up: Arc<LookUp>,
 }
 
-/// An address that is not public, and so is not connected to.
+/// The error for an address that the guard rejects because it is not public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not a public address")]
 pub(crate) struct PrivateAddress(IpAddr);
 
 impl PrivateAddress {
-    /// Finds it among the causes of an error.
+    /// Finds this error among an error and its causes.
     pub(crate) fn behind(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut cause = Some(error);
         while let Some(error) = cause {
@@ -47,7 +47,7 @@ impl PrivateAddress {
 }
 
 impl AddressGuard {
-    /// Allows public addresses, and all others only if `allow_private` is set.
+    /// Creates a guard that allows public addresses only, or all addresses if `allow_private` is set.
     pub(crate) fn new(allow_private: bool) -> Self {
         let is_allowed = if allow_private { |_| true } else { is_public };
         let guard = Self::resolving(is_allowed, |host| {
@@ -63,7 +63,7 @@ impl AddressGuard {
         }
     }
 
-    /// Whether it lets every address pass.
+    /// Returns whether the guard allows all addresses.
     pub(crate) fn allows_all(&self) -> bool {
         self.allows_all
     }
@@ -98,14 +98,14 @@ impl AddressGuard {
         }
     }
 
-    /// The addresses of a name. One with public and private addresses is no better than one with private ones.
+    /// Resolves a host name. Rejects it if any of its addresses is private, even if others are public.
     async fn addresses(self, name: String) -> Result<Addrs, Box<dyn StdError + Send + Sync>> {
         let mut addresses = (self.look_up)(name).await?;
         for address in &addresses {
             self.allow(*address)?;
         }
         addresses.truncate(MOST_ADDRESSES);
-        // The client puts the URL's port in place of 0.
+        // The client replaces the port 0 with the port of the URL.
         let addresses = addresses
             .into_iter()
             .map(|address| SocketAddr::new(address, 0));
@@ -125,7 +125,7 @@ impl fmt::Debug for AddressGuard {
     }
 }
 
-/// A guard that allows one loopback address, as if it alone were public.
+/// Returns a guard that allows a single loopback address.
 #[cfg(all(test, feature = "download"))]
 pub(crate) fn only_one() -> AddressGuard {
     let mut guard = AddressGuard::new(false);
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// A guard whose resolver gives these answers, one after the other, and how often it was asked.
+    /// Returns a guard whose resolver gives these answers in order, and the number of lookups.
     fn guard(
         is_allowed: fn(IpAddr) -> bool,
         answers: &[&[&str]],
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Answers one request at this address and port, or any; the port.
+    /// Answers one request on this address and port, and returns the port. With port 0, the system chooses one.
     async fn answering(address: &str, port: u16) -> u16 {
         let listener = TcpListener::bind((address, port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -216,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_checked_is_what_is_connected_to() {
         let port = answering("127.0.0.1", 0).await;
-        // Who asks twice gets another address, at which nobody listens.
+        // A second lookup would return another address, on which nobody listens.
         let (guard, asked) = guard(|_| true, &[&["127.0.0.1"], &["127.0.0.2"]]);
         let url = format!("http://files.example:{port}/");
         let response = get(&guard, &url).await.unwrap();
@@ -241,11 +241,11 @@ mod tests {
             socket.bind("[::1]:0".parse().unwrap())?;
             socket.listen(1)
         }) else {
-            // This machine has no IPv6.
+            // This machine does not support IPv6.
             return;
         };
         let silent = listener.local_addr().unwrap();
-        // Once as many wait there as may, and nobody accepts, the system answers no more.
+        // Nobody accepts, so once the backlog is full, the system stops answering.
         let mut waiting = Vec::new();
         let full = Duration::from_millis(200);
         while let Ok(stream) = timeout(full, TcpStream::connect(silent)).await {

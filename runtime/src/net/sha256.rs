@@ -1,11 +1,11 @@
-//! Checksums of files.
+//! SHA-256 checksums.
 
 use std::fmt;
 
 use ring::digest::Digest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A SHA-256, in hexadecimal digits where it is written.
+/// A SHA-256 digest. Its text form is 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sum([u8; 32]);
 
@@ -15,34 +15,23 @@ impl Sum {
         ring::digest::digest(&ring::digest::SHA256, bytes).into()
     }
 
-    /// Reads digits; `None`: they are none, or not so many.
+    /// Parses 64 hexadecimal digits. Returns `None` if the text is anything else.
     pub(crate) fn parse(digits: &str) -> Option<Self> {
-        let digits = digits.as_bytes();
         let mut sum = [0; 32];
-        if digits.len() != 2 * sum.len() {
-            return None;
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        for (byte, two) in sum.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = u8::try_from(digit(two[0])? * 16 + digit(two[1])?).ok()?;
-        }
+        hex::decode_to_slice(digits, &mut sum).ok()?;
         Some(Self(sum))
     }
 
     fn digits(self) -> [u8; 64] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 64];
-        for (two, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            two[0] = DIGITS[usize::from(byte >> 4)];
-            two[1] = DIGITS[usize::from(byte & 15)];
-        }
+        hex::encode_to_slice(self.0, &mut text).expect("64 digits have room for 32 bytes");
         text
     }
 }
 
 impl From<Digest> for Sum {
     fn from(digest: Digest) -> Self {
-        Self(digest.as_ref().try_into().expect("a SHA-256 is 32 bytes"))
+        Self(digest.as_ref().try_into().expect("a digest has 32 bytes"))
     }
 }
 

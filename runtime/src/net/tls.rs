@@ -1,11 +1,12 @@
-//! TLS by ring, with the certificates that the platform trusts.
+//! TLS with ring, and the CA certificates that the operating system trusts.
 
 use std::sync::OnceLock;
 
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
-/// Returns the configuration of TLS connections. Certificates are loaded once a process: that takes some milliseconds.
+/// Returns the configuration of TLS connections. The first call loads the CA certificates, which takes some
+/// milliseconds.
 pub(crate) fn config() -> Result<ClientConfig, String> {
     static CONFIG: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
     let make = || {
@@ -16,7 +17,8 @@ pub(crate) fn config() -> Result<ClientConfig, String> {
     CONFIG.get_or_init(make).clone()
 }
 
-/// A configuration that trusts nobody, for clients that need no TLS: certificates need not be there, nor be loaded.
+/// Returns a configuration that trusts no certificate, for clients that do not use TLS. It does not load or require CA
+/// certificates.
 pub(crate) fn trusting_nobody() -> ClientConfig {
     builder()
         .with_root_certificates(RootCertStore::empty())
@@ -27,5 +29,5 @@ fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     let provider = rustls::crypto::ring::default_provider();
     ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()
-        .expect("this provider knows these versions")
+        .expect("ring supports the default protocol versions")
 }

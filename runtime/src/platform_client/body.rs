@@ -1,4 +1,4 @@
-//! The body of a post.
+//! The request body of a post.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-/// The body of a post, in parts that follow one another: what is large need not be copied to be put into an envelope.
+/// The request body of a post, as up to three consecutive parts. A large output is thus wrapped in its JSON envelope
+/// without a copy.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Body([Bytes; 3]);
 

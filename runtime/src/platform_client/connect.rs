@@ -1,4 +1,4 @@
-//! Connections to the platform, directly or by a proxy.
+//! Connections to the platform, direct or through a proxy.
 
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -19,11 +19,11 @@ use tower_service::Service;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Connects to a host: directly, or by the proxy that there is for it.
+/// Connects to a host, either directly or through the proxy that is configured for it.
 #[derive(Debug, Clone)]
 pub(super) struct ProxyConnector {
     direct: HttpConnector,
-    /// To proxies, which may speak TLS themselves.
+    /// The connector to proxies, which may themselves use TLS.
     to_proxy: HttpsConnector<HttpConnector>,
     proxies: Option<Arc<Matcher>>,
 }
@@ -41,7 +41,7 @@ impl ProxyConnector {
         }
     }
 
-    /// What a proxy without a tunnel wants to be told of us.
+    /// Returns the `Proxy-Authorization` header for a request that a proxy forwards without a tunnel.
     pub(super) fn authorization(&self, to: &Uri) -> Option<HeaderValue> {
         if to.scheme_str() != Some("http") {
             return None;
@@ -77,7 +77,7 @@ impl Service<Uri> for ProxyConnector {
                 tunnel = tunnel.with_auth(authorization.clone());
             }
             let connecting = tunnel.call(to);
-            // Through the tunnel it is as if there were no proxy.
+            // Inside the tunnel, requests are the same as without a proxy.
             return Box::pin(async {
                 Ok(ProxyStream {
                     stream: connecting.await?,
@@ -95,10 +95,10 @@ impl Service<Uri> for ProxyConnector {
     }
 }
 
-/// A connection to a host, or to a proxy.
+/// A connection to a host or to a proxy.
 pub(super) struct ProxyStream {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// Whether requests name the host, for the proxy to connect to.
+    /// Requests contain the full URL, so that the proxy can connect to the host.
     is_proxied: bool,
 }
 

@@ -1,7 +1,7 @@
-//! The HTTP client of the calls: connections that are kept, one answer a call, bounded in time and size.
+//! The HTTP client of the calls. It reuses connections, and limits the time and the size of each response.
 //!
-//! It is hyper-util's client, on the way that each job takes. By reqwest, which is built on it, a no-op job costs an
-//! eighth to a half more CPU, where several run at once (`README.md`, "Dependencies").
+//! It uses hyper-util's client directly, since every job passes through it. With reqwest, which is built on hyper-util,
+//! a no-op job costs 12% to 50% more CPU time when several jobs run at once (`README.md`, "Dependencies").
 
 use std::io;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use super::body::Body;
 use super::connect::ProxyConnector;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most times that one call is sent elsewhere.
+/// The maximum number of redirects that one call follows.
 const MAX_REDIRECTS: usize = 3;
-/// Most that is read of an answer that is no success, in bytes: it only explains itself.
+/// The maximum number of bytes to read of an error response. Its body is only an explanation.
 const MAX_EXPLANATION: usize = 1024;
-/// Most that is set aside for a body before it comes, in bytes.
+/// The maximum buffer to allocate for a body before it arrives, in bytes.
 const MAX_PREALLOCATED: usize = 32 * 1024 * 1024;
 
-/// A client, which belongs to the runtime that it is used on.
+/// An HTTP client. It belongs to the async runtime that it is used on.
 #[derive(Debug, Clone)]
 pub(super) struct WireClient {
     client: Client<HttpsConnector<ProxyConnector>, Body>,
@@ -43,38 +43,38 @@ pub(super) struct WireClient {
     headers: HeaderMap,
 }
 
-/// One call as HTTP carries it.
+/// One call as an HTTP request.
 #[derive(Debug)]
 pub(super) struct WireRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
-    /// How long the answer may take, to its last byte.
+    /// The maximum time until the last byte of the response.
     pub(super) timeout: Duration,
-    /// The largest successful answer, in bytes.
+    /// The maximum size of a successful response, in bytes.
     pub(super) limit: usize,
 }
 
-/// The answer to a call.
+/// The response to a call.
 #[derive(Debug)]
 pub(super) struct WireAnswer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// Whole for a success, else its beginning.
+    /// The whole body of a success, or the beginning of that of an error.
     pub(super) body: Bytes,
 }
 
 impl WireClient {
-    /// Makes a client that puts these headers on every call. With `tls`, certificates have to be there. Calls go directly
-    /// where `proxies` names none for them.
+    /// Creates a client that adds these headers to every call. With `tls`, CA certificates must be available. Calls for
+    /// which `proxies` has no proxy go directly to the host.
     pub(super) fn new(
         headers: HeaderMap,
         tls: bool,
         proxies: Option<Matcher>,
     ) -> Result<Self, Error> {
         let mut tcp = HttpConnector::new();
-        // The scheme is for the connector around it to look at.
+        // The connector that wraps this one checks the scheme.
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -96,12 +96,12 @@ impl WireClient {
         })
     }
 
-    /// Makes a call; an error says why there is no answer.
+    /// Sends a request. An error explains why there is no response.
     pub(super) async fn call(&self, call: WireRequest) -> Result<WireAnswer, String> {
         let timeout = call.timeout;
         match tokio::time::timeout(timeout, self.answer(call)).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {timeout:?}")),
+            Err(_) => Err(format!("no response within {timeout:?}")),
         }
     }
 
@@ -141,8 +141,9 @@ impl WireClient {
     }
 }
 
-/// Where the same call is to be sent instead: to the same host, and never from TLS to none, since it carries the key.
-/// Redirects that would turn a post into a get are none for us: what was posted would be lost.
+/// Returns the target of a redirect, if it is safe to follow: it must be on the same host and must not downgrade from
+/// TLS, since the call carries the API key. Redirects that would turn a POST into a GET are ignored, since they lose
+/// the body.
 fn redirected(method: &Method, from: &Uri, response: &Response<Incoming>) -> Option<Uri> {
     match response.status() {
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {}
@@ -166,7 +167,7 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<WireAnswer, 
     let (parts, mut body) = response.into_parts();
     let success = parts.status.is_success();
     let limit = if success { limit } else { MAX_EXPLANATION };
-    // What is announced is only believed so far: it may be anything.
+    // The announced length is untrusted, so it only sets the initial capacity, up to a limit.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -176,12 +177,12 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<WireAnswer, 
         };
         if whole.len() + part.len() > limit {
             if success {
-                return Err(format!("the answer is over {limit} bytes"));
+                return Err(format!("the response exceeds the limit of {limit} bytes"));
             }
             part.truncate(limit - whole.len());
         }
         if whole.is_empty() && body.is_end_stream() {
-            // The usual case: it came in one piece.
+            // The usual case: the body arrived in one frame.
             whole = BytesMut::from(part);
             break;
         }

@@ -1,4 +1,4 @@
-//! The worker's calls to the platform: each answer becomes what to do next.
+//! The worker's calls to the platform, and the interpretation of its responses.
 
 mod body;
 mod connect;
@@ -22,24 +22,24 @@ pub(crate) use body::Body;
 use http::{WireAnswer, WireClient, WireRequest};
 use requests::{ChunkRequest, PingRequest, ResultRequest, StopRequest, TakeRequest, accepted};
 
-/// The calls of one worker.
+/// A client for all calls of one worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     http: WireClient,
-    /// Honours proxies, unlike the one for takes and posts, as the official worker does.
+    /// The client for heartbeats. Like the official worker, it honours proxies, unlike the one for polls and posts.
     pings: WireClient,
     remote: Remote,
 }
 
-/// What keeps the worker from its work.
+/// The reason why the worker is unhealthy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failing {
-    /// The name of the check that says so.
+    /// The name of the failing check.
     pub(crate) check: String,
     pub(crate) reason: String,
 }
 
-/// Takes a job's posts: the platform.
+/// The recipient of a job's posts: the platform, or a substitute in tests.
 pub(crate) trait Posts {
     /// Posts a result or progress.
     fn post_result(
@@ -49,7 +49,7 @@ pub(crate) trait Posts {
         body: Body,
     ) -> impl Future<Output = Result<(), CallError>> + Send;
 
-    /// Posts a chunk; `key` is the same for each try of one chunk, and no other's.
+    /// Posts a chunk. `key` is unique to the chunk, and the same for all attempts to post it.
     fn post_chunk(
         &self,
         job_id: &str,
@@ -58,17 +58,17 @@ pub(crate) trait Posts {
     ) -> impl Future<Output = Result<(), CallError>> + Send;
 }
 
-/// What a take brought.
+/// The result of a successful poll.
 #[derive(Debug)]
 pub(crate) enum Taken {
     Jobs(TakenJobs),
     Nothing,
 }
 
-/// Why a call did not succeed.
+/// The reason why a call failed.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// The same call may succeed later, at the earliest after `after`.
+    /// The same call may succeed later, but not before `after` has passed.
     Retryable {
         why: String,
         after: Option<Duration>,
@@ -78,12 +78,12 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// There was no answer, or none that can be read.
+    /// Creates the error of a call without a response, or with one that cannot be parsed.
     fn unanswered(why: String) -> Self {
         Self::Retryable { why, after: None }
     }
 
-    /// Reads a status other than success.
+    /// Creates the error for a response whose status is not a success.
     fn of(answer: &WireAnswer) -> Self {
         let status = answer.status;
         let explanation = String::from_utf8_lossy(&answer.body).trim().to_owned();
@@ -126,20 +126,20 @@ impl Api {
         &self.remote
     }
 
-    /// Takes up to `wanted` jobs; the platform may hold the call open until there is one.
+    /// Polls for up to `wanted` jobs. The platform may hold the call open until there is one.
     pub(crate) async fn take(&self, wanted: usize, holds_jobs: bool) -> Result<Taken, CallError> {
         let request = TakeRequest { wanted, holds_jobs };
         let answer = call(&self.http, request.into_http(&self.remote.take)).await?;
         TakeRequest::read(&answer)
     }
 
-    /// Asks which jobs to stop; the platform may hold the call open until there is one.
+    /// Polls for the ids of jobs to cancel. The platform may hold the call open until there is one.
     pub(crate) async fn stop_signals(&self, url: &Url) -> Result<StopSignals, CallError> {
         let request = StopRequest { url: url.clone() };
         StopRequest::read(&call(&self.http, request.into_http()).await?)
     }
 
-    /// Sends a heartbeat with the ids of the jobs in flight, and why the worker is unhealthy, if it is.
+    /// Sends a heartbeat with the ids of the jobs in flight and, if the worker is unhealthy, the reason.
     pub(crate) async fn ping(
         &self,
         job_ids: &[String],
@@ -174,7 +174,7 @@ impl Posts for Api {
     }
 
     async fn post_chunk(&self, job_id: &str, key: &str, body: Body) -> Result<(), CallError> {
-        // Only a worker whose handler streams posts chunks, and such a worker does not start without this URL.
+        // Only a streaming handler yields chunks, and its worker does not start without this URL.
         let Some(stream) = &self.remote.stream else {
             return Err(CallError::Refused {
                 status: StatusCode::NOT_FOUND,

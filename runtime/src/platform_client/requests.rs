@@ -1,4 +1,4 @@
-//! Each call of the wire: how it becomes an HTTP request, and what its answer says.
+//! The calls of the wire: conversion into HTTP requests, and parsing of the responses.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use super::body::Body;
 use super::http::{WireAnswer, WireRequest};
 use super::{CallError, Failing, Taken};
 
-/// Longest wait for the answer of a poll or a post: longer than any platform holds a poll open, so that it is never our
-/// side that ends a poll which is about to bring a job. It is the same for both, since a deadline that comes before all
-/// others costs the runtime a call of the system's.
+/// The timeout of a poll or a post. It is longer than any platform holds a poll open, so the worker never aborts a poll
+/// that is about to return a job. Polls and posts share one value, since a deadline earlier than all others costs the
+/// async runtime a system call.
 const TIMEOUT: Duration = Duration::from_mins(2);
-/// Room for what surrounds a job's input in a take's answer, in bytes.
+/// The allowance for everything but the input in a job of a poll's response, in bytes.
 const ENVELOPE: usize = 64 * 1024;
-/// Most that is read of an answer to a post or a ping, in bytes: it says nothing.
+/// The maximum size of the response to a post or a heartbeat, in bytes. Its content is not used.
 const MAX_ACKNOWLEDGEMENT: usize = 64 * 1024;
-/// Most characters that the platform is told about a failing check.
+/// The maximum length of the reason for a failing check that a heartbeat reports, in characters.
 const MAX_REASON: usize = 256;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Takes up to `wanted` jobs; the platform may hold the call open until there is one.
+/// Polls for up to `wanted` jobs. The platform may hold the call open until there is one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TakeRequest {
     pub(super) wanted: usize,
@@ -49,7 +49,7 @@ impl TakeRequest {
 
     pub(super) fn read(answer: &WireAnswer) -> Result<Taken, CallError> {
         match answer.status {
-            // 400 is what a platform with FlashBoot answers to a worker it has put to sleep.
+            // A platform with FlashBoot answers 400 to a worker that it has put to sleep.
             StatusCode::NO_CONTENT | StatusCode::BAD_REQUEST => return Ok(Taken::Nothing),
             StatusCode::OK => {}
             _ => return Err(CallError::of(answer)),
@@ -59,11 +59,11 @@ impl TakeRequest {
         }
         TakenJobs::parse(&answer.body)
             .map(Taken::Jobs)
-            .map_err(|error| CallError::unanswered(format!("the answer is no job: {error}")))
+            .map_err(|error| CallError::unanswered(format!("invalid job in the response: {error}")))
     }
 }
 
-/// Asks which jobs to stop; the platform may hold the call open until there is one.
+/// Polls for the ids of jobs to cancel. The platform may hold the call open until there is one.
 #[derive(Debug, Clone)]
 pub(super) struct StopRequest {
     pub(super) url: Url,
@@ -81,16 +81,16 @@ impl StopRequest {
             _ => return Err(CallError::of(answer)),
         }
         serde_json::from_slice(&answer.body).map_err(|error| {
-            CallError::unanswered(format!("the answer is no list of jobs to stop: {error}"))
+            CallError::unanswered(format!("invalid list of jobs to cancel: {error}"))
         })
     }
 }
 
-/// Posts a job's result, or its latest progress: on the wire they differ by their bodies alone.
+/// Posts a job's result or its latest progress. On the wire, only their bodies differ.
 #[derive(Debug)]
 pub(super) struct ResultRequest<'a> {
     pub(super) job_id: &'a str,
-    /// Whether this is the result of a job that streams. Progress never is.
+    /// This is the result of a streaming job. Always `false` for progress.
     pub(super) streams: bool,
     pub(super) body: Body,
 }
@@ -107,7 +107,7 @@ impl ResultRequest<'_> {
 #[derive(Debug)]
 pub(super) struct ChunkRequest<'a> {
     pub(super) job_id: &'a str,
-    /// The same for each try of one chunk, and no other's.
+    /// The idempotency key: unique to the chunk, and the same for all attempts to post it.
     pub(super) key: &'a str,
     pub(super) body: Body,
 }
@@ -121,7 +121,7 @@ impl ChunkRequest<'_> {
     }
 }
 
-/// Sends a heartbeat: the ids of the jobs in flight, and why the worker is unhealthy, if it is.
+/// Sends a heartbeat: the ids of the jobs in flight and, if the worker is unhealthy, the reason.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PingRequest<'a> {
     pub(super) job_ids: &'a [String],
@@ -153,7 +153,7 @@ impl PingRequest<'_> {
     }
 }
 
-/// Reads the answer to a post or a ping, which says nothing but whether it was accepted.
+/// Reads the response to a post or a heartbeat. Only its status matters.
 pub(super) fn accepted(answer: &WireAnswer) -> Result<(), CallError> {
     if answer.status.is_success() {
         Ok(())
@@ -187,7 +187,7 @@ fn post(url: Url, job_id: &str, body: Body) -> WireRequest {
     }
 }
 
-/// Adds a header. An id that no header can carry is left out: the URL has it all the same.
+/// Adds a header. Skips an id that is not a valid header value, since the URL contains it as well.
 fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

@@ -1,4 +1,4 @@
-//! One job, from its arrival to its result in the outbox.
+//! The run of one job, from its arrival to its result in the outbox.
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -22,28 +22,28 @@ use crate::telemetry::log::JOB_SPAN;
 /// The settings that all jobs of a worker share.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobSettings {
-    /// The final result of a stream repeats all its chunks.
+    /// The final result of a stream is the list of all its chunks.
     pub(crate) aggregate: bool,
     /// The worker is replaced after every job.
     pub(crate) refresh: bool,
-    /// How long a job may run. `None`: as long as the platform lets it.
+    /// The time limit of a job. `None`: only the platform's limit applies.
     pub(crate) timeout: Option<Duration>,
     #[cfg(feature = "download")]
     pub(crate) download_limits: crate::config::DownloadLimits,
     #[cfg(feature = "upload")]
     pub(crate) uploads: Arc<crate::config::UploadSettings>,
-    /// An output over the limit is uploaded.
+    /// Outputs over the platform's limit are uploaded.
     #[cfg(feature = "upload")]
     pub(crate) upload_large_results: bool,
 }
 
-/// What a job's end means for its worker.
+/// The consequence of a job's end for its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Consequence {
     GoOn,
-    /// A job asked for the worker's replacement.
+    /// The worker must be replaced.
     Refresh,
-    /// Too many jobs in a row broke down.
+    /// Too many consecutive jobs broke down.
     Broken,
 }
 
@@ -55,17 +55,17 @@ pub(crate) fn span(id: &str) -> Span {
 /// Runs jobs with one handler.
 pub(crate) struct Runner<H: Handler> {
     pub(crate) state: Arc<H::State>,
-    /// Where jobs wait for others, if the handler takes batches.
+    /// The batching of jobs, if the handler takes batches.
     pub(crate) batches: Option<Arc<Batches<H::State, H::Item>>>,
     pub(crate) settings: JobSettings,
 }
 
 impl<H: Handler> Runner<H> {
-    /// Runs one job, and puts all that it produces into the outbox, the result last. Returns when the handler has
-    /// returned and the job's folder is removed: a blocking handler may go on for a while after its job was failed or
-    /// cancelled.
+    /// Runs one job, and puts everything that it produces into the outbox, the result last. Returns when the handler
+    /// has returned and the job's folder is removed: a blocking handler may keep running after its job has failed or
+    /// was cancelled.
     ///
-    /// A panic anywhere in here fails the job, so that every job has a result. `log` is the span of its log lines.
+    /// A panic in this method fails the job, so that every job has a result. `log` is the span of the job's log lines.
     pub(crate) async fn run(
         &self,
         job: Job,
@@ -107,7 +107,7 @@ impl<H: Handler> Runner<H> {
         #[cfg(feature = "upload")]
         let context = context.with_uploads(Arc::clone(&self.settings.uploads));
         if tokens.by_platform.is_cancelled() {
-            info!("Stopped before it started.");
+            info!("Cancelled before it started.");
             return Consequence::GoOn;
         }
         info!("Started.");
@@ -131,10 +131,10 @@ impl<H: Handler> Runner<H> {
         let refresh = self.settings.refresh || context.wants_refresh();
         let consequence = conclude(outcome, slot, outbox, refresh);
         if let Some(thread) = thread {
-            warn!("Its handler has yet to see that it is to end, and keeps its slot until then.");
+            warn!("Handler is still running after its job has ended; its slot stays occupied.");
             tokens.by_worker.run_until_cancelled(thread).await;
         }
-        // The handler may still hold the job's batch, for the others.
+        // The handler may still process the batch for the other jobs.
         tokens.by_worker.run_until_cancelled(released).await;
         #[cfg(feature = "upload")]
         context.tidied().await;
@@ -148,12 +148,12 @@ fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> 
     if slot.tokens().by_platform.is_cancelled() {
         outbox.close();
         slot.cancelled();
-        info!("Stopped.");
+        info!("Cancelled.");
         return Consequence::GoOn;
     }
     match &outcome {
-        Ok(output) => debug!("Output: {}", output.get()),
-        Err(failure) => error!("Failed: {failure:?}"),
+        Ok(output) => debug!(output = %output.get(), "Output is ready."),
+        Err(failure) => error!(error = ?failure, "Failed."),
     }
     let tripped = slot.finished(outcome.as_ref().err());
     outbox.finish(Final { outcome, refresh });
@@ -167,7 +167,10 @@ fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> 
     }
 }
 
-/// Returns the output, unless the platform would refuse it for its size.
+/// Returns the output, if the platform accepts its size.
+///
+/// # Errors
+/// Returns an error if the output is larger than `limit` bytes.
 fn within(limit: usize, output: Box<RawValue>) -> Outcome {
     let size = output.get().len();
     if size > limit {
@@ -176,7 +179,7 @@ fn within(limit: usize, output: Box<RawValue>) -> Outcome {
     Ok(output)
 }
 
-/// Uploads an output over the limit, if the settings say so.
+/// Uploads an output over the limit, if the settings enable that.
 #[cfg(feature = "upload")]
 async fn uploaded_if_large(
     outcome: impl Future<Output = Outcome>,
@@ -193,7 +196,7 @@ async fn uploaded_if_large(
     uploaded.map_err(|error| HandlerError::too_large_still(size, limit, error.into()))
 }
 
-/// Waits until the job has to end before its handler is done, and tells the handler. Returns why.
+/// Waits until the job must end before its handler returns, then cancels the handler. Returns the reason.
 async fn ended_early(tokens: &CancelTokens, timeout: Option<Duration>) -> HandlerError {
     let failure = tokio::select! {
         () = tokens.by_platform.cancelled() => HandlerError::cancelled(),

@@ -1,4 +1,4 @@
-//! Running one job from its arrival to its result, alone or in a batch.
+//! Running one job, alone or in a batch, from its arrival to its result.
 
 pub(crate) mod batches;
 pub(crate) mod job;

@@ -1,4 +1,4 @@
-//! The stop channel: the platform names jobs that were cancelled, timed out or expired.
+//! The stop channel, on which the platform names jobs that were cancelled, timed out or expired.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -16,10 +16,10 @@ use crate::platform_client::{Api, CallError};
 
 use super::poll::EmptyPolls;
 
-/// Listens for ever; without a stop channel, to nothing.
+/// Polls the stop channel and cancels the jobs that it names. Never returns. Without a stop channel, it does nothing.
 pub(crate) async fn listen(api: Api, jobs: Arc<Jobs>) -> Infallible {
     let Some(url) = api.remote().take.stop() else {
-        info!("The job-take URL has no stop channel beside it; a cancelled job runs to its end.");
+        info!("No stop channel for this job-take URL; cancelled jobs run to completion.");
         return pending().await;
     };
     listen_at(&api, &jobs, &url).await
@@ -27,7 +27,7 @@ pub(crate) async fn listen(api: Api, jobs: Arc<Jobs>) -> Infallible {
 
 async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
     let mut errors = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    // A platform without this route is asked ever more rarely: it may be updated one day.
+    // A platform without this route is polled less and less often, in case it is updated later.
     let mut absent = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
     let mut empty = EmptyPolls::default();
     loop {
@@ -41,20 +41,24 @@ async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
                     if jobs.cancel(id) {
                         stopped = true;
                     } else {
-                        debug!("told to stop job {id}, which is not here");
+                        debug!(job_id = %id, "Ignoring a stop signal: the job is not in flight.");
                     }
                 }
-                // Signals for jobs that are not here count as none: they may come again at once.
+                // Signals for jobs that are not in flight count as an empty answer: the platform may repeat them
+                // immediately.
                 empty.pause(asked, !stopped)
             }
             Err(CallError::Refused { status, why }) => {
                 if status != StatusCode::NOT_FOUND {
-                    warn!("the stop channel was refused: {why}");
+                    warn!(
+                        error = %why,
+                        "The platform rejected a poll of the stop channel; retrying later."
+                    );
                 }
                 absent.next(None)
             }
             Err(CallError::Retryable { why, after }) => {
-                debug!("the stop channel failed: {why}");
+                debug!(error = %why, "Poll of the stop channel failed; retrying.");
                 errors.next(after)
             }
         };

@@ -1,4 +1,4 @@
-//! The number of jobs that run at once.
+//! The concurrency: the number of jobs that run at once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -6,13 +6,13 @@ use tracing::warn;
 
 use crate::error::HandlerError;
 
-/// The number of jobs, or of batches, that run at once; asked before each take.
+/// A source of the concurrency: the number of jobs, or of batches, that run at once.
 pub(crate) trait Concurrency: Send {
-    /// Returns the number from now on, given the present one.
+    /// Returns the new concurrency, given the current one. Called before each poll.
     fn next(&mut self, current: usize) -> usize;
 }
 
-/// A fixed number.
+/// A fixed concurrency. 0 counts as 1.
 pub(crate) struct Fixed(pub(crate) usize);
 
 impl Concurrency for Fixed {
@@ -21,20 +21,27 @@ impl Concurrency for Fixed {
     }
 }
 
-/// A callback of the user's.
+/// A callback of the user that returns the concurrency.
 pub(crate) struct Asked<F>(pub(crate) F);
 
 impl<F: FnMut(usize) -> usize + Send> Concurrency for Asked<F> {
     fn next(&mut self, current: usize) -> usize {
         match catch_unwind(AssertUnwindSafe(|| (self.0)(current))) {
             Ok(0) => {
-                warn!("the concurrency callback asks for 0 jobs at once; {current} stays");
+                warn!(
+                    concurrency = current,
+                    "The concurrency callback returned 0; keeping the current value."
+                );
                 current
             }
             Ok(limit) => limit,
             Err(payload) => {
                 let failure = HandlerError::panic(&*payload);
-                warn!("the concurrency callback failed, and {current} stays: {failure}");
+                warn!(
+                    concurrency = current,
+                    error = %failure,
+                    "The concurrency callback panicked; keeping the current value."
+                );
                 current
             }
         }

@@ -1,4 +1,4 @@
-//! Taking jobs from the platform: the poll loop, how many jobs may run at once, and the channel of cancellations.
+//! Fetching jobs from the platform: the poll loop, the concurrency, and the stop channel.
 
 mod cancel;
 mod concurrency;

@@ -1,4 +1,4 @@
-//! The poll loop: one long poll for as many jobs as there are free slots.
+//! The poll loop: each long poll requests as many jobs as there are free slots.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::telemetry::{TakeResult, TakeTiming, Telemetry};
 
 use super::concurrency::Concurrency;
 
-/// How long the open poll may go on once the worker drains: it may be bringing a job.
+/// The time limit for the open poll once the worker drains: the platform may already have handed out a job.
 const LAST_POLL: Duration = Duration::from_secs(2);
 
-/// The pause after polls that came back empty and at once: a platform without long-polling must not be hammered.
+/// The pause after polls that return immediately without a job, so as not to flood a platform without long polling.
 #[derive(Debug, Default)]
 pub(crate) struct EmptyPolls {
     pause: Duration,
@@ -38,23 +38,26 @@ impl EmptyPolls {
     }
 }
 
-/// Takes jobs for one worker.
+/// The poll loop of one worker.
 pub(crate) struct Poller<'a> {
     pub(crate) api: &'a Api,
     pub(crate) jobs: &'a Jobs,
     pub(crate) telemetry: &'a Telemetry,
-    /// Cancelled when no more jobs are to be taken.
+    /// Cancelled when the worker drains.
     pub(crate) drain: &'a CancellationToken,
 }
 
 impl Poller<'_> {
-    /// Takes jobs and hands them to `start`, until the worker drains. Before each take it waits for `ready`, whose error
-    /// ends the loop.
+    /// Fetches jobs and passes them to `start`, until the worker drains. `start` returns whether the job is new. Waits
+    /// for `ready` before each poll.
+    ///
+    /// # Errors
+    /// Returns the error of `ready`.
     pub(crate) async fn run<R: Future<Output = Result<(), Failing>>>(
         &self,
         concurrency: &mut dyn Concurrency,
         ready: impl Fn() -> R,
-        start: impl Fn(Job, TakeTiming),
+        start: impl Fn(Job, TakeTiming) -> bool,
     ) -> Result<(), Failing> {
         let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
         let mut empty = EmptyPolls::default();
@@ -78,7 +81,7 @@ impl Poller<'_> {
                     let came = hand_over(taken, |job| start(job, timing));
                     empty.pause(asked, !came)
                 }
-                // There is no next try, and whoever ends the worker may well have ended first.
+                // Not logged: there is no retry, and the platform may have shut down before the worker.
                 Err(_) if self.drain.is_cancelled() => return Ok(()),
                 Err(error) => delay_after(error, &mut errors),
             };
@@ -90,7 +93,7 @@ impl Poller<'_> {
         }
     }
 
-    /// Waits until jobs may be taken, and returns how many; `None`: the worker drains.
+    /// Waits until the worker may fetch jobs, and returns how many. Returns `None` once the worker drains.
     async fn until_wanted<R: Future<Output = Result<(), Failing>>>(
         &self,
         ready: impl Fn() -> R,
@@ -103,40 +106,41 @@ impl Poller<'_> {
             return Ok(None);
         };
         ready?;
-        // Both may be so at once: the job that freed the slot may be the one that has the worker replaced.
+        // The job that freed the slot may be the one that requested the worker's replacement.
         Ok((!drain.is_cancelled()).then_some(wanted))
     }
 }
 
-/// Hands over each job that was taken. Returns whether anything came.
-fn hand_over(taken: Taken, start: impl Fn(Job)) -> bool {
+/// Passes each fetched job to `start`. Returns whether any of them is new: if not, the next poll needs a pause, because
+/// the platform may hand out the same jobs in flight again.
+fn hand_over(taken: Taken, start: impl Fn(Job) -> bool) -> bool {
     let jobs = match taken {
         Taken::Jobs(jobs) => jobs.0,
         Taken::Nothing => return false,
     };
-    let came = !jobs.is_empty();
+    let mut came = false;
     for job in jobs {
         match job {
-            Ok(job) => start(job),
-            Err(why) => error!("what the platform sent is no job and is not run: {why}"),
+            Ok(job) => came |= start(job),
+            Err(why) => error!(error = %why, "Ignoring an invalid job from the platform."),
         }
     }
     came
 }
 
-/// Logs why no job could be taken, and returns the delay before the next try.
+/// Logs why a poll failed, and returns the delay before the next one.
 fn delay_after(error: CallError, errors: &mut Backoff) -> Duration {
     match error {
         CallError::Retryable { why, after } => {
             let delay = errors.next(after);
             let millis = delay.as_millis();
-            warn!("no job could be taken, next try in {millis} ms: {why}");
+            warn!(delay_ms = millis, error = %why, "Poll failed; retrying.");
             delay
         }
         CallError::Refused { why, .. } => {
             let delay = errors.next(None);
             let millis = delay.as_millis();
-            error!("the platform refuses this worker, next try in {millis} ms: {why}");
+            error!(delay_ms = millis, error = %why, "The platform rejected the poll; retrying.");
             delay
         }
     }
@@ -150,7 +154,7 @@ fn result_of(answer: &Result<Taken, CallError>) -> TakeResult {
     }
 }
 
-/// Waits for the open poll; once the worker drains, only a little longer.
+/// Waits for the open poll. Once the worker drains, waits for [`LAST_POLL`] at most, and then returns `None`.
 async fn poll<T>(take: impl Future<Output = T>, drain: &CancellationToken) -> Option<T> {
     tokio::pin!(take);
     if let Some(answer) = drain.run_until_cancelled(&mut take).await {
@@ -158,11 +162,11 @@ async fn poll<T>(take: impl Future<Output = T>, drain: &CancellationToken) -> Op
     }
     let last = tokio::time::timeout(LAST_POLL, take).await.ok();
     let ended = if last.is_some() {
-        "ended"
+        "answered"
     } else {
-        "was given up"
+        "abandoned"
     };
-    debug!("the last poll {ended}");
+    debug!(result = %ended, "The last poll has ended.");
     last
 }
 
@@ -183,7 +187,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(25)).await;
         assert!(
             polls.pause(asked, true).is_zero(),
-            "a poll that was held needs no pause"
+            "no pause follows a poll that the platform held"
         );
     }
 

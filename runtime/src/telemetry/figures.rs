@@ -1,4 +1,4 @@
-//! Figures, as Prometheus counts them.
+//! The worker's metrics, in the format of Prometheus.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -20,16 +20,16 @@ use crate::error::{Error, JobOutcome};
 
 use super::{About, BatchReason, Load, PostFate, PostKind, TakeResult};
 
-/// Where figures are served, on all IPv4 addresses.
+/// The variable with the port for metrics, which are served on all IPv4 addresses.
 pub(crate) const PORT: &str = "PODWORK_METRICS_PORT";
-/// All names begin with it.
+/// The prefix of all metric names.
 const PREFIX: &str = "podwork";
 
-/// Whether and where figures are served.
+/// The settings for metrics: the address to serve them on, if any, and the registry.
 #[derive(Default)]
 pub(crate) struct MetricsSettings {
     listen: Option<Listen>,
-    /// The user's own are in it.
+    /// The registry, which contains the user's own metrics.
     registry: Registry,
 }
 
@@ -67,7 +67,7 @@ impl MetricsSettings {
         Ok(())
     }
 
-    /// Listens, if figures are asked for.
+    /// Starts to listen, if metrics are enabled.
     pub(super) fn start(
         self,
         about: &About,
@@ -142,11 +142,11 @@ impl PostFate {
     }
 }
 
-/// Names and values, of which there are few.
+/// Names and values of labels, both from small fixed sets.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Label = Labels<1>;
 
-/// What is counted.
+/// The metrics of the worker.
 #[derive(Debug)]
 pub(super) struct Figures {
     jobs: Family<Label, Counter>,
@@ -160,12 +160,12 @@ pub(super) struct Figures {
     batch: Histogram,
 }
 
-/// From 1 ms: what a handler takes, and a delivery, which may be tried for a quarter of an hour.
+/// Returns a histogram from 1 ms to 17 minutes, for handlers and deliveries: a delivery may be retried for 15 minutes.
 fn to_17_minutes() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 21))
 }
 
-/// From 1 ms: what a call of the platform takes, which may hold it open.
+/// Returns a histogram from 1 ms to 131 seconds, for polls, which the platform may hold open.
 fn to_131_seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 18))
 }
@@ -187,54 +187,54 @@ impl Figures {
             ("version", crate::version::VERSION.to_owned()),
             ("handler", about.handler.to_owned()),
         ]);
-        registry.register("build", "What this worker was built of", info);
+        registry.register("build", "Version and handler of this worker", info);
         registry.register(
             "jobs",
-            "Jobs that were taken and are done with",
+            "Jobs that have ended, by outcome",
             figures.jobs.clone(),
         );
         registry.register(
             "takes",
-            "Asks for jobs that were answered, or failed",
+            "Polls for jobs that were answered or failed",
             figures.takes.clone(),
         );
         registry.register_with_unit(
             "take_duration",
-            "How long an ask for jobs took, which the platform may hold open",
+            "Duration of a poll for jobs, which the platform may hold open",
             Unit::Seconds,
             figures.take.clone(),
         );
         registry.register_with_unit(
             "handler_duration",
-            "How long a job's handler took",
+            "Run time of a job's handler",
             Unit::Seconds,
             figures.handler.clone(),
         );
         registry.register_with_unit(
             "delivery_duration",
-            "From the handler's end until the result was accepted",
+            "Time from the end of the handler until the result was accepted",
             Unit::Seconds,
             figures.delivery.clone(),
         );
-        registry.register("posts", "Posts that are done with", figures.posts.clone());
+        registry.register("posts", "Finished posts by result", figures.posts.clone());
         registry.register(
             "post_retries",
-            "Tries of posts after the first",
+            "Retries of posts to the platform",
             figures.retries.clone(),
         );
         if about.batches {
             registry.register(
                 "batches",
-                "Batches that went to the handler",
+                "Batches that went to the handler, by reason",
                 figures.batches.clone(),
             );
-            registry.register("batch_jobs", "Jobs of a batch", figures.batch.clone());
+            registry.register("batch_jobs", "Jobs per batch", figures.batch.clone());
         }
         figures.begin_at_nought();
         figures
     }
 
-    /// A series that is there from the start shows its first event, too.
+    /// Creates all series at 0: if a series exists from the start, its first event shows as an increase.
     fn begin_at_nought(&self) {
         for outcome in JobOutcome::ALL {
             drop(self.jobs.get_or_create(&[("outcome", outcome.label())]));
@@ -248,7 +248,7 @@ impl Figures {
         }
         for kind in PostKind::ALL {
             drop(self.retries.get_or_create(&[("kind", kind.name())]));
-            // Progress alone is ever outdated.
+            // Only progress can become outdated.
             let can_be =
                 |posted: &PostFate| *posted != PostFate::Outdated || kind == PostKind::Progress;
             for posted in PostFate::ALL.into_iter().filter(can_be) {
@@ -284,7 +284,7 @@ impl Figures {
         self.jobs
             .get_or_create(&[("outcome", outcome.label())])
             .inc();
-        // What was never accepted took no time that could be compared.
+        // A delivery that was never accepted has no comparable duration.
         if let Some(delivering) = delivering
             && !matches!(outcome, JobOutcome::Refused | JobOutcome::Cancelled)
         {
@@ -297,12 +297,12 @@ fn post(kind: PostKind, posted: PostFate) -> Labels<2> {
     [("kind", kind.name()), ("result", posted.name())]
 }
 
-#[expect(clippy::cast_precision_loss, reason = "there are not so many jobs")]
+#[expect(clippy::cast_precision_loss, reason = "batch sizes are below 2^53")]
 fn to_f64(jobs: usize) -> f64 {
     jobs as f64
 }
 
-/// What is at hand when it is asked.
+/// A collector that reads the load at each scrape.
 struct Loaded<F>(F);
 
 impl<F> fmt::Debug for Loaded<F> {
@@ -326,20 +326,20 @@ impl<F: Fn() -> Load + Send + Sync + 'static> Collector for Loaded<F> {
         };
         gauge(
             "concurrency_limit",
-            "Most jobs that may run at once.",
+            "Maximum number of jobs that may run at once.",
             None,
             limit,
         )?;
-        gauge("jobs_running", "Jobs that are being run.", None, running)?;
+        gauge("jobs_running", "Jobs that are running.", None, running)?;
         gauge(
             "jobs_undelivered",
-            "Ended jobs whose last posts are yet to be accepted.",
+            "Ended jobs whose last posts are not accepted yet.",
             None,
             undelivered,
         )?;
         gauge(
             "undelivered",
-            "Bytes of ended jobs that are yet to be posted.",
+            "Bytes of ended jobs that are not posted yet.",
             Some(&Unit::Bytes),
             bytes,
         )

@@ -1,4 +1,4 @@
-//! The log, in the official worker's formats: JSON lines on the platform, readable ones elsewhere.
+//! The log, in the official worker's formats: JSON lines on the platform, plain text elsewhere.
 
 mod filter;
 
@@ -18,24 +18,24 @@ use tracing_subscriber::registry::LookupSpan;
 pub(crate) use filter::is_quiet;
 pub(crate) use filter::{LogFilter, parse_level};
 
-/// Name of the span that a job runs in. Its field `job_id` marks each line of the log.
+/// The name of the span that a job runs in. The log adds the span's field `job_id` to each line.
 pub(crate) const JOB_SPAN: &str = "job";
 
-/// Maximum length of a message, in characters. A longer one loses its middle.
+/// Maximum length of a message, in characters. A longer message is truncated in the middle.
 const MAX_MESSAGE: usize = 4096;
 
-/// Writes the log to standard output from now on, unless the program has a subscriber of its own.
+/// Starts to write the log to standard output, unless the program has set its own `tracing` subscriber.
 pub(crate) fn init(filter: LogFilter, json: bool) {
     let layer = LogLayer {
         filter: filter.clone(),
         json,
     };
-    // An error means that the program has set a subscriber, which stays.
+    // An error means that the program has set its own subscriber, which stays.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
     filter.warn_of_invalid();
 }
 
-/// Does the same as [`init`], and passes everything to `other` as well, whatever the log shows.
+/// Starts the log like [`init`], together with `other`, which receives all spans and events, whatever the log shows.
 #[cfg(feature = "otel")]
 pub(crate) fn init_beside<L>(filter: LogFilter, json: bool, other: L)
 where
@@ -61,7 +61,7 @@ struct LogLayer {
     json: bool,
 }
 
-/// The id of a job, kept with its span.
+/// The id of a job, stored with its span.
 struct JobId(String);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
@@ -100,8 +100,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     }
 }
 
-/// Writes a line to standard output, without that handle's lock, which the threads of many jobs would contend for. The
-/// system writes a short line in one piece; a long one excludes all others.
+/// Writes a line to standard output. Bypasses the lock of [`std::io::Stdout`], for which the threads of many jobs would
+/// contend. The system writes a short line atomically. A long line excludes all other writers.
 #[cfg(unix)]
 fn write(mut line: &[u8]) -> rustix::io::Result<()> {
     static LINES: RwLock<()> = RwLock::new(());

@@ -1,7 +1,7 @@
 //! The worker's log, its metrics (feature `metrics`) and its traces (feature `otel`).
 //!
-//! The code that takes, runs and delivers jobs calls here without conditions. With neither feature the calls are empty
-//! and their arguments have no size.
+//! The code that polls, runs and delivers jobs calls this module unconditionally. If neither feature is enabled, the
+//! calls do nothing and their arguments have no size.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub(crate) use off::{JobTelemetry, TakeTiming, Telemetry, TelemetryGuard, Teleme
 #[cfg(any(feature = "metrics", feature = "otel"))]
 pub(crate) use on::{JobTelemetry, TakeTiming, Telemetry, TelemetryGuard, TelemetrySettings};
 
-/// The result of a take.
+/// The result of a poll for jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TakeResult {
     Jobs,
@@ -38,19 +38,19 @@ pub(crate) enum PostKind {
     Progress,
 }
 
-/// The end of a post.
+/// The outcome of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum PostFate {
     Accepted,
-    /// For good.
+    /// Rejected permanently.
     Refused,
-    /// Not accepted before its deadline.
+    /// Not accepted before the delivery deadline.
     GivenUp,
-    /// Replaced by newer progress.
+    /// A progress update that a later post replaced.
     Outdated,
 }
 
-/// The worker that telemetry describes.
+/// The worker that the telemetry describes.
 #[cfg_attr(
     not(all(feature = "metrics", feature = "otel")),
     allow(dead_code, reason = "passed to both features")
@@ -58,12 +58,12 @@ pub(crate) enum PostFate {
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     pub(crate) handler: &'static str,
-    /// Whether its handler takes batches.
+    /// True if the handler takes batches.
     pub(crate) batches: bool,
     pub(crate) worker_id: String,
 }
 
-/// Why a batch goes to the handler.
+/// The reason why a batch goes to the handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum BatchReason {
     Full,
@@ -74,25 +74,25 @@ pub(crate) enum BatchReason {
 impl fmt::Display for BatchReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Full => "it is full",
-            Self::Waited => "its first job has waited long enough",
-            Self::Draining => "no more jobs are taken",
+            Self::Full => "full",
+            Self::Waited => "max_wait elapsed",
+            Self::Draining => "draining",
         })
     }
 }
 
-/// The jobs in flight, counted.
+/// The number of jobs in flight, and the size of their undelivered data.
 #[cfg_attr(
     not(feature = "metrics"),
     allow(dead_code, reason = "read by metrics only")
 )]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
-    /// The maximum number of jobs that may run at once.
+    /// Maximum number of jobs that may run at once.
     pub(crate) limit: usize,
     pub(crate) running: usize,
     /// Jobs whose handler has ended and whose last posts have not been accepted yet.
     pub(crate) undelivered: usize,
-    /// Bytes that waited in their outboxes when each handler ended.
+    /// Bytes in the outboxes of these undelivered jobs, each measured when the handler ended.
     pub(crate) bytes: usize,
 }

@@ -1,4 +1,4 @@
-//! Telemetry without the features `metrics` and `otel`: nothing is recorded.
+//! Telemetry without the features `metrics` and `otel`: records nothing.
 
 use std::time::Duration;
 

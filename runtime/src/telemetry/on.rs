@@ -1,5 +1,5 @@
-//! Telemetry with at least one of the features `metrics` and `otel`: each fact goes to the figures and the traces that
-//! there are.
+//! Telemetry with at least one of the features `metrics` and `otel`: passes each event to the metrics and the traces,
+//! whichever exist.
 #![cfg_attr(
     not(all(feature = "metrics", feature = "otel")),
     allow(
@@ -8,7 +8,7 @@
         unused_variables,
         clippy::unused_self,
         clippy::unnecessary_wraps,
-        reason = "some of it only one feature needs"
+        reason = "some items are used by one feature only"
     )
 )]
 
@@ -27,7 +27,7 @@ use super::serve;
 use super::traces::{Trace, Traces};
 use super::{About, BatchReason, Load, PostFate, PostKind, TakeResult};
 
-/// The telemetry that the builder and the environment ask for.
+/// The telemetry settings from the builder and the environment.
 #[derive(Debug, Default)]
 pub(crate) struct TelemetrySettings {
     #[cfg(feature = "metrics")]
@@ -37,7 +37,7 @@ pub(crate) struct TelemetrySettings {
 }
 
 impl TelemetrySettings {
-    /// Reads the environment, which wins over the builder.
+    /// Reads the environment, which overrides the builder.
     pub(crate) fn read(&mut self, lookup: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
         #[cfg(feature = "metrics")]
         self.metrics.read(&lookup)?;
@@ -48,7 +48,7 @@ impl TelemetrySettings {
         Ok(())
     }
 
-    /// Starts telemetry. Metrics are served until the returned guard is dropped; `load` is called at each scrape.
+    /// Starts telemetry. Metrics are served until the returned guard is dropped. Each scrape calls `load`.
     pub(crate) fn start(
         self,
         about: About,
@@ -100,7 +100,7 @@ impl Telemetry {
         }
     }
 
-    /// Starts the clock of a take.
+    /// Starts the timer of a poll for jobs.
     pub(crate) fn take(&self) -> TakeTimer {
         TakeTimer {
             telemetry: self.clone(),
@@ -109,7 +109,7 @@ impl Telemetry {
         }
     }
 
-    /// Begins the telemetry of a job.
+    /// Starts the telemetry of a job.
     pub(crate) fn job(&self, id: &str, taken: TakeTiming) -> JobTelemetry {
         JobTelemetry {
             #[cfg(feature = "metrics")]
@@ -122,7 +122,7 @@ impl Telemetry {
         }
     }
 
-    /// Notes that a batch of `size` jobs goes to the handler.
+    /// Records that a batch of `size` jobs goes to the handler.
     pub(crate) fn batch<'a>(
         &self,
         size: usize,
@@ -137,7 +137,7 @@ impl Telemetry {
         }
     }
 
-    /// Exports the last traces, within `limit`.
+    /// Exports the last traces. Waits for at most `limit`.
     pub(crate) async fn flush(&self, limit: Duration) {
         #[cfg(feature = "otel")]
         if let Some(traces) = &self.traces {
@@ -146,7 +146,7 @@ impl Telemetry {
     }
 }
 
-/// A take whose answer is outstanding.
+/// The timer of a poll that is still waiting for its response.
 #[derive(Debug)]
 pub(crate) struct TakeTimer {
     telemetry: Telemetry,
@@ -166,14 +166,14 @@ impl TakeTimer {
     }
 }
 
-/// When a take began and ended.
+/// The start and end times of a poll.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TakeTiming {
     pub(super) began: SystemTime,
     pub(super) ended: SystemTime,
 }
 
-/// The telemetry of one job. It keeps no state of the job's own: the caller knows the times and the outcome.
+/// The telemetry of one job. It keeps no state of the job: the caller provides the times and the outcome.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobTelemetry {
     #[cfg(feature = "metrics")]
@@ -197,7 +197,7 @@ impl JobTelemetry {
         }
     }
 
-    /// Returns the span that the handler runs in, given the one that marks the job's log lines.
+    /// Returns the span that the handler runs in. `log` is the span that adds the job's id to log lines.
     pub(crate) fn run_span(&self, log: Span) -> Span {
         #[cfg(feature = "otel")]
         if let Some(trace) = &self.trace {
@@ -206,7 +206,7 @@ impl JobTelemetry {
         log
     }
 
-    /// Notes that the handler has ended; `ran`: how long it ran, if it was called at all.
+    /// Records that the handler has ended. `ran`: the time it ran, or `None` if it was never called.
     pub(crate) fn ran(&self, ran: Option<Duration>, failure: Option<&HandlerError>) {
         #[cfg(feature = "metrics")]
         if let Some(ran) = ran {
@@ -216,7 +216,7 @@ impl JobTelemetry {
         self.trace(|trace| trace.ran(failure));
     }
 
-    /// Notes that a post is tried again.
+    /// Records a retry of a post.
     pub(crate) fn retried(&self, kind: PostKind) {
         #[cfg(feature = "metrics")]
         self.figures(|figures| figures.retried(kind));
@@ -224,7 +224,7 @@ impl JobTelemetry {
         self.trace(Trace::retried);
     }
 
-    /// Notes the end of a post.
+    /// Records the outcome of a post.
     pub(crate) fn posted(&self, kind: PostKind, fate: PostFate) {
         #[cfg(feature = "metrics")]
         self.figures(|figures| figures.posted(kind, fate));
@@ -232,7 +232,8 @@ impl JobTelemetry {
         self.trace(Trace::posted);
     }
 
-    /// Notes that nothing more is posted; `delivering`: how long ago the job's result was ready, if it ever was.
+    /// Records the outcome of a job whose posts have all ended. `delivering`: the time since the result was ready, or
+    /// `None` if there is no result.
     pub(crate) fn settled(&self, outcome: JobOutcome, delivering: Option<Duration>) {
         #[cfg(feature = "metrics")]
         self.figures(|figures| figures.settled(outcome, delivering));

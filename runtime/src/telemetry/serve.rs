@@ -1,4 +1,4 @@
-//! Figures on a port: `GET /metrics`.
+//! An HTTP server for metrics: `GET /metrics`.
 
 use std::convert::Infallible;
 use std::mem;
@@ -27,14 +27,14 @@ const PATH: &str = "/metrics";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const FORMAT: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-/// Most connections at once; who comes then waits for one to end.
+/// Maximum number of concurrent connections. Further clients wait until a connection closes.
 const MOST_CONNECTIONS: usize = 16;
-/// How long a connection may take, from its first byte to its last: it is for one request.
+/// Maximum duration of a connection, which serves one request.
 const LONGEST: Duration = Duration::from_secs(10);
-/// The pause when no connection can be had, since the process has as many as it may.
+/// The pause after a connection cannot be accepted, for example because the process has too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until it is dropped, on the runtime that it was started on.
+/// A metrics server. It runs on the tokio runtime that started it, until it is dropped.
 #[derive(Debug)]
 pub(super) struct MetricsServer {
     _task: AbortOnDropHandle<()>,
@@ -43,13 +43,13 @@ pub(super) struct MetricsServer {
 impl MetricsServer {
     pub(super) fn start(listener: StdListener, registry: Arc<Registry>) -> Result<Self, Error> {
         let system = |source| Error::System {
-            what: "listening for those who ask for metrics",
+            what: "listen for metrics requests",
             source,
         };
         listener.set_nonblocking(true).map_err(system)?;
         let listener = TcpListener::from_std(listener).map_err(system)?;
         let addr = listener.local_addr().map_err(system)?;
-        info!("Metrics are at http://{addr}{PATH}.");
+        info!(url = %format_args!("http://{addr}{PATH}"), "Serving metrics.");
         Ok(Self {
             _task: AbortOnDropHandle::new(tokio::spawn(accept(listener, registry))),
         })
@@ -71,9 +71,9 @@ async fn accept(listener: TcpListener, registry: Arc<Registry>) {
                 connections.spawn(tokio::time::timeout(LONGEST, conversing));
             }
             Err(error) => {
-                // Once: it may last, and this comes back soon.
+                // Log this once: the error may persist, and the next attempt follows soon.
                 if !mem::replace(&mut failing, true) {
-                    warn!("connections for metrics cannot be accepted: {error}");
+                    warn!(%error, "Could not accept a metrics connection; retrying.");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -88,16 +88,16 @@ async fn converse(stream: TcpStream, registry: Arc<Registry>) {
         let answer = answer(request.method(), request.uri().path(), &registry);
         async { Ok::<_, Infallible>(answer) }
     });
-    // It is but slower without.
+    // If this fails, responses are only slower.
     let _ = stream.set_nodelay(true);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        debug!("a connection for metrics ended early: {error}");
+        debug!(%error, "A metrics connection ended early.");
     }
 }
 
 fn answer(method: &Method, path: &str, registry: &Registry) -> Response<Full<Bytes>> {
     let (status, format, text) = if path != PATH {
-        let text = format!("metrics are at {PATH}\n");
+        let text = format!("not found: metrics are at {PATH}\n");
         (StatusCode::NOT_FOUND, TEXT, text)
     } else if !matches!(*method, Method::GET | Method::HEAD) {
         let text = "method not allowed: use GET or HEAD\n".to_owned();
@@ -106,9 +106,9 @@ fn answer(method: &Method, path: &str, registry: &Registry) -> Response<Full<Byt
         let mut text = String::new();
         match encode(&mut text, registry) {
             Ok(()) => (StatusCode::OK, FORMAT, text),
-            // A metric of the user's own.
+            // Only a metric that the user registered can fail.
             Err(error) => {
-                let text = format!("a metric cannot be written: {error}\n");
+                let text = format!("cannot encode a metric: {error}\n");
                 (StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
             }
         }

@@ -1,5 +1,5 @@
-//! Running a handler as a job in a test: by itself, without a network ([`TestJob`]), or in its worker, on a platform
-//! ([`TestWorker`]).
+//! Test support: runs a handler as a single job without a network ([`TestJob`]), or in a whole worker on a local
+//! platform ([`TestWorker`]).
 
 #[cfg(feature = "local")]
 mod worker;
@@ -25,8 +25,8 @@ use crate::renamed::renamed;
 use crate::run::job::{self, JobSettings, Runner};
 use crate::telemetry::{TakeResult, Telemetry};
 
-/// A job for a test. It takes the same path through the runtime as one from the platform, but for the network. A
-/// handler that takes a [`Batch`](crate::Batch) is given one of this job alone.
+/// A job for a test. It takes the same path through the runtime as a job from the platform, except for the network. A
+/// handler that takes a [`Batch`](crate::Batch) receives a batch of this job alone.
 ///
 /// ```
 /// use podwork::testing::TestJob;
@@ -53,22 +53,23 @@ pub struct TestJob<S = ()> {
     settings: JobSettings,
 }
 
-/// What a test's job came to.
+/// The outcome of a test job.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Tested {
     /// The chunks that a streaming handler yielded, in order.
     pub outputs: Vec<Value>,
-    /// All progress updates, in order. (On the platform a newer one replaces one that still waits.)
+    /// All progress updates, in order. (On the platform, a newer update replaces one that is still in the outbox.)
     pub progress: Vec<Value>,
-    /// The output, or the error. Of a streaming handler the output is an empty list, or all chunks if it aggregates.
+    /// The output or the error. The output of a streaming handler is an empty list, or the list of all chunks if it
+    /// [aggregates](TestJob::aggregate_stream).
     pub result: Result<Value, HandlerError>,
-    /// Whether the worker would be replaced.
+    /// The job asked for the worker's replacement.
     pub refresh: bool,
 }
 
 impl TestJob {
-    /// A job with this input, for a handler without state.
+    /// Creates a job with this input, for a handler without state.
     pub fn new(input: Value) -> Self {
         Self {
             job: Job::new("test", raw(&input)),
@@ -77,7 +78,7 @@ impl TestJob {
         }
     }
 
-    /// Gives the handler its state.
+    /// Sets the handler's state.
     pub fn state<S>(self, state: S) -> TestJob<S> {
         TestJob {
             job: self.job,
@@ -88,13 +89,13 @@ impl TestJob {
 }
 
 impl<S: Send + Sync + 'static> TestJob<S> {
-    /// Adds a member that the platform would send beside `id` and `input`.
+    /// Adds a member that the platform would send next to `id` and `input`.
     pub fn extra(mut self, name: &str, value: Value) -> Self {
         self.job.extra.insert(name.to_owned(), value);
         self
     }
 
-    /// Whether the output of a streaming handler repeats all its chunks.
+    /// Sets whether the output of a streaming handler repeats all its chunks. Default: `false`.
     pub fn aggregate_stream(mut self, aggregate: bool) -> Self {
         self.settings.aggregate = aggregate;
         self
@@ -104,26 +105,27 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         timeout => job_timeout,
     }
 
-    /// How long the job may run, as [`Worker::job_timeout`](crate::Worker::job_timeout) says it.
+    /// Sets the maximum run time of the job, like [`Worker::job_timeout`](crate::Worker::job_timeout). Default: no
+    /// limit.
     pub fn job_timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
     }
 
-    /// Sets variables as if they stood in its worker's environment: those that say what a job may download, and where
-    /// its uploads go.
+    /// Sets environment variables of the worker. Only those for the limits of downloads and for the target of uploads
+    /// have an effect.
     ///
     /// ```
     /// # use podwork::testing::TestJob;
     /// # use serde_json::json;
-    /// // The test's own server is on loopback.
+    /// // The server of this test listens on loopback.
     /// let job = TestJob::new(json!("http://127.0.0.1:8080/cat.png"))
     ///     .env([("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")]);
     /// # drop(job);
     /// ```
     ///
     /// # Panics
-    /// A variable is malformed.
+    /// Panics if the value of a variable is invalid.
     #[cfg(any(feature = "download", feature = "upload"))]
     pub fn env<K: AsRef<str>, V: Into<String>>(
         mut self,
@@ -150,16 +152,16 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         self
     }
 
-    /// Whether an output that is too large is uploaded, as
-    /// [`Worker::upload_large_results`](crate::Worker::upload_large_results) says it.
+    /// Sets whether an output that is too large is uploaded, like
+    /// [`Worker::upload_large_results`](crate::Worker::upload_large_results). Default: `false`.
     #[cfg(feature = "upload")]
     pub fn upload_large_results(mut self, upload: bool) -> Self {
         self.settings.upload_large_results = upload;
         self
     }
 
-    /// Runs the job to its end.
-    #[expect(clippy::missing_panics_doc, reason = "the table is empty")]
+    /// Runs the job and waits until it ends.
+    #[expect(clippy::missing_panics_doc, reason = "no other job is in flight")]
     pub async fn run<H: Handler<State = S>>(self) -> Tested {
         note_panics();
         let outbox = Arc::new(Outbox::keeping_all());
@@ -200,5 +202,5 @@ fn raw(value: &Value) -> Box<RawValue> {
 }
 
 fn parse(raw: &RawValue) -> Value {
-    serde_json::from_str(raw.get()).expect("what the runtime encoded is JSON")
+    serde_json::from_str(raw.get()).expect("the runtime encodes valid JSON")
 }

@@ -1,4 +1,4 @@
-//! A whole worker in a test, on a platform of its own.
+//! A whole worker in a test, on its own local platform.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,10 +19,11 @@ use crate::launch::Worker;
 
 use super::{Tested, parse, raw};
 
-/// How long the platform of a test holds a poll: a worker that is told to end waits for its open one.
+/// The time for which the platform of a test holds a poll open. A worker that shuts down waits for its open poll.
 const POLL_HOLD: Duration = Duration::from_millis(50);
 
-/// A worker that runs in a test, as it would on the platform but for fitness checks, and the platform that it pulls from.
+/// A worker that runs in a test, and the local platform that it polls. It runs as it does on the platform, except that
+/// fitness checks are skipped.
 ///
 /// ```
 /// use podwork::testing::TestWorker;
@@ -55,7 +56,7 @@ impl TestWorker {
     /// Starts a worker on a platform with the documented limits, on the test's tokio runtime.
     ///
     /// # Errors
-    /// No port can be had.
+    /// Returns an error if no port is available.
     pub async fn start<H: Handler, S: StateSource<H::State>>(
         worker: Worker<H, S>,
     ) -> Result<Self, Error> {
@@ -65,8 +66,8 @@ impl TestWorker {
         Ok(Self::start_on(platform, worker))
     }
 
-    /// Starts a worker on this platform, which may have limits or faults of its own. A short
-    /// [`poll_hold`](super::Rules::poll_hold) has the worker end sooner when the test does.
+    /// Starts a worker on this platform, which may have limits or faults of its own. With a short
+    /// [`poll_hold`](super::Rules::poll_hold) the worker shuts down sooner.
     pub fn start_on<H: Handler, S: StateSource<H::State>>(
         platform: Platform,
         worker: Worker<H, S>,
@@ -76,7 +77,7 @@ impl TestWorker {
         let guard = gone.clone().drop_guard();
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
-            // A dropped sender says the same.
+            // A dropped sender stops the worker, too.
             let _ = stopped.await;
         };
         Self {
@@ -90,20 +91,20 @@ impl TestWorker {
         }
     }
 
-    /// The platform: to submit jobs and follow them one by one, to cancel them, to set its clock ahead.
+    /// Returns the platform, for example to submit jobs, follow or cancel them, or set its clock ahead.
     pub fn platform(&self) -> &Platform {
         &self.platform
     }
 
-    /// Runs a job with this input to its end.
+    /// Runs a job with this input and waits until it ends.
     ///
     /// # Errors
-    /// The platform does not take it, or the job or the worker is gone before it has ended; why the worker is gone is
-    /// what [`stop`](Self::stop) says.
+    /// Returns an error if the platform rejects the job, or if the worker or the platform ends before the job does.
+    /// [`stop`](Self::stop) then returns the error with which the worker ended.
     pub async fn run(&self, input: Value) -> Result<Tested, Error> {
         let job = self.gone.run_until_cancelled(self.run_to_end(input));
         job.await.unwrap_or(Err(Error::TestJob {
-            status: "unfinished: its worker has ended",
+            status: "its worker has ended",
         }))
     }
 
@@ -123,7 +124,7 @@ impl TestWorker {
                         refresh: false,
                     });
                 }
-                // What came before was of another try.
+                // The job was requeued: drop what the earlier run yielded.
                 JobEvent::Queued => {
                     outputs.clear();
                     progress.clear();
@@ -131,31 +132,33 @@ impl TestWorker {
                 _ => {}
             }
         }
-        Err(Error::TestJob { status: "gone" })
+        Err(Error::TestJob {
+            status: "its platform has ended",
+        })
     }
 
-    /// Has the worker end as at SIGTERM, and waits until it has.
+    /// Shuts the worker down, as SIGTERM does, and waits until it has ended.
     ///
     /// # Errors
-    /// What the worker ended with.
+    /// Returns the error with which the worker ended, if any.
     ///
     /// # Panics
-    /// The worker panicked, which is a defect of this crate.
+    /// Panics if the worker panicked, which is a bug in this crate.
     pub async fn stop(self) -> Result<(), Error> {
-        // It may have ended by itself.
+        // Fails if the worker has already ended.
         let _ = self.stop.send(());
         self.ended.await.expect("the worker does not panic")
     }
 }
 
-/// The outcome of a job, from its last status.
+/// Returns the outcome of a job, from its last status.
 fn result(status: StatusResponse) -> Result<Value, HandlerError> {
     let Some(error) = status.error else {
         return match status.output {
             Some(output) => Ok(parse(&output)),
             None => Err(HandlerError::new(
                 status.status.as_str(),
-                format!("the job ended {}", status.status),
+                format!("the job ended with status {}", status.status),
             )),
         };
     };

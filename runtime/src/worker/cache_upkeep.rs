@@ -1,4 +1,4 @@
-//! The cache of a worker: hydrated before the set-up, synced while it works.
+//! The volume cache of a worker: hydrated before the set-up, synced while the worker runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::error::HandlerError;
 use crate::handler::seal::Seal;
 use crate::handler::state::StateSource;
 
-/// Hydrates before the state is made.
+/// A source of the handler's state that first hydrates the cache.
 pub(super) struct Hydrating<S>(pub(super) Option<VolumeCache>, pub(super) S);
 
 impl<S: Send + 'static, T: StateSource<S>> StateSource<S> for Hydrating<T> {
@@ -33,7 +33,7 @@ impl<S: Send + 'static, T: StateSource<S>> StateSource<S> for Hydrating<T> {
     }
 }
 
-/// Syncs after the set-up, after jobs, and when the worker ends; dropped, it stops at once.
+/// The task that syncs the cache after the set-up, after jobs, and at shutdown. Dropping this stops it immediately.
 pub(super) struct Upkeep {
     job_ended: Arc<Notify>,
     closing: CancellationToken,
@@ -59,16 +59,16 @@ impl Upkeep {
         }
     }
 
-    /// What is told that a job has ended.
+    /// Returns the notifier to call when a job has ended.
     pub(super) fn job_ended(&self) -> Arc<Notify> {
         Arc::clone(&self.job_ended)
     }
 
-    /// Syncs for the last time, for so long at most.
+    /// Runs the last sync, for `left` at most.
     pub(super) async fn end(&self, left: Duration) {
         self.closing.cancel();
         if timeout(left, self.closed.cancelled()).await.is_err() {
-            warn!("the cache's last sync did not end within the grace period and is given up");
+            warn!("The last cache sync did not finish within the grace period; giving up.");
         }
     }
 }

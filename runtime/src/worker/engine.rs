@@ -1,4 +1,4 @@
-//! The loops of a running worker, and its orderly end.
+//! The loops of a running worker, and its orderly shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,51 +26,55 @@ use super::Shutdown;
 use super::cache_upkeep::Upkeep;
 use super::start_up;
 
-/// How long the last posts may take once the grace period is over.
+/// The time limit for the last posts once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
-/// How long exporting the last traces may take when the grace period is over.
+/// The time that exporting the last traces may take even if the grace period is over.
 const LAST_TRACES: Duration = Duration::from_secs(1);
 
-/// A worker that has its state.
+/// A worker after its set-up.
 pub(crate) struct Engine<H: Handler> {
     pub(crate) identity: Identity,
-    /// `None`: no platform is behind it.
+    /// The client of the platform. `None` if the worker has no platform.
     pub(super) api: Option<Api>,
     pub(crate) jobs: Arc<Jobs>,
     pub(super) health: Arc<WorkerHealth>,
     pub(crate) telemetry: Telemetry,
     pub(super) runner: Arc<Runner<H>>,
-    /// All that runs and delivers jobs.
+    /// The tasks that run and deliver jobs.
     pub(super) tasks: TaskTracker,
-    /// Where handlers run.
+    /// The runtime for handlers.
     pub(super) handlers: Handle,
     pub(crate) shutdown: Shutdown,
     #[cfg(all(feature = "cache", unix))]
     pub(super) upkeep: Option<Upkeep>,
-    /// How long the jobs in flight may take to end.
+    /// The grace period: the time limit for the jobs in flight at shutdown.
     pub(super) grace: Duration,
-    /// The user's check, and how long it may go on failing.
+    /// The user's health check, and the time that it may keep failing.
     pub(super) health_check: Option<(HealthCheck, Duration)>,
-    /// Error results carry host name and causes.
+    /// Error results contain the host name and the causes.
     pub(crate) error_details: bool,
-    /// Beats also while the last jobs end.
+    /// The heartbeat, which also runs during the drain.
     pub(super) _heartbeat: Option<Heartbeat>,
     pub(super) _metrics: TelemetryGuard,
 }
 
 impl<H: Handler> Engine<H> {
-    /// Lets `intake` start jobs until it ends, for the worker's drain or its bad health; then lets them end.
+    /// Runs `intake`, which starts jobs until the worker drains or becomes unhealthy, then waits for the jobs in
+    /// flight.
+    ///
+    /// # Errors
+    /// Returns an error if the worker became unhealthy, or jobs are left unfinished.
     pub(crate) async fn run(
         &self,
         intake: impl Future<Output = Result<(), Failing>>,
     ) -> Result<(), Error> {
-        // However this ends, no handler goes on without its worker.
+        // Ends all handlers, however this future ends.
         let _end = self.jobs.end_all_on_drop();
         let _batching = self.start_batches();
         let work = async {
             let taken = intake.await;
             let drained = self.drain().await;
-            // A breaker that tripped has the worker drained, too.
+            // A tripped breaker also drains the worker.
             match taken.err().or_else(|| self.health.tripped()) {
                 Some(failing) => Err(start_up::give_up(self.api.as_ref(), failing).await),
                 None => drained,
@@ -82,7 +86,10 @@ impl<H: Handler> Engine<H> {
         }
     }
 
-    /// Waits until the health check passes; an error once it has failed for too long.
+    /// Waits until the health check passes.
+    ///
+    /// # Errors
+    /// Returns an error once the check has failed for too long.
     pub(crate) async fn healthy(&self) -> Result<(), Failing> {
         let Some((check, limit)) = &self.health_check else {
             return Ok(());
@@ -93,7 +100,7 @@ impl<H: Handler> Engine<H> {
             .await
     }
 
-    /// Calls the handler with each batch that is ready, until the returned handle is dropped.
+    /// Starts the task that calls the handler with each ready batch. The task ends when the returned handle is dropped.
     fn start_batches(&self) -> Option<AbortOnDropHandle<()>> {
         let batches = Arc::clone(self.runner.batches.as_ref()?);
         let drain = self.shutdown.drain.clone();
@@ -109,10 +116,11 @@ impl<H: Handler> Engine<H> {
         })))
     }
 
-    /// Starts to run a job, and to deliver what it puts into its outbox, in two tasks: neither waits for the other.
+    /// Starts two tasks for a job: one runs it, the other delivers the contents of its outbox. Neither waits for the
+    /// other.
     ///
     /// # Errors
-    /// Returns the job if one of its id is in flight already.
+    /// Returns the job if [`Jobs::take`] rejects it as a duplicate.
     pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
         &self,
         job: Job,
@@ -138,7 +146,7 @@ impl<H: Handler> Engine<H> {
         Ok(())
     }
 
-    /// Lets the jobs in flight end, and the last traces go out, within the grace period.
+    /// Waits for the jobs in flight, the last cache sync and the export of the last traces, within the grace period.
     async fn drain(&self) -> Result<(), Error> {
         let grace = self.grace;
         let began = Instant::now();
@@ -152,7 +160,7 @@ impl<H: Handler> Engine<H> {
         drained
     }
 
-    /// Waits for the jobs in flight, within the grace period; then ends them.
+    /// Waits for the jobs in flight within the grace period, then ends the rest.
     async fn end_jobs(&self, grace: Duration) -> Result<(), Error> {
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_ok() {
@@ -160,15 +168,23 @@ impl<H: Handler> Engine<H> {
         }
         let jobs = self.jobs.in_flight();
         if jobs > 0 {
-            error!("{jobs} job(s) did not end within {grace:?} of grace and are failed");
+            error!(
+                jobs,
+                grace_ms = grace.as_millis(),
+                "Jobs did not end within the grace period; failing them."
+            );
         } else {
             warn!(
-                "handlers of stopped jobs did not end within {grace:?} of grace and are left behind"
+                grace_ms = grace.as_millis(),
+                "Handlers of cancelled jobs outlived the grace period; abandoning them."
             );
         }
         self.jobs.end_all();
         if timeout(LAST_POSTS, self.tasks.wait()).await.is_err() {
-            error!("{} job(s) could not be reported", self.jobs.in_flight());
+            error!(
+                jobs = self.jobs.in_flight(),
+                "Failed to deliver the last results before the worker exits."
+            );
         }
         unfinished(jobs)
     }
@@ -181,7 +197,7 @@ struct RunTask<H: Handler> {
     /// The span of the job's log lines.
     log: Span,
     drain: CancellationToken,
-    /// Notified when the job has ended.
+    /// The notifier to call when the job has ended.
     #[cfg(all(feature = "cache", unix))]
     ended: Option<Arc<tokio::sync::Notify>>,
 }
@@ -191,13 +207,13 @@ impl<H: Handler> RunTask<H> {
         let consequence = self.runner.run(job, &slot, &self.outbox, self.log).await;
         match consequence {
             Consequence::GoOn => {}
-            Consequence::Refresh => info!("This worker is to be replaced: taking no more jobs."),
+            Consequence::Refresh => info!("Worker will be replaced; fetching no more jobs."),
             Consequence::Broken => {
-                error!("Too many jobs in a row broke down: taking no more jobs.");
+                error!("Consecutive jobs panicked or ran out of memory; fetching no more jobs.");
             }
         }
         if consequence != Consequence::GoOn {
-            // Before the slot is free: nothing more is to be taken.
+            // Drains before the slot is free, so that no other job is fetched.
             self.drain.cancel();
         }
         slot.vacate(self.outbox.bytes());

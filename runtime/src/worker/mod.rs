@@ -1,4 +1,4 @@
-//! The running worker: start-up, the loops side by side, and the orderly end.
+//! The running worker: start-up, the concurrent loops, and the orderly shutdown.
 
 #[cfg(all(feature = "cache", unix))]
 mod cache_upkeep;
@@ -30,20 +30,21 @@ pub(crate) use polling::poll;
 pub(crate) use settings::WorkerSettings;
 pub(crate) use shutdown::Shutdown;
 
-/// All that a worker is started with, beside the environment.
+/// Everything needed to start a worker, except the configuration from the environment.
 pub(crate) struct Launch<S> {
     pub(crate) settings: WorkerSettings,
-    /// Where the handler's state comes from.
+    /// The source of the handler's state.
     pub(crate) source: S,
-    /// The runtime for all that is the user's: set-up, checks and handlers.
+    /// The runtime for user code: set-up, checks and handlers.
     pub(crate) handlers: Handle,
     pub(crate) shutdown: Shutdown,
 }
 
 impl<S> Launch<S> {
-    /// Sets the worker up. `None`: it was told to end meanwhile.
+    /// Sets the worker up. Returns `None` if it was shut down meanwhile.
     ///
-    /// The worker's own loops go on on the present runtime, beside the user's code, which so never blocks them.
+    /// The worker's own loops run on the current runtime, separate from the user's code, which therefore cannot block
+    /// them.
     pub(crate) async fn start<H: Handler>(self, config: Config) -> Result<Option<Engine<H>>, Error>
     where
         S: StateSource<H::State>,
@@ -83,10 +84,10 @@ impl<S> Launch<S> {
         let batches =
             batching.map(|batching| Batches::new(batching, Arc::clone(&jobs), Arc::clone(&state)));
         info!(
-            "Worker {} is ready: handler `{}`, podwork {}.",
-            config.identity.worker_id,
-            H::NAME,
-            crate::version::VERSION
+            worker_id = %config.identity.worker_id,
+            handler = %H::NAME,
+            podwork = %crate::version::VERSION,
+            "Worker is ready."
         );
         Ok(Some(Engine {
             identity: config.identity,

@@ -1,4 +1,4 @@
-//! A worker that takes its jobs from a platform.
+//! A worker that fetches its jobs from a platform.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ use crate::take::{self, Fixed, Poller};
 
 use super::Launch;
 
-/// Sets a worker up, and serves the platform's jobs with it until it is to end.
+/// Sets a worker up, and runs jobs from the platform until it shuts down.
 pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
     mut launch: Launch<S>,
     config: Config,
 ) -> Result<(), Error> {
-    // Before the set-up, which may take long.
+    // Checked before the set-up, which may take long.
     if config.remote.is_none() {
         return Err(Error::MissingVariable {
             variable: env::GET_JOB,
-            because: "jobs are taken from there",
+            because: "the worker fetches its jobs from there",
             expected: "a job-take URL",
         });
     }
@@ -37,7 +37,7 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
         return Ok(());
     };
     let api = engine.api.as_ref();
-    let api = api.expect("the worker has one where the environment names a platform");
+    let api = api.expect("a worker with a platform URL has a client");
     let delivery = Arc::new(Delivery {
         api: api.clone(),
         identity: engine.identity.clone(),
@@ -52,12 +52,17 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
         drain: &engine.shutdown.drain,
     };
     let start = |job: Job, timing| {
-        // Not the job itself: its input may be large.
+        // Clones the id, not the job: its input may be large.
         let (id, delivery) = (job.id.clone(), Arc::clone(&delivery));
         let deliver = |outbox, job| deliver(delivery, id, outbox, job);
-        if let Err(Job { id, .. }) = engine.start(job, timing, deliver) {
-            warn!("job {id} was handed out again while it was here, and runs once");
+        let refused = engine.start(job, timing, deliver).err();
+        if let Some(Job { id, .. }) = &refused {
+            warn!(
+                job_id = %id,
+                "Ignoring a duplicate delivery: the job is in flight or just completed."
+            );
         }
+        refused.is_none()
     };
     let mut concurrency = concurrency.unwrap_or_else(|| Box::new(Fixed(1)));
     let taking = poller.run(&mut *concurrency, || engine.healthy(), start);
@@ -67,18 +72,18 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
     }
 }
 
-/// Delivers one job, until all of it is settled or the platform cancels it.
+/// Delivers the posts of one job, until its result is settled or the platform cancels it.
 fn deliver(
     delivery: Arc<Delivery<Api>>,
     id: String,
     outbox: Arc<Outbox>,
     job: JobDelivery,
 ) -> impl Future<Output = ()> + Send {
-    // Boxed: it is moved many times before it rests, and holds a whole HTTP call.
+    // Boxed, because the future is large (it holds an HTTP call) and would be moved many times on its way into a task.
     let telemetry = job.telemetry().clone();
     let posting = Box::pin(async move { delivery.run(&id, &outbox, &telemetry).await });
     async move {
-        // Dropped without an outcome, the job counts as cancelled.
+        // A delivery that is dropped without an outcome counts as cancelled.
         if let Some(outcome) = job.cancelled().run_until_cancelled(posting).await {
             job.settled(outcome);
         }

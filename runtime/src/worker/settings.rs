@@ -1,4 +1,4 @@
-//! What the builder was told, beside the state.
+//! The settings of the builder, except the handler's state.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::telemetry::TelemetrySettings;
 
 /// The builder's settings.
 pub(crate) struct WorkerSettings {
-    /// `None`: one at a time.
+    /// The concurrency. `None`: 1.
     pub(crate) concurrency: Option<Box<dyn Concurrency>>,
     pub(crate) job: JobSettings,
     pub(crate) batch: BatchOverrides,
-    /// Error results carry host name and causes.
+    /// Error results contain the host name and the causes.
     pub(crate) error_details: bool,
     pub(crate) grace: Duration,
     pub(crate) delivery_deadline: Duration,
-    /// `None`: the machine is not checked at all.
+    /// The user's fitness checks. `None` disables all checks, the built-in ones included.
     pub(crate) fitness: Option<Vec<FitnessCheck>>,
     pub(crate) health: Option<HealthCheck>,
     pub(crate) health_limit: Duration,
@@ -35,7 +35,7 @@ pub(crate) struct WorkerSettings {
 
 #[cfg(feature = "local")]
 impl WorkerSettings {
-    /// Has so many jobs run at once, whatever the builder was told.
+    /// Fixes the concurrency at `jobs`, whatever the builder has set.
     pub(crate) fn fix_concurrency(&mut self, jobs: usize) {
         self.concurrency = Some(Box::new(Fixed(jobs)));
     }

@@ -1,4 +1,4 @@
-//! Told to end: by a signal, by the caller, or by a job that asks for the worker's replacement.
+//! The shutdown of a worker: by a signal, by the caller, or by a job that requests the worker's replacement.
 
 use std::future::Future;
 
@@ -7,32 +7,32 @@ use tracing::{info, warn};
 
 use crate::error::Error;
 
-/// The two steps of ending.
+/// The two stages of a shutdown.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shutdown {
-    /// No further take; what runs may end.
+    /// Cancelled when the worker drains: it fetches no more jobs, and those in flight may end.
     pub(crate) drain: CancellationToken,
-    /// Leave at once.
+    /// Cancelled when the worker must exit immediately.
     pub(crate) abort: CancellationToken,
 }
 
 impl Shutdown {
-    /// Drains when `signal` comes, and aborts when it comes again.
+    /// Drains on the first SIGTERM or SIGINT, and aborts on the second.
     pub(crate) async fn on_signals(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(|source| Error::System {
-            what: "listening for signals",
+            what: "listen for signals",
             source,
         })?;
         let name = signals.next().await;
-        info!("{name}: taking no more jobs, and ending when those at hand are done.");
+        info!(signal = %name, "Shutting down: fetching no more jobs, finishing those in flight.");
         self.drain.cancel();
         let name = signals.next().await;
-        warn!("{name} again: ending at once.");
+        warn!(signal = %name, "Received a second signal; exiting immediately.");
         self.abort.cancel();
         Ok(())
     }
 
-    /// Drains when the caller's future ends.
+    /// Drains when the caller's future completes.
     pub(crate) async fn on(self, caller: impl Future<Output = ()>) {
         caller.await;
         self.drain.cancel();
@@ -75,7 +75,7 @@ impl Signals {
     async fn next(&mut self) -> &'static str {
         match tokio::signal::ctrl_c().await {
             Ok(()) => "Ctrl-C",
-            // No signal will ever come.
+            // Signals are not available: wait forever.
             Err(_) => std::future::pending().await,
         }
     }

@@ -1,4 +1,4 @@
-//! From the environment to a worker that may take jobs; and the report of one that may not.
+//! The start-up of a worker: fitness checks, set-up and heartbeat, and the report of a failure to the platform.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::health::{Heartbeat, WorkerHealth};
 use crate::jobs::Jobs;
 use crate::platform_client::{Api, Failing};
 
-/// How long a worker that cannot go on may take to report that.
+/// The time limit for the ping by which an unhealthy worker reports itself before it exits.
 const UNHEALTHY_PING: Duration = Duration::from_secs(2);
 
-/// Checks the machine, and makes the state.
+/// Runs the fitness checks, then creates the handler's state.
 pub(super) async fn run<S: Send + 'static>(
     config: &Config,
     api: Option<&Api>,
@@ -49,7 +49,7 @@ pub(super) async fn run<S: Send + 'static>(
     }
 }
 
-/// Starts the heartbeat, if the platform has a URL for it.
+/// Starts the heartbeat, if the environment names a ping URL.
 pub(super) fn heartbeat(
     remote: Option<Remote>,
     jobs: &Arc<Jobs>,
@@ -59,13 +59,13 @@ pub(super) fn heartbeat(
         return Ok(None);
     };
     if remote.ping.is_none() {
-        info!("{} is not set: there is no heartbeat.", env::PING);
+        info!("{} is not set; sending no heartbeats.", env::PING);
         return Ok(None);
     }
     Heartbeat::start(remote, Arc::clone(jobs), Arc::clone(health)).map(Some)
 }
 
-/// Reports that the worker ends for its health, and returns the error that it ends with.
+/// Reports to the platform that the worker shuts down because it is unhealthy. Returns the error to exit with.
 pub(super) async fn give_up(api: Option<&Api>, failing: Failing) -> Error {
     report_unhealthy(api, &failing).await;
     let Failing { check, reason } = failing;
@@ -76,6 +76,6 @@ async fn report_unhealthy(api: Option<&Api>, failing: &Failing) {
     if let Some(api) = api
         && let Err(trouble) = api.ping(&[], Some(failing), UNHEALTHY_PING).await
     {
-        warn!("the platform could not be told that this worker is unhealthy: {trouble:?}");
+        warn!(error = ?trouble, "Failed to report to the platform that this worker is unhealthy.");
     }
 }

@@ -28,7 +28,7 @@ async def async_generator(job):
 def progress(job):
     for update in job["input"]["updates"]:
         runpod.serverless.progress_update(job, update)
-        # Each update is a thread of its own: without a pause they overtake each other.
+        # The SDK sends each update in its own thread: without a pause, they can overtake each other.
         time.sleep(0.3)
     return "done"
 

@@ -1,4 +1,4 @@
-//! A worker for tests of `--rp_schema` and of checked inputs: its first argument says which handler it serves.
+//! A worker for tests of `--rp_schema` and of input validation. The first argument selects the handler.
 #![allow(
     clippy::unnecessary_wraps,
     reason = "handlers have the shapes that are tested"
@@ -12,16 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A picture that is asked for.
+/// A request for a picture.
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
-    /// What it shows.
+    /// The subject.
     #[garde(length(chars, min = 1, max = 40))]
     prompt: String,
     #[garde(dive)]
     size: Size,
-    /// How many steps it takes.
+    /// The number of sampling steps.
     #[garde(range(min = 1, max = 50))]
     #[serde(default = "twenty")]
     step_count: u32,
@@ -40,7 +40,7 @@ fn twenty() -> u32 {
     20
 }
 
-/// In pixels.
+/// A size in pixels.
 #[derive(Debug, Deserialize, Serialize, JsonSchema, Validate)]
 struct Size {
     #[garde(range(min = 8, max = 1024))]
@@ -59,7 +59,7 @@ enum Style {
     },
 }
 
-/// It may hold more of its kind.
+/// A layer, which may contain other layers.
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 struct Layer {
     #[garde(range(min = 0.0, max = 1.0))]
@@ -69,7 +69,7 @@ struct Layer {
     below: Vec<Layer>,
 }
 
-/// A picture that was made.
+/// A generated picture.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Picture {
     prompt: String,
@@ -109,7 +109,7 @@ fn plain(request: Request) -> Picture {
 async fn fallible(request: Request, cx: Context) -> Result<Picture> {
     cx.progress("drawing");
     if request.prompt == "nothing" {
-        return Err("nothing cannot be drawn".into());
+        return Err("cannot draw nothing".into());
     }
     Ok(request.into())
 }
@@ -122,7 +122,7 @@ async fn anything(input: Value) -> Value {
 #[handler(schema)]
 async fn nothing() {}
 
-/// A `Result` by another name.
+/// An alias of `Result`.
 type Answer<T> = std::result::Result<T, std::num::ParseIntError>;
 
 #[handler(schema)]
@@ -134,13 +134,13 @@ struct Words {
     known: BTreeMap<String, u32>,
 }
 
-/// Its output borrows from the state, so the signature cannot be repeated.
+/// Returns a value that borrows from the state, so the macro cannot repeat the signature elsewhere.
 #[handler(schema)]
 async fn borrowed(words: &Words) -> &BTreeMap<String, u32> {
     &words.known
 }
 
-/// A chunk.
+/// A chunk of a stream.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Token {
     text: String,
@@ -172,7 +172,7 @@ async fn tried(text: String) -> impl Stream<Item = Result<Token>> {
     }
 }
 
-/// What it yields, the compiler alone knows.
+/// Returns a boxed stream, so that the macro cannot read the chunk type from the signature.
 #[handler(stream, schema)]
 fn boxed(words: &Words) -> std::pin::Pin<Box<dyn Stream<Item = Result<Token>> + Send + '_>> {
     Box::pin(try_stream! {
@@ -194,7 +194,7 @@ fn listed(text: String) -> Vec<Result<Token>> {
 
 #[handler(schema, validate, max_batch = 4, max_wait = "1s")]
 fn batched(requests: Batch<Request>) -> Vec<Result<Picture>> {
-    // How many there are, for the test to see.
+    // Lets the test see the size of the batch.
     let jobs = requests.len();
     let picture = |request: Request| Picture {
         layers: jobs,
@@ -220,7 +220,7 @@ fn silent(request: Request) -> usize {
 }
 
 fn words() -> Words {
-    println!("the set-up runs");
+    println!("running setup");
     Words {
         known: [("one".to_owned(), 1), ("two".to_owned(), 2)].into(),
     }

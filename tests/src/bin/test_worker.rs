@@ -1,10 +1,15 @@
-//! A worker for tests, with odd handlers: what a job does is in its input's `do`.
+//! A worker for tests. The field `do` of a job's input selects what the job does.
 //!
-//! `podwork-test-worker` serves one result a job; `podwork-test-worker stream` serves streams; `podwork-test-worker batch`
-//! the lengths of texts, in batches, for which they wait so many milliseconds, of so many; `podwork-test-worker upload` what
-//! it uploaded. With `layer` it has a `tracing` subscriber of its own that exports spans, with `filtered` one that exports
-//! those of its own code alone, with `log` one that does not; with `serve` an async main, which asks for that layer if
-//! `layer` follows.
+//! The first argument selects the handler and the setup:
+//!
+//! - no argument: one result per job
+//! - `stream`: streams of chunks
+//! - `batch [MAX_WAIT_MS] [MAX_BATCH]`: the lengths of texts, in batches
+//! - `upload`: the uploaded file
+//! - `layer`: a `tracing` subscriber of the program that exports all spans
+//! - `filtered`: a subscriber that exports only the spans of this program's own code
+//! - `log`: a subscriber that exports no spans
+//! - `serve [layer]`: an async `main`, which requests the export layer if `layer` follows
 
 use std::time::Duration;
 
@@ -18,7 +23,7 @@ use tracing_subscriber::{
     layer::{Identity, Layer as _, SubscriberExt as _},
 };
 
-/// What a job is to do.
+/// The task of a job.
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Task {
@@ -28,15 +33,17 @@ enum Task {
     Fail { message: String },
     /// Panics with `message`.
     Panic { message: String },
-    /// Waits until it is stopped.
+    /// Waits until the job is cancelled.
     Wait,
-    /// Has the worker replaced.
+    /// Requests a refresh of the worker.
     Refresh,
-    /// Reports `values` one after the other, then waits for the last to be seen, and returns `value`.
+    /// Reports each of `values` as progress, waits until the last one has been posted, and returns `value`.
     Progress { values: Vec<Value>, value: Value },
-    /// Returns a text of this many bytes.
+    /// Returns a text with a length of `bytes`.
     Large { bytes: usize },
-    /// Returns `value`, from within spans.
+    /// Returns the content of a file. A pipe keeps the job running until the test has written to it.
+    Read { path: std::path::PathBuf },
+    /// Creates spans, and returns `value` from within them.
     Trace { value: Value },
 }
 
@@ -54,12 +61,16 @@ async fn work(task: Task, cx: Context) -> Result<Value> {
         Task::Progress { values, value } => {
             for progress in values {
                 cx.progress(progress);
-                // Lets the post go out: a later progress may take the place of one that still waits.
+                // Wait for the post, because newer progress replaces progress that is still queued.
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
             Ok(value)
         }
         Task::Large { bytes } => Ok("x".repeat(bytes).into()),
+        Task::Read { path } => {
+            let read = tokio::task::spawn_blocking(|| std::fs::read_to_string(path));
+            Ok(read.await??.into())
+        }
         Task::Trace { value } => {
             let layer = async {
                 let _hidden = debug_span!("neuron").entered();
@@ -74,7 +85,7 @@ async fn work(task: Task, cx: Context) -> Result<Value> {
     }
 }
 
-/// A stream of `chunks`; after them it fails with `error`, if there is one.
+/// Chunks to stream, and an optional error with which the stream then fails.
 #[derive(Deserialize)]
 struct Chunks {
     chunks: Vec<Value>,
@@ -99,7 +110,7 @@ fn lengths(texts: Batch<String>) -> Vec<usize> {
     texts.iter().map(String::len).collect()
 }
 
-/// A file of so many bytes, each its place's remainder by 251, to be uploaded under this name.
+/// A file to upload as `name`: `bytes` bytes, each of which is its offset modulo 251.
 #[cfg(feature = "upload")]
 #[derive(Deserialize)]
 struct Save {
@@ -115,17 +126,17 @@ async fn save(input: Save, cx: Context) -> Result<podwork::files::Uploaded> {
     Ok(uploads.reader(&input.name, bytes.as_slice()).await?)
 }
 
-/// Sets up a subscriber of the program's own.
+/// Installs a `tracing` subscriber of the program.
 #[cfg(feature = "otel")]
 fn subscribe(own: &str) {
-    let layer = || podwork::otel::layer().expect("the variables are right");
+    let layer = || podwork::otel::layer().expect("the variables are valid");
     let traces = (own != "log").then(layer).flatten();
     let filtered = own == "filtered";
     let passes = filter_fn(move |of| !filtered || of.target().starts_with(module_path!()));
-    // What sees all, as a log would.
+    // A layer that sees all spans, as a log would.
     let subscriber = tracing_subscriber::registry().with(Identity::new());
     let subscriber = subscriber.with(traces.with_filter(passes));
-    tracing::subscriber::set_global_default(subscriber).expect("there is none yet");
+    tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
 }
 
 #[cfg(feature = "otel")]

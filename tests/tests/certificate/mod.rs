@@ -1,4 +1,4 @@
-//! Servers with a certificate that they made themselves.
+//! TLS servers with self-signed certificates.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
-/// Who proves to be `name`, to those who trust the certificate, which is in PEM.
+/// Returns a TLS acceptor with a self-signed certificate for `name`, and that certificate in PEM.
 pub(crate) fn certified(name: &str) -> (TlsAcceptor, String) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! A real S3 server in the test's own process, with signatures, and faults between it and its clients.
+//! A real S3 server in the test process, which checks signatures and can inject faults.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ pub(crate) const ID: &str = "AKIDEXAMPLE";
 pub(crate) const SECRET: &str = "a-secret-that-nobody-may-see";
 pub(crate) const BUCKET: &str = "pictures";
 
-/// The server, with one bucket. It ends when it is dropped.
+/// A running S3 server with one bucket. Stops when dropped.
 pub(crate) struct Storage {
     addr: SocketAddr,
     root: TempDir,
@@ -36,11 +36,11 @@ pub(crate) struct Storage {
     _tasks: JoinSet<()>,
 }
 
-/// A request that came.
+/// A request that the server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) kind: Kind,
-    /// How many of its kind came before it.
+    /// The number of earlier requests of the same kind.
     pub(crate) before: usize,
     pub(crate) target: String,
     pub(crate) range: Option<String>,
@@ -57,22 +57,22 @@ pub(crate) enum Kind {
     Head,
 }
 
-/// What becomes of a request in place of what should.
+/// A fault that the server injects into a request.
 #[derive(Clone)]
 pub(crate) enum Fault {
-    /// This status, with this error code, and this header.
+    /// Answers with this status, error code and header.
     Answer(u16, &'static str, Option<(&'static str, &'static str)>),
-    /// The connection breaks while the body comes.
+    /// Breaks the connection while the request body arrives.
     Cut,
-    /// It is done, and the connection breaks in place of an answer.
+    /// Executes the request, but breaks the connection instead of answering.
     Lost,
-    /// Nothing, until the client has gone.
+    /// Does nothing until the client disconnects.
     Silence,
-    /// It is answered, and the connection breaks after this much of the answer's body.
+    /// Breaks the connection after the given number of bytes of the response body.
     Half(usize),
-    /// It is only heard once this says so.
+    /// Delays the request until notified.
     Wait(Arc<Notify>),
-    /// Its body is taken in little by little: 4 MiB a second.
+    /// Reads the request body slowly, at 4 MiB per second.
     Slow,
 }
 
@@ -87,7 +87,7 @@ impl Kind {
             ("DELETE", _) => Self::Abort,
             ("GET", _) => Self::Get,
             ("HEAD", _) => Self::Head,
-            (other, _) => panic!("{other} is not of an upload"),
+            (other, _) => panic!("unexpected method {other}"),
         }
     }
 }
@@ -95,12 +95,12 @@ impl Kind {
 type StorageBody = UnsyncBoxBody<Bytes, io::Error>;
 
 impl Storage {
-    /// One without faults.
+    /// Starts a server without faults.
     pub(crate) async fn start() -> Self {
         Self::with(|_| None).await
     }
 
-    /// One in which `fault` may spoil each request.
+    /// Starts a server in which `fault` chooses the fault, if any, of each request.
     pub(crate) async fn with(
         fault: impl Fn(&Seen) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
@@ -129,7 +129,7 @@ impl Storage {
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), answer);
                 connections.spawn(async move {
-                    // It may have been cut on purpose.
+                    // An injected fault may have cut the connection.
                     let _ = connection.await;
                 });
             }
@@ -146,7 +146,7 @@ impl Storage {
         format!("http://{}", self.addr)
     }
 
-    /// The variables of a worker that has this bucket.
+    /// Returns the environment variables of a worker that uses this bucket.
     pub(crate) fn env(&self) -> [(&'static str, String); 4] {
         [
             ("BUCKET_ENDPOINT_URL", self.url()),
@@ -156,29 +156,29 @@ impl Storage {
         ]
     }
 
-    /// How often requests of a kind came.
+    /// Returns the number of requests of a kind so far.
     pub(crate) fn count(&self, kind: Kind) -> usize {
         let seen = self.seen.borrow();
         seen.iter().filter(|seen| seen.kind == kind).count()
     }
 
-    /// What part was asked for, by which of all that asked for an object.
+    /// Returns the `Range` header of a GET request; `number` counts these requests from 0.
     pub(crate) fn range(&self, number: usize) -> Option<String> {
         let seen = self.seen.borrow();
         let mut gets = seen.iter().filter(|seen| seen.kind == Kind::Get);
         gets.nth(number).unwrap().range.clone()
     }
 
-    /// Waits until so many requests of a kind have come.
+    /// Waits until the server has received `count` requests of a kind.
     pub(crate) async fn saw(&self, kind: Kind, count: usize) {
         let mut seen = self.seen.clone();
         let enough =
             |seen: &Vec<Seen>| seen.iter().filter(|seen| seen.kind == kind).count() >= count;
         let came = tokio::time::timeout(Duration::from_mins(1), seen.wait_for(enough)).await;
-        came.expect("it comes").unwrap();
+        came.expect("timed out waiting for requests").unwrap();
     }
 
-    /// What is in the bucket, by its keys.
+    /// Returns the keys of all objects in the bucket.
     pub(crate) fn objects(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let bucket = self.root.path().join(BUCKET);
@@ -201,7 +201,7 @@ impl Storage {
         fs::read(self.root.path().join(BUCKET).join(key)).unwrap()
     }
 
-    /// What the server keeps of uploads that are not complete.
+    /// Returns the names of the files that the server keeps for incomplete uploads.
     pub(crate) fn incomplete(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -236,7 +236,7 @@ async fn answer(
     match &fault {
         None | Some(Fault::Lost | Fault::Half(_)) => {}
         Some(Fault::Answer(status, code, header)) => {
-            // Real servers repeat what was sent, and more than one should show.
+            // Real servers echo parts of the request, including some that an error must not show.
             let body = format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>No.</Message>\
                  <AWSAccessKeyId>{ID}</AWSAccessKeyId><StringToSign>{SECRET}</StringToSign></Error>"

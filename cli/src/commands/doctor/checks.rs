@@ -35,7 +35,7 @@ pub(super) fn rust() -> Finding {
     };
     let version = said.split_whitespace().nth(1).unwrap_or_default();
     if numbers(version) < numbers(least) {
-        return Finding::bad(name, format!("{said}, and podwork needs {least}"), cure);
+        return Finding::bad(name, format!("{said}, but podwork needs {least}"), cure);
     }
     match ask("cargo", &["--version"]) {
         Some(cargo) => Finding::good(name, format!("{said}; {cargo}")),
@@ -58,8 +58,8 @@ pub(super) fn c_compiler() -> Finding {
         Some(said) => Finding::good("C compiler", said.lines().next().unwrap_or_default()),
         None => Finding::bad(
             "C compiler",
-            format!("`{compiler}` is not there, and the TLS library is built with it"),
-            "install gcc or clang, such as by: apt-get install gcc libc6-dev; on macOS: xcode-select --install",
+            format!("cannot run `{compiler}`, which builds the TLS library"),
+            "install gcc or clang: apt-get install gcc libc6-dev; on macOS: xcode-select --install",
         ),
     }
 }
@@ -70,17 +70,17 @@ pub(super) fn worker() -> Finding {
         Ok(project) => project,
         Err(error) => {
             let found = format!(
-                "none in this folder: {}",
+                "no worker in this folder: {}",
                 error.to_string().lines().next().unwrap_or_default()
             );
-            return Finding::note(name, found, "podwork new NAME makes one");
+            return Finding::note(name, found, "create one: podwork new NAME");
         }
     };
     let Some(text) = project.test_input() else {
         return Finding::note(
             name,
-            format!("{}, without a test_input.json", project.name),
-            r#"write {"input": …} into test_input.json: `cargo run` and `podwork invoke` take it"#,
+            format!("{} has no test_input.json", project.name),
+            r#"write {"input": …} to test_input.json; `cargo run` and `podwork invoke` use it"#,
         );
     };
     match serde_json::from_str::<RunRequest>(&text) {
@@ -91,7 +91,7 @@ pub(super) fn worker() -> Finding {
         Err(error) => Finding::bad(
             name,
             format!("test_input.json of {}: {error}", project.name),
-            r#"write {"input": …}, with what the handler takes in place of the dots"#,
+            r#"write {"input": …}, with an input of the handler in place of …"#,
         ),
     }
 }
@@ -107,7 +107,7 @@ pub(super) fn image_tool() -> Finding {
     }
 }
 
-/// Checks the worker's variables: a local run needs none, a run on the platform all of them.
+/// Checks the worker's variables: a local run needs none of them, a run on the platform needs all of them.
 pub(super) fn environment(get: impl Fn(&str) -> Option<String>) -> Finding {
     let name = "environment";
     let set = |variable: &str| get(variable).is_some_and(|value| !value.trim().is_empty());
@@ -120,7 +120,7 @@ pub(super) fn environment(get: impl Fn(&str) -> Option<String>) -> Finding {
         return Finding::good(
             name,
             format!(
-                "workers run locally here ({} is not set); {key}",
+                "workers started here run locally ({} is not set); {key}",
                 env::GET_JOB
             ),
         );
@@ -138,20 +138,20 @@ pub(super) fn environment(get: impl Fn(&str) -> Option<String>) -> Finding {
     if !set(env::POST_OUTPUT) {
         return Finding::bad(
             name,
-            format!("{} is set, and {} is not", env::GET_JOB, env::POST_OUTPUT),
-            "a worker started here cannot post its results: set all of the platform's variables, or none",
+            format!("{} is set but {} is not", env::GET_JOB, env::POST_OUTPUT),
+            "workers started here cannot post results: set all of the platform's variables, or none",
         );
     }
     if missing.is_empty() {
         return Finding::good(
             name,
-            "workers started here pull from the platform of RUNPOD_WEBHOOK_GET_JOB",
+            "workers started here poll the platform at RUNPOD_WEBHOOK_GET_JOB",
         );
     }
     Finding::note(
         name,
         format!("not set: {}", missing.join(", ")),
-        "without them a worker cannot stream, sends no heartbeat, shows no key or takes a random id",
+        "without them a worker cannot stream, sends no heartbeat, sends no key or uses a random id",
     )
 }
 
@@ -161,7 +161,7 @@ pub(super) fn port(port: u16) -> Finding {
         Err(error) => Finding::note(
             "port",
             format!("{port}: {error}"),
-            "`podwork dev` may run already; it takes another by --port",
+            "`podwork dev` may be running already; choose another port with --port",
         ),
     }
 }
@@ -178,24 +178,24 @@ pub(super) async fn endpoint(wanted: Option<&str>, key: Option<&str>) -> Finding
         Ok(Ok(health)) => Finding::good(
             name,
             format!(
-                "{wanted} answers; workers ready: {}, jobs waiting: {}",
+                "{wanted} is reachable; workers ready: {}, jobs in the queue: {}",
                 health.workers.ready, health.jobs.in_queue
             ),
         ),
         Ok(Err(error)) => Finding::bad(
             name,
             format!("{error:#}"),
-            "check the address, and RUNPOD_API_KEY",
+            "check the endpoint's address and RUNPOD_API_KEY",
         ),
         Err(_) => Finding::bad(
             name,
-            format!("{wanted} does not answer within 10 s"),
-            "check the address and the network",
+            format!("{wanted} did not answer within 10 s"),
+            "check the endpoint's address and the network",
         ),
     }
 }
 
-/// Checks that Runpod can be reached, which only a deployment needs.
+/// Checks that Runpod is reachable, which only deployed workers need.
 async fn platform(name: &'static str) -> Finding {
     let host = RUNPOD
         .trim_start_matches("https://")
@@ -208,7 +208,7 @@ async fn platform(name: &'static str) -> Finding {
         Ok(Ok(_)) => {
             return Finding::good(
                 name,
-                format!("{host} can be reached; --endpoint checks yours"),
+                format!("{host} is reachable; check your endpoint with --endpoint"),
             );
         }
         Ok(Err(error)) => error.to_string(),
@@ -217,7 +217,7 @@ async fn platform(name: &'static str) -> Finding {
     Finding::note(
         name,
         format!("{host}: {problem}"),
-        "only endpoints at Runpod need it; a local one is checked by --endpoint http://localhost:8000",
+        "only Runpod endpoints need it; check a local one with --endpoint http://localhost:8000",
     )
 }
 

@@ -23,7 +23,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 /// The exit code if the endpoint gave no usable answer.
 const NO_ANSWER: u8 = 5;
-/// The exit code that a shell gives to a program that Ctrl-C ended.
+/// The exit code by which shells report a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
@@ -49,7 +49,7 @@ pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
     }
 }
 
-/// Submits the job, and shows it until it has ended. The first signal cancels it; `None` after the second.
+/// Submits the job, and shows it until it has ended. The first signal cancels the job. Returns `None` after the second.
 async fn follow(
     endpoint: &EndpointClient,
     request: &RunRequest,

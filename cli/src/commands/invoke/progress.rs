@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-/// Returns a share between 0 and 1, by the rule of the platform's console: from a number or a text
-/// with `%`, an object's `percent`, `percentage` or `progress`, or its first number as a part of `of` or `total`.
+/// Returns a share between 0 and 1, by the rule of the platform's console: it is read from a number or a string with
+/// `%`, from an object's `percent`, `percentage` or `progress`, or from its first number divided by `of` or `total`.
 pub(super) fn share(progress: &str) -> Option<f64> {
     let entries = match serde_json::from_str(progress).ok()? {
         ProgressValue::Other(value) => return part(&value),
@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for ProgressValue {
             type Value = ProgressValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("progress")
+                f.write_str("a progress value")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ProgressValue, A::Error> {

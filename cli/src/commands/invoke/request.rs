@@ -13,33 +13,33 @@ pub(super) fn request(data: Option<&str>) -> Result<RunRequest> {
         None => (
             "test_input.json",
             std::fs::read_to_string("test_input.json").context(
-                "test_input.json cannot be read; pass the input with --data JSON or --data @file",
+                "cannot read test_input.json; pass the input with --data JSON or --data @file",
             )?,
         ),
         Some("-") => {
             let mut text = String::new();
             std::io::stdin()
                 .read_to_string(&mut text)
-                .context("standard input cannot be read")?;
+                .context("cannot read standard input")?;
             ("standard input", text)
         }
         Some(data) => match data.strip_prefix('@') {
             Some(path) => (
                 path,
-                std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?,
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?,
             ),
             None => ("--data", data.to_owned()),
         },
     };
     let value: Value = serde_json::from_str(&text).with_context(|| {
         format!(
-            "{source} is no JSON; quote it for the shell, such as --data '{{\"name\": \"Ada\"}}'"
+            "{source} is not valid JSON; quote it for the shell: --data '{{\"name\": \"Ada\"}}'"
         )
     })?;
     if value.get("input").is_some() {
-        return serde_json::from_str(&text).with_context(|| format!("{source} is no request"));
+        return serde_json::from_str(&text).with_context(|| format!("{source} is not a request"));
     }
-    let input = RawValue::from_string(text.trim().to_owned()).context("the input is no JSON")?;
+    let input = RawValue::from_string(text.trim().to_owned()).context("the input is not JSON")?;
     Ok(RunRequest::new(input))
 }
 
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_said_with_what_to_write() {
         let complaint = |data| format!("{:#}", request(Some(data)).unwrap_err());
-        assert!(complaint("{name: Ada}").starts_with("--data is no JSON; quote it"));
-        assert!(complaint("@no/such").starts_with("no/such cannot be read"));
+        assert!(complaint("{name: Ada}").starts_with("--data is not valid JSON; quote it"));
+        assert!(complaint("@no/such").starts_with("cannot read no/such"));
     }
 }

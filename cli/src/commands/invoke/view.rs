@@ -42,7 +42,7 @@ impl JobView {
     }
 
     pub(super) fn cancelling(&self) {
-        self.spin("cancelling; Ctrl-C again leaves at once");
+        self.spin("cancelling; press Ctrl-C again to exit immediately");
     }
 
     pub(super) fn status(&self, status: &StatusResponse) {
@@ -58,7 +58,7 @@ impl JobView {
                     #[allow(
                         clippy::cast_possible_truncation,
                         clippy::cast_sign_loss,
-                        reason = "it is 0 to 1000"
+                        reason = "the value is between 0 and 1000"
                     )]
                     self.bar.set_position((share * 1000.0) as u64);
                     self.bar.set_message(progress.get().to_owned());
@@ -99,7 +99,7 @@ impl JobView {
             print_line(&serde_json::to_string(&object)?);
             return Ok(());
         }
-        // A streaming handler's output is an empty list, or repeats what was shown.
+        // A streaming handler's output is an empty list, or repeats the chunks.
         if let Some(output) = status.output.as_ref().filter(|_| !stream) {
             print_line(&plain(output));
         }
@@ -138,7 +138,7 @@ fn message(error: &Value) -> String {
     }
 }
 
-/// Prints a line. It ignores a closed reader, such as `head`, which does not affect the job.
+/// Prints a line. Ignores errors: a closed reader, such as `head`, does not affect the job.
 pub(super) fn print_line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

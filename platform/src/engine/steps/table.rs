@@ -1,4 +1,4 @@
-//! The page of the steps says what the code does.
+//! Generates the table of `STEPS.md` from the code, and checks that the file is up to date.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ fn submission() -> Submission {
     }
 }
 
-/// A job that has come to this status by its steps.
+/// Creates a job and brings it to this status by steps.
 fn job(status: JobStatus) -> Record {
     let start = Moment::after_start(Duration::ZERO);
     let queued = submit(&submission(), start);
@@ -68,7 +68,7 @@ fn job(status: JobStatus) -> Record {
     }
 }
 
-/// Each step as the endpoint takes it, in the order of the module.
+/// Returns each step as the endpoint calls it, in the order of the module.
 fn steps() -> Vec<(&'static str, Step)> {
     let start = Moment::after_start(Duration::ZERO);
     let now = start + MINUTE;
@@ -121,7 +121,7 @@ fn steps() -> Vec<(&'static str, Step)> {
             Box::new(move |job| lose(job, now, "w", 3).map(Some)),
         ),
         (
-            "lose, the last try",
+            "lose, last try",
             Box::new(move |job| lose(job, now, "w", 1).map(Some)),
         ),
         ("time_out", one(time_out)),
@@ -136,19 +136,19 @@ fn steps() -> Vec<(&'static str, Step)> {
 fn index_changes(delta: &Delta<'_>) -> String {
     let counts = delta.counts;
     let changes = [
-        (delta.submitted, "joins the latest"),
+        (delta.submitted, "added to the latest jobs"),
         (delta.queue == Some(QueueChange::Last), "last in the queue"),
         (
             delta.queue == Some(QueueChange::First),
             "first in the queue",
         ),
-        (delta.queue == Some(QueueChange::Out), "out of the queue"),
+        (delta.queue == Some(QueueChange::Out), "leaves the queue"),
         (
             delta.held.is_some(),
-            "held by the worker, whose stop is void",
+            "held by the worker, pending stop removed",
         ),
         (delta.released.is_some(), "released by the worker"),
-        (delta.stop.is_some(), "worker told to stop"),
+        (delta.stop.is_some(), "pending stop added"),
         (counts.in_progress > 0, "in progress +1"),
         (counts.in_progress < 0, "in progress −1"),
         (counts.completed > 0, "completed +1"),
@@ -179,7 +179,7 @@ fn table() -> String {
     let new = index_changes(&delta(None, Some(&queued)));
     writeln!(text, "| `submit` | – | `{}` | {new} |", queued.status).unwrap();
     for (name, step) in steps() {
-        // What it does, by the statuses from which it does that.
+        // Rows by effect; the values are the statuses from which the step has this effect.
         let mut rows: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for status in STATUSES {
             let before = job(status);
@@ -187,14 +187,14 @@ fn table() -> String {
                 continue;
             };
             let changes = index_changes(&delta(Some(&before), after.as_ref()));
-            let to = after.map_or("gone".to_owned(), |after| match after.status {
-                same if same == status => "the same".to_owned(),
+            let to = after.map_or("removed".to_owned(), |after| match after.status {
+                same if same == status => "unchanged".to_owned(),
                 status => format!("`{status}`"),
             });
             let from = rows.entry((to, changes)).or_default();
             from.push(format!("`{status}`"));
         }
-        assert!(!rows.is_empty(), "{name} is taken from nowhere");
+        assert!(!rows.is_empty(), "{name} applies to no status");
         for ((to, changes), from) in rows {
             let from = from.join(", ");
             writeln!(text, "| `{name}` | {from} | {to} | {changes} |").unwrap();
@@ -206,12 +206,12 @@ fn table() -> String {
 #[test]
 fn the_page_of_the_steps_is_that_of_the_code() {
     let page = std::fs::read_to_string(PAGE).unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("the page has the table");
+    let (before, rest) = page.split_once(BEGIN).expect("no table in STEPS.md");
     let after = rest.split_once("\n\n").map_or("", |(_, after)| after);
     let end = if after.is_empty() { "" } else { "\n" };
     let expected = format!("{before}{}{end}{after}", table());
     if std::env::var_os("PODWORK_WRITE_STEPS").is_some() {
         std::fs::write(PAGE, &expected).unwrap();
     }
-    assert_eq!(page, expected, "PODWORK_WRITE_STEPS=1 writes it anew");
+    assert_eq!(page, expected, "PODWORK_WRITE_STEPS=1 regenerates it");
 }

@@ -1,5 +1,5 @@
 'use strict'
-// What the pages share.
+// Code shared by the pages.
 const at = id => document.getElementById(id)
 const make = (tag, text, className) => {
   const element = document.createElement(tag)

@@ -1,24 +1,27 @@
-//! Everything that a store holds, for tests that compare each index with the records.
+//! The contents of a store, for tests that compare each index with the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use podwork_protocol::JobStatus;
 
+use super::tables::Entry;
 use super::*;
 
-/// A store at one moment.
+/// A snapshot of a store.
 #[derive(Debug)]
 pub(crate) struct Contents {
     records: BTreeMap<Id, Arc<Record>>,
     workers: BTreeMap<Id, WorkerRecord>,
     queue: BTreeSet<Id>,
     pub(crate) due: BTreeSet<(Moment, Due)>,
-    /// Worker and job.
+    /// Pairs of worker and job.
     held: BTreeSet<(Id, Id)>,
     counts: JobCounts,
     calls: BTreeMap<Id, Arc<WebhookCall>>,
     calls_due: BTreeSet<(Moment, Id)>,
-    /// For each job: whether it has an output, the bytes of the chunks that are kept, and of those delivered.
+    /// For each job: whether it has an output, the bytes of its stored chunks, and the bytes of those already
+    /// delivered.
     payloads: BTreeMap<Id, (bool, usize, usize)>,
 }
 
@@ -60,7 +63,7 @@ impl Memory {
 }
 
 impl Contents {
-    /// Computes each index from the records, and compares.
+    /// Asserts that each index is the one computed from the records.
     pub(crate) fn check(&self) {
         let records = || self.records.iter();
         let queue: BTreeSet<Id> = records()

@@ -1,4 +1,4 @@
-//! Copies a generation from the volume to the local directories, after all of it has been read and checked.
+//! Copies a generation from the volume to the local directories, after reading and checking all of it.
 
 mod place;
 mod ranges;
@@ -19,11 +19,11 @@ use super::tree::{Directory, Staging};
 use place::{LocalChanges, missing_files, place_files, place_links};
 use ranges::{MissingFile, ranges};
 
-/// Number of times that it starts over because other workers have synced and removed the generation meanwhile.
+/// Maximum number of restarts because other workers have synced and removed the generation meanwhile.
 const RETRIES: usize = 5;
 
-/// Copies missing files from the latest usable generation. Returns what was done, and the content that the directories
-/// now share with that generation. Adds damaged objects to `bad`.
+/// Copies missing files from the latest usable generation. Returns the result, and the content that the directories now
+/// share with that generation. Adds unusable objects to `bad`.
 pub(super) fn hydrate(
     store: &CacheStore,
     directories: &[Directory],
@@ -59,10 +59,10 @@ pub(super) fn hydrate(
             };
             warn!(
                 generation,
-                error = chain(&error),
-                "A generation of the cache is unusable; trying the one before"
+                error = %chain(&error),
+                "A generation of the cache is unusable; trying the previous one."
             );
-            // The error of the latest generation is the one to report.
+            // The result reports the error of the latest generation.
             problem = problem.or(Some(error));
         }
         let hydrated = Hydrated {
@@ -75,25 +75,25 @@ pub(super) fn hydrate(
 
 /// The reason why a generation cannot be used.
 enum HydrateError {
-    /// Its manifest was removed.
+    /// The manifest was removed.
     Removed,
-    /// Its manifest is unusable.
+    /// The manifest is unusable.
     Manifest(CacheError),
-    /// Some of its objects are unusable.
+    /// Some of the generation's objects are unusable.
     Objects(FailedObjects),
-    /// Another generation would not do better.
+    /// An error that other generations would cause as well.
     Other(CacheError),
 }
 
 /// Objects that could not be read.
 struct FailedObjects {
     objects: Vec<(String, ObjectError)>,
-    /// Other objects could be read, so the volume itself works.
+    /// True if other objects could be read, so that the volume itself works.
     others_read: bool,
 }
 
 impl HydrateError {
-    /// Returns whether the generation may have been removed because others have synced since.
+    /// Returns whether the generation may have been removed because other workers have synced since.
     fn is_removed(&self) -> bool {
         match self {
             Self::Removed => true,
@@ -113,7 +113,7 @@ impl From<CacheError> for HydrateError {
 }
 
 impl FailedObjects {
-    /// Adds the objects to `bad`, and returns the first one's error.
+    /// Adds the objects to `bad`, and returns the error of the first one.
     fn record(self, store: &CacheStore, bad: &mut BadObjects) -> CacheError {
         let mut first = None;
         for (object, error) in self.objects {
@@ -131,7 +131,7 @@ impl FailedObjects {
                 }
                 ObjectError::Missing => {
                     bad.damaged.insert(object);
-                    let problem = "it does not exist".to_owned();
+                    let problem = "the file is missing".to_owned();
                     CacheError::Damaged { path, problem }
                 }
             };
@@ -141,7 +141,7 @@ impl FailedObjects {
     }
 }
 
-/// The files of one directory that have to be copied.
+/// The files of one directory that must be copied.
 struct MissingFiles<'a> {
     directory: &'a Directory,
     root: &'a Root,
@@ -149,7 +149,7 @@ struct MissingFiles<'a> {
     files: Vec<(&'a str, &'a FileEntry)>,
 }
 
-/// Copies a generation's missing files. All are read and checked before the first is moved to its path.
+/// Copies the missing files of a generation. Reads and checks all of them before it moves the first one to its path.
 fn restore(
     store: &CacheStore,
     generation: u64,
@@ -182,7 +182,7 @@ fn restore(
         }
     }
     stage_all(store, &manifest, &missing, threads, stop)?;
-    // From here on each local file is whole, even if this process is killed.
+    // From here on each local file is complete, even if this process is killed.
     for directory in &missing {
         place_files(directory, &mut hydrated, &mut changes)?;
         hydrated.files += place_links(directory.directory, directory.root, &mut changes)?;

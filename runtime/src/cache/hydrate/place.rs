@@ -30,7 +30,7 @@ impl LocalChanges {
     }
 }
 
-/// What a local directory has at the path of a file.
+/// The state of a file's path in a local directory.
 #[derive(Debug, PartialEq, Eq)]
 enum LocalFile {
     /// Nothing, or an older file.
@@ -41,7 +41,7 @@ enum LocalFile {
     Different,
 }
 
-/// Returns the files to copy. A local file that is the same or newer is kept, and so is anything else at its path.
+/// Returns the files to copy. Keeps a local file that is the same or newer, and anything else at a file's path.
 pub(super) fn missing_files<'a>(
     directory: &Directory,
     root: &'a Root,
@@ -97,7 +97,7 @@ fn look_up(
     }
 }
 
-/// Moves staged files to their paths. Skips a file whose folder is a file, here or in the same generation.
+/// Moves staged files to their paths. Skips a file if its parent folder is a file, locally or in the same generation.
 pub(super) fn place_files(
     missing: &MissingFiles<'_>,
     hydrated: &mut Hydrated,

@@ -1,21 +1,21 @@
-//! Combines reads of neighbouring files.
+//! Combines reads of files that are close together in an object.
 
 use std::path::PathBuf;
 
 use crate::cache::manifest::FileEntry;
 
-/// Maximum bytes of one read. A longer file is copied in parts.
+/// Maximum size of one read, in bytes. A longer file is copied in parts.
 pub(super) const MAX_RANGE: u64 = 1024 * 1024;
-/// Maximum gap between two files of one read, in bytes: another read would take longer than reading the gap.
+/// Maximum gap between two files of one read, in bytes: a second read would take longer than reading the gap.
 const MAX_GAP: u64 = 128 * 1024;
 
 /// A file to copy from the volume.
 pub(super) struct MissingFile<'a> {
-    /// Name of its directory.
+    /// The name of its directory.
     pub(super) directory: &'a str,
-    /// Path below the directory.
+    /// The path relative to the directory.
     pub(super) path: &'a str,
-    /// The path where it is written until all files are complete.
+    /// The path of the staged file, which is moved once all files are complete.
     pub(super) staged: PathBuf,
     pub(super) entry: &'a FileEntry,
 }
@@ -51,7 +51,7 @@ pub(super) fn ranges(mut files: Vec<MissingFile<'_>>) -> Vec<ObjectRange<'_>> {
             }),
         }
     }
-    // The longest first, so that no thread is left with a long one at the end.
+    // The longest ranges first, so that no thread starts a long one last.
     ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
     ranges
 }

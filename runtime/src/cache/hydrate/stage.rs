@@ -16,10 +16,10 @@ use crate::net::sha256::Sum;
 
 use super::ranges::{MAX_RANGE, MissingFile, ObjectRange};
 
-/// Bytes that are copied at once: few enough to stay in a core's cache until they are written.
+/// Number of bytes to copy at once: few enough to stay in a core's cache until they are written.
 const CHUNK: usize = 256 * 1024;
 
-/// Stages the files of a range. The outer error is a local one; the inner one is the object's.
+/// Stages the files of a range. The outer error is a local failure. The inner error concerns the object.
 pub(super) fn stage(
     range: &ObjectRange<'_>,
     object: &File,
@@ -51,7 +51,7 @@ pub(super) fn stage(
     Ok(Ok(()))
 }
 
-/// Stages a file that is too long to be held in memory.
+/// Stages a file that is too large to hold in memory.
 fn stage_long(
     file: &MissingFile<'_>,
     object: &File,
@@ -94,7 +94,7 @@ fn create(path: &Path) -> io::Result<File> {
 fn read_error(error: io::Error) -> ObjectError {
     match error.kind() {
         ErrorKind::StaleNetworkFileHandle => ObjectError::Missing,
-        ErrorKind::UnexpectedEof => ObjectError::Damaged("it is too short".to_owned()),
+        ErrorKind::UnexpectedEof => ObjectError::Damaged("unexpected end of file".to_owned()),
         _ => ObjectError::Io(error),
     }
 }
@@ -103,7 +103,7 @@ fn wrong_checksum(file: &MissingFile<'_>) -> ObjectError {
     let MissingFile {
         directory, path, ..
     } = file;
-    ObjectError::Damaged(format!("the checksum of {directory}/{path} does not match"))
+    ObjectError::Damaged(format!("checksum mismatch in {directory}/{path}"))
 }
 
 fn length(bytes: u64) -> usize {

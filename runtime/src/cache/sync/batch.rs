@@ -4,10 +4,10 @@ use crate::cache::manifest::Manifest;
 use crate::cache::report::CacheError;
 use crate::cache::store::CacheStore;
 
-/// The folder of the objects of one sync. Removed on drop, unless a generation that uses it was published.
+/// The folder for the objects of one sync. Removed on drop, unless a generation that uses it was published.
 pub(super) struct ObjectBatch<'a> {
     store: &'a CacheStore,
-    /// Name of the folder, once it exists.
+    /// The name of the folder, once it exists.
     pub(super) name: Option<String>,
     /// Number of objects in it.
     pub(super) objects: usize,
@@ -24,8 +24,8 @@ impl<'a> ObjectBatch<'a> {
         }
     }
 
-    /// Returns its name. Creates the folder first if needed, after removing unused files: on a full volume, no other call
-    /// would ever make room.
+    /// Returns the name of the folder. If the folder does not exist yet, removes unused files and then creates it: on a
+    /// full volume, nothing else would free space.
     pub(super) fn name(&mut self, current: &Manifest) -> Result<String, CacheError> {
         if let Some(name) = &self.name {
             return Ok(name.clone());

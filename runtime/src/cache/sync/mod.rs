@@ -16,13 +16,13 @@ use super::tree::{Directory, Tree};
 
 use batch::ObjectBatch;
 
-/// Number of attempts when other workers publish first.
+/// Maximum number of attempts if other workers publish first.
 const TRIES: usize = 10;
 
-/// What was done, and the content that the directories now share with the cache: the base of the next sync.
+/// The result, and the content that the directories now share with the cache, which is the base of the next sync.
 type Published = (Synced, Roots);
 
-/// A sync, before it runs.
+/// A sync that is ready to run.
 pub(super) struct SyncRun<'a> {
     pub(super) store: &'a CacheStore,
     pub(super) directories: &'a [Directory],
@@ -35,7 +35,7 @@ pub(super) struct SyncRun<'a> {
 }
 
 impl SyncRun<'_> {
-    /// Writes new files and publishes a generation, if anything is new.
+    /// Writes new files and publishes a generation, if anything has changed.
     pub(super) fn run(&self) -> Result<Published, CacheError> {
         let trees: Vec<Tree> = self.directories.iter().map(Directory::walk).collect();
         let mut batch = ObjectBatch::of(self.store);
@@ -50,8 +50,8 @@ impl SyncRun<'_> {
         Err(CacheError::Busy { tries: TRIES })
     }
 
-    /// Writes files that are not on the volume yet, and decides the next generation. Returns `None` if another worker has
-    /// published meanwhile.
+    /// Writes files that are not on the volume yet, and decides the content of the next generation. Returns `None` if
+    /// another worker has published a generation meanwhile.
     fn prepare<'a>(
         &'a self,
         trees: &'a [Tree],
@@ -80,7 +80,7 @@ impl SyncRun<'_> {
         }))
     }
 
-    /// Publishes the generation, if anything is new. Returns `None` if another worker was first.
+    /// Publishes the generation, if anything has changed. Returns `None` if another worker was first.
     fn finish(
         &self,
         prepared: PreparedGeneration<'_>,
@@ -95,9 +95,9 @@ impl SyncRun<'_> {
         synced.generation = prepared.latest;
         if prepared.is_new {
             let new = self.store.propose(batch.name.as_deref(), &next);
-            // If no object was written, no room has been made on the volume yet.
+            // If no object was written, nothing has freed space on the volume yet.
             let new = new.inspect_err(|_| self.store.sweep(&next))?;
-            // After an error the generation may exist all the same, so its objects are kept.
+            // Even after an error, the generation may exist, so its objects are kept.
             batch.published = true;
             let Some(generation) = self.store.publish(&new, prepared.latest)? else {
                 batch.published = false;
@@ -113,8 +113,8 @@ impl SyncRun<'_> {
         Ok(Some((synced, base)))
     }
 
-    /// Returns the number of the latest generation, the latest readable one, and whether both are the same. Returns `None`
-    /// if another worker has published meanwhile.
+    /// Returns the number of the latest generation, the latest readable generation, and whether both are the same.
+    /// Returns `None` if another worker has published a generation meanwhile.
     fn latest(&self) -> Result<Option<(Option<u64>, Manifest, bool)>, CacheError> {
         let generations = self.store.generations()?;
         let latest = generations.first().copied();
@@ -124,7 +124,7 @@ impl SyncRun<'_> {
                     let is_whole = Some(generation) == latest;
                     return Ok(Some((latest, manifest, is_whole)));
                 }
-                // Fall back to an earlier one.
+                // Fall back to an earlier generation.
                 Err(CacheError::Damaged { .. }) => {}
                 // Removed meanwhile.
                 Ok(None) => return Ok(None),
@@ -146,14 +146,14 @@ impl SyncRun<'_> {
         Ok(usable.into_iter().flatten().collect())
     }
 
-    /// Writes files into new objects.
+    /// Writes files to new objects.
     fn write<'a>(
         &self,
         files: Vec<SourceFile<'a>>,
         batch: &str,
         objects: &mut usize,
     ) -> Result<WrittenFiles<'a>, CacheError> {
-        // A second change within the resolution of the file's clock would not be visible.
+        // A second change within the resolution of the file times would not be visible.
         if let Some(youngest) = files.iter().map(|file| file.seen.unsettled_for()).max() {
             std::thread::sleep(youngest);
         }
@@ -182,7 +182,8 @@ impl SyncRun<'_> {
         Ok(packed.map(written).collect())
     }
 
-    /// Decides the next generation. Files of other workers are kept; a file is removed only by a worker that had it.
+    /// Decides the content of the next generation. Keeps the files of other workers: only a worker that had a file
+    /// removes it.
     fn plan<'a>(
         &'a self,
         trees: &'a [Tree],
@@ -228,8 +229,9 @@ impl SyncRun<'_> {
         plan
     }
 
-    /// Returns packs whose files should be written into new packs: less than half of the pack is in use, or there are too
-    /// many small ones. Only packs that become unused by that, since all their used files are here.
+    /// Returns the packs whose files should be written to new packs, because less than half of the pack is in use, or
+    /// there are too many small packs. Returns only packs whose used files are all present locally, so that rewriting
+    /// them leaves the pack unused.
     fn packs_to_repack<'a>(&self, trees: &[Tree], manifest: &'a Manifest) -> HashSet<&'a str> {
         let mut used: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
         for (name, root) in &manifest.roots {
@@ -252,7 +254,7 @@ impl SyncRun<'_> {
             .count();
         let is_due = |(object, (used, _)): &(&str, (u64, bool))| {
             let len = len(object);
-            // The end of the archive counts in a short one.
+            // The 4 KiB allow for the end of the archive, which matters in a short one.
             used * 2 + 4096 < len || (small > MAX_SMALL_PACKS && len < SMALL_PACK)
         };
         let due = used.into_iter().filter(is_due);
@@ -262,9 +264,9 @@ impl SyncRun<'_> {
 
 /// A generation that is ready to be published.
 struct PreparedGeneration<'a> {
-    /// The latest generation that it was made from.
+    /// The latest generation when this one was prepared.
     latest: Option<u64>,
-    /// It differs from the latest generation.
+    /// True if the plan differs from the latest generation.
     is_new: bool,
     plan: SyncPlan<'a>,
 }

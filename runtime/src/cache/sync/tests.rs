@@ -73,7 +73,7 @@ fn a_generation_that_was_published_despite_an_error_keeps_its_objects() {
     let (mut written, mut batch) = (WrittenFiles::new(), ObjectBatch::of(&place.store));
     let prepare = sync.prepare(&trees, &mut written, &mut batch);
     let prepared = prepare.unwrap().unwrap();
-    // A network volume may repeat a link that succeeded, and report that the name exists.
+    // A network volume may repeat a link call that succeeded, and then report that the name exists.
     let next = &prepared.plan.next;
     let new = place.store.propose(batch.name.as_deref(), next).unwrap();
     fs::rename(new, place.store.manifest(1)).unwrap();

@@ -18,26 +18,26 @@ pub(crate) struct Bucket {
     pub(crate) endpoint: String,
     /// The host contains the bucket's name, rather than the path.
     pub(crate) virtual_hosted: bool,
-    pub(crate) keys: Keys,
-    pub(crate) origin: Origin,
+    pub(crate) keys: AccessKeys,
+    pub(crate) origin: BucketOrigin,
 }
 
-/// The access keys of a bucket. They must never be shown.
+/// The access keys of a bucket. Never show them.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Keys {
+pub(crate) struct AccessKeys {
     pub(crate) id: String,
     pub(crate) secret: String,
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for AccessKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keys(…)")
+        f.write_str("AccessKeys(…)")
     }
 }
 
 /// The party that named a bucket. It decides how far the bucket is trusted, and which settings errors name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum BucketOrigin {
     /// The operator of the worker.
     Environment,
     /// The client that submitted the job.
@@ -52,7 +52,7 @@ pub(crate) struct SettingNames {
     pub(crate) bucket: &'static str,
 }
 
-impl Origin {
+impl BucketOrigin {
     /// Returns the names of the settings.
     pub(crate) fn names(self) -> SettingNames {
         match self {
@@ -84,7 +84,7 @@ impl fmt::Debug for Bucket {
 
 /// The reason why a bucket's settings are invalid.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Misplaced {
+pub(crate) enum BucketError {
     /// The URL is invalid.
     Url(String),
     /// The bucket's name is missing.
@@ -92,33 +92,33 @@ pub(crate) enum Misplaced {
     /// The name is invalid.
     Name(String),
     /// The access key's id is invalid.
-    Keys,
+    AccessKeyId,
 }
 
 impl Bucket {
     /// Resolves the bucket at `endpoint`, by the name in that URL or else `name`.
     ///
-    /// `region` is the worker's own. It is used where the host name does not say the region for certain; for a job's bucket,
-    /// only where the host name says nothing about it.
+    /// `region` is the worker's own. It applies if the host name does not clearly contain a region. For a job's bucket,
+    /// it applies only if the region cannot even be guessed from the host name.
     pub(crate) fn at(
         endpoint: &str,
         name: Option<&str>,
         region: Option<&str>,
-        keys: Keys,
-        origin: Origin,
-    ) -> Result<Self, Misplaced> {
-        let url = parse(endpoint).map_err(Misplaced::Url)?;
+        keys: AccessKeys,
+        origin: BucketOrigin,
+    ) -> Result<Self, BucketError> {
+        let url = parse(endpoint).map_err(BucketError::Url)?;
         let host = url.host_str().unwrap_or_default();
         let provider = match url.host() {
             Some(Host::Domain(domain)) => ProviderHost::of(domain.trim_end_matches('.')),
             _ => ProviderHost::default(),
         };
-        let in_path = bucket_in_path(&url).map_err(Misplaced::Url)?;
+        let in_path = bucket_in_path(&url).map_err(BucketError::Url)?;
         let name = bucket_name(provider.bucket.as_deref(), in_path, name)?;
         if !is_plain(&keys.id) {
-            return Err(Misplaced::Keys);
+            return Err(BucketError::AccessKeyId);
         }
-        // A certificate for `*.s3.…` covers one label, and so no bucket with a dot in its name.
+        // A certificate for `*.s3.…` covers one label only, so it does not cover bucket names with a dot.
         let moves = provider.prefers_virtual && in_path.is_none() && is_label(&name);
         let prefix = if moves && provider.bucket.is_none() {
             format!("{name}.")
@@ -150,40 +150,40 @@ fn bucket_name(
     in_host: Option<&str>,
     in_path: Option<&str>,
     given: Option<&str>,
-) -> Result<String, Misplaced> {
+) -> Result<String, BucketError> {
     if let (Some(in_host), Some(in_path)) = (in_host, in_path)
         && in_host != in_path
     {
-        return Err(Misplaced::Url(format!(
-            "its host names the bucket `{in_host}`, and it has a path"
+        return Err(BucketError::Url(format!(
+            "its host contains the bucket name `{in_host}`, but its path is not empty"
         )));
     }
     let in_url = in_host.or(in_path);
     let given = given.map(str::trim).filter(|name| !name.is_empty());
     let name = match (in_url, given) {
         (Some(in_url), Some(given)) if in_url != given => {
-            return Err(Misplaced::Name(format!(
-                "the URL names the bucket `{in_url}`"
+            return Err(BucketError::Name(format!(
+                "the URL contains another bucket name, `{in_url}`"
             )));
         }
-        (in_url, given) => in_url.or(given).ok_or(Misplaced::Unnamed)?,
+        (in_url, given) => in_url.or(given).ok_or(BucketError::Unnamed)?,
     };
     let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
     if !name.chars().all(is_allowed) || name.starts_with(['-', '.', '_']) {
-        let problem = "a bucket's name consists of letters, digits, `-`, `.` and `_`, and starts with a letter or a digit";
+        let problem = "a bucket name consists of letters, digits, `-`, `.` and `_`, and starts with a letter or digit";
         return Err(match in_url {
-            Some(_) => Misplaced::Url(problem.to_owned()),
-            None => Misplaced::Name(problem.to_owned()),
+            Some(_) => BucketError::Url(problem.to_owned()),
+            None => BucketError::Name(problem.to_owned()),
         });
     }
     Ok(name.to_owned())
 }
 
-fn resolve_region(provider: ProviderHost, own: Option<&str>, origin: Origin) -> String {
+fn resolve_region(provider: ProviderHost, own: Option<&str>, origin: BucketOrigin) -> String {
     let (likely, own) = (provider.likely_region, own.map(str::to_owned));
     let guess = match origin {
-        Origin::Environment => own.or(likely),
-        Origin::Job => likely.or(own),
+        BucketOrigin::Environment => own.or(likely),
+        BucketOrigin::Job => likely.or(own),
     };
     let region = provider.region.or(guess);
     region.unwrap_or_else(|| DEFAULT_REGION.to_owned())
@@ -195,7 +195,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 fn parse(endpoint: &str) -> Result<Url, String> {
     let endpoint = endpoint.trim();
     if !endpoint.contains("://") {
-        return Err("the URL has no https:// or http://".to_owned());
+        return Err("the URL does not start with https:// or http://".to_owned());
     }
     let url = Url::parse(endpoint).map_err(|error| error.to_string())?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -216,7 +216,7 @@ fn bucket_in_path(url: &Url) -> Result<Option<&str>, String> {
     let first = parts.next();
     match parts.next() {
         None => Ok(first),
-        Some(_) => Err("its path is more than a bucket's name".to_owned()),
+        Some(_) => Err("its path is more than a bucket name".to_owned()),
     }
 }
 

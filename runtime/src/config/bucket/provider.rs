@@ -2,7 +2,7 @@
 
 use super::DEFAULT_REGION;
 
-/// The facts in the host name of a provider of S3-compatible storage.
+/// The facts that the host name of an S3-compatible storage provider contains.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ProviderHost {
     /// The bucket, if it is part of the host name.
@@ -11,7 +11,7 @@ pub(super) struct ProviderHost {
     pub(super) region: Option<String>,
     /// The region of an unknown provider, guessed from the form of the name.
     pub(super) likely_region: Option<String>,
-    /// The provider wants the bucket in the host name rather than in the path.
+    /// The provider expects the bucket in the host name rather than in the path.
     pub(super) prefers_virtual: bool,
 }
 
@@ -83,8 +83,8 @@ impl ProviderHost {
         }
     }
 
-    /// Reads `s3.<region>`, `s3-<region>`, `s3.dualstack.<region>`, `s3-fips.<region>` or `s3`, with or without a bucket
-    /// before it.
+    /// Reads `s3.<region>`, `s3-<region>`, `s3.dualstack.<region>`, `s3-fips.<region>` or `s3`, with or without a
+    /// bucket before it.
     fn amazon(labels: &[&str]) -> Self {
         let is_s3 = |label: &&str| *label == "s3" || label.starts_with("s3-");
         let Some(at) = labels.iter().rposition(is_s3) else {

@@ -1,14 +1,14 @@
 use super::*;
 
-fn keys() -> Keys {
-    Keys {
+fn keys() -> AccessKeys {
+    AccessKeys {
         id: "AKID".to_owned(),
         secret: "hush".to_owned(),
     }
 }
 
-fn at(endpoint: &str, name: Option<&str>, region: Option<&str>) -> Result<Bucket, Misplaced> {
-    Bucket::at(endpoint, name, region, keys(), Origin::Environment)
+fn at(endpoint: &str, name: Option<&str>, region: Option<&str>) -> Result<Bucket, BucketError> {
+    Bucket::at(endpoint, name, region, keys(), BucketOrigin::Environment)
 }
 
 /// URL and given name; expected name, region, and URL before `/<key>`.
@@ -16,7 +16,7 @@ type Row = [&'static str; 5];
 
 #[rustfmt::skip]
 const PLACES: &[Row] = &[
-    // Amazon: by the host …
+    // Amazon: the bucket is in the host name, …
     ["https://s3.us-east-2.amazonaws.com", "b", "b", "us-east-2", "https://b.s3.us-east-2.amazonaws.com"],
     ["https://b.s3.us-east-2.amazonaws.com/", "", "b", "us-east-2", "https://b.s3.us-east-2.amazonaws.com"],
     ["https://b.s3.us-east-2.amazonaws.com", "b", "b", "us-east-2", "https://b.s3.us-east-2.amazonaws.com"],
@@ -27,25 +27,25 @@ const PLACES: &[Row] = &[
     ["https://s3-fips.us-gov-west-1.amazonaws.com", "b", "b", "us-gov-west-1", "https://b.s3-fips.us-gov-west-1.amazonaws.com"],
     ["https://s3.cn-north-1.amazonaws.com.cn", "b", "b", "cn-north-1", "https://b.s3.cn-north-1.amazonaws.com.cn"],
     ["HTTPS://B.S3.EU-West-1.AmazonAWS.com", "", "b", "eu-west-1", "https://b.s3.eu-west-1.amazonaws.com"],
-    // … but with no dots before it, and by the path if that is how it was said.
+    // … unless its name contains a dot, or the given URL contains it in its path.
     ["https://s3.us-east-2.amazonaws.com", "a.b", "a.b", "us-east-2", "https://s3.us-east-2.amazonaws.com/a.b"],
     ["https://a.b.s3.us-east-2.amazonaws.com", "", "a.b", "us-east-2", "https://a.b.s3.us-east-2.amazonaws.com"],
     ["https://s3.us-east-2.amazonaws.com/b", "", "b", "us-east-2", "https://s3.us-east-2.amazonaws.com/b"],
-    // MinIO and the like.
+    // MinIO and similar servers.
     ["http://127.0.0.1:9000", "b", "b", "us-east-1", "http://127.0.0.1:9000/b"],
     ["http://[::1]:9000/", "b", "b", "us-east-1", "http://[::1]:9000/b"],
     ["http://localhost:9000/b/", "", "b", "us-east-1", "http://localhost:9000/b"],
     ["https://minio.example.com", "b", "b", "us-east-1", "https://minio.example.com/b"],
     ["https://s3.example.com:8443", "b", "b", "us-east-1", "https://s3.example.com:8443/b"],
     ["https://s3.gra.io.cloud.ovh.net", "b", "b", "gra", "https://s3.gra.io.cloud.ovh.net/b"],
-    // Those with regions.
+    // Providers with regions.
     ["https://s3.eu-central-003.backblazeb2.com", "b", "b", "eu-central-003", "https://s3.eu-central-003.backblazeb2.com/b"],
     ["https://b.s3.eu-central-003.backblazeb2.com", "", "b", "eu-central-003", "https://b.s3.eu-central-003.backblazeb2.com"],
     ["https://nyc3.digitaloceanspaces.com", "b", "b", "nyc3", "https://nyc3.digitaloceanspaces.com/b"],
     ["https://b.nyc3.digitaloceanspaces.com", "", "b", "nyc3", "https://b.nyc3.digitaloceanspaces.com"],
     ["https://s3.eu-central-1.wasabisys.com", "b", "b", "eu-central-1", "https://s3.eu-central-1.wasabisys.com/b"],
     ["https://s3api-eu-ro-1.runpod.io/", "volume", "volume", "EU-RO-1", "https://s3api-eu-ro-1.runpod.io/volume"],
-    // Those with one.
+    // Providers with a single region.
     ["https://storage.googleapis.com", "b", "b", "auto", "https://storage.googleapis.com/b"],
     ["https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com", "b", "b", "auto", "https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com/b"],
     ["https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com/b", "", "b", "auto", "https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com/b"],
@@ -76,7 +76,7 @@ fn the_given_region_is_used_if_the_host_names_none() {
     assert_eq!(region("https://s3.us-east-2.amazonaws.com"), "us-east-2");
     // The owner of a job's bucket does not know the worker's region.
     let region = |url| {
-        let bucket = Bucket::at(url, Some("b"), Some("mars-1"), keys(), Origin::Job);
+        let bucket = Bucket::at(url, Some("b"), Some("mars-1"), keys(), BucketOrigin::Job);
         bucket.unwrap().region
     };
     assert_eq!(region("https://minio.example.com"), "mars-1");
@@ -88,10 +88,10 @@ fn the_given_region_is_used_if_the_host_names_none() {
 #[test]
 fn rejects_invalid_urls_and_names() {
     let problem = |url| match at(url, Some("b"), None) {
-        Err(Misplaced::Url(problem)) => problem,
+        Err(BucketError::Url(problem)) => problem,
         other => panic!("{url}: {other:?}"),
     };
-    assert!(problem("s3.us-east-2.amazonaws.com").contains("has no https://"));
+    assert!(problem("s3.us-east-2.amazonaws.com").contains("does not start with https://"));
     assert!(problem("ftp://h").contains("`ftp` is not"));
     assert!(problem("https://me:hush@h").contains("a password"));
     assert!(problem("https://h/?x=1").contains("a query"));
@@ -99,24 +99,24 @@ fn rejects_invalid_urls_and_names() {
     assert!(!problem("https://").is_empty());
     assert!(matches!(
         at("https://h/a%20b", None, None),
-        Err(Misplaced::Url(problem)) if problem.contains("letters, digits")
+        Err(BucketError::Url(problem)) if problem.contains("letters, digits")
     ));
-    assert!(problem("https://b.s3.us-east-2.amazonaws.com/x").contains("a path"));
-    assert_eq!(at("https://h", None, None), Err(Misplaced::Unnamed));
+    assert!(problem("https://b.s3.us-east-2.amazonaws.com/x").contains("its path is not"));
+    assert_eq!(at("https://h", None, None), Err(BucketError::Unnamed));
     let name = |url, name| match at(url, Some(name), None) {
-        Err(Misplaced::Name(problem)) => problem,
+        Err(BucketError::Name(problem)) => problem,
         other => panic!("{url}: {other:?}"),
     };
-    assert!(name("https://a.s3.us-east-2.amazonaws.com", "b").contains("names the bucket `a`"));
+    assert!(name("https://a.s3.us-east-2.amazonaws.com", "b").contains("another bucket name, `a`"));
     assert!(name("https://h", "../b").contains("letters, digits"));
     assert!(name("https://h", "a/b").contains("letters, digits"));
     assert!(name("https://h", "..").contains("letters, digits"));
-    let keys = Keys {
+    let keys = AccessKeys {
         id: "A\nB".to_owned(),
         secret: "hush".to_owned(),
     };
-    let misplaced = Bucket::at("https://h", Some("b"), None, keys, Origin::Job);
-    assert_eq!(misplaced, Err(Misplaced::Keys));
+    let error = Bucket::at("https://h", Some("b"), None, keys, BucketOrigin::Job);
+    assert_eq!(error, Err(BucketError::AccessKeyId));
 }
 
 #[test]

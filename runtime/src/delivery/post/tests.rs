@@ -9,21 +9,21 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
-/// How the platform takes one post.
+/// The response of the simulated platform to one post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Accepted,
-    /// Accepted, and the answer is lost.
+    /// Accepted, but the response is lost.
     Unanswered,
-    /// Not accepted now.
+    /// Failed; a retry may succeed.
     Failed,
-    /// Not accepted before so many seconds.
+    /// Failed, with a delay before the next retry, in seconds.
     Later(u64),
-    /// Never to be accepted.
+    /// Rejected permanently.
     Refused,
 }
 
-/// A post, as the platform took it.
+/// A post that the platform has accepted.
 #[derive(Debug, Clone, PartialEq)]
 enum Taken {
     Progress(Value),
@@ -31,12 +31,12 @@ enum Taken {
     Final(Value),
 }
 
-/// A platform that takes each post by the next fate, and when there is none left, well.
+/// A simulated platform that handles each post by the next fate, and accepts all posts once no fate is left.
 #[derive(Debug, Default)]
 struct Simulated {
     fates: Mutex<VecDeque<Fate>>,
     taken: Mutex<Vec<Taken>>,
-    /// When each call came.
+    /// The time of each call.
     calls: Mutex<Vec<Instant>>,
 }
 
@@ -139,12 +139,12 @@ async fn a_large_output_stands_in_its_post_like_a_small_one() {
     }
 }
 
-/// What a handler does.
+/// A step of a simulated handler.
 #[derive(Debug, Clone)]
 enum Step {
     Chunk,
     Progress,
-    /// Milliseconds.
+    /// Waits for this time, in milliseconds.
     Wait(u64),
 }
 
@@ -165,7 +165,8 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// Runs a handler of these steps, and delivers what it says; what it yielded, and what the platform took.
+/// Runs a handler with these steps, and delivers its posts. Returns the chunks that it yielded, and the posts that the
+/// platform accepted.
 fn run(steps: Vec<Step>, fates: Vec<Fate>, join: bool, fails: bool) -> (String, Vec<Taken>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -208,7 +209,7 @@ fn run(steps: Vec<Step>, fates: Vec<Fate>, join: bool, fails: bool) -> (String, 
     })
 }
 
-/// The chunks that were taken, one behind the other: each once, however often it was posted.
+/// Concatenates the accepted chunks. A chunk that was posted several times counts once.
 fn chunks(taken: &[Taken]) -> String {
     let mut last_key = "";
     let mut text = String::new();
@@ -223,14 +224,15 @@ fn chunks(taken: &[Taken]) -> String {
     text
 }
 
-/// All finals that were taken: one, or the same one again since its answer was lost; and none but finals follow.
+/// Returns the final result, and asserts that only copies of it follow: it may be posted again if its response was
+/// lost.
 fn the_final(taken: &[Taken]) -> Value {
     let mut finals: Vec<Value> = taken
         .iter()
         .skip_while(|post| !matches!(post, Taken::Final(_)))
         .map(|post| match post {
             Taken::Final(last) => last.clone(),
-            other => panic!("{other:?} follows the final"),
+            other => panic!("{other:?} follows the final result"),
         })
         .collect();
     finals.dedup();
@@ -267,14 +269,14 @@ proptest! {
         fates in prop::collection::vec(fate(), 0..20),
         join: bool,
     ) {
-        // A final whose answer is lost and whose next try is refused is beyond any worker's knowledge.
+        // No worker can know the outcome of a result whose response is lost and whose retry is rejected.
         let known = fates.into_iter().filter(|fate| *fate != Fate::Unanswered);
         let fates = known.chain([Fate::Refused]).collect();
         let (yielded, taken) = run(steps, fates, join, false);
         let came = chunks(&taken);
         prop_assert!(yielded.starts_with(&came));
         let last = the_final(&taken);
-        // Progress may be refused without harm.
+        // A rejected progress update is harmless.
         if came != yielded {
             prop_assert!(last["error"].as_str().unwrap().contains("410 Gone"));
         }
@@ -307,7 +309,7 @@ async fn a_result_is_tried_for_15_minutes_and_ever_less_often() {
         gaps.iter()
             .all(|gap| *gap <= LONGEST_DELAY * 2 + FIRST_DELAY)
     );
-    assert!((45..120).contains(&calls.len()), "{} tries", calls.len());
+    assert!((45..120).contains(&calls.len()), "{} calls", calls.len());
 }
 
 #[tokio::test(start_paused = true)]

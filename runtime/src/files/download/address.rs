@@ -1,4 +1,4 @@
-//! The addresses of files, checked, and as errors show them.
+//! The URLs of files: how they are checked, and how errors show them.
 
 use data_url::DataUrl;
 use url::Url;
@@ -7,14 +7,14 @@ use crate::config::without_secrets;
 
 use super::error::DownloadError;
 
-/// Most letters of a URL that an error or the log shows.
+/// The maximum length of a URL in errors and logs, in bytes.
 const LONGEST_SHOWN: usize = 200;
 
-/// Where a file is.
+/// The location of a file.
 #[derive(Clone)]
 pub(super) enum FileLocation {
     At(Url),
-    /// In this data URL.
+    /// The data URL that contains the file.
     Here(String),
 }
 
@@ -40,7 +40,7 @@ impl FileLocation {
     }
 }
 
-/// A URL, if it is one to download from.
+/// Returns a URL without its fragment, if it is allowed for downloads.
 pub(super) fn checked(mut url: Url) -> Result<Url, DownloadError> {
     let refuse = |problem: String| {
         Err(DownloadError::Url {
@@ -50,16 +50,16 @@ pub(super) fn checked(mut url: Url) -> Result<Url, DownloadError> {
     };
     match url.scheme() {
         "http" | "https" => {}
-        scheme => return refuse(format!("`{scheme}` is not http, https or data")),
+        scheme => return refuse(format!("the scheme `{scheme}` is not http, https or data")),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return refuse("it holds a user name or a password".to_owned());
+        return refuse("the URL contains a user name or a password".to_owned());
     }
     url.set_fragment(None);
     Ok(url)
 }
 
-/// Without query, fragment and credentials, which may be secrets.
+/// Returns a URL without query, fragment and credentials, which may be secrets.
 pub(super) fn shown(url: &Url) -> String {
     let text = match url.host_str() {
         Some(host) => {
@@ -67,13 +67,13 @@ pub(super) fn shown(url: &Url) -> String {
             let (scheme, port) = (url.scheme(), port.unwrap_or_default());
             format!("{scheme}://{host}{port}{}", url.path())
         }
-        // `me:secret@host` has a scheme, too.
+        // `me:secret@host` parses as a URL with the scheme `me`.
         None => without_secrets(&format!("{}:{}", url.scheme(), url.path())),
     };
     shortened(&text)
 }
 
-/// Without the data, which may be all of it if there is no comma before them.
+/// Returns a data URL without its data. Without a comma, the whole URL may be data.
 pub(super) fn shown_data(url: &str) -> String {
     match url.split_once(',') {
         Some((kind, _)) => format!("{},…", shortened(kind)),

@@ -1,4 +1,4 @@
-//! The HTTP client of downloads: from checked addresses alone, one redirect after the other.
+//! The HTTP client of downloads. It connects to checked addresses only, and follows redirects one by one.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::net::public_only::AddressGuard;
 use super::address::{checked, shown};
 use super::error::DownloadError;
 
-/// Most times that one download is sent elsewhere.
+/// The maximum number of redirects of one download.
 const MAX_REDIRECTS: usize = 5;
 
-/// A client for one download, or some at once.
+/// The client of one or more concurrent downloads.
 #[derive(Clone)]
 pub(super) struct FileClient(GuardedClient);
 
-/// Why one try of a download failed.
+/// The cause of a failed attempt.
 pub(super) enum DownloadFailure {
-    /// The next try may succeed.
+    /// The next attempt may succeed.
     Retryable {
         why: String,
-        /// The pause that the server asks for.
+        /// The pause that the server requests.
         after: Option<Duration>,
     },
-    /// No other try can.
+    /// No further attempt can succeed.
     Final(DownloadError),
 }
 
@@ -40,7 +40,7 @@ impl From<DownloadError> for DownloadFailure {
 
 impl From<std::io::Error> for DownloadFailure {
     fn from(error: std::io::Error) -> Self {
-        Self::Final(error.into())
+        Self::Final(DownloadError::disk(error))
     }
 }
 
@@ -52,18 +52,18 @@ impl DownloadFailure {
 }
 
 impl FileClient {
-    /// May load certificates, and so block.
+    /// Creates a client. Blocks while it loads certificates.
     pub(super) fn new(guard: AddressGuard) -> Self {
         Self(GuardedClient::new(ClientSettings {
             guard,
             tls: true,
-            // Each is judged here.
+            // `get` follows redirects, so that each target is checked.
             redirects: Policy::none(),
             keep_alive: false,
         }))
     }
 
-    /// Asks for `url`, and for what it is redirected to; each answer has to begin within `idle_timeout`.
+    /// Requests `url` and follows redirects. Each response must begin within `idle_timeout`.
     pub(super) async fn get(
         &self,
         url: &Url,
@@ -75,7 +75,7 @@ impl FileClient {
             let answer = timeout(idle_timeout, self.ask(&next, headers)).await;
             let answer = answer.map_err(|_| {
                 DownloadFailure::retryable(format!(
-                    "the server did not answer within {idle_timeout:?}"
+                    "the server did not respond within {idle_timeout:?}"
                 ))
             })??;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -85,7 +85,7 @@ impl FileClient {
         }
         Err(DownloadFailure::Final(DownloadError::Redirect {
             url: shown(url),
-            problem: format!("it was redirected more than {MAX_REDIRECTS} times"),
+            problem: format!("redirected more than {MAX_REDIRECTS} times"),
         }))
     }
 
@@ -95,7 +95,7 @@ impl FileClient {
         let own = request.headers_mut();
         own.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         own.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        // The bytes as they are: their number and their checksum are those of the file.
+        // No compression, so that the length and the checksum are those of the file.
         own.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let answer = self.0.send(request).await;
         answer.map_err(|error| match error {
@@ -109,7 +109,7 @@ impl FileClient {
     }
 }
 
-/// Where an answer sends us; it is judged like the first URL.
+/// Returns the target of a redirect. It must meet the same rules as the first URL.
 fn redirected(first: &Url, from: &Url, headers: &HeaderMap) -> Result<Url, DownloadError> {
     let refuse = |problem: String| DownloadError::Redirect {
         url: shown(first),
@@ -117,11 +117,11 @@ fn redirected(first: &Url, from: &Url, headers: &HeaderMap) -> Result<Url, Downl
     };
     let to = headers
         .get(LOCATION)
-        .ok_or_else(|| refuse("it was redirected without a place to go to".to_owned()))?;
+        .ok_or_else(|| refuse("a redirect has no `Location` header".to_owned()))?;
     let to = std::str::from_utf8(to.as_bytes()).ok();
     let to = to.and_then(|to| from.join(to).ok());
-    let to = to.ok_or_else(|| refuse("it was redirected to what is no URL".to_owned()))?;
-    checked(to).map_err(|error| refuse(format!("it was redirected, and {error}")))
+    let to = to.ok_or_else(|| refuse("a redirect has an invalid URL".to_owned()))?;
+    checked(to).map_err(|error| refuse(format!("a redirect was refused: {error}")))
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::net::public_only::only_one;
 
-    /// Answers each request with a redirect to `to`, in which `PORT` is its own.
+    /// Answers each request with a redirect to `to`, in which `PORT` stands for the server's port.
     async fn redirecting(to: &'static str) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Downloads into a job's folder.
+//! The public API of downloads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,21 +20,23 @@ use super::remote_file::RemoteFile;
 use super::tally::Tally;
 use super::transfer::Download;
 
-/// Downloads at once.
+/// The default of [`Downloads::concurrency`].
 const CONCURRENCY: usize = 4;
-/// How long nearly nothing may come.
+/// The default of [`Downloads::idle_timeout`].
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Downloads into a job's folder, as [`RemoteFile::download`] does, with more to choose from.
+/// Downloads files into a job's folder, like [`RemoteFile::download`], with more options.
 ///
-/// A file has to come from a public address, by `http:`, `https:` or `data:`, after 5 redirects at most, each of which
-/// is judged like the first URL. The address that was checked is the one that is connected to. No proxy is used,
-/// unless private addresses are allowed. A connection that breaks is tried 5 times, each time from where the file broke
-/// off, if the server knows that version of it again (`Range` and `If-Range`), else from its beginning. Bytes are
-/// stored as they come; there is no decompression. A file that cannot be had in full leaves nothing behind.
+/// URLs must be `http:`, `https:` or `data:`, and their hosts must have public addresses. At most 5 redirects are
+/// followed, and each target must meet the same rules. The client connects to the same address that it has checked. It
+/// uses no proxy, unless private addresses are allowed.
 ///
-/// It is called as the input says, else as the server or the URL says, else `file`; with a number, if there is one of
-/// that name already.
+/// A download is attempted up to 5 times. A new attempt resumes where the last one broke off if the server still has
+/// the same version of the file (`Range` and `If-Range`), and otherwise starts again. Bytes are stored as received,
+/// without decompression. A file that cannot be downloaded completely leaves nothing behind.
+///
+/// The name of the file is the one in the input, or else the one in the response or the URL, or else `file`. If the
+/// name is already taken, a number is added to it.
 ///
 /// ```
 /// use podwork::files::{Downloads, RemoteFile};
@@ -60,7 +62,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// assert_eq!(job.progress.last(), Some(&json!({"bytes": 8, "of": 8})));
 /// # });
 /// ```
-#[must_use = "nothing is downloaded before `fetch` or `fetch_all`"]
+#[must_use = "does nothing until `fetch` or `fetch_all` is called"]
 pub struct Downloads<'a> {
     cx: &'a Context,
     concurrency: usize,
@@ -80,7 +82,7 @@ impl fmt::Debug for Downloads<'_> {
 }
 
 impl<'a> Downloads<'a> {
-    /// Downloads for this job.
+    /// Creates a downloader for this job.
     pub fn new(cx: &'a Context) -> Self {
         Self {
             cx,
@@ -91,20 +93,23 @@ impl<'a> Downloads<'a> {
         }
     }
 
-    /// How many of the files of [`fetch_all`](Self::fetch_all) come at once; 4 unless it is set. 0 counts as 1.
+    /// Sets the maximum number of concurrent downloads in [`fetch_all`](Self::fetch_all). Default: 4. 0 counts as 1.
     pub fn concurrency(mut self, files: usize) -> Self {
         self.concurrency = files.max(1);
         self
     }
 
-    /// Most bytes of one file; `RUNPOD_MAX_DOWNLOAD_BYTES`, else 5 GiB, unless it is set. It may be set to more, too.
+    /// Sets the maximum size of each file, in bytes. Default: `RUNPOD_MAX_DOWNLOAD_BYTES`, or else 5 GiB. The value may
+    /// be higher than the default.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How long a server may take to connect and begin its answer, and then again and again for less than 1 KiB for
-    /// each second of this time; 30 s unless it is set. One that is slower is taken for broken.
+    /// Sets the time in which a server must accept the connection and begin its response. Default: 30 s.
+    ///
+    /// It is also the window in which the body must arrive faster than 1 KiB/s. An attempt that is slower counts as
+    /// failed.
     pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.idle_timeout = idle_timeout;
         self
@@ -115,28 +120,29 @@ impl<'a> Downloads<'a> {
         patience => idle_timeout,
     }
 
-    /// Calls `report` with how far all files together are: every MiB, and once each is there.
+    /// Calls `report` with the progress of all files together: after each MiB, and after each file.
     pub fn progress(mut self, report: impl Fn(Transferred) + Send + Sync + 'a) -> Self {
         self.progress = Some(Box::new(report));
         self
     }
 
-    /// Downloads a file, and says where it is.
+    /// Downloads a file and returns its path.
     ///
     /// # Errors
-    /// See [`DownloadError`]. Then nothing of it is left.
+    /// Returns a [`DownloadError`] if the download fails. No partial file is left.
     pub async fn fetch(&self, file: &RemoteFile) -> Result<PathBuf, DownloadError> {
         let mut paths = self.fetch_all(std::slice::from_ref(file)).await?;
         Ok(paths.remove(0))
     }
 
-    /// Downloads files, some [at once](Self::concurrency), and says where they are, in the order of the files.
+    /// Downloads files [concurrently](Self::concurrency) and returns their paths, in the order of `files`.
     ///
     /// # Errors
-    /// The first that one of them comes to; the others are given up. Then nothing of any is left.
+    /// Returns the first error of a download, and cancels the others. No file is left, not even a complete one.
     pub async fn fetch_all(&self, files: &[RemoteFile]) -> Result<Vec<PathBuf>, DownloadError> {
         let guard = AddressGuard::new(self.cx.download_limits().allow_private);
-        let client = self.cx.blocking(|| FileClient::new(guard)).await?;
+        let client = self.cx.blocking(|| FileClient::new(guard)).await;
+        let client = client.map_err(DownloadError::disk)?;
         let tally = Tally::new(files.len(), self.progress.as_deref());
         let (client, tally, making) = (&client, &tally, &TaskTracker::new());
         let one = |index: usize| {
@@ -151,53 +157,53 @@ impl<'a> Downloads<'a> {
             };
             download.run().map_ok(move |path| (index, path))
         };
-        // Made one by one: there may be many, and each is large.
+        // Futures are created one by one: there may be many, and each is large.
         let fetching = futures::stream::iter(0..files.len()).map(one);
-        // Whichever comes first, so that no failure is held up.
+        // Unordered, so that a failure is returned at once.
         let fetched = fetching.buffer_unordered(self.concurrency);
         let paths: Result<BTreeMap<usize, TempPath>, _> = fetched.try_collect().await;
-        // A thread may have been about to make a file when it was given up.
+        // A blocking thread may still be creating a file for a download that was cancelled.
         making.close();
         making.wait().await;
         let kept = paths?.into_values().map(TempPath::keep);
-        Ok(kept
-            .collect::<Result<_, _>>()
-            .map_err(|error| error.error)?)
+        kept.collect::<Result<_, _>>()
+            .map_err(|error| DownloadError::disk(error.error))
     }
 
-    /// [`fetch`](Self::fetch) for a handler that is a plain `fn`.
+    /// Blocking variant of [`fetch`](Self::fetch), for handlers that are a plain `fn`.
     ///
     /// # Errors
-    /// As there; or the job is told to stop.
+    /// Returns the errors of [`fetch`](Self::fetch), or [`DownloadError::Stopped`] if the job is cancelled.
     ///
     /// # Panics
-    /// It is called in async code.
+    /// Panics if called in async code.
     pub fn fetch_blocking(&self, file: &RemoteFile) -> Result<PathBuf, DownloadError> {
         self.cx.wait(self.fetch(file), DownloadError::Stopped)
     }
 
-    /// [`fetch_all`](Self::fetch_all) for a handler that is a plain `fn`.
+    /// Blocking variant of [`fetch_all`](Self::fetch_all), for handlers that are a plain `fn`.
     ///
     /// # Errors
-    /// As there; or the job is told to stop.
+    /// Returns the errors of [`fetch_all`](Self::fetch_all), or [`DownloadError::Stopped`] if the job is cancelled.
     ///
     /// # Panics
-    /// It is called in async code.
+    /// Panics if called in async code.
     pub fn fetch_all_blocking(&self, files: &[RemoteFile]) -> Result<Vec<PathBuf>, DownloadError> {
         self.cx.wait(self.fetch_all(files), DownloadError::Stopped)
     }
 }
 
 impl RemoteFile {
-    /// Downloads it into the job's folder, and says where it is. [`Downloads`] has more to choose from.
+    /// Downloads the file into the job's folder and returns its path. [`Downloads`] has more options.
     ///
     /// # Errors
-    /// See [`DownloadError`]. Then nothing of it is left.
+    /// Returns a [`DownloadError`] if the download fails. No partial file is left.
     pub async fn download(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
         Downloads::new(cx).fetch(self).await
     }
 
-    /// The same for a handler that is a plain `fn`: it waits for the file, unless the job is told to stop.
+    /// Blocking variant of [`download`](Self::download), for handlers that are a plain `fn`. It waits until the file is
+    /// complete or the job is cancelled.
     ///
     /// ```
     /// # use podwork::files::RemoteFile;
@@ -216,10 +222,10 @@ impl RemoteFile {
     /// ```
     ///
     /// # Errors
-    /// As [`download`](Self::download); or the job is told to stop.
+    /// Returns the errors of [`download`](Self::download), or [`DownloadError::Stopped`] if the job is cancelled.
     ///
     /// # Panics
-    /// It is called in async code.
+    /// Panics if called in async code.
     pub fn download_blocking(&self, cx: &Context) -> Result<PathBuf, DownloadError> {
         Downloads::new(cx).fetch_blocking(self)
     }

@@ -1,9 +1,9 @@
-//! Why there is no file.
+//! The error of downloads.
 
 use std::error::Error as StdError;
 use std::io;
 
-/// Why a file could not be downloaded. URLs are told without queries and passwords, which may be secrets.
+/// The error of a download. It shows URLs without queries and passwords, which may be secrets.
 ///
 /// ```
 /// use podwork::files::{DownloadError, RemoteFile};
@@ -12,99 +12,108 @@ use std::io;
 /// assert!(matches!(refused, DownloadError::Url { .. }));
 /// assert_eq!(
 ///     refused.to_string(),
-///     "ftp://example.com/a cannot be downloaded: `ftp` is not http, https or data"
+///     "cannot download ftp://example.com/a: the scheme `ftp` is not http, https or data"
 /// );
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DownloadError {
-    /// The URL is none that is downloaded from.
-    #[error("{url} cannot be downloaded: {problem}")]
+    /// The URL is invalid, or not allowed for downloads.
+    #[error("cannot download {url}: {problem}")]
     Url {
         /// The URL, or its beginning.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         problem: String,
     },
 
-    /// The host is, or may be, inside a private network. Which address it has is in the cause: clients see causes
-    /// only where [`Worker::expose_error_details`](crate::Worker::expose_error_details) says so.
+    /// The host is, or may be, inside a private network. The source contains its address. Clients see sources only if
+    /// [`Worker::expose_error_details`](crate::Worker::expose_error_details) is set.
     #[error(
-        "{url} cannot be downloaded: its host is not at a public address \
-         (RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS=true on the worker would allow it)"
+        "cannot download {url}: the host's address is not public; to allow such addresses, set \
+         RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS=true on the worker"
     )]
     Private {
         /// The URL.
         url: String,
-        /// Names the address.
+        /// The error that contains the address.
         source: Box<dyn StdError + Send + Sync>,
     },
 
-    /// The server sends on and on, or nowhere.
-    #[error("{url} cannot be downloaded: {problem}")]
+    /// The server redirects too often, or to a URL that is invalid or not allowed.
+    #[error("cannot download {url}: {problem}")]
     Redirect {
-        /// The URL that was asked for at first.
+        /// The first URL, before any redirect.
         url: String,
-        /// What is wrong.
+        /// The reason.
         problem: String,
     },
 
-    /// The server does not give it.
-    #[error("{url} cannot be downloaded: the server answered {status}")]
+    /// The server responded with a status that does not deliver the file.
+    #[error("cannot download {url}: the server responded with status {status}")]
     Status {
         /// The URL.
         url: String,
-        /// The status code.
+        /// The HTTP status code.
         status: u16,
     },
 
-    /// There is more of it than may be.
-    #[error("{url} is over {limit} bytes, the most that may be downloaded")]
+    /// The file exceeds the maximum size.
+    #[error("cannot download {url}: larger than the limit of {limit} bytes")]
     TooLarge {
         /// The URL.
         url: String,
-        /// Most bytes.
+        /// The maximum size, in bytes.
         limit: u64,
     },
 
-    /// The server could not be reached, the connection broke, or it was too slow, too often.
-    #[error("{url} could not be downloaded in {tries} tries: {why}")]
+    /// All attempts failed: the server could not be reached, closed the connection, or was too slow.
+    #[error("failed to download {url} in {tries} attempts: {why}")]
     Broken {
         /// The URL.
         url: String,
-        /// How often it was tried.
+        /// The number of attempts.
         tries: usize,
-        /// What went wrong the last time.
+        /// The cause of the last failure.
         why: String,
     },
 
-    /// It is not the file that was meant.
-    #[error("{url} has the SHA-256 {got}, and {expected} was expected")]
+    /// The file does not have the expected checksum.
+    #[error("checksum mismatch for {url}: expected SHA-256 {expected}, got {got}")]
     Checksum {
         /// The URL.
         url: String,
-        /// The checksum that was asked for.
+        /// The expected checksum.
         expected: String,
-        /// The checksum of what came.
+        /// The checksum of the received file.
         got: String,
     },
 
-    /// The checksum that was asked for is none.
-    #[error("`{given}` is no SHA-256: that is 64 hexadecimal digits")]
+    /// The expected checksum is not a SHA-256 digest.
+    #[error("invalid SHA-256 digest `{given}`: expected 64 hexadecimal digits")]
     NoChecksum {
-        /// What was given.
+        /// The given text, or its beginning.
         given: String,
     },
 
-    /// No TLS connection can be made from here.
-    #[error("no certificates can be trusted: {0}; does the image hold CA certificates?")]
+    /// TLS connections are impossible, because no CA certificates could be loaded.
+    #[error("cannot load CA certificates: {0}; install CA certificates in the image")]
     Tls(String),
 
-    /// It could not be written into the job's folder.
-    #[error("the file could not be written: {0}")]
-    Disk(#[from] io::Error),
+    /// The file could not be written into the job's folder.
+    #[error("cannot write the file into the job's folder")]
+    Disk {
+        /// The cause.
+        source: io::Error,
+    },
 
-    /// The job was told to stop while a blocking handler waited for the file.
-    #[error("the job was told to stop")]
+    /// The job was cancelled while a blocking handler waited for the file.
+    #[error("the job was cancelled")]
     Stopped,
+}
+
+impl DownloadError {
+    pub(super) fn disk(source: io::Error) -> Self {
+        Self::Disk { source }
+    }
 }

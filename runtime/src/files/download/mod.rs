@@ -1,4 +1,4 @@
-//! From URLs in a job's input to its folder, and out of archives there.
+//! Downloads from URLs into a job's folder, and extraction of archives.
 
 mod address;
 mod client;

@@ -1,4 +1,4 @@
-//! Names of files, which come from outside and end up on disk.
+//! Safe file names. They come from outside and are used on disk.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use url::Url;
 
 use crate::files::numbered::numbered;
 
-/// What a file is called that has no name of its own.
+/// The name of a file without a name of its own.
 pub(super) const UNNAMED: &str = "file";
-/// Most bytes of a name: room for a number behind it, within the 255 that file systems take.
+/// The maximum length of a name, in bytes. It leaves room for a number within the 255 bytes that file systems allow.
 const LONGEST: usize = 200;
-/// Most files or folders of one name in a folder.
+/// The maximum number of files, or of folders, with the same name in one folder.
 const MOST_OF_A_NAME: usize = 10_000;
-/// Longest ending that is kept when a name is cut.
+/// The maximum length of an extension that is kept when a name is shortened, in bytes.
 const LONGEST_EXTENSION: usize = 20;
 
-/// The last part of `name` as a name that is safe in any folder: no path, nothing hidden, nothing that some system
-/// takes for more than a letter.
+/// Returns the last component of `name` as a name that is safe in any folder: it is not a path, not hidden, and
+/// contains no characters with a special meaning on some operating system.
 pub(super) fn safe(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).find(|part| !part.is_empty())?;
     let unsafe_char = |letter: char| letter.is_control() || r#"<>:"|?*"#.contains(letter);
@@ -28,8 +28,8 @@ pub(super) fn safe(name: &str) -> Option<String> {
     (!clean.is_empty()).then_some(clean)
 }
 
-/// Makes something called `name`, or like it if there is one already: `make` is given path after path, and fails at one
-/// that is there, be it only a link. `what` they are, for the error.
+/// Creates a file or folder called `name`, or a numbered one if that name is taken. Calls `make` with one path after
+/// the other; `make` must fail if the path exists, even if it is a link. `what` is the plural noun for the error.
 pub(super) fn make_new<T>(
     what: &str,
     inside: &Path,
@@ -44,11 +44,11 @@ pub(super) fn make_new<T>(
             Err(error) => return Err(error),
         }
     }
-    let problem = format!("there are {MOST_OF_A_NAME} {what} like `{name}` already");
+    let problem = format!("there are already {MOST_OF_A_NAME} {what} like `{name}`");
     Err(io::Error::new(ErrorKind::AlreadyExists, problem))
 }
 
-/// Cut in its middle, so that the ending stays.
+/// Shortens a name, but keeps its extension.
 fn shortened(name: &str) -> String {
     if name.len() <= LONGEST {
         return name.to_owned();
@@ -63,13 +63,13 @@ fn shortened(name: &str) -> String {
     format!("{}{extension}", &stem[..end])
 }
 
-/// The name at the end of a URL's path.
+/// Returns the name at the end of a URL's path.
 pub(super) fn of_url(url: &Url) -> Option<String> {
     let last = url.path_segments()?.rfind(|part| !part.is_empty())?;
     safe(&percent_decode_str(last).decode_utf8_lossy())
 }
 
-/// The name in a `Content-Disposition`; `filename*` goes before `filename` (RFC 6266).
+/// Returns the name in a `Content-Disposition` header. `filename*` takes precedence over `filename` (RFC 6266).
 pub(super) fn of_disposition(header: &str) -> Option<String> {
     let mut plain = None;
     for parameter in parameters(header).into_iter().skip(1) {
@@ -94,7 +94,7 @@ pub(super) fn of_disposition(header: &str) -> Option<String> {
     plain
 }
 
-/// Splits at each `;` that is not in quotes.
+/// Splits a header at each `;` outside of quotes.
 fn parameters(header: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     let split = |letter: char| {
@@ -110,7 +110,7 @@ fn parameters(header: &str) -> Vec<&str> {
     header.split(split).collect()
 }
 
-/// The text in a quoted string, or the text itself.
+/// Returns the content of a quoted string, or the text itself if it is not quoted.
 fn unquoted(value: &str) -> String {
     let inside = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
     let Some(inside) = inside else {
@@ -119,7 +119,7 @@ fn unquoted(value: &str) -> String {
     let mut text = String::with_capacity(inside.len());
     let mut letters = inside.chars();
     while let Some(letter) = letters.next() {
-        // Browsers take `\` for itself unless it stands before a quote or another of its kind.
+        // As in browsers, `\` escapes only a quote or another `\`.
         match letter {
             '\\' if letters.as_str().starts_with(['"', '\\']) => text.extend(letters.next()),
             letter => text.push(letter),

@@ -1,4 +1,4 @@
-//! A file that is not there in full yet.
+//! A file that is still being downloaded.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
@@ -14,27 +14,27 @@ use crate::net::sha256::Sum;
 
 use super::name;
 
-/// Bytes that are gathered before they are written.
+/// The number of bytes that are buffered before they are written to disk.
 const BUFFER: usize = 1024 * 1024;
 
-/// What came of a file so far. Dropped before it is whole, it leaves nothing.
+/// The received part of a file. If dropped before it is complete, it removes the file.
 pub(super) struct Partial {
     cx: Context,
-    /// Who waits for this knows that no file is being made any more.
+    /// Tracks the threads that create files, so that the caller can wait for them.
     making: TaskTracker,
-    /// Bytes that came, those in the buffer with them.
+    /// The number of bytes received, including those in the buffer.
     pub(super) len: u64,
-    /// Bytes there will be.
+    /// The size of the complete file, if known.
     pub(super) total: Option<u64>,
-    /// By which the server knows this version of the file again.
+    /// The validator that identifies this version of the file, for `If-Range`.
     pub(super) version: Option<HeaderValue>,
     buffer: Vec<u8>,
     sink: Option<Sink>,
-    /// Beside the sink, so that it goes at once even while a thread still writes.
+    /// Separate from the sink, so that the file is removed at once even if a thread is still writing to it.
     path: Option<TempPath>,
 }
 
-/// Where it is written. Moved to a thread that may block, and back.
+/// The open file and its checksum. Moved to a blocking thread for each write, and back.
 struct Sink {
     file: File,
     hash: Hash,
@@ -54,7 +54,7 @@ impl Partial {
         }
     }
 
-    /// Begins at the first byte, in a file of this name, or the one that there is.
+    /// Begins at the first byte: creates a file of this name, or clears the existing one.
     pub(super) async fn begin(&mut self, name: String) -> io::Result<()> {
         self.len = 0;
         self.total = None;
@@ -62,7 +62,7 @@ impl Partial {
         self.buffer.clear();
         let Some(mut sink) = self.sink.take() else {
             let (cx, making) = (self.cx.clone(), self.making.token());
-            // What nobody waits for any more is dropped in this order.
+            // If the caller is gone, these are dropped in order: first the file, then the token.
             let create = move || create(&cx.folder()?, &name).map(|made| (made, making));
             let ((sink, path), _) = self.cx.blocking(create).await??;
             (self.sink, self.path) = (Some(sink), Some(path));
@@ -78,7 +78,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Takes the next bytes; whether it is a good time to tell how far it is.
+    /// Appends the next bytes. Returns whether a full buffer was written, which is the time to report progress.
     pub(super) async fn push(&mut self, bytes: &[u8]) -> io::Result<bool> {
         self.buffer.extend_from_slice(bytes);
         self.len += bytes.len() as u64;
@@ -90,7 +90,7 @@ impl Partial {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        let mut sink = self.sink.take().expect("it was begun");
+        let mut sink = self.sink.take().expect("`begin` was called");
         let mut buffer = std::mem::take(&mut self.buffer);
         let write = move || {
             sink.file.write_all(&buffer)?;
@@ -104,16 +104,16 @@ impl Partial {
         Ok(())
     }
 
-    /// All has come: its checksum, and the file, which is still removed unless it is kept.
+    /// Writes the rest and returns the checksum and the file. The file is still removed on drop, unless it is kept.
     pub(super) async fn end(mut self) -> io::Result<(Sum, TempPath)> {
         self.write().await?;
         let (sink, path) = (self.sink.take(), self.path.take());
-        let (sink, path) = sink.zip(path).expect("it was begun");
+        let (sink, path) = sink.zip(path).expect("`begin` was called");
         Ok((sink.hash.finish().into(), path))
     }
 }
 
-/// A new file of this name, or of one like it if there is one already.
+/// Creates a file of this name, or of a numbered one if the name is taken.
 fn create(folder: &Path, name: &str) -> io::Result<(Sink, TempPath)> {
     let new = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
     let (file, path) = name::make_new("files", folder, name, new)?;

@@ -10,11 +10,11 @@ use crate::net::sha256::Sum;
 use super::address::{FileLocation, shortened, shown, shown_data};
 use super::error::DownloadError;
 
-/// A file that a job's input names: by its URL, by a data URL that holds it, or by an object
-/// `{"url": …, "sha256": …, "name": …}`, of which `url` alone is needed.
+/// A file that a job's input names: a URL, a data URL that contains the file, or an object
+/// `{"url": …, "sha256": …, "name": …}`, in which only `url` is required.
 ///
-/// Where the input names none that can be downloaded from, the job fails before its handler is called, with the place:
-/// ``invalid input at `image`: ftp://… cannot be downloaded: …``.
+/// If the URL is invalid or not allowed, the job fails before its handler is called, and the error names the field:
+/// ``invalid input at `image`: cannot download ftp://…: …``.
 ///
 /// ```
 /// use podwork::files::RemoteFile;
@@ -34,7 +34,7 @@ use super::error::DownloadError;
 ///
 /// let wrong = json!({"url": "data:,Hello", "sha256": "0".repeat(64)});
 /// let job = TestJob::new(wrong).run::<length>().await;
-/// assert!(job.result.unwrap_err().message().contains("was expected"));
+/// assert!(job.result.unwrap_err().message().contains("checksum mismatch"));
 /// # });
 /// ```
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub struct RemoteFile {
 }
 
 impl RemoteFile {
-    /// The file at a URL, which is `http:`, `https:` or `data:`.
+    /// Creates a file from its URL, which must be `http:`, `https:` or `data:`.
     ///
     /// ```
     /// use podwork::files::RemoteFile;
@@ -57,7 +57,7 @@ impl RemoteFile {
     /// ```
     ///
     /// # Errors
-    /// It is none, or holds a user name or password.
+    /// Returns an error if the URL is invalid, has another scheme, or contains a user name or a password.
     pub fn new(url: &str) -> Result<Self, DownloadError> {
         Ok(Self {
             location: FileLocation::parse(url)?,
@@ -66,10 +66,10 @@ impl RemoteFile {
         })
     }
 
-    /// Has the file be refused unless it has this SHA-256, in hexadecimal digits.
+    /// Requires this SHA-256 digest (64 hexadecimal digits). The download of a file with another digest fails.
     ///
     /// # Errors
-    /// This is none.
+    /// Returns an error if `digits` is not a SHA-256 digest.
     pub fn sha256(mut self, digits: &str) -> Result<Self, DownloadError> {
         self.sha256 = Some(Sum::parse(digits).ok_or_else(|| DownloadError::NoChecksum {
             given: shortened(digits),
@@ -77,14 +77,15 @@ impl RemoteFile {
         Ok(self)
     }
 
-    /// Has the file be called so, instead of what its server or its URL calls it. Of a path the last part is taken.
+    /// Sets the name of the file. Default: the name in the server's response, or else in the URL. Only the last
+    /// component of a path is used.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
-    /// Its URL.
+    /// Returns the URL.
     pub fn url(&self) -> &str {
         match &self.location {
             FileLocation::At(url) => url.as_str(),
@@ -92,7 +93,7 @@ impl RemoteFile {
         }
     }
 
-    /// The URL as errors show it.
+    /// Returns the URL as errors show it.
     pub(super) fn shown(&self) -> String {
         match &self.location {
             FileLocation::At(url) => shown(url),
@@ -113,7 +114,7 @@ impl<'de> Deserialize<'de> for RemoteFile {
     }
 }
 
-/// The long form. A member that it does not know may be a checksum, misspelt, so there are none.
+/// The object form. Unknown members are rejected, because one may be a misspelt `sha256`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileObject {
@@ -198,11 +199,11 @@ mod tests {
             ),
             (
                 json!({"url": "data:,x", "sha256": "00"}),
-                "`00` is no SHA-256",
+                "invalid SHA-256 digest `00`",
             ),
             (
                 json!({"url": "data:,x", "sha256": "é".repeat(32)}),
-                "is no SHA-256",
+                "invalid SHA-256 digest",
             ),
         ] {
             let told = complaint(input);
@@ -234,6 +235,9 @@ mod tests {
             assert!(!told.contains("sec"), "{told}");
         }
         let told = complaint(json!("bucket.example.com/a?secret"));
-        assert!(told.starts_with("`bucket.example.com/a` cannot"), "{told}");
+        assert!(
+            told.starts_with("cannot download `bucket.example.com/a`: "),
+            "{told}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The least speed of a download.
+//! The minimum speed of a download.
 
 use std::time::Duration;
 
@@ -6,14 +6,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::DownloadFailure;
 
-/// Bytes a second that are nearly nothing.
+/// The minimum speed, in bytes per second.
 const NEARLY_NOTHING: u64 = 1024;
 
-/// Sees to it that a body comes no slower than it may.
+/// Fails an attempt whose body arrives too slowly.
 pub(super) struct MinimumSpeed {
     idle_timeout: Duration,
-    /// When the present window began, and what came in it.
+    /// The start of the current window.
     since: Instant,
+    /// The number of bytes received in the current window.
     bytes: u64,
 }
 
@@ -26,7 +27,7 @@ impl MinimumSpeed {
         }
     }
 
-    /// Most bytes of a window that are too few.
+    /// Returns the number of bytes that a window must exceed.
     fn too_few(&self) -> u64 {
         self.idle_timeout.as_secs().max(1) * NEARLY_NOTHING
     }
@@ -38,7 +39,7 @@ impl MinimumSpeed {
         let next = timeout_at(self.since + self.idle_timeout, next).await;
         next.map_err(|_| {
             let (bytes, idle_timeout) = (self.bytes, self.idle_timeout);
-            DownloadFailure::retryable(format!("only {bytes} bytes came within {idle_timeout:?}"))
+            DownloadFailure::retryable(format!("only {bytes} bytes received in {idle_timeout:?}"))
         })
     }
 

@@ -1,23 +1,23 @@
-//! How far downloads are.
+//! The progress of several downloads.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::files::transferred::Transferred;
 
-/// Sums up several downloads for one who wants to know.
+/// Sums up the progress of several downloads, and reports the total.
 pub(super) struct Tally<'a> {
     report: Option<&'a (dyn Fn(Transferred) + Send + Sync)>,
-    // Never held across an await, nor while reporting.
+    // Never locked across an await, nor while reporting.
     sums: Mutex<Sums>,
 }
 
-/// Kept up to date file by file: there may be many.
+/// The totals. They are updated file by file, because there may be many files.
 #[derive(Debug)]
 struct Sums {
     files: Vec<Transferred>,
     bytes: u64,
-    /// Of those of which it is known.
+    /// The sum of the known sizes.
     of: u64,
     unknown: usize,
 }
@@ -42,7 +42,7 @@ impl<'a> Tally<'a> {
         Self { report, sums }
     }
 
-    /// So much of a file has come.
+    /// Records the number of bytes received of a file, and its size if known.
     pub(super) fn note(&self, file: usize, bytes: u64, of: Option<u64>) {
         let Some(report) = self.report else { return };
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +77,7 @@ mod tests {
         tally.note(0, 10, Some(100));
         tally.note(1, 5, None);
         tally.note(1, 7, Some(7));
-        // It came anew, and is another by now.
+        // The download started again, and the file has another size by now.
         tally.note(0, 0, Some(50));
         tally.note(0, 50, Some(50));
         let expected = [

@@ -1,4 +1,4 @@
-//! One download, in as many tries as it takes.
+//! The transfer of one download, with retries.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use super::remote_file::RemoteFile;
 use super::speed::MinimumSpeed;
 use super::tally::Tally;
 
-/// How often one download is tried.
+/// The maximum number of attempts of one download.
 const TRIES: usize = 5;
 
 /// One download.
@@ -37,7 +37,7 @@ pub(super) struct Download<'a> {
     pub(super) idle_timeout: Duration,
     pub(super) file: &'a RemoteFile,
     pub(super) client: &'a FileClient,
-    /// The sum of all downloads, and which of them this is.
+    /// The progress of all downloads, and the index of this one.
     pub(super) tally: (&'a Tally<'a>, usize),
     pub(super) making: &'a TaskTracker,
 }
@@ -49,7 +49,7 @@ impl Download<'_> {
             FileLocation::Here(url) => self.decode(url, &mut partial).await?,
             FileLocation::At(url) => self.fetch(url, &mut partial).await?,
         }
-        let (sum, path) = partial.end().await?;
+        let (sum, path) = partial.end().await.map_err(DownloadError::disk)?;
         match self.file.sha256 {
             Some(expected) if expected != sum => Err(DownloadError::Checksum {
                 url: self.file.shown(),
@@ -60,7 +60,7 @@ impl Download<'_> {
         }
     }
 
-    /// What a data URL holds.
+    /// Decodes the content of a data URL.
     async fn decode(&self, url: &str, partial: &mut Partial) -> Result<(), DownloadError> {
         let invalid = |problem: String| DownloadError::Url {
             url: self.file.shown(),
@@ -70,13 +70,15 @@ impl Download<'_> {
         let decoded = data.decode_to_vec();
         let (bytes, _) = decoded.map_err(|error| invalid(error.to_string()))?;
         self.fits(bytes.len() as u64)?;
-        partial.begin(self.name(None, None)).await?;
-        partial.push(&bytes).await?;
+        let begun = partial.begin(self.name(None, None)).await;
+        begun.map_err(DownloadError::disk)?;
+        let pushed = partial.push(&bytes).await;
+        pushed.map_err(DownloadError::disk)?;
         self.note(partial, Some(partial.len));
         Ok(())
     }
 
-    /// What is at a URL, in as many tries as it takes and may.
+    /// Downloads from a URL, with retries.
     async fn fetch(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadError> {
         let mut pauses = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         let mut tries = 0;
@@ -92,15 +94,17 @@ impl Download<'_> {
                 return Err(DownloadError::Broken { url, tries, why });
             }
             debug!(
-                "{} is tried again from byte {}: {why}",
-                self.file.shown(),
-                partial.len
+                url = %self.file.shown(),
+                attempt = tries,
+                offset = partial.len,
+                error = %why,
+                "Download failed; retrying."
             );
             tokio::time::sleep(pauses.next(after)).await;
         }
     }
 
-    /// One try, from where the last one broke off if that can be.
+    /// Makes one attempt, which resumes where the last one broke off if possible.
     async fn attempt(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadFailure> {
         let idle_timeout = self.idle_timeout;
         let headers = resuming(partial);
@@ -111,7 +115,7 @@ impl Download<'_> {
                 let Some(total) = goes_on(answer.headers(), partial) else {
                     partial.version = None;
                     return Err(DownloadFailure::retryable(
-                        "the server sent another part of the file than was asked for",
+                        "the server sent a different range of the file than requested",
                     ));
                 };
                 self.fits(total)?;
@@ -120,7 +124,7 @@ impl Download<'_> {
             StatusCode::RANGE_NOT_SATISFIABLE if !headers.is_empty() => {
                 partial.version = None;
                 return Err(DownloadFailure::retryable(
-                    "the file is another than before",
+                    "the file on the server has changed",
                 ));
             }
             status => return Err(self.refused(status, answer.headers())),
@@ -131,7 +135,7 @@ impl Download<'_> {
     fn refused(&self, status: StatusCode, headers: &HeaderMap) -> DownloadFailure {
         if is_retryable_download(status) {
             return DownloadFailure::Retryable {
-                why: format!("the server answered {status}"),
+                why: format!("the server responded with status {status}"),
                 after: retry_after(headers),
             };
         }
@@ -141,7 +145,7 @@ impl Download<'_> {
         })
     }
 
-    /// The file comes from its first byte on.
+    /// Begins to receive the file at its first byte.
     async fn begin(
         &self,
         url: &Url,
@@ -178,10 +182,10 @@ impl Download<'_> {
             && total != partial.len
         {
             if partial.len > total {
-                // There is nothing to go on from.
+                // Too many bytes were received, so the next attempt cannot resume.
                 partial.version = None;
             }
-            let why = format!("{} of {total} bytes came", partial.len);
+            let why = format!("received {} of {total} bytes", partial.len);
             return Err(DownloadFailure::retryable(why));
         }
         self.note(partial, Some(partial.len));
@@ -202,7 +206,7 @@ impl Download<'_> {
         tally.note(index, partial.len, of);
     }
 
-    /// What the file is to be called.
+    /// Returns the name for the file.
     fn name(&self, url: Option<&Url>, headers: Option<&HeaderMap>) -> String {
         let given = self.file.name.as_deref().and_then(name::safe);
         let disposition = headers.and_then(|headers| headers.get(CONTENT_DISPOSITION));
@@ -214,33 +218,34 @@ impl Download<'_> {
     }
 }
 
-/// The headers that ask for the rest of a file; none, if it has to come anew.
+/// Returns the headers that request the rest of a file; empty if the file must be downloaded from its start.
 fn resuming(partial: &Partial) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(version) = &partial.version
         && partial.len > 0
     {
         let range = format!("bytes={}-", partial.len);
-        let range = HeaderValue::from_str(&range).expect("digits are good in a header");
+        let range = HeaderValue::from_str(&range).expect("digits are valid in a header");
         headers.insert(RANGE, range);
         headers.insert(IF_RANGE, version.clone());
     }
     headers
 }
 
-/// By what a server knows a version of a file again, if it does: an entity tag that is not weak, or a date.
+/// Returns the validator that identifies a version of a file, if there is one: a strong entity tag, or a date.
 fn version(headers: &HeaderMap) -> Option<HeaderValue> {
     let tag = headers.get(ETAG);
     let strong = tag.filter(|tag| is_strong(tag));
     strong.or_else(|| headers.get(LAST_MODIFIED)).cloned()
 }
 
-/// Whether it is an entity tag that is not weak.
+/// Returns whether a validator is a strong entity tag.
 fn is_strong(version: &HeaderValue) -> bool {
     version.as_bytes().starts_with(b"\"")
 }
 
-/// The length of the whole file, if a part of it begins where ours ends, and is of the same version, as far as it says so.
+/// Returns the size of the complete file, if the response continues where the received part ends, and does not name
+/// another version of the file.
 fn goes_on(headers: &HeaderMap, partial: &Partial) -> Option<u64> {
     let ours = partial.version.as_ref()?;
     let known_by = if is_strong(ours) { ETAG } else { LAST_MODIFIED };
@@ -250,7 +255,7 @@ fn goes_on(headers: &HeaderMap, partial: &Partial) -> Option<u64> {
     let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     let (start, rest) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
     let total = match rest.split_once('/')?.1 {
-        // Without a length nobody could tell whether all has come.
+        // Without a total size, a truncated file would not be detected.
         "*" => partial.total?,
         total => total.parse().ok()?,
     };

@@ -1,4 +1,4 @@
-//! Uploads to the job's bucket.
+//! The public API of uploads.
 
 use std::fmt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::OnceCell;
 use tracing::debug;
 
-use crate::config::bucket::{Bucket, Origin};
+use crate::config::bucket::{Bucket, BucketOrigin};
 use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::handler::json::to_raw_value;
@@ -30,23 +30,23 @@ use super::source::UploadSource;
 use super::store::BucketClient;
 use super::transfer::{Sent, UploadTarget};
 
-/// How long nothing may move.
+/// The default of [`Upload::idle_timeout`].
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest that a URL can be signed for.
+/// The longest lifetime that S3 allows for a signed URL.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// Uploads what a job has made, for a URL that clients can get it by.
+/// Uploads files of a job to a bucket and returns signed URLs, from which clients can download them.
 ///
-/// It goes to the bucket that the request names (`s3Config`), else to that of the environment (`BUCKET_ENDPOINT_URL`,
-/// `BUCKET_ACCESS_KEY_ID`, `BUCKET_SECRET_ACCESS_KEY`, and `BUCKET_NAME` unless the URL has it). Without either, it is
-/// saved in the folder `simulated_uploaded`, with a warning, and the URL is a `file:` one: that is for trying a worker
-/// at home.
+/// The bucket is the one that the request names (`s3Config`), or else the one in the worker's environment
+/// (`BUCKET_ENDPOINT_URL`, `BUCKET_ACCESS_KEY_ID`, `BUCKET_SECRET_ACCESS_KEY`, and `BUCKET_NAME` if the URL does not
+/// contain the bucket's name). Without a bucket, files are saved in the folder `simulated_uploaded`, a warning is
+/// logged, and the URL is a `file:` URL: this is for running a worker locally.
 ///
-/// In the bucket it is called `<job's id>/<name>`; with a number, if the job has uploaded one of that name already.
+/// The object's key is `<job id>/<name>`. If the job has already uploaded a file of that name, a number is added to it.
 ///
-/// What is over 16 MiB goes in parts of that size, 4 at once, so an upload holds 80 MiB at most; over 160 GB parts grow,
-/// as there are 10,000 at most. What breaks is tried again, part by part, 5 times within 10 minutes. An upload that fails,
-/// or whose job is stopped, leaves nothing behind.
+/// Files over 16 MiB are uploaded in parts of that size, 4 at a time, so an upload needs at most 80 MiB of memory. S3
+/// allows 10,000 parts, so the parts of files over 160 GB are larger. Each failed request is retried up to 5 times
+/// within 10 minutes. An upload that fails, or whose job is cancelled, leaves nothing in the bucket.
 ///
 /// ```no_run
 /// use podwork::files::{Upload, Uploaded};
@@ -63,8 +63,8 @@ const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// }
 /// ```
 ///
-/// Many small files are best uploaded by one value of this type: it keeps its connections.
-#[must_use = "nothing is uploaded before `file`, `bytes` or `reader`"]
+/// Use one `Upload` for many small files: it keeps its connections open.
+#[must_use = "does nothing until `file`, `bytes` or `reader` is called"]
 pub struct Upload<'a> {
     cx: &'a Context,
     content_type: Option<String>,
@@ -84,7 +84,7 @@ impl fmt::Debug for Upload<'_> {
     }
 }
 
-/// What was uploaded. In an output it is its URL.
+/// An uploaded file. It serializes as its URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Uploaded {
     url: String,
@@ -93,23 +93,23 @@ pub struct Uploaded {
 }
 
 impl Uploaded {
-    /// The URL by which anybody can get it, until its time is over.
+    /// Returns the signed URL. Anyone with the URL can download the file until it expires.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What it is called in the bucket.
+    /// Returns the object's key in the bucket.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// How many bytes it has.
+    /// Returns the size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// Without the signature, by which anybody could get it.
+/// Omits the URL: anyone with it can download the file.
 impl fmt::Debug for Uploaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Uploaded")
@@ -126,7 +126,7 @@ impl Serialize for Uploaded {
 }
 
 impl<'a> Upload<'a> {
-    /// Uploads of this job.
+    /// Creates an uploader for this job.
     pub fn new(cx: &'a Context) -> Self {
         Self {
             cx,
@@ -138,13 +138,13 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// What kind of file it is, such as `image/png`, for who gets it; by its name's ending unless it is set.
+    /// Sets the `Content-Type`, such as `image/png`. Default: guessed from the extension of the name.
     pub fn content_type(mut self, kind: impl Into<String>) -> Self {
         self.content_type = Some(kind.into());
         self
     }
 
-    /// How long the URL is good; 7 days unless it is set, and that is the most.
+    /// Sets the lifetime of URLs, from 1 second to 7 days. Default: 7 days.
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.expires_in = expires_in;
         self
@@ -155,36 +155,36 @@ impl<'a> Upload<'a> {
         patience => idle_timeout,
     }
 
-    /// How long nothing may move before a request counts as broken; 1 minute unless it is set.
+    /// Sets the time without any transferred data after which a request counts as failed. Default: 1 minute.
     pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.idle_timeout = idle_timeout;
         self
     }
 
-    /// Calls `report` with how far each upload is: after each of its parts, and once it is done.
+    /// Calls `report` with the progress of each upload: after each part, and when the upload is complete.
     pub fn progress(mut self, report: impl Fn(Transferred) + Send + Sync + 'a) -> Self {
         self.progress = Some(Box::new(report));
         self
     }
 
-    /// Uploads a file, under its own name.
+    /// Uploads a file under its own name.
     ///
     /// # Errors
-    /// See [`UploadError`].
+    /// Returns an [`UploadError`] if the upload fails.
     pub async fn file(&self, path: impl AsRef<Path>) -> Result<Uploaded, UploadError> {
         let path = path.as_ref();
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| UploadError::Name {
             name: path.display().to_string(),
-            problem: "it does not end in a name of letters".to_owned(),
+            problem: "the path does not end in a UTF-8 file name".to_owned(),
         })?;
         self.file_as(name, path).await
     }
 
-    /// Uploads a file under another name, which may have folders in it: `frames/1.png`.
+    /// Uploads a file under another name, which may contain folders: `frames/1.png`.
     ///
     /// # Errors
-    /// See [`UploadError`].
+    /// Returns an [`UploadError`] if the upload fails.
     pub async fn file_as(
         &self,
         name: &str,
@@ -194,10 +194,10 @@ impl<'a> Upload<'a> {
             name: path.as_ref().display().to_string(),
             source,
         };
-        // Before it is opened: who opens a pipe may wait for long.
+        // Checked before opening, because opening a pipe may block.
         let size = fs::metadata(path.as_ref()).await.map_err(unread)?;
         if !size.is_file() {
-            let problem = "it is no file, but a folder, a pipe or a device";
+            let problem = "not a regular file, but a folder, a pipe or a device";
             return Err(unread(std::io::Error::other(problem)));
         }
         let file = fs::File::open(path.as_ref()).await.map_err(unread)?;
@@ -205,10 +205,10 @@ impl<'a> Upload<'a> {
             .await
     }
 
-    /// Uploads bytes, under a name as in [`file_as`](Self::file_as).
+    /// Uploads bytes under a name, which follows the rules of [`file_as`](Self::file_as).
     ///
     /// # Errors
-    /// See [`UploadError`].
+    /// Returns an [`UploadError`] if the upload fails.
     pub async fn bytes(
         &self,
         name: &str,
@@ -220,10 +220,11 @@ impl<'a> Upload<'a> {
             .await
     }
 
-    /// Uploads what a reader brings, to its end, under a name as in [`file_as`](Self::file_as); 160 GB at most.
+    /// Uploads all data of a reader, at most 160 GB, under a name, which follows the rules of
+    /// [`file_as`](Self::file_as).
     ///
     /// # Errors
-    /// See [`UploadError`].
+    /// Returns an [`UploadError`] if the upload fails.
     pub async fn reader(
         &self,
         name: &str,
@@ -232,24 +233,24 @@ impl<'a> Upload<'a> {
         self.send(name, UploadSource::reader(reader), None).await
     }
 
-    /// [`file`](Self::file) for a handler that is a plain `fn`.
+    /// Blocking variant of [`file`](Self::file), for handlers that are a plain `fn`.
     ///
     /// # Errors
-    /// As there; or the job is told to stop.
+    /// Returns the errors of [`file`](Self::file), or [`UploadError::Stopped`] if the job is cancelled.
     ///
     /// # Panics
-    /// It is called in async code.
+    /// Panics if called in async code.
     pub fn file_blocking(&self, path: impl AsRef<Path>) -> Result<Uploaded, UploadError> {
         self.cx.wait(self.file(path), UploadError::Stopped)
     }
 
-    /// [`file_as`](Self::file_as) for a handler that is a plain `fn`.
+    /// Blocking variant of [`file_as`](Self::file_as), for handlers that are a plain `fn`.
     ///
     /// # Errors
-    /// As there; or the job is told to stop.
+    /// Returns the errors of [`file_as`](Self::file_as), or [`UploadError::Stopped`] if the job is cancelled.
     ///
     /// # Panics
-    /// It is called in async code.
+    /// Panics if called in async code.
     pub fn file_as_blocking(
         &self,
         name: &str,
@@ -258,13 +259,13 @@ impl<'a> Upload<'a> {
         self.cx.wait(self.file_as(name, path), UploadError::Stopped)
     }
 
-    /// [`bytes`](Self::bytes) for a handler that is a plain `fn`.
+    /// Blocking variant of [`bytes`](Self::bytes), for handlers that are a plain `fn`.
     ///
     /// # Errors
-    /// As there; or the job is told to stop.
+    /// Returns the errors of [`bytes`](Self::bytes), or [`UploadError::Stopped`] if the job is cancelled.
     ///
     /// # Panics
-    /// It is called in async code.
+    /// Panics if called in async code.
     pub fn bytes_blocking(
         &self,
         name: &str,
@@ -313,18 +314,18 @@ impl<'a> Upload<'a> {
         sent.of = Some(sent.bytes);
         sent.tell();
         let bytes = sent.bytes;
-        debug!("{key} was uploaded: {bytes} bytes.");
+        debug!(key, bytes, "Upload complete.");
         Ok(Uploaded { url, key, bytes })
     }
 
-    /// Where uploads go; `None`: into a folder.
+    /// Returns the bucket for uploads and its client; `None` if they go to the local folder.
     async fn place(&self, name: &str) -> Result<Option<(Bucket, BucketClient)>, UploadError> {
         let Some(bucket) = bucket_of(self.cx)? else {
             return Ok(None);
         };
         let settings = self.cx.upload_settings();
-        // Whoever runs the worker may well have its storage in their own network.
-        let trusted = bucket.origin == Origin::Environment;
+        // The operator's own storage may be in a private network.
+        let trusted = bucket.origin == BucketOrigin::Environment;
         let guard = AddressGuard::new(trusted || settings.allow_private);
         let (to, idle_timeout) = (bucket.clone(), self.idle_timeout);
         let opening =
@@ -334,7 +335,7 @@ impl<'a> Upload<'a> {
         Ok(Some((bucket, service)))
     }
 
-    /// What kind of file it is.
+    /// Returns the content type.
     fn kind(&self, name: &str) -> Result<String, UploadError> {
         let Some(kind) = &self.content_type else {
             let guess = mime_guess::from_path(name).first_or_octet_stream();
@@ -349,13 +350,13 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Uploads an output that is too large to be delivered, and says in its place where it is.
+/// Uploads an output that is over the size limit, and returns the JSON that replaces it: its URL and its size.
 pub(crate) async fn upload_output(
     cx: &Context,
     output: Box<RawValue>,
 ) -> Result<Box<RawValue>, UploadError> {
     if bucket_of(cx)?.is_none() {
-        // A file on a worker is nothing to a client.
+        // Clients cannot read the worker's local folder.
         return Err(UploadError::NoBucket);
     }
     let text: Box<str> = output.into();

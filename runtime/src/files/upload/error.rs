@@ -1,4 +1,4 @@
-//! Why there is no upload.
+//! The error of uploads.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::config::bucket::Bucket;
 
 use super::store::UploadFailure;
 
-/// Why something could not be uploaded. Keys and signatures are in no error.
+/// The error of an upload. It never contains keys or signatures.
 ///
 /// ```
 /// use podwork::files::{Upload, UploadError};
@@ -27,146 +27,146 @@ use super::store::UploadFailure;
 ///
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// let job = TestJob::new(json!("hello")).run::<save>().await;
-/// assert_eq!(job.result.unwrap(), json!("a part of it is `.` or `..`"));
+/// assert_eq!(job.result.unwrap(), json!("it contains the part `.` or `..`"));
 /// # });
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UploadError {
-    /// The name is none that a file can have in a bucket.
-    #[error("`{name}` cannot be the name of an upload: {problem}")]
+    /// The name is not a valid upload key.
+    #[error("invalid upload name `{name}`: {problem}")]
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         problem: String,
     },
 
-    /// The content type cannot be sent.
-    #[error("`{kind}` cannot be a content type: no HTTP header can carry it")]
+    /// The content type is not a valid header value.
+    #[error("invalid content type `{kind}`: not a valid HTTP header value")]
     ContentType {
-        /// What was given.
+        /// The content type.
         kind: String,
     },
 
-    /// URLs are not signed for so long.
-    #[error("a URL cannot be good for {lifetime:?}: from 1 second to 7 days can be asked for")]
+    /// The lifetime of the URL is out of range.
+    #[error("invalid `expires_in` of {lifetime:?}: a URL can be valid from 1 second to 7 days")]
     Lifetime {
-        /// How long it was to be.
+        /// The requested lifetime.
         lifetime: Duration,
     },
 
-    /// The job names a bucket of its own, and not in a way that can be used.
-    #[error("the job's {setting} cannot be used: {problem}")]
+    /// The job names a bucket of its own, but a setting of it is invalid.
+    #[error("cannot use the job's {setting}: {problem}")]
     Config {
-        /// Which part of it.
+        /// The setting, such as `s3Config.accessId`.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         problem: String,
     },
 
-    /// There is no bucket, and a folder would not do.
+    /// No bucket is configured, and the local folder cannot replace it.
     #[error(
-        "there is no bucket: set BUCKET_ENDPOINT_URL, BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY on the worker, \
-         or s3Config in the request"
+        "no bucket is configured: set BUCKET_ENDPOINT_URL, BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY on the \
+         worker, or s3Config in the request"
     )]
     NoBucket,
 
-    /// What was to be uploaded could not be read.
-    #[error("{name} could not be uploaded, since it could not be read: {source}")]
+    /// The data could not be read.
+    #[error("cannot upload {name}: reading it failed")]
     Read {
-        /// Its name.
+        /// The name of the upload, or the path of the file.
         name: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 
-    /// There is more of it than may be.
-    #[error("{name} is over {limit} bytes, the most that may be uploaded")]
+    /// The data exceeds the maximum size.
+    #[error("cannot upload {name}: larger than the limit of {limit} bytes")]
     TooLarge {
-        /// Its name.
+        /// The name of the upload.
         name: String,
-        /// Most bytes.
+        /// The maximum size, in bytes.
         limit: u64,
     },
 
-    /// The host that the job names is, or may be, inside a private network. Which address it has is in the cause.
+    /// The host that the job names is, or may be, inside a private network. The source contains its address.
     #[error(
-        "{name} cannot be uploaded to {host}: that is not at a public address \
-         (RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS=true on the worker would allow it)"
+        "cannot upload {name} to {host}: the host's address is not public; to allow such addresses, set \
+         RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS=true on the worker"
     )]
     Private {
-        /// Its name.
+        /// The name of the upload.
         name: String,
         /// The host.
         host: String,
-        /// Names the address.
+        /// The error that contains the address.
         source: Box<dyn StdError + Send + Sync>,
     },
 
-    /// The service cannot be reached, broke off, or was too slow, too often.
-    #[error("{name} could not be uploaded: {host} does not answer ({why}); is {setting} right?")]
+    /// All attempts failed: the service could not be reached, closed the connection, or was too slow.
+    #[error("cannot upload {name}: the request to {host} failed: {why}; check {setting}")]
     Unreachable {
-        /// Its name.
+        /// The name of the upload.
         name: String,
         /// The host.
         host: String,
-        /// What went wrong the last time.
+        /// The cause of the last failure.
         why: String,
-        /// Where the host is from.
+        /// The setting that names the host.
         setting: &'static str,
     },
 
-    /// The service does not take it.
-    #[error("{name} could not be uploaded to the bucket `{bucket}` at {host}: {problem}")]
+    /// The service refused the upload.
+    #[error("cannot upload {name} to the bucket `{bucket}` at {host}: {problem}")]
     Refused {
-        /// Its name.
+        /// The name of the upload.
         name: String,
         /// The bucket.
         bucket: String,
         /// The host.
         host: String,
-        /// The status code.
+        /// The HTTP status code.
         status: u16,
-        /// The service's own word, such as `NoSuchBucket`.
+        /// The error code of the service, such as `NoSuchBucket`.
         code: Option<String>,
-        /// What that means, and what to do.
+        /// The meaning of the response, and how to fix the problem.
         problem: String,
     },
 
-    /// What answered does not speak as S3 does.
-    #[error("{name} could not be uploaded: {host} does not answer as S3 does; is {setting} right?")]
+    /// The host responded, but not like an S3 service.
+    #[error("cannot upload {name}: {host} does not respond like an S3 service; check {setting}")]
     NotS3 {
-        /// Its name.
+        /// The name of the upload.
         name: String,
         /// The host.
         host: String,
-        /// Where the host is from.
+        /// The setting that names the host.
         setting: &'static str,
     },
 
-    /// No TLS connection can be made from here.
-    #[error("no certificates can be trusted: {0}; does the image hold CA certificates?")]
+    /// TLS connections are impossible, because no CA certificates could be loaded.
+    #[error("cannot load CA certificates: {0}; install CA certificates in the image")]
     Tls(String),
 
-    /// There is no bucket, and it could not be written into the folder that stands for one.
-    #[error("{name} could not be saved in {folder}: {source}")]
+    /// No bucket is configured, and the file could not be saved in the local folder instead.
+    #[error("cannot save {name} in {folder}")]
     Disk {
-        /// Its name.
+        /// The name of the upload.
         name: String,
         /// The folder.
         folder: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 
-    /// The job was told to stop while a blocking handler waited for the upload.
-    #[error("the job was told to stop")]
+    /// The job was cancelled while a blocking handler waited for the upload.
+    #[error("the job was cancelled")]
     Stopped,
 }
 
 impl UploadError {
-    /// The error of a request that failed, in words for people.
+    /// Returns the error for a failed request. A failure of `None` means an unexpected response.
     pub(super) fn of(failure: Option<UploadFailure>, name: &str, bucket: &Bucket) -> Self {
         let (name, host) = (name.to_owned(), bucket.host().to_owned());
         let setting = bucket.origin.names().endpoint;
@@ -212,7 +212,7 @@ impl UploadError {
     }
 }
 
-/// What a refusal means.
+/// The meaning of a refusal, and how to fix the problem.
 struct RefusalText<'a> {
     status: u16,
     code: Option<&'a str>,
@@ -225,18 +225,18 @@ impl fmt::Display for RefusalText<'_> {
         let names = self.bucket.origin.names();
         match (self.code, self.status) {
             (Some("NoSuchBucket"), _) => {
-                write!(f, "there is no such bucket; make it, or see to {}", names.bucket)?;
+                write!(f, "the bucket does not exist; create it, or check {}", names.bucket)?;
             }
             (Some("InvalidAccessKeyId"), _) => {
-                write!(f, "the access key is not known there; see to {}", names.id)?;
+                write!(f, "the service does not know the access key; check {}", names.id)?;
             }
             (Some("SignatureDoesNotMatch"), _) => write!(
                 f,
-                "the secret does not belong to the access key; see to {} and {}",
+                "the secret does not match the access key; check {} and {}",
                 names.id, names.secret
             )?,
-            (Some("NoSuchUpload"), _) => f.write_str("it was removed there before it was complete")?,
-            (Some("RequestTimeTooSkewed"), _) => f.write_str("this machine's clock is wrong")?,
+            (Some("NoSuchUpload"), _) => f.write_str("the service removed the upload before it was complete")?,
+            (Some("RequestTimeTooSkewed"), _) => f.write_str("the clock of this machine is wrong")?,
             (
                 Some("AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect"),
                 _,
@@ -244,20 +244,20 @@ impl fmt::Display for RefusalText<'_> {
             | (_, 301 | 307) => {
                 let ours = &self.bucket.region;
                 match self.region {
-                    Some(theirs) => write!(f, "it is in the region {theirs}, and {ours} was asked for")?,
-                    None => write!(f, "it is not in the region {ours}")?,
+                    Some(theirs) => write!(f, "the bucket is in the region {theirs}, not in {ours}")?,
+                    None => write!(f, "the bucket is not in the region {ours}")?,
                 }
                 let endpoint = names.endpoint;
-                write!(f, "; see to {endpoint}, or the worker's AWS_REGION where the host's name does not tell the region")?;
+                write!(f, "; check {endpoint}, or the worker's AWS_REGION if the host name does not contain the region")?;
             }
             (Some("AccessDenied"), _) | (_, 401 | 403) => f.write_str(
-                "access is denied; the access key needs s3:PutObject, s3:AbortMultipartUpload and s3:GetObject there",
+                "access denied; the access key needs the permissions s3:PutObject, s3:AbortMultipartUpload and s3:GetObject",
             )?,
-            (_, 404) => write!(f, "nothing is there; see to {}", names.endpoint)?,
-            (_, 429 | 500..) => f.write_str("the service is in trouble; try again later")?,
-            _ => f.write_str("the service refused it")?,
+            (_, 404) => write!(f, "not found; check {}", names.endpoint)?,
+            (_, 429 | 500..) => f.write_str("the service is overloaded or unavailable; try again later")?,
+            _ => f.write_str("the service refused the request")?,
         }
-        write!(f, " (it answered {}", self.status)?;
+        write!(f, " (status {}", self.status)?;
         if let Some(code) = self.code {
             write!(f, ", {code}")?;
         }

@@ -1,4 +1,4 @@
-//! The folder that stands for a bucket where there is none.
+//! The local folder that replaces a bucket if no bucket is configured.
 
 use std::io;
 use std::path::Path;
@@ -9,16 +9,16 @@ use tokio::io::AsyncWriteExt as _;
 use tracing::warn;
 use url::Url;
 
-use crate::config::bucket::Origin;
+use crate::config::bucket::BucketOrigin;
 
 use super::error::UploadError;
 use super::source::UploadSource;
 use super::transfer::{PART, Sent};
 
-/// As the official worker calls it.
+/// The name that the official worker uses.
 const FOLDER: &str = "simulated_uploaded";
 
-/// Saves it in the folder that stands for a bucket, and says where by a URL.
+/// Saves an upload in the local folder and returns its `file:` URL.
 pub(super) async fn save(
     key: &str,
     source: &mut UploadSource<'_>,
@@ -26,10 +26,10 @@ pub(super) async fn save(
 ) -> Result<String, UploadError> {
     let folder = std::path::absolute(FOLDER).unwrap_or_else(|_| FOLDER.into());
     warn!(
-        "{} is only saved in {}: {} is not set, and the request has no s3Config.",
-        sent.name,
-        folder.display(),
-        Origin::Environment.names().endpoint
+        upload = sent.name,
+        folder = %folder.display(),
+        "{} is not set and the request has no s3Config; saving the upload in a local folder.",
+        BucketOrigin::Environment.names().endpoint
     );
     let failed = |source| UploadError::Disk {
         name: sent.name.to_owned(),
@@ -48,13 +48,14 @@ pub(super) async fn save(
     Ok(url.into())
 }
 
-/// Why a file was not written: by whose fault.
+/// The cause of a failed write: the source of the upload, or the disk.
 enum Unwritten {
     Read(io::Error),
     Disk(io::Error),
 }
 
-/// Writes it beside its place first: what is given up is gone, and what is there is whole.
+/// Writes to a temporary file and renames it at the end: a cancelled upload leaves nothing, and a file is always
+/// complete.
 async fn write(path: &Path, source: &mut UploadSource<'_>) -> Result<u64, Unwritten> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).await.map_err(Unwritten::Disk)?;
@@ -77,7 +78,7 @@ async fn write(path: &Path, source: &mut UploadSource<'_>) -> Result<u64, Unwrit
     Ok(written)
 }
 
-/// A hidden file, which others may read as they may read any.
+/// Creates a hidden temporary file with the permissions of an ordinary file, so that others can read it.
 fn begin(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]

@@ -1,14 +1,14 @@
-//! What an upload is called in its bucket: `<job's id>/<name>`.
+//! The keys of uploads: `<job id>/<name>`.
 
 use crate::files::numbered::numbered;
 
 use super::error::UploadError;
 
-/// Most bytes of a key that S3 takes.
+/// The maximum length of a key in S3, in bytes.
 const LONGEST: usize = 1024;
 
-/// The key of an upload called `name`, which is no other's of the job; `count` is told a name, and says how often it was
-/// told it.
+/// Returns the key for an upload called `name`, unique within the job. `count` records a name, and returns how often
+/// that name has been recorded.
 pub(super) fn key(
     job: &str,
     name: &str,
@@ -22,42 +22,42 @@ pub(super) fn key(
         return Err(refuse("it is empty"));
     }
     if name.starts_with('/') {
-        return Err(refuse("it begins with a slash"));
+        return Err(refuse("it starts with a slash"));
     }
     for part in name.split('/') {
         match part {
             "" => {
                 return Err(refuse(
-                    "there is nothing between or behind two of its slashes",
+                    "it contains an empty part, between or after its slashes",
                 ));
             }
-            "." | ".." => return Err(refuse("a part of it is `.` or `..`")),
-            _ if part.contains('\\') => return Err(refuse("there is a `\\` in it")),
+            "." | ".." => return Err(refuse("it contains the part `.` or `..`")),
+            _ if part.contains('\\') => return Err(refuse("it contains a `\\`")),
             _ if part.contains(char::is_control) => {
-                return Err(refuse("there is a control character in it"));
+                return Err(refuse("it contains a control character"));
             }
             _ => {}
         }
     }
     let folder = folder(job);
     if folder.len() + 1 + name.len() > LONGEST {
-        return Err(refuse("it is too long: a key has 1024 bytes at most"));
+        return Err(refuse("it is too long: a key has at most 1024 bytes"));
     }
     let mut number = count(name);
     let mut free = numbered(name, number);
     while number > 1 && count(&free) > 1 {
-        // It was given as a name of its own.
+        // The handler itself has used this numbered name.
         number += 1;
         free = numbered(name, number);
     }
     let key = format!("{folder}/{free}");
     if key.len() > LONGEST {
-        return Err(refuse("it is too long: a key has 1024 bytes at most"));
+        return Err(refuse("it is too long: a key has at most 1024 bytes"));
     }
     Ok(key)
 }
 
-/// A job's id as a folder; the platform's own are left as they are.
+/// Returns a job's id as the name of a folder. Ids from the platform are unchanged.
 fn folder(job: &str) -> String {
     let clean = |letter: char| match letter {
         '-' | '_' | '.' => letter,
@@ -115,14 +115,14 @@ mod tests {
         let long = "x".repeat(1100);
         for (name, problem) in [
             ("", "it is empty"),
-            ("/etc/passwd", "begins with a slash"),
-            ("a//b", "nothing between"),
-            ("a/", "nothing between"),
+            ("/etc/passwd", "starts with a slash"),
+            ("a//b", "an empty part, between"),
+            ("a/", "an empty part, between"),
             ("../b", "`.` or `..`"),
             ("a/./b", "`.` or `..`"),
-            ("a\\b", "a `\\` in it"),
+            ("a\\b", "contains a `\\`"),
             ("a\nb", "control character"),
-            (&long, "1024 bytes at most"),
+            (&long, "at most 1024 bytes"),
         ] {
             let error = key("j", name, |_| 1).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");

@@ -1,4 +1,4 @@
-//! From a job to its bucket.
+//! Uploads of files to a bucket.
 
 mod builder;
 mod error;

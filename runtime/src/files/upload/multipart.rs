@@ -1,4 +1,4 @@
-//! An upload in parts, which is no more on the server once it is given up.
+//! Multipart uploads, which are aborted on the server if they are dropped.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::handler::Context;
 
 use super::store::UploadStore;
 
-/// Dropped before it is complete, it is aborted on the server, by the job that it is of.
+/// A multipart upload. If dropped before it is complete, a background task of its job aborts it on the server.
 pub(super) struct Multipart {
     cx: Context,
     upload: Option<Box<dyn MultipartUpload>>,
@@ -22,7 +22,7 @@ pub(super) struct Multipart {
 }
 
 impl Multipart {
-    /// Begins one, and in such a way that it is also aborted if nobody waits for that any more.
+    /// Begins an upload. It is also aborted if this future is dropped while the server creates it.
     pub(super) async fn begin(
         cx: &Context,
         store: Arc<UploadStore>,
@@ -41,13 +41,13 @@ impl Multipart {
                 key: path.to_string(),
                 runtime: at,
             });
-            // Dropped where nobody takes it.
+            // If the receiver is gone, the upload is dropped here and so aborted.
             drop(began.send(upload));
         });
         beginning.await.unwrap_or_else(|_| {
             Err(object_store::Error::Generic {
                 store: "S3",
-                source: "the runtime is ending".into(),
+                source: "the runtime is shutting down".into(),
             })
         })
     }
@@ -60,14 +60,14 @@ impl Multipart {
         self.upload().complete().await.map(drop)
     }
 
-    /// It is complete: there is nothing to abort.
+    /// Drops a complete upload without aborting it.
     pub(super) fn forget(mut self) {
         self.upload = None;
     }
 
     fn upload(&mut self) -> &mut dyn MultipartUpload {
         let upload = self.upload.as_mut();
-        upload.expect("it is there until it is dropped").as_mut()
+        upload.expect("present until it is dropped").as_mut()
     }
 }
 
@@ -79,9 +79,12 @@ impl Drop for Multipart {
         let key = std::mem::take(&mut self.key);
         self.cx.tidy(&self.runtime, async move {
             match upload.abort().await {
-                // What is not there need not be removed.
+                // An upload that no longer exists needs no abort.
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(_) => warn!("what was uploaded of {key} could not be removed; a rule of the bucket should remove what is incomplete"),
+                Err(_) => warn!(
+                    key,
+                    "Failed to abort an upload; add a bucket rule that removes incomplete uploads."
+                ),
             }
         });
     }

@@ -1,4 +1,4 @@
-//! What is uploaded, part by part.
+//! The data of an upload, read in parts.
 
 use std::io;
 use std::pin::Pin;
@@ -6,17 +6,17 @@ use std::pin::Pin;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Bytes at hand, or such that are yet to be read.
+/// The data of an upload: bytes in memory, or a reader.
 pub(super) enum UploadSource<'a> {
     Bytes(Bytes),
     Reader {
         reader: Pin<Box<dyn AsyncRead + Send + 'a>>,
-        /// What has been read of the next part.
+        /// The bytes of the next part that have been read.
         part: BytesMut,
     },
 }
 
-/// Least that is read at once.
+/// The initial size of the buffer of a part, in bytes.
 const LEAST: usize = 64 * 1024;
 
 impl<'a> UploadSource<'a> {
@@ -27,7 +27,7 @@ impl<'a> UploadSource<'a> {
         }
     }
 
-    /// The next `size` bytes; fewer only at the end. Dropped, it loses nothing.
+    /// Returns the next `size` bytes, or fewer at the end of the data. If the future is dropped, no bytes are lost.
     pub(super) async fn next(&mut self, size: usize) -> io::Result<Bytes> {
         let (reader, part) = match self {
             Self::Bytes(bytes) => return Ok(bytes.split_to(size.min(bytes.len()))),
@@ -35,7 +35,7 @@ impl<'a> UploadSource<'a> {
         };
         while part.len() < size {
             if part.len() == part.capacity() {
-                // Twice as much each time, but no more than is needed: what is small takes little.
+                // Doubles the buffer, up to the size of the part, so that small files need little memory.
                 let more = part.len().max(LEAST).min(size - part.len());
                 part.reserve(more);
             }

@@ -1,4 +1,4 @@
-//! The client of the service that has the bucket: requests and signatures are `object_store`'s, connections are ours.
+//! The S3 client: `object_store` makes and signs the requests, and our own HTTP client sends them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,49 +25,49 @@ use crate::config::bucket::Bucket;
 use crate::net::client::{AGENT, ClientSettings, FetchError, GuardedClient, causes};
 use crate::net::public_only::{AddressGuard, PrivateAddress};
 
-/// How often a request is tried again.
+/// The maximum number of retries of a request.
 const RETRIES: usize = 5;
-/// For how long after its first byte; signatures are good for a quarter of an hour.
+/// The time in which a request may be retried. Signatures are valid for 15 minutes.
 const RETRY_TIME: Duration = Duration::from_mins(10);
-/// Bytes that are sent at once, so that one sees them go.
+/// The size of the pieces of a request body, in bytes. Small pieces show whether the request makes progress.
 const PIECE: usize = 64 * 1024;
-/// Most bytes that are read of an answer: those to uploads are short.
+/// The maximum size of a response, in bytes. Responses to uploads are short.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// The way to the service that has a bucket; its connections are shared by the uploads of a job.
+/// The HTTP client for the service of a bucket. The uploads of a job share its connections.
 #[derive(Debug)]
 pub(super) struct BucketClient {
     client: GuardedClient,
     idle_timeout: Duration,
 }
 
-/// The bucket as one upload knows it: so that what went wrong is told of its own requests.
+/// The bucket as seen by one upload: it records the failures of the requests of this upload only.
 #[derive(Debug)]
 pub(super) struct UploadStore {
     pub(super) s3: AmazonS3,
     failure: Arc<Mutex<Option<UploadFailure>>>,
 }
 
-/// Why a request failed.
+/// The cause of a failed request.
 #[derive(Debug, Clone)]
 pub(super) enum UploadFailure {
-    /// The service refused it. Nothing else of its answer is kept: it may repeat what is not to be shown.
+    /// The service refused the request. The rest of its response is dropped, because it may repeat secrets.
     Refused {
         status: StatusCode,
-        /// Its own word for why.
+        /// The error code of the service.
         code: Option<String>,
-        /// The region where it says that the bucket is.
+        /// The region of the bucket, according to the service.
         region: Option<String>,
     },
     Unreachable(String),
-    /// It was not connected to; why.
+    /// The address of the host is not public, so no connection was made.
     Private(PrivateAddress),
-    /// There are no certificates to be trusted.
+    /// No CA certificates could be loaded.
     Tls(String),
 }
 
 impl BucketClient {
-    /// May load certificates, and so block.
+    /// Creates a client. Blocks while it loads certificates.
     pub(super) fn new(
         bucket: &Bucket,
         guard: AddressGuard,
@@ -113,20 +113,20 @@ impl BucketClient {
             })
             .with_http_connector(connections)
             .build();
-        // It has all that it asks for.
+        // All required settings are given, so this does not fail.
         let s3 = s3.map_err(|error| UploadFailure::Unreachable(error.to_string()))?;
         Ok(UploadStore { s3, failure })
     }
 }
 
 impl UploadStore {
-    /// Why the last request failed, if it did.
+    /// Returns the failure of the last request, if it failed.
     pub(super) fn failure(&self) -> Option<UploadFailure> {
         let failure = self.failure.lock();
         failure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The URL by which anybody can get what is there, for so long.
+    /// Returns a signed URL, from which anyone can download the object during `lifetime`.
     pub(super) async fn url(
         &self,
         path: &Path,
@@ -137,7 +137,7 @@ impl UploadStore {
     }
 }
 
-/// Sends requests, and remembers what was wrong with the last.
+/// Sends requests, and records the failure of the last one.
 #[derive(Debug, Clone)]
 struct Connections {
     client: GuardedClient,
@@ -156,7 +156,7 @@ impl HttpService for Connections {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let url = parts.uri.to_string().parse();
-        // It was made of one.
+        // The URI was made from a URL, so this does not fail.
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let last_move = LastMove::default();
         let body = PiecewiseBody {
@@ -192,7 +192,7 @@ impl Connections {
                             (HttpErrorKind::Unknown, UploadFailure::Private(refused))
                         }
                         FetchError::NoTls(why) => (HttpErrorKind::Unknown, UploadFailure::Tls(why)),
-                        // Whatever an upload sends may be sent again.
+                        // Every request of an upload may be sent again.
                         FetchError::Failed(why) => {
                             (HttpErrorKind::Request, UploadFailure::Unreachable(why))
                         }
@@ -217,7 +217,7 @@ impl Connections {
                 return Ok(whole.freeze());
             };
             if whole.len() + part.len() > LONGEST_ANSWER {
-                let why = format!("its answer is over {LONGEST_ANSWER} bytes");
+                let why = format!("the response is larger than {LONGEST_ANSWER} bytes");
                 return Err(self.failed(HttpErrorKind::Unknown, UploadFailure::Unreachable(why)));
             }
             whole.extend_from_slice(&part);
@@ -225,16 +225,16 @@ impl Connections {
     }
 
     fn too_slow(&self) -> HttpError {
-        let why = format!("nothing moved for {:?}", self.idle_timeout);
+        let why = format!("no data was transferred for {:?}", self.idle_timeout);
         self.failed(HttpErrorKind::Timeout, UploadFailure::Unreachable(why))
     }
 
-    /// Keeps why there is no answer, and returns the error that says whether to ask again.
+    /// Records the failure of a request without a response. `kind` decides whether `object_store` retries it.
     fn failed(&self, kind: HttpErrorKind, failure: UploadFailure) -> HttpError {
         let why = match &failure {
             UploadFailure::Unreachable(why) | UploadFailure::Tls(why) => why.clone(),
             UploadFailure::Private(refused) => refused.to_string(),
-            UploadFailure::Refused { .. } => unreachable!("a refusal is an answer"),
+            UploadFailure::Refused { .. } => unreachable!("a refusal has a response"),
         };
         self.note(Some(failure));
         HttpError::new(kind, std::io::Error::other(why))
@@ -245,7 +245,8 @@ impl Connections {
     }
 }
 
-/// What an answer refuses, if it does: an answer to the end of an upload may be a success at first, and then an error.
+/// Returns the refusal in a response, if there is one. The response to the completion of a multipart upload may have a
+/// success status and still contain an error.
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<UploadFailure> {
     let text = String::from_utf8_lossy(body);
     if status.is_success() && !text.contains("<Error>") {
@@ -266,13 +267,13 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Uploa
     })
 }
 
-/// Whether it is so plain that nothing can hide in it.
+/// Returns whether a text is a single plain word, which is safe to show.
 fn is_word(text: &str) -> bool {
     let good = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
     (1..=64).contains(&text.len()) && text.chars().all(good)
 }
 
-/// When a request last moved on.
+/// The time at which a request last made progress.
 #[derive(Clone)]
 struct LastMove(Arc<Mutex<Instant>>);
 
@@ -292,10 +293,10 @@ impl LastMove {
     }
 }
 
-/// What is sent, piece by piece.
+/// A request body that is sent in pieces.
 struct PiecewiseBody {
     whole: HttpRequestBody,
-    /// What is left of what came of it.
+    /// The unsent rest of the last frame of `whole`.
     rest: Bytes,
     last_move: LastMove,
 }

@@ -1,4 +1,4 @@
-//! One upload, whole or in parts.
+//! The transfer of one upload, in one request or in parts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use super::multipart::Multipart;
 use super::source::UploadSource;
 use super::store::{UploadFailure, UploadStore};
 
-/// Bytes of a part; what is no larger is sent whole.
+/// The size of a part, in bytes. Files up to this size are sent in one request.
 pub(super) const PART: usize = 16 * 1024 * 1024;
-/// Most parts that S3 takes.
+/// The maximum number of parts in S3.
 const MOST_PARTS: usize = 10_000;
-/// Parts on their way at once.
+/// The maximum number of parts that are sent concurrently.
 const AT_ONCE: usize = 4;
 
-/// How far an upload is.
+/// The progress of an upload.
 pub(super) struct Sent<'a> {
     pub(super) name: &'a str,
     pub(super) bytes: u64,
@@ -51,7 +51,7 @@ impl Sent<'_> {
     }
 }
 
-/// Where one upload goes.
+/// The destination of one upload.
 pub(super) struct UploadTarget<'a> {
     pub(super) cx: &'a Context,
     pub(super) bucket: &'a Bucket,
@@ -102,7 +102,7 @@ impl UploadTarget<'_> {
         let options = PutMultipartOptions::from(self.attributes());
         let begun = Multipart::begin(self.cx, Arc::clone(&self.store), &path, options).await;
         let mut upload = begun.map_err(|_| self.failed(sent.name))?;
-        // Dropped before `upload` is: what is on its way is given up before the whole is.
+        // Declared after `upload`, so it is dropped first: requests for parts end before the upload is aborted.
         let mut going = FuturesUnordered::new();
         let put = |part: Bytes, upload: &mut Multipart| {
             let bytes = part.len() as u64;
@@ -150,8 +150,8 @@ impl UploadTarget<'_> {
         Ok(())
     }
 
-    /// Whether it is all there, and only the answer that said so was lost: asked again, the service knows no such
-    /// upload any more.
+    /// Returns whether the upload is complete and only the response was lost. In that case the service answers the
+    /// retry with `NoSuchUpload`.
     async fn is_complete(&self, failure: Option<&UploadFailure>, path: &Path, bytes: u64) -> bool {
         let gone = matches!(
             failure,
@@ -181,7 +181,7 @@ impl UploadTarget<'_> {
     }
 }
 
-/// Bytes of each part, so that they are few enough.
+/// Returns the size of a part, such that [`MOST_PARTS`] parts are enough for `of` bytes.
 fn part_size(of: Option<u64>) -> usize {
     let Ok(of) = usize::try_from(of.unwrap_or(0)) else {
         return PART;

@@ -1,8 +1,8 @@
-//! GPUs, asked of the driver's management library (NVML), which the container's runtime brings in.
+//! The GPU check. It queries the driver's management library (NVML), which the container runtime provides.
 
 use crate::error::HandlerError;
 
-/// Every GPU answers, and there are as many as the platform says.
+/// Checks that every GPU responds, and that there are as many as the platform has assigned.
 #[cfg(feature = "gpu")]
 pub(crate) fn check(expected: Option<u32>) -> Result<(), HandlerError> {
     match nvml_wrapper::Nvml::init() {
@@ -17,10 +17,11 @@ pub(crate) fn check(expected: Option<u32>) -> Result<(), HandlerError> {
             };
             Ok::<_, nvml_wrapper::error::NvmlError>((0..count).map(one).collect())
         }),
-        // Not every image with a GPU has the library: that alone says nothing of the machine.
+        // Some images for GPUs do not include the library, so its absence does not mean that the machine is broken.
         Err(error) => {
             tracing::info!(
-                "The GPU driver's management library is not here ({error}): GPUs are not checked."
+                %error,
+                "Skipping the GPU check: cannot load the GPU driver library (NVML)."
             );
             Ok(())
         }
@@ -30,18 +31,18 @@ pub(crate) fn check(expected: Option<u32>) -> Result<(), HandlerError> {
 #[cfg(not(feature = "gpu"))]
 #[expect(clippy::unnecessary_wraps, reason = "with the feature it can fail")]
 pub(crate) fn check(_: Option<u32>) -> Result<(), HandlerError> {
-    tracing::debug!("This worker was built without the feature `gpu`: GPUs are not checked.");
+    tracing::debug!("Skipping the GPU check: the worker was built without the feature `gpu`.");
     Ok(())
 }
 
 #[cfg(feature = "gpu")]
 struct Gpu {
     name: String,
-    /// Bytes.
+    /// Total memory, in bytes.
     memory: u64,
 }
 
-/// Judges what the driver says.
+/// Checks the driver's response.
 #[cfg(feature = "gpu")]
 fn answer<E: std::fmt::Display>(
     expected: Option<u32>,
@@ -50,27 +51,27 @@ fn answer<E: std::fmt::Display>(
     let fail = |message| Err(HandlerError::new("gpu", message));
     let gpus = match ask() {
         Ok(gpus) => gpus,
-        Err(error) => return fail(format!("the GPU driver does not answer: {error}")),
+        Err(error) => return fail(format!("the GPU driver does not respond: {error}")),
     };
     let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
     match expected {
         Some(expected) if count < expected => {
             return fail(format!(
-                "{count} GPU(s) are here, and RUNPOD_GPU_COUNT says {expected}"
+                "found {count} GPU(s), but RUNPOD_GPU_COUNT is {expected}"
             ));
         }
-        None if count == 0 => return fail("the GPU driver is here, but no GPU".to_owned()),
+        None if count == 0 => return fail("found a GPU driver, but no GPU".to_owned()),
         _ => {}
     }
     for (index, gpu) in gpus.into_iter().enumerate() {
         match gpu {
             Ok(Gpu { name, memory: 0 }) => {
-                return fail(format!("GPU {index}, {name}, says that it has no memory"));
+                return fail(format!("GPU {index} ({name}) reports no memory"));
             }
             Ok(Gpu { name, memory }) => {
-                tracing::info!("GPU {index}: {name}, {} MiB.", memory / (1024 * 1024));
+                tracing::info!(index, %name, memory_mib = memory / (1024 * 1024), "Found a GPU.");
             }
-            Err(error) => return fail(format!("GPU {index} does not answer: {error}")),
+            Err(error) => return fail(format!("GPU {index} does not respond: {error}")),
         }
     }
     Ok(())
@@ -97,23 +98,19 @@ mod tests {
         assert_eq!(judge(None, Ok(vec![Ok(1), Ok(1)])), Ok(()));
         assert_eq!(judge(Some(0), Ok(vec![])), Ok(()));
         for (expected, said, problem) in [
-            (None, Err("lost"), "the GPU driver does not answer: lost"),
-            (None, Ok(vec![]), "the GPU driver is here, but no GPU"),
+            (None, Err("lost"), "the GPU driver does not respond: lost"),
+            (None, Ok(vec![]), "found a GPU driver, but no GPU"),
             (
                 Some(2),
                 Ok(vec![Ok(1)]),
-                "1 GPU(s) are here, and RUNPOD_GPU_COUNT says 2",
+                "found 1 GPU(s), but RUNPOD_GPU_COUNT is 2",
             ),
             (
                 None,
                 Ok(vec![Ok(1), Err("fell off the bus")]),
-                "GPU 1 does not answer: fell off the bus",
+                "GPU 1 does not respond: fell off the bus",
             ),
-            (
-                None,
-                Ok(vec![Ok(0)]),
-                "GPU 0, H200, says that it has no memory",
-            ),
+            (None, Ok(vec![Ok(0)]), "GPU 0 (H200) reports no memory"),
         ] {
             assert_eq!(judge(expected, said), Err(problem.to_owned()));
         }

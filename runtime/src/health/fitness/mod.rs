@@ -1,4 +1,4 @@
-//! Fitness checks: what has to be so on the machine before the worker takes its first job.
+//! Fitness checks: requirements on the machine, checked before the worker polls for its first job.
 
 mod gpu;
 mod system;
@@ -21,17 +21,17 @@ use crate::handler::state::{Given, Setup, StateSource as _};
 type CheckResult = Result<(), HandlerError>;
 type RunCheck = Box<dyn FnOnce() -> BoxFuture<'static, CheckResult> + Send>;
 
-/// One check, to be run once.
+/// A named check that runs once.
 pub(crate) struct FitnessCheck {
     name: Cow<'static, str>,
     run: RunCheck,
 }
 
-/// A fitness check: `fn()` or `fn() -> Result<(), E>`, or an `async` one of either kind. `M` only tells the kinds apart
-/// and is always inferred.
+/// A fitness check: a sync or async `fn()` or `fn() -> Result<(), E>`. `M` only distinguishes these kinds and is always
+/// inferred.
 #[diagnostic::on_unimplemented(
     message = "this cannot be a fitness check",
-    note = "a fitness check takes nothing and returns `()` or `Result<(), E>`, async or not"
+    note = "a fitness check takes no parameters and returns `()` or `Result<(), E>`, async or not"
 )]
 pub trait MachineCheck<M>: Setup<(), M> {}
 
@@ -54,18 +54,18 @@ impl std::fmt::Debug for FitnessCheck {
     }
 }
 
-/// A function under `#[fitness_check]`.
+/// A function with the attribute `#[fitness_check]`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Registered {
     name: &'static str,
-    /// Its file and line: checks run in this order.
+    /// The file and the line of the function. Checks run in this order.
     place: (&'static str, u32),
     run: fn() -> BoxFuture<'static, CheckResult>,
 }
 
 impl Registered {
-    /// The function's name and place, and how it is run.
+    /// Registers the function `run` under its name and its place in the source.
     pub const fn new(
         name: &'static str,
         place: (&'static str, u32),
@@ -92,7 +92,7 @@ fn built_in(limits: Fitness) -> Vec<FitnessCheck> {
     let mut checks = Vec::new();
     if limits.skip_system {
         debug!(
-            "{} is set: memory and disk are not checked.",
+            "Skipping the memory and disk checks: {} is set.",
             env::SKIP_AUTO_SYSTEM_CHECKS
         );
     } else {
@@ -107,8 +107,8 @@ fn built_in(limits: Fitness) -> Vec<FitnessCheck> {
     checks
 }
 
-/// Runs all checks, in order: the built-in ones, the functions under `#[fitness_check]`, and those of the builder. The
-/// first that fails is the last.
+/// Runs all checks in order: the built-in ones, the functions with the attribute `#[fitness_check]`, and those of the
+/// builder. Stops at the first failure.
 pub(crate) async fn pass(
     limits: Fitness,
     own: Vec<FitnessCheck>,
@@ -117,7 +117,7 @@ pub(crate) async fn pass(
     for FitnessCheck { name, run } in built_in(limits).into_iter().chain(registered()).chain(own) {
         let ended = AbortOnDropHandle::new(handlers.spawn(async move { run().await })).await;
         match ended.unwrap_or_else(|error| Err(error.into())) {
-            Ok(()) => info!("Fitness check `{name}` passed."),
+            Ok(()) => info!(check = %name, "Fitness check passed."),
             Err(failure) => {
                 let failing = Failing {
                     check: name.into_owned(),

@@ -1,4 +1,4 @@
-//! Memory and disk.
+//! The checks of memory and disk space.
 
 use std::fs;
 
@@ -8,13 +8,13 @@ use crate::error::HandlerError;
 
 const GIB: f64 = (1024 * 1024 * 1024) as f64;
 
-/// Enough memory is available, for this container and on its machine.
+/// Checks that enough memory is available, both within the container's limit and on the machine.
 pub(crate) fn memory(min_gb: f64) -> Result<(), HandlerError> {
     let read = |path| fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").as_deref().and_then(available);
     let container = cgroup_v2(read).or_else(|| cgroup_v1(read));
     let Some(bytes) = machine.into_iter().chain(container).min() else {
-        warn!("how much memory is available cannot be told here: not checked");
+        warn!("Cannot determine the available memory; skipping the memory check.");
         return Ok(());
     };
     let gb = gib(bytes);
@@ -22,19 +22,19 @@ pub(crate) fn memory(min_gb: f64) -> Result<(), HandlerError> {
         return Err(HandlerError::new(
             "memory",
             format!(
-                "{gb:.2} GiB of memory are available, and RUNPOD_MIN_MEMORY_GB asks for {min_gb}"
+                "{gb:.2} GiB of memory are available, but RUNPOD_MIN_MEMORY_GB requires {min_gb}"
             ),
         ));
     }
-    info!("{gb:.2} GiB of memory are available.");
+    info!(available_gib = %format_args!("{gb:.2}"), "Checked the available memory.");
     Ok(())
 }
 
-/// Enough of the root file system, which is the container's, is free.
+/// Checks that enough of the root file system, which is the container's, is free.
 #[cfg(unix)]
 pub(crate) fn disk(min_percent: f64) -> Result<(), HandlerError> {
     let disk = rustix::fs::statvfs("/")?;
-    // Shares need no more digits than an `f64` has.
+    // The precision of an `f64` suffices for a percentage.
     #[allow(clippy::cast_precision_loss)]
     let percent = 100.0 * disk.f_bavail as f64 / disk.f_blocks.max(1) as f64;
     let free = gib(disk.f_bavail.saturating_mul(disk.f_frsize));
@@ -42,21 +42,25 @@ pub(crate) fn disk(min_percent: f64) -> Result<(), HandlerError> {
         return Err(HandlerError::new(
             "disk",
             format!(
-                "{free:.2} GiB of disk are free, {percent:.1}%, and RUNPOD_MIN_DISK_PERCENT asks for {min_percent}%"
+                "{free:.2} GiB of disk ({percent:.1}%) are free, but RUNPOD_MIN_DISK_PERCENT requires {min_percent}%"
             ),
         ));
     }
-    info!("{free:.2} GiB of disk are free, {percent:.1}%.");
+    info!(
+        free_gib = %format_args!("{free:.2}"),
+        free_percent = %format_args!("{percent:.1}"),
+        "Checked the free disk space."
+    );
     Ok(())
 }
 
 #[cfg(not(unix))]
 pub(crate) fn disk(_: f64) -> Result<(), HandlerError> {
-    warn!("how much disk is free cannot be told here: not checked");
+    warn!("Cannot determine the free disk space; skipping the disk check.");
     Ok(())
 }
 
-/// `MemAvailable` of `/proc/meminfo`, in bytes.
+/// Returns `MemAvailable` of `/proc/meminfo`, in bytes.
 fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
@@ -65,7 +69,7 @@ fn available(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// What the container's limit leaves, in bytes; `None` without a limit.
+/// Returns the memory left within the container's limit, in bytes, or `None` if there is no limit.
 fn cgroup_v2(read: impl Fn(&'static str) -> Option<String>) -> Option<u64> {
     left(
         &read("/sys/fs/cgroup/memory.max")?,
@@ -84,9 +88,9 @@ fn cgroup_v1(read: impl Fn(&'static str) -> Option<String>) -> Option<u64> {
     )
 }
 
-/// The limit less what is in use; pages of files that the kernel can drop at once are not in use.
+/// Returns the limit minus the memory in use. File pages that the kernel can drop at once do not count as in use.
 fn left(limit: &str, used: &str, stat: &str, droppable: &str) -> Option<u64> {
-    // Without a limit version 2 says `max`; version 1 says a number that is more than any machine has.
+    // If there is no limit, cgroup v2 reports `max`, and v1 a number larger than the memory of any machine.
     let limit: u64 = limit.trim().parse().ok()?;
     let used: u64 = used.trim().parse().ok()?;
     let droppable = stat.lines().find_map(|line| line.strip_prefix(droppable));
@@ -96,7 +100,7 @@ fn left(limit: &str, used: &str, stat: &str, droppable: &str) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(droppable)))
 }
 
-/// For showing and comparing; no digit that matters is lost.
+/// Converts bytes to GiB for display and comparison, where the loss of precision does not matter.
 #[allow(clippy::cast_precision_loss)]
 fn gib(bytes: u64) -> f64 {
     bytes as f64 / GIB
@@ -127,12 +131,12 @@ mod tests {
         disk(0.0).unwrap();
         let error = memory(1e9).unwrap_err().to_string();
         assert!(
-            error.ends_with("and RUNPOD_MIN_MEMORY_GB asks for 1000000000"),
+            error.ends_with("but RUNPOD_MIN_MEMORY_GB requires 1000000000"),
             "{error}"
         );
         let error = disk(101.0).unwrap_err().to_string();
         assert!(
-            error.ends_with("and RUNPOD_MIN_DISK_PERCENT asks for 101%"),
+            error.ends_with("but RUNPOD_MIN_DISK_PERCENT requires 101%"),
             "{error}"
         );
     }

@@ -19,7 +19,7 @@ fn answer(status: u16, body: &'static str) -> WireAnswer {
     }
 }
 
-/// The headers of a request, in order of their names.
+/// Returns the headers of a request, sorted by name.
 fn headers(request: &WireRequest) -> Vec<(&str, &str)> {
     let headers = request.headers.iter();
     let mut headers: Vec<_> = headers

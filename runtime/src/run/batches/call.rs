@@ -1,4 +1,4 @@
-//! One batch with its handler.
+//! The call of the handler with one batch.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ use crate::telemetry::{BatchReason, Telemetry};
 use super::Batches;
 use super::queue::WaitingJob;
 
-/// Jobs that go to the handler together.
+/// A batch of jobs that is ready to run.
 pub(crate) struct ReadyBatch<T> {
     permit: BatchPermit,
     reason: BatchReason,
@@ -41,7 +41,8 @@ impl<T> ReadyBatch<T> {
 }
 
 impl<T: Send + 'static> ReadyBatch<T> {
-    /// Calls the handler, and gives each job its outcome. Returns when the handler has returned, or `worker_ended`.
+    /// Calls the handler, and sends each job its outcome. Returns when the handler has returned, or `worker_ended` is
+    /// cancelled.
     pub(crate) async fn run<S: Send + Sync + 'static>(
         self,
         batches: Arc<Batches<S, T>>,
@@ -53,7 +54,8 @@ impl<T: Send + 'static> ReadyBatch<T> {
             reason,
             jobs,
         } = self;
-        // Since it was ready, some may have left. A panic when their inputs are dropped must not concern the others.
+        // Some jobs may have left since the batch became ready. A panic while their inputs are dropped cannot affect
+        // the other jobs.
         let (left, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(WaitingJob::has_left);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
         if jobs.is_empty() {
@@ -62,7 +64,7 @@ impl<T: Send + 'static> ReadyBatch<T> {
         let spans = jobs.iter().map(|job| job.context.span());
         telemetry.batch(jobs.len(), reason, spans);
         let span = span(&jobs);
-        span.in_scope(|| info!("A batch of {} goes to the handler: {reason}.", jobs.len()));
+        span.in_scope(|| info!(jobs = jobs.len(), reason = %reason, "Starting a batch."));
         call(&batches, &permit, jobs, &worker_ended)
             .instrument(span)
             .await;
@@ -90,7 +92,8 @@ async fn call<S: Send + Sync + 'static, T: Send + 'static>(
     let (outcomes, thread) = execution.end(outcomes);
     if let Some(thread) = thread {
         warn!(
-            "All its jobs have ended, and its handler has yet to see that; no others are asked for in their place until then."
+            jobs = size,
+            "All jobs of a batch have ended but its handler still runs; not replacing them."
         );
         let _stuck = permit.stuck(size);
         worker_ended.run_until_cancelled(thread).await;
@@ -99,7 +102,7 @@ async fn call<S: Send + Sync + 'static, T: Send + 'static>(
     match outcomes {
         Ok(outcomes) => {
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                // A job that has left needs none.
+                // Sending fails if the job has left, which is fine.
                 let _ = answer.send(outcome);
             }
         }
@@ -114,7 +117,8 @@ async fn call<S: Send + Sync + 'static, T: Send + 'static>(
     }
 }
 
-/// Returns the span of a batch: a lone job's own, else one that follows from the jobs' spans.
+/// Returns the span of a batch: the span of the job if there is only one, or else a new span that follows from those of
+/// all jobs.
 fn span<T>(jobs: &[WaitingJob<T>]) -> Span {
     if let [only] = jobs {
         return only.context.span().clone();

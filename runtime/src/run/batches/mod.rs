@@ -1,8 +1,8 @@
-//! Jobs that wait for others, to go to their handler together.
+//! Batching: jobs wait for others, and the handler runs them together.
 //!
-//! Each job keeps its own outbox, tokens and span; only the call is shared. Whoever runs a job waits here with a ticket
-//! for its part of the call. A job that is cancelled before its batch goes leaves the queue; one that is cancelled later
-//! has its part thrown away, and the call goes on for the others.
+//! Each job keeps its own outbox, tokens and span; only the call of the handler is shared. The code that runs a job
+//! holds a ticket for the job's part of the call. A job that is cancelled before its batch starts leaves the queue. If
+//! it is cancelled later, its part of the result is discarded, and the call continues for the other jobs.
 
 mod call;
 mod queue;
@@ -28,23 +28,23 @@ use crate::telemetry::BatchReason;
 pub(crate) use call::ReadyBatch;
 use queue::{NextBatch, Queue, WaitingJob};
 
-/// What the builder says in place of the handler's attribute.
+/// The batch settings of the builder, which override those of the handler's attribute.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BatchOverrides {
-    /// The largest batch, in jobs.
+    /// The maximum number of jobs in a batch.
     pub(crate) jobs: Option<usize>,
-    /// How long a job waits for others.
+    /// The maximum time that a job waits for others.
     pub(crate) wait: Option<Duration>,
-    /// The largest weight of a batch.
+    /// The maximum total weight of a batch.
     pub(crate) weight: Option<usize>,
 }
 
 impl BatchOverrides {
-    /// Returns how the handler's jobs are batched, with these settings in place of its attribute's.
+    /// Returns the batching of the handler, with these settings applied.
     pub(crate) fn applied_to<S, T>(self, batching: Batching<S, T>) -> Batching<S, T> {
         if self.weight.is_some() && batching.weighing.is_none() {
             warn!(
-                "`max_weight` is set, but the handler does not say what a job weighs: write `#[handler(weight = …)]`."
+                "Ignoring `max_weight`: the handler has no weight. Add `#[handler(weight = …)]`."
             );
         }
         Batching {
@@ -69,13 +69,13 @@ pub(crate) struct Batches<S, T> {
     queued: Notify,
 }
 
-/// Tells a job, by being dropped, that no handler has it any longer.
+/// A sender that is dropped to notify a job that the handler no longer holds it.
 pub(crate) type Release = oneshot::Sender<Infallible>;
 
-/// The next thing to do.
+/// The next step of [`Batches::release`].
 enum Next<T> {
     Go(ReadyBatch<T>),
-    /// Wait for a change, at most until then.
+    /// Wait for a change, at most until the given time.
     Wait(Option<Instant>),
 }
 
@@ -86,7 +86,7 @@ impl<S, T> fmt::Debug for Batches<S, T> {
 }
 
 impl<S, T> Batches<S, T> {
-    /// An empty queue; batches take their permits from `jobs`.
+    /// Creates an empty queue. Batches get their permits from `jobs`.
     pub(crate) fn new(batching: Batching<S, T>, jobs: Arc<Jobs>, state: Arc<S>) -> Arc<Self> {
         Arc::new(Self {
             batching,
@@ -98,20 +98,20 @@ impl<S, T> Batches<S, T> {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<T>> {
-        // No code panics while it holds the lock, so a poisoned queue is still a good one.
+        // No code panics while it holds the lock, so a poisoned queue is still consistent.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a job's part of a batch's call. The batch has the job until it drops `release`, whether the reply is
-    /// awaited or not.
+    /// Returns a job's part of the call of its batch. The batch holds the job until it drops `release`, even if the
+    /// reply is no longer awaited.
     pub(crate) fn join(self: Arc<Self>, call: Call<S>, release: Release) -> Reply
     where
         S: Send + Sync + 'static,
         T: Send + 'static,
     {
         Reply::Async(Box::pin(async move {
-            // Here and not in the batch: so a bad input takes no place in it, and the others need not wait until a large
-            // one is read.
+            // Parsed before the job joins the batch, so that an invalid input takes no room in the batch, and the other
+            // jobs need not wait while a large one is parsed.
             let input = (self.batching.input)(&call)?;
             let weighing = self.batching.weighing.as_ref();
             let weight = weighing.map_or(0, |weighing| (weighing.weight)(&input));
@@ -150,8 +150,8 @@ impl<S, T> Batches<S, T> {
         }
     }
 
-    /// Hands each batch that is ready to `start`, for ever. Once `drain` says that no more jobs are taken, none waits for
-    /// others. Meant for one caller.
+    /// Passes each ready batch to `start`, and never returns. Once `drain` is cancelled, jobs no longer wait for
+    /// others. Supports a single caller.
     pub(crate) async fn release(
         self: Arc<Self>,
         drain: &CancellationToken,
@@ -177,7 +177,7 @@ impl<S, T> Batches<S, T> {
         let Some(first) = queue.first() else {
             return Next::Wait(None);
         };
-        // `None`: it may wait for as long as it takes.
+        // `None`: the time limit overflows, so the job waits without a limit.
         let due = first.since.checked_add(self.batching.max_wait);
         let NextBatch { jobs, full } = queue.next_batch(&self.batching);
         let reason = if full {
@@ -191,17 +191,17 @@ impl<S, T> Batches<S, T> {
         };
         match self.jobs.permit_batch() {
             Some(permit) => Next::Go(ReadyBatch::new(permit, reason, queue.take(jobs))),
-            // Time changes nothing then.
+            // Only a permit helps now, so there is no time limit.
             None => Next::Wait(None),
         }
     }
 }
 
-/// A job's part of a batch. Dropped before its outcome is there, it takes the job out of the queue.
+/// A job's part of a batch. Dropping it before the outcome arrives removes the job from the queue.
 struct BatchTicket<S, T> {
     batches: Arc<Batches<S, T>>,
     answered: oneshot::Receiver<Outcome>,
-    /// The batch has answered.
+    /// The batch has sent the outcome.
     over: bool,
 }
 
@@ -209,7 +209,7 @@ impl<S, T> BatchTicket<S, T> {
     async fn outcome(&mut self) -> Outcome {
         let outcome = (&mut self.answered).await;
         self.over = true;
-        // Every batch answers, unless the runtime is ending.
+        // Every batch sends an outcome, unless the runtime is shutting down.
         outcome.unwrap_or_else(|_| Err(HandlerError::interrupted()))
     }
 }

@@ -12,7 +12,7 @@ use super::Release;
 /// A job that waits for others.
 pub(super) struct WaitingJob<T> {
     pub(super) since: Instant,
-    /// 0 where jobs are not weighed.
+    /// The weight of the job, or 0 if the handler defines no weight.
     pub(super) weight: usize,
     pub(super) input: T,
     pub(super) context: Context,
@@ -21,13 +21,13 @@ pub(super) struct WaitingJob<T> {
 }
 
 impl<T> WaitingJob<T> {
-    /// Whether nobody waits for its outcome any longer.
+    /// Returns whether the job has left: its outcome is no longer awaited.
     pub(super) fn has_left(&self) -> bool {
         self.answer.is_closed()
     }
 }
 
-/// The jobs that wait, in the order in which they came.
+/// The waiting jobs, in the order of their arrival.
 pub(super) struct Queue<T>(VecDeque<WaitingJob<T>>);
 
 impl<T> Default for Queue<T> {
@@ -36,15 +36,15 @@ impl<T> Default for Queue<T> {
     }
 }
 
-/// The jobs at the queue's front that would make the next batch.
+/// The size of the next batch, which consists of the jobs at the front of the queue.
 pub(super) struct NextBatch {
     pub(super) jobs: usize,
-    /// There is no room for the job behind them.
+    /// The batch has no room for another job.
     pub(super) full: bool,
 }
 
 impl<T> Queue<T> {
-    /// Adds a job. Returns whether that may make a batch ready: jobs between the first and the last of a batch do not.
+    /// Adds a job. Returns whether a batch may now be ready. Only the first and the last job of a batch can make it so.
     pub(super) fn push<S>(&mut self, job: WaitingJob<T>, batching: &Batching<S, T>) -> bool {
         self.0.push_back(job);
         self.0.len() == 1 || self.next_batch(batching).full
@@ -63,7 +63,7 @@ impl<T> Queue<T> {
         let mut weight = 0_usize;
         for (jobs, job) in self.0.iter().take(most).enumerate() {
             weight = weight.saturating_add(job.weight);
-            // A job that is too heavy for any batch goes alone.
+            // A job that is too heavy for any batch runs alone.
             if weight > max && jobs > 0 {
                 return NextBatch { jobs, full: true };
             }
@@ -74,12 +74,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes the first `jobs` out.
+    /// Removes and returns the first `jobs` jobs.
     pub(super) fn take(&mut self, jobs: usize) -> Vec<WaitingJob<T>> {
         self.0.drain(..jobs).collect()
     }
 
-    /// Takes out a job whose outcome nobody waits for.
+    /// Removes and returns a job that has left, if there is one.
     pub(super) fn remove_left(&mut self) -> Option<WaitingJob<T>> {
         let at = self.0.iter().position(WaitingJob::has_left)?;
         self.0.remove(at)

@@ -15,7 +15,8 @@ use crate::telemetry::Telemetry;
 const MAX_BATCH: usize = 3;
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
-/// What the handler is called with; it answers as the gate lets it, each job with its input.
+/// The state of the test handler: records each batch. The handler waits for a permit of the gate, then returns the
+/// input of each job.
 struct Seen {
     batches: Mutex<Vec<Vec<u32>>>,
     gate: Semaphore,
@@ -27,7 +28,7 @@ impl Seen {
     }
 }
 
-/// Input on which the handler panics.
+/// An input on which the handler panics.
 const POISON: u32 = 666;
 
 fn handle(inputs: Batch<u32>, seen: Arc<Seen>) -> Reply<Vec<Outcome>> {
@@ -53,7 +54,7 @@ fn batching(max_wait: Duration) -> Batching<Seen, u32> {
     }
 }
 
-/// A worker's batches, and its handler. It stands open unless it is `busy`.
+/// The batches of a worker, and its handler. The gate of the handler is open unless the bench is created `busy`.
 struct Bench {
     jobs: Arc<Jobs>,
     batches: Arc<Batches<Seen, u32>>,
@@ -117,10 +118,10 @@ impl Bench {
         Arc::clone(&self.batches).join(call, held)
     }
 
-    /// A job that has joined, as far as it comes by itself.
+    /// Lets a job join a batch, and polls it once.
     fn join(&self, input: u32) -> BoxFuture<'static, Outcome> {
         let Reply::Async(mut share) = self.call(input) else {
-            unreachable!("a share is awaited");
+            unreachable!("a job's part of a batch is async");
         };
         assert!(share.as_mut().now_or_never().is_none());
         share
@@ -135,7 +136,7 @@ fn number(outcome: Outcome) -> u32 {
     outcome.unwrap().get().parse().unwrap()
 }
 
-/// Lets all that can go on do so, without time passing.
+/// Lets all tasks that can make progress do so, without time passing.
 async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -186,12 +187,12 @@ async fn while_the_handler_is_busy_batches_form() {
     let _others = bench.join_all([2, 3, 4, 5]);
     tokio::time::advance(MAX_WAIT).await;
     settle().await;
-    assert_eq!(bench.seen.batches().len(), 1, "it has one batch at a time");
+    assert_eq!(bench.seen.batches().len(), 1, "one batch runs at a time");
     let began = Instant::now();
     bench.seen.gate.add_permits(2);
     settle().await;
     assert_eq!(bench.seen.batches(), [vec![1], vec![2, 3, 4], vec![5]]);
-    assert_eq!(began.elapsed(), Duration::ZERO, "they have waited enough");
+    assert_eq!(began.elapsed(), Duration::ZERO, "they have already waited");
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,10 +230,10 @@ async fn a_job_that_leaves_is_taken_out_and_makes_room() {
     let third = bench.join(3);
     let outcomes = join_all([second, third]).await;
     assert_eq!(outcomes.into_iter().map(number).collect::<Vec<_>>(), [2, 3]);
-    assert_eq!(began.elapsed(), MAX_WAIT, "the second had come as early");
+    assert_eq!(began.elapsed(), MAX_WAIT, "the second came as early");
     assert_eq!(bench.seen.batches(), [[2, 3]]);
 
-    // All of them leave, and nothing is left to be called for.
+    // All jobs leave, so the handler is not called.
     drop(bench.join_all([4, 5]));
     tokio::time::advance(MAX_WAIT * 2).await;
     settle().await;
@@ -249,7 +250,7 @@ async fn the_call_goes_on_for_those_that_are_left_and_ends_with_the_last() {
     bench.seen.gate.add_permits(1);
     assert_eq!(number(second.await), 2);
 
-    // One that nobody waits for is dropped, and so makes way for the next.
+    // A call whose jobs have all left is dropped, which makes room for the next batch.
     drop({
         let jobs = bench.join_all([4, 5, 6]);
         settle().await;
@@ -285,7 +286,7 @@ async fn what_fails_a_batch_fails_each_of_its_jobs_and_is_one_breakdown() {
     let breakdowns: Vec<_> = failures.iter().map(HandlerError::is_breakdown).collect();
     assert_eq!(breakdowns, [Some(true), None]);
     bench.seen.gate.add_permits(1);
-    assert_eq!(number(bench.join(4).await), 4, "the next is not concerned");
+    assert_eq!(number(bench.join(4).await), 4, "the next is not affected");
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,7 +303,7 @@ async fn a_wait_without_end_is_one() {
     );
 }
 
-/// Each input weighs what it says.
+/// Returns a batching in which the weight of an input is its value.
 fn weighed(max: usize) -> Batching<Seen, u32> {
     let weight = |input: &u32| usize::try_from(*input).unwrap();
     Batching {
@@ -315,7 +316,7 @@ fn weighed(max: usize) -> Batching<Seen, u32> {
 async fn a_batch_weighs_no_more_than_it_may() {
     let bench = Bench::of(false, weighed(10));
     let began = Instant::now();
-    // The third is too heavy beside the first two, and heavy enough alone; the last waits for others.
+    // The third job is too heavy to join the first two, and fills a batch alone. The last one waits for others.
     let [first, second, third, last] = bench.join_all([4, 5, 10, 1]);
     join_all([first, second, third]).await;
     assert_eq!(began.elapsed(), Duration::ZERO);
@@ -323,7 +324,7 @@ async fn a_batch_weighs_no_more_than_it_may() {
     assert_eq!(number(last.await), 1);
     assert_eq!(began.elapsed(), MAX_WAIT);
 
-    // It is still a number of jobs at most.
+    // The maximum number of jobs still applies.
     join_all(bench.join_all([1, 1, 1])).await;
     assert_eq!(began.elapsed(), MAX_WAIT);
 }

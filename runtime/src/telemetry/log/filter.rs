@@ -1,4 +1,4 @@
-//! The log's filter: one level for everything, and levels for single targets from `RUST_LOG`.
+//! The filter of the log: one level for everything, and levels for single targets from `RUST_LOG`.
 
 use podwork_protocol::env;
 use tracing::Metadata;
@@ -11,11 +11,11 @@ use crate::error::Error;
 
 const RUST_LOG: &str = "RUST_LOG";
 
-/// Libraries whose lines below WARN matter only to their own developers. They are shown at TRACE, or if `RUST_LOG` names
-/// the library.
+/// Libraries whose messages below WARN matter only to their own developers. The log shows these messages at level
+/// TRACE, or if `RUST_LOG` names the library.
 const QUIET: [&str; 3] = ["hyper", "hyper_util", "rustls"];
 
-/// The official names, each at its official index.
+/// The official worker's level names, each at its official index.
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("NOTSET", LevelFilter::OFF),
     ("TRACE", LevelFilter::TRACE),
@@ -25,7 +25,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
     ("ERROR", LevelFilter::ERROR),
 ];
 
-/// Returns the level of this official name or index.
+/// Returns the level with this official name or index.
 pub(crate) fn parse_level(text: &str) -> Option<LevelFilter> {
     let text = text.trim();
     let by_name = LEVELS
@@ -45,15 +45,20 @@ pub(crate) fn is_quiet(name: &str) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct LogFilter {
     targets: Targets,
-    /// Entries of `RUST_LOG` that cannot be used.
+    /// Invalid entries of `RUST_LOG`.
     invalid: Vec<String>,
 }
 
 impl LogFilter {
     /// Reads the filter from the environment.
     ///
-    /// The level of everything is `flag`, else `RUNPOD_LOG_LEVEL`, else `RUNPOD_DEBUG_LEVEL`, else the entry of
-    /// `RUST_LOG` without a target, else INFO. Entries of `RUST_LOG` with a target set the level of that target.
+    /// The general level is the first of these that is set: `flag`, `RUNPOD_LOG_LEVEL`, `RUNPOD_DEBUG_LEVEL`, and the
+    /// entry of `RUST_LOG` without a target. Default: INFO. Entries of `RUST_LOG` with a target set the level of that
+    /// target.
+    ///
+    /// # Errors
+    /// Returns an error if `RUNPOD_LOG_LEVEL` or `RUNPOD_DEBUG_LEVEL` is invalid. Invalid entries of `RUST_LOG` are
+    /// only logged.
     pub(crate) fn read(
         flag: Option<LevelFilter>,
         lookup: impl Fn(&str) -> Option<String>,
@@ -71,7 +76,7 @@ impl LogFilter {
             let is_named =
                 |library: &str| entries.iter().any(|(name, _)| library.starts_with(name));
             let quiet = QUIET.into_iter().filter(|library| !is_named(library));
-            // The end of the crate's name is part of the target, which is a prefix.
+            // Targets match by prefix. The `::` excludes crates whose name only begins with this one.
             targets.extend(
                 quiet.map(|library| (format!("{library}::"), level.min(LevelFilter::WARN))),
             );
@@ -80,14 +85,15 @@ impl LogFilter {
         Ok(Self { targets, invalid })
     }
 
-    /// Returns whether the log shows this span or event. Spans of jobs are needed at any level: they carry the job's id.
+    /// Returns whether the log shows this span or event. Spans of jobs are enabled at any level, since they carry the
+    /// job's id.
     pub(super) fn shows(&self, metadata: &Metadata<'_>) -> bool {
         let (target, level) = (metadata.target(), metadata.level());
         self.targets.would_enable(target, level)
             || (metadata.is_span() && metadata.name() == JOB_SPAN)
     }
 
-    /// Returns the most verbose level that is shown anywhere; at least INFO, the level of spans of jobs.
+    /// Returns the most verbose level of any target, but at least INFO, the level of job spans.
     pub(super) fn max_level(&self) -> LevelFilter {
         let levels = self.targets.iter().map(|(_, level)| level);
         let levels = levels.chain(self.targets.default_level());
@@ -97,13 +103,14 @@ impl LogFilter {
             .max(LevelFilter::INFO)
     }
 
-    /// Warns of entries that cannot be used. The variable is not the worker's alone, so they do not keep it from starting.
+    /// Logs a warning about invalid entries. Other programs use `RUST_LOG` too, so these entries do not prevent the
+    /// start.
     pub(super) fn warn_of_invalid(&self) {
         if !self.invalid.is_empty() {
             tracing::warn!(
                 entries = self.invalid.join(","),
                 "Ignoring invalid entries of RUST_LOG; expected `level` or `target=level`, such as \
-                 `info,my_worker=debug`"
+                 `info,my_worker=debug`."
             );
         }
     }
@@ -118,7 +125,7 @@ fn level_variable(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<Leve
                     variable,
                     value,
                     problem: "not a log level".to_owned(),
-                    expected: "NOTSET, TRACE, DEBUG, INFO, WARN or ERROR, or its index from 0",
+                    expected: "NOTSET, TRACE, DEBUG, INFO, WARN or ERROR, or its index (0 to 5)",
                 }),
             };
         }
@@ -126,12 +133,12 @@ fn level_variable(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<Leve
     Ok(None)
 }
 
-/// Parses the entries one by one, so that one that cannot be used does not take the others with it.
+/// Parses the entries one by one, so that an invalid entry does not affect the others.
 fn parse_entries(rust_log: &str) -> (Targets, Vec<String>) {
     let (mut entries, mut invalid) = (Targets::new(), Vec::new());
     let parts = rust_log.split(',').map(str::trim);
     for part in parts.filter(|part| !part.is_empty()) {
-        // Entries for spans and fields, in brackets, and regular expressions behind a slash need another filter.
+        // `Targets` does not support entries for spans and fields (`[…]`) and regular expressions (`/…`).
         let is_plain = !part.starts_with('=') && !part.contains(['[', '/', ' ']);
         match part.parse::<Targets>() {
             Ok(parsed) if is_plain => {
@@ -159,7 +166,7 @@ mod tests {
         })
     }
 
-    /// The most verbose level that a target is shown at.
+    /// Returns the most verbose level at which the log shows a target.
     fn level(filter: &LogFilter, target: &str) -> Option<Level> {
         let verbose_first = [
             Level::TRACE,
@@ -182,7 +189,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "RUNPOD_LOG_LEVEL is `LOUD`: not a log level; set it to NOTSET, TRACE, DEBUG, INFO, WARN or ERROR, or its \
-             index from 0"
+             index (0 to 5)"
         );
     }
 
@@ -229,7 +236,7 @@ mod tests {
         assert_eq!(hyper(&[(RUST_LOG, "debug")]), Some(Level::WARN));
         assert_eq!(hyper(&[(RUST_LOG, "hyper=debug")]), Some(Level::DEBUG));
         assert_eq!(hyper(&[(RUST_LOG, "hyper::proto=info")]), Some(Level::INFO));
-        // Another crate whose name begins the same.
+        // Another crate whose name begins with the name of a quiet one.
         let filter = read(None, &[]).unwrap();
         assert_eq!(level(&filter, "hyperbole"), Some(Level::INFO));
         assert_eq!(level(&filter, "hyper_util::client"), Some(Level::WARN));

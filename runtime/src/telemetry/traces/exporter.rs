@@ -1,4 +1,4 @@
-//! Traces on their way to a collector: by OTLP, as the standard variables say, over our own HTTP client.
+//! Export of traces to a collector: OTLP over podwork's own HTTP client, configured by the standard variables.
 
 use std::env;
 use std::fmt;
@@ -45,7 +45,7 @@ const SAMPLERS: [&str; 6] = [
     "parentbased_traceidratio",
 ];
 const LINK_LIMIT: &str = "OTEL_SPAN_LINK_COUNT_LIMIT";
-/// Numbers with which the library makes no sense of 0.
+/// Variables that must be above 0, because the library does not handle 0, and the expected value of each.
 const ABOVE_0: [(&str, &str); 3] = [
     ("OTEL_BSP_SCHEDULE_DELAY", "milliseconds, such as 5000"),
     ("OTEL_BSP_MAX_QUEUE_SIZE", "a number of spans, such as 2048"),
@@ -56,27 +56,28 @@ const ABOVE_0: [(&str, &str); 3] = [
 ];
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
-/// Switches that the specification has for all of it, and for traces.
+/// The switches of the specification, for the whole SDK and for traces.
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 
-/// As the specification says it.
+/// The timeout of an export if none is set, as in the specification.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most that is read of a collector's answer, in bytes.
+/// Maximum size of a collector's response, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Most times that one export is redirected.
+/// Maximum number of redirects of one export.
 const MAX_REDIRECTS: usize = 3;
 
 fn get(name: &str) -> Option<String> {
     given(|name| env::var(name).ok(), name)
 }
 
-/// The first of these that is set.
+/// Returns the name and value of the first of these variables that is set.
 fn first(variables: &[&'static str]) -> Option<(&'static str, String)> {
     first_given(|name| env::var(name).ok(), variables)
 }
 
-/// The first of these that is set must be one of `heeded`: the library takes what else there is for nothing, in silence.
+/// Returns an error if the first of these variables that is set has a value other than the `heeded` ones, which the
+/// library would silently ignore.
 fn check(
     variables: &[&'static str],
     heeded: &[&str],
@@ -94,8 +95,8 @@ fn check(
     }
 }
 
-/// What makes spans and exports them, in batches, from a bounded queue and a thread of its own; `None` where no collector
-/// is named.
+/// Returns the provider that creates spans and exports them in batches, from a bounded queue and on its own thread.
+/// Returns `None` if no collector is set, or the export is disabled.
 pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     let disabled = get(DISABLED).is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
     let none = get(TRACES_EXPORTER).is_some_and(|text| text.trim() == "none");
@@ -116,20 +117,20 @@ pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     check(
         &[TRACES_PROTOCOL, PROTOCOL],
         &["http/protobuf"],
-        "traces are exported by another protocol here",
-        "http/protobuf, and the endpoint to a collector's port for that (4318)",
+        "unsupported protocol",
+        "http/protobuf, and the endpoint to the collector's port for OTLP over HTTP (4318)",
     )?;
     check(
         &[TRACES_COMPRESSION, COMPRESSION],
         &["none"],
-        "traces are exported as they are here",
+        "compression is not supported",
         "none",
     )?;
     check(
         &[SAMPLER],
         &SAMPLERS,
-        "no such sampler here",
-        "always_on, always_off, traceidratio, or one of them after parentbased_",
+        "unsupported sampler",
+        "always_on, always_off, traceidratio, or one of these with the prefix parentbased_",
     )?;
     for (variable, expected) in ABOVE_0 {
         whole_number::<u64>(variable, get(variable), expected)?;
@@ -138,24 +139,24 @@ pub(super) fn provider() -> Result<Option<SdkTracerProvider>, Error> {
         .with_batch_exporter(Exporter::new(&endpoint)?)
         .with_resource(resource());
     if get(LINK_LIMIT).is_none_or(|limit| limit.parse::<u32>().is_err()) {
-        // A batch's span links all its jobs.
+        // The span of a batch links to all its jobs.
         provider = provider.with_max_links_per_span(u32::MAX);
     }
     Ok(Some(provider.build()))
 }
 
-/// What is wrong with a collector's URL.
+/// Returns the reason why a collector's URL is invalid, or `None` if it is valid.
 fn no_url(endpoint: &str) -> Option<String> {
-    // Or the library takes a host and port for a URL, to fail at each export.
+    // The library would accept a host and port as a URL, and then fail at each export.
     if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-        return Some("there is no http:// or https:// before it".to_owned());
+        return Some("it does not start with http:// or https://".to_owned());
     }
-    // The library says so too, and shows all of it.
+    // The library's own error would show the whole URL, including secrets.
     let error = endpoint.parse::<Uri>().err()?;
     Some(error.to_string())
 }
 
-/// What the environment says of this program; its name, where that says none.
+/// Returns the resource attributes from the environment. Default service name: the file name of the program.
 fn resource() -> Resource {
     let say_it = |attributes: String| {
         let mut pairs = attributes
@@ -174,8 +175,8 @@ fn resource() -> Resource {
     .build()
 }
 
-/// Says once that exports fail, and once that they do no more: they may fail for days. A try that is followed by another is
-/// no such failure.
+/// A span exporter that logs when exports start to fail and when they succeed again, but not each failure: they may
+/// fail for days. An attempt that is retried does not count as a failure.
 #[derive(Debug)]
 struct Exporter {
     otlp: OtlpExporter,
@@ -183,7 +184,7 @@ struct Exporter {
     failing: AtomicBool,
 }
 
-/// Why the last try failed, if it did; the library tells less of it.
+/// The reason why the last attempt failed, if it did. The library's own error has less detail.
 #[derive(Debug, Clone, Default)]
 struct LastFailure(Arc<Mutex<Option<String>>>);
 
@@ -218,7 +219,10 @@ impl SpanExporter for Exporter {
         match &exported {
             Err(error) if !failed => {
                 let why = last_failure.unwrap_or_else(|| error.to_string());
-                warn!("traces cannot be exported, and are lost until they can be: {why}");
+                warn!(
+                    error = %why,
+                    "Traces cannot be exported; they are lost until an export succeeds."
+                );
             }
             Ok(()) if failed => info!("Traces are exported again."),
             _ => {}
@@ -239,10 +243,11 @@ impl SpanExporter for Exporter {
     }
 }
 
-/// The exporter's way to the collector, used on the exporter's own thread alone.
+/// The exporter's HTTP client, used only on the exporter's own thread.
 struct CollectorClient {
     client: GuardedClient,
-    /// Made there: a runtime may not be dropped where others run, as this may be if the exporter cannot be built.
+    /// The runtime, created on that thread: dropping a runtime inside another one panics, and this client is dropped
+    /// inside the worker's runtime if the exporter cannot be built.
     runtime: OnceLock<Runtime>,
     timeout: Duration,
     last_failure: LastFailure,
@@ -262,7 +267,7 @@ impl CollectorClient {
             timeout = millis.map(Duration::from_millis).or(timeout);
         }
         let client = GuardedClient::new(ClientSettings {
-            // Whoever runs the worker may well have the collector in their own network.
+            // The user sets the collector's address, which may be in a private network.
             guard: AddressGuard::new(true),
             tls: endpoint.starts_with("https"),
             redirects: Policy::custom(|attempt| {
@@ -300,7 +305,7 @@ impl CollectorClient {
         self.runtime()?.block_on(async {
             match tokio::time::timeout(timeout, self.export(request)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {timeout:?}")),
+                Err(_) => Err(format!("no response within {timeout:?}")),
             }
         })
     }
@@ -314,7 +319,7 @@ impl CollectorClient {
         let mut body = BytesMut::new();
         while let Some(part) = answer.chunk().await.map_err(|error| causes(&error))? {
             if body.len() + part.len() > MAX_ANSWER {
-                return Err(format!("the answer is over {MAX_ANSWER} bytes"));
+                return Err(format!("the response exceeds {MAX_ANSWER} bytes"));
             }
             body.extend_from_slice(&part);
         }
@@ -325,8 +330,8 @@ impl CollectorClient {
     }
 }
 
-/// Whether an export may be sent elsewhere: as it is, to the same host, and never from TLS to none, since its headers may
-/// carry a key.
+/// Returns whether an export follows a redirect: only if the request stays unchanged, on the same host, and without a
+/// downgrade from TLS, since its headers may contain a key.
 fn is_followed(attempt: &Attempt<'_>) -> bool {
     let keeps_the_post = matches!(
         attempt.status(),
@@ -349,7 +354,7 @@ impl HttpClient for CollectorClient {
         'a: 'f,
         Self: 'f,
     {
-        // It is awaited on a thread that does nothing else.
+        // This may block: it is awaited on a thread that does nothing else.
         Box::pin(async {
             let sent = self.send(request);
             *self.last_failure.lock() = match &sent {

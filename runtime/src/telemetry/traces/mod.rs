@@ -1,7 +1,9 @@
-//! A trace of each job, and of what its handler traces: the job, and in it its take, its run and its delivery.
+//! A trace of each job: the span `job`, with the child spans `take`, `run` and `deliver`, and the handler's own spans
+//! in `run`.
 //!
-//! The take is over before there is a job, and the delivery ends when the job does: both are told afterwards, with their
-//! own times. The run is a span of `tracing` too, so that the spans of the handler's are in it.
+//! The `take` ends before the job exists, and `deliver` ends when the job does. Both spans are therefore exported
+//! afterwards, with their own times. The `run` is a `tracing` span too, so that the handler's spans become its
+//! children.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -28,10 +30,11 @@ use super::{About, TakeTiming};
 
 mod exporter;
 
-/// Longest that a worker which ends waits for its last traces; below the library's own 5 s, which are up without a word.
+/// Maximum time that a worker waits for its last traces at shutdown. It is below the library's own limit of 5 s, which
+/// expires silently.
 const LONGEST_FLUSH: Duration = Duration::from_secs(4);
 
-/// What exports this process's traces; made once, when it is first asked for.
+/// The export of this process's traces, created on first use.
 static EXPORT: Mutex<Option<Export>> = Mutex::new(None);
 
 #[derive(Debug, Clone)]
@@ -41,7 +44,7 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    /// `None`: the environment names no collector.
+    /// Returns the export of this process's traces, or `None` if the environment sets no collector.
     pub(crate) fn of_process() -> Result<Option<Self>, Error> {
         let mut export = EXPORT.lock().unwrap_or_else(PoisonError::into_inner);
         if export.is_none()
@@ -53,12 +56,13 @@ impl Export {
         Ok(export.clone())
     }
 
-    /// Exports the spans of a `tracing` subscriber: those of handlers, from `INFO` on, and the runs that they are in.
+    /// Returns a layer that exports spans of a `tracing` subscriber: those of handlers, at `INFO` and above, and the
+    /// `run` spans that contain them.
     fn layer<S>(self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        // The span that marks the log's lines is none of them: the job's own begins with its take.
+        // Excludes the span that adds the job's id to log lines: the exported `job` span starts with the poll.
         let filter = filter_fn(|metadata| {
             let name = metadata.target().split("::").next().unwrap_or_default();
             let marks = metadata.is_span() && name == "podwork" && metadata.name() == JOB_SPAN;
@@ -68,30 +72,31 @@ impl Export {
             .with_tracer(self.tracer)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            // Whether a run failed is known, and is not what its log says.
+            // The handler's result decides whether a run failed, and not its log.
             .with_error_events_to_status(false)
             .with_filter(filter.with_max_level_hint(LevelFilter::INFO))
     }
 }
 
-/// Exports the spans that handlers make, as parts of their jobs' traces, for a program with a `tracing` subscriber of its
-/// own. Without such a subscriber the worker does this by itself.
+/// Returns a layer that exports the spans of handlers as parts of their jobs' traces, for a program with its own
+/// `tracing` subscriber. Without such a subscriber, the worker exports these spans automatically.
 ///
-/// It is `None` where the environment names no collector, and then does nothing. Filters must let spans of the target
-/// `podwork` pass, from `INFO` on, or handlers' spans are traces of their own and not parts of their jobs'.
+/// Returns `None`, which is a layer that does nothing, if the environment sets no collector. Filters must let spans of
+/// the target `podwork` pass at `INFO` and above. Otherwise, each span of a handler becomes a separate trace, and is
+/// not part of its job's trace.
 ///
 /// ```
 /// use tracing_subscriber::layer::SubscriberExt as _;
 ///
 /// # fn main() -> Result<(), podwork::Error> {
-/// let subscriber = tracing_subscriber::registry().with(podwork::otel::layer()?); // and a layer that writes a log
+/// let subscriber = tracing_subscriber::registry().with(podwork::otel::layer()?); // … and a layer that writes a log
 /// # drop(subscriber);
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
-/// What the environment says of the collector cannot be used.
+/// Returns an error if an `OTEL_…` variable has an invalid or unsupported value, or the HTTP client cannot be created.
 pub fn layer<S>() -> Result<Option<impl Layer<S> + Send + Sync + use<S>>, Error>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -103,12 +108,12 @@ where
 #[derive(Debug)]
 pub(super) struct Traces {
     export: Export,
-    /// On each job.
+    /// The attributes of each `job` span.
     about: Vec<KeyValue>,
 }
 
 impl Traces {
-    /// `None`: there is nowhere to export them to.
+    /// Starts to trace jobs. Returns `None` if the environment sets no collector.
     pub(super) fn start(about: About, endpoint_id: Option<String>) -> Result<Option<Self>, Error> {
         let Some(export) = Export::of_process()? else {
             return Ok(None);
@@ -152,28 +157,31 @@ impl Traces {
     pub(super) async fn flush(&self, limit: Duration) {
         let provider = self.export.provider.clone();
         let limit = limit.min(LONGEST_FLUSH);
-        // That it fails was said by the exporter.
+        // The exporter logs a failure.
         let flushing = tokio::task::spawn_blocking(move || provider.force_flush());
         if tokio::time::timeout(limit, flushing).await.is_err() {
-            warn!("the last traces were not exported within {limit:?}, and may be lost");
+            warn!(
+                limit_ms = limit.as_millis(),
+                "The last traces were not exported in time and may be lost."
+            );
         }
     }
 }
 
-/// Notes how many jobs share the call of the handler that this job's run is part of.
+/// Records the number of jobs that share the handler call of this job's run.
 pub(super) fn batched(run: &Span, jobs: usize) {
     let jobs = i64::try_from(jobs).unwrap_or(i64::MAX);
     run.set_attribute("podwork.batch.jobs", jobs);
 }
 
-/// The trace of one job, which ends when this is dropped.
+/// The trace of one job. Ends on drop.
 pub(super) struct Trace {
     tracer: SdkTracer,
-    /// With the job's span.
+    /// The context with the `job` span.
     job: Context,
-    /// With the run's span, while it runs.
+    /// The context with the `run` span, while the handler runs.
     run: Mutex<Option<Context>>,
-    /// When the run ended.
+    /// The time when the run ended.
     ran: OnceLock<SystemTime>,
     posts: AtomicI64,
     retries: AtomicI64,
@@ -196,7 +204,7 @@ impl Trace {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call of the platform's, as a part of the job.
+    /// Returns a builder for the span of a call to the platform, which is part of the job.
     fn call(&self, name: &'static str, began: SystemTime) -> SpanBuilder {
         self.tracer
             .span_builder(name)
@@ -204,17 +212,17 @@ impl Trace {
             .with_start_time(began)
     }
 
-    /// Tells of what is over already.
+    /// Exports a part of the job that has already ended.
     fn tell(&self, part: SpanBuilder, ended: SystemTime, status: Status) {
         let mut part = part.start_with_context(&self.tracer, &self.job);
         part.set_status(status);
         part.end_with_timestamp(ended);
     }
 
-    /// The run begins; the span for it, given the one that marks the job's log.
+    /// Starts the run and returns its span. `log` is the span that adds the job's id to log lines.
     pub(super) fn run(&self, log: &Span) -> Span {
         let span = info_span!(parent: log, "run");
-        // Where the program's own subscriber exports no spans, or none of these, only the run itself is told.
+        // If the program's own subscriber does not export spans, or not these, only the run itself is exported.
         let set = span.set_parent(self.job.clone());
         let run = span.context();
         let (span, run) = if set.is_ok() && run.span().span_context().is_valid() {
@@ -228,7 +236,7 @@ impl Trace {
         span
     }
 
-    /// The run has ended.
+    /// Ends the run.
     pub(super) fn ran(&self, failure: Option<&HandlerError>) {
         let now = SystemTime::now();
         let _ = self.ran.set(now);
@@ -251,7 +259,7 @@ impl Trace {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Nothing more is posted; `delivering`: the final was to be.
+    /// Completes the trace of a job whose posts have all ended. `delivering`: true if the job has a result to deliver.
     pub(super) fn settled(&self, outcome: JobOutcome, delivering: bool) {
         let label = outcome.label();
         let status = match outcome {
@@ -266,7 +274,7 @@ impl Trace {
                 Status::Unset
             };
             let count = |count: &AtomicI64| count.load(Ordering::Relaxed);
-            // Chunks and progress of the run are among them.
+            // The counts include chunks and progress of the run.
             let deliver = self.call("deliver", ran).with_attributes([
                 KeyValue::new("podwork.posts", count(&self.posts)),
                 KeyValue::new("podwork.retries", count(&self.retries)),

@@ -23,7 +23,7 @@ fn nothing(cx: Context) -> String {
     cx.id().to_owned()
 }
 
-/// What is allowed, from elsewhere.
+/// The allowed values, which the input does not contain.
 struct Allowed(u32);
 
 #[derive(Deserialize, garde::Validate)]

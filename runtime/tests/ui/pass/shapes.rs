@@ -1,5 +1,5 @@
 #![deny(warnings, missing_docs, missing_debug_implementations, unreachable_pub)]
-//! Handlers of many shapes, none of which the compiler has anything to say of.
+//! Handlers of many shapes, all of which compile without warnings.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -29,7 +29,7 @@ async fn nothing() {}
 #[handler]
 fn nothing_blocking() {}
 
-/// Its docs stay on it.
+/// The docs stay on the function.
 #[handler]
 #[must_use]
 async fn any_order(model: &Model, Request { text }: Request, cx: Context) -> Answer {
@@ -208,7 +208,7 @@ fn main() {
         input.text
     }
 
-    // No platform, and a set-up that fails: each only has to compile.
+    // Never runs: each call only has to compile.
     if std::env::args().len() > 99 {
         podwork::run::<local>();
         podwork::run::<nothing>();
@@ -240,6 +240,6 @@ fn main() {
         podwork::Worker::new::<state>().setup(|| 1).run();
         podwork::Worker::new::<inner::greet>().setup(|| inner::Model).run();
     }
-    // The function is still one.
+    // The function can still be called.
     assert_eq!(call(3), 3);
 }

@@ -1,4 +1,4 @@
-//! The Rust client against a `tokens` worker. Usage: rust-client BASE_URL
+//! Tests the Rust client with a `tokens` worker. Usage: rust-client BASE_URL
 
 use runpod_sdk::RunpodConfig;
 use runpod_sdk::serverless::{JobStatus, ServerlessEndpoint, ServerlessJob};
@@ -56,7 +56,7 @@ async fn submitted(job: &mut ServerlessJob) {
         while job.job_id().is_none() {
             let wait = std::time::Duration::from_millis(50);
             let early = tokio::time::timeout(wait, &mut *job).await;
-            assert!(early.is_err(), "it ended before it was looked at");
+            assert!(early.is_err(), "the job ended before its id was known");
         }
     };
     let limit = std::time::Duration::from_secs(30);

@@ -1,30 +1,30 @@
-//! The names of an archive's entries: as paths, and as errors show them.
+//! The names of archive entries: as paths, and as errors show them.
 
 use std::path::PathBuf;
 
-/// Most parts of an entry's path: a folder in so many others can still be removed.
+/// The maximum number of components in an entry's path. Folders nested that deeply can still be removed.
 const MAX_PARTS: usize = 64;
 
-/// An entry's name as a path that leads nowhere but down; a folder may be the one that all are in.
+/// Returns an entry's name as a path that stays inside the target folder. A folder may be the target folder itself.
 pub(super) fn relative(name: &str, is_folder: bool) -> Result<PathBuf, &'static str> {
     if name.contains('\0') {
-        return Err("has a name that no file can have");
+        return Err("has a NUL byte in its name");
     }
-    // Archives made on Windows may have either.
+    // Archives made on Windows may contain either separator.
     let parts = name.split(['/', '\\']);
     let parts: Vec<&str> = parts.filter(|part| !["", "."].contains(part)).collect();
     let drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
     let nothing = parts.is_empty() && !is_folder;
     if name.starts_with(['/', '\\']) || drive || parts.contains(&"..") || nothing {
-        return Err("would be written outside the folder of the archive");
+        return Err("would be extracted outside the target folder");
     }
     if parts.len() > MAX_PARTS {
-        return Err("is in too many folders, one in the other");
+        return Err("is nested in too many folders");
     }
     Ok(parts.iter().collect())
 }
 
-/// A name as it can be printed.
+/// Returns a name in a printable form, shortened if necessary.
 pub(super) fn shown(name: &str) -> String {
     let end = name.floor_char_boundary(200);
     name[..end].escape_debug().to_string()

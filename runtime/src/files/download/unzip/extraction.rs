@@ -1,4 +1,4 @@
-//! One archive, on its way into a folder.
+//! The extraction of one archive.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -16,18 +16,18 @@ use super::entry_name::{relative, shown};
 use super::zip64::claimed_entries;
 use crate::files::download::name;
 
-/// So much it may become in any case: small texts and masks are compressed to nearly nothing.
+/// The extracted size that is allowed at any ratio, in bytes: small texts and masks compress to nearly nothing.
 const HARMLESS: u64 = 64 * 1024 * 1024;
-/// Bytes of the list of entries for each that there may be: the list is read into memory.
+/// The size of the list of entries that is allowed for each permitted entry, in bytes. The list is read into memory.
 const BYTES_AN_ENTRY: u64 = 512;
-/// Bytes that are read to find that list.
+/// The number of bytes that may be read to find that list.
 const TO_FIND_IT: u64 = 1024 * 1024;
-/// The bits of a Unix mode that tell the kind of a file, and two kinds; 0 is none that was told.
+/// The bits of a Unix mode that contain the file type, and two of the types. 0 means that no type is stored.
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 
-/// How much may come of an archive.
+/// The limits on the content of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UnzipLimits {
     pub(super) bytes: u64,
@@ -35,14 +35,14 @@ pub(super) struct UnzipLimits {
     pub(super) ratio: u64,
 }
 
-/// Extracts an archive into a folder of its own inside another, and returns that. A failure leaves nothing.
+/// Extracts an archive into a new folder inside `inside`, and returns the new folder. A failure leaves nothing behind.
 pub(super) fn extract(
     inside: &Path,
     archive: &Path,
     limits: UnzipLimits,
     stop: CancellationToken,
 ) -> Result<PathBuf, UnzipError> {
-    let target = new_folder(inside, archive)?;
+    let target = new_folder(inside, archive).map_err(UnzipError::disk)?;
     let extracted = Extraction {
         target: &target,
         limits,
@@ -53,13 +53,13 @@ pub(super) fn extract(
     }
     .run(archive);
     if extracted.is_err() {
-        // What cannot be removed now goes with the job's folder, or is complained of then.
+        // What cannot be removed now is removed with the job's folder, where a failure is logged.
         let _ = fs::remove_dir_all(&target);
     }
     extracted.map(|()| target)
 }
 
-/// A folder that was not there, called like the archive without its ending.
+/// Creates a new folder, named like the archive without its extension.
 fn new_folder(inside: &Path, archive: &Path) -> io::Result<PathBuf> {
     let stem = archive.file_stem().map(|stem| stem.to_string_lossy());
     let stem = stem.and_then(|stem| name::safe(&stem));
@@ -68,35 +68,34 @@ fn new_folder(inside: &Path, archive: &Path) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// One archive, on its way into a folder that is new and holds no links.
+/// The extraction of an archive into a new folder, which contains no links.
 struct Extraction<'a> {
     target: &'a Path,
     limits: UnzipLimits,
     stop: CancellationToken,
-    /// Files and folders that came of it.
+    /// The number of files and folders created so far.
     made: usize,
-    /// Bytes that may still come of it.
+    /// The number of bytes that may still be extracted.
     left: u64,
-    /// Why there are no more.
+    /// The reason for the limit on bytes, for the error.
     because: String,
 }
 
 impl Extraction<'_> {
     fn run(mut self, archive: &Path) -> Result<(), UnzipError> {
-        let size = fs::metadata(archive)?.len();
+        let size = fs::metadata(archive).map_err(UnzipError::disk)?.len();
         let by_ratio = size.saturating_mul(self.limits.ratio).max(HARMLESS);
         (self.left, self.because) = if by_ratio < self.limits.bytes {
-            (by_ratio, format!("that may come of {size} bytes"))
+            (by_ratio, format!("for an archive of {size} bytes"))
         } else {
-            (self.limits.bytes, "that may be extracted".to_owned())
+            (self.limits.bytes, "for extracted files".to_owned())
         };
         self.limits.bytes = self.left;
 
         let mut archive = self.open(archive)?;
         if archive.has_overlapping_entries().map_err(damaged)? {
             return Err(UnzipError::Damaged {
-                problem: "its entries overlap, as they do in archives that are made to do harm"
-                    .to_owned(),
+                problem: "its entries overlap, as in a zip bomb".to_owned(),
             });
         }
         for index in 0..archive.len() {
@@ -112,13 +111,13 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// Reads the list of entries.
+    /// Opens the archive and reads its list of entries.
     fn open(&self, archive: &Path) -> Result<ZipArchive<LimitedFile>, UnzipError> {
         let limit = self.limits.entries;
-        let mut file = File::open(archive)?;
-        let archive_offset = match claimed_entries(&mut file)? {
+        let mut file = File::open(archive).map_err(UnzipError::disk)?;
+        let archive_offset = match claimed_entries(&mut file).map_err(UnzipError::disk)? {
             None => ArchiveOffset::Detect,
-            // Nothing else stands before it, so that the reader looks where locators say.
+            // With a known offset the reader looks where the locators point, and so at the records that were checked.
             Some(claimed) if claimed <= limit as u64 => ArchiveOffset::Known(0),
             Some(_) => return Err(UnzipError::TooMany { limit }),
         };
@@ -164,10 +163,10 @@ impl Extraction<'_> {
         let path = self.target.join(path);
         let refused = |error: io::Error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
-                refuse("is there twice, or is both a file and a folder")
+                refuse("is a duplicate, or is both a file and a folder")
             }
             ErrorKind::InvalidFilename => refuse("has a name that is too long"),
-            _ => UnzipError::Disk(error),
+            _ => UnzipError::disk(error),
         };
         if is_folder {
             return self.make_folder(&path).map_err(refused);
@@ -179,21 +178,21 @@ impl Extraction<'_> {
         let mut entry = archive
             .by_index(index)
             .map_err(|error| refuse(&format!("cannot be read: {error}")))?;
-        let parent = path.parent().expect("it is inside the target");
+        let parent = path.parent().expect("the path is inside the target");
         self.make_folder(parent).map_err(refused)?;
-        // Never a file that is there.
+        // Never overwrites a file.
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
         let file = file.map_err(refused)?;
         self.made += 1;
         self.copy(&mut entry, file, &name)
     }
 
-    /// Makes a folder and those that it is in, as far as they are not there.
+    /// Creates a folder and its missing parents.
     fn make_folder(&mut self, path: &Path) -> io::Result<()> {
         match fs::create_dir(path) {
             Ok(()) => self.made += 1,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.make_folder(path.parent().expect("it is inside the target"))?;
+                self.make_folder(path.parent().expect("the path is inside the target"))?;
                 return self.make_folder(path);
             }
             Err(_) if path.is_dir() => {}
@@ -202,7 +201,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// What comes of an entry, whatever it says of its size.
+    /// Copies the content of an entry. The limit applies to the actual size, whatever size the entry claims.
     fn copy(
         &mut self,
         entry: &mut ZipFile<'_, LimitedFile>,
@@ -223,7 +222,7 @@ impl Extraction<'_> {
             }
             let left = self.left.checked_sub(read as u64);
             self.left = left.ok_or_else(|| self.too_large())?;
-            file.write_all(&buffer[..read])?;
+            file.write_all(&buffer[..read]).map_err(UnzipError::disk)?;
         }
     }
 
@@ -235,7 +234,7 @@ impl Extraction<'_> {
     }
 }
 
-/// A file of which only so much is read, as long as there is a limit.
+/// A file of which at most `left` bytes can be read; `None` removes the limit.
 struct LimitedFile {
     file: File,
     left: Rc<Cell<Option<u64>>>,
@@ -247,7 +246,7 @@ impl Read for LimitedFile {
             return self.file.read(buffer);
         };
         if left == 0 {
-            return Err(io::Error::other("no more of it is read"));
+            return Err(io::Error::other("the read limit is exceeded"));
         }
         let most = usize::try_from(left)
             .unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! What is in a zip archive, into the job's folder.
+//! Extraction of zip archives into a job's folder.
 
 mod entry_name;
 mod extraction;
@@ -11,16 +11,17 @@ use crate::handler::Context;
 
 use extraction::{UnzipLimits, extract};
 
-/// Entries of an archive.
+/// The default of [`Unzip::max_entries`].
 const MAX_ENTRIES: usize = 100_000;
-/// How many times its size an archive may become.
+/// The default of [`Unzip::max_ratio`].
 const MAX_RATIO: u64 = 200;
 
 /// Extracts zip archives into a new folder inside the job's [folder](Context::folder).
 ///
-/// An archive comes from outside, so it is refused as a whole, and nothing of it is left, when an entry would be
-/// written elsewhere, is a link, a device, encrypted or damaged, is there twice, or when there are too many or too much
-/// comes of them. Entries are stored or deflated; their dates and permissions are left out.
+/// Archives come from outside, so an archive is refused as a whole if it has too many entries, if its content is too
+/// large, or if one of its entries would be extracted outside the folder, is a link or a device, is encrypted or
+/// damaged, or is a duplicate. A refused archive leaves nothing behind. Entries must be stored or deflated. Their dates
+/// and permissions are ignored.
 ///
 /// ```no_run
 /// use podwork::files::{RemoteFile, Unzip};
@@ -34,13 +35,13 @@ const MAX_RATIO: u64 = 200;
 /// }
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is extracted before `extract`"]
+#[must_use = "does nothing until `extract` is called"]
 pub struct Unzip<'a> {
     cx: &'a Context,
     limits: UnzipLimits,
 }
 
-/// Why an archive could not be extracted.
+/// The error of an extraction.
 ///
 /// ```
 /// use podwork::files::{RemoteFile, Unzip, UnzipError};
@@ -53,64 +54,73 @@ pub struct Unzip<'a> {
 ///     let path = file.download(&cx).await?;
 ///     match Unzip::new(&cx).extract(&path).await {
 ///         Ok(_) => Ok("unpacked"),
-///         Err(UnzipError::Damaged { .. }) => Ok("no archive"), // … then it is one file
+///         Err(UnzipError::Damaged { .. }) => Ok("not an archive"), // use it as a single file
 ///         Err(error) => Err(error.into()),
 ///     }
 /// }
 ///
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// let job = TestJob::new(json!("data:,text")).run::<unpack>().await;
-/// assert_eq!(job.result.unwrap(), json!("no archive"));
+/// assert_eq!(job.result.unwrap(), json!("not an archive"));
 /// # });
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnzipError {
-    /// It is no zip archive, or none that can be read.
-    #[error("the archive cannot be read: {problem}")]
+    /// The file is not a zip archive, or is damaged or unsupported.
+    #[error("cannot read the archive: {problem}")]
     Damaged {
-        /// What is wrong.
+        /// The reason.
         problem: String,
     },
 
-    /// An entry is none that is extracted.
+    /// An entry is damaged, or not allowed.
     #[error("the archive's entry `{name}` {problem}")]
     Entry {
         /// The entry's name.
         name: String,
-        /// What is wrong with it.
+        /// The reason, as the end of a sentence about the entry.
         problem: String,
     },
 
-    /// There are too many entries, or too many folders that their names imply.
+    /// The archive has too many entries, including the folders in their paths.
     #[error(
-        "the archive has more than {limit} files and folders, or a list of them that is too long"
+        "the archive has more than {limit} files and folders, or its list of entries is too long"
     )]
     TooMany {
-        /// Most files and folders.
+        /// The maximum number of files and folders.
         limit: usize,
     },
 
-    /// Too much would come of it.
-    #[error("the archive becomes more than {limit} bytes, the most {because}")]
+    /// The content of the archive exceeds the maximum size.
+    #[error("the archive expands to more than {limit} bytes, the limit {because}")]
     TooLarge {
-        /// Most bytes.
+        /// The maximum size, in bytes.
         limit: u64,
-        /// Why it is not more.
+        /// The reason for this limit, as the end of a sentence.
         because: String,
     },
 
-    /// It could not be written into the job's folder.
-    #[error("the archive could not be extracted: {0}")]
-    Disk(#[from] io::Error),
+    /// The archive could not be opened, or its content could not be written into the job's folder.
+    #[error("cannot extract the archive into the job's folder")]
+    Disk {
+        /// The cause.
+        source: io::Error,
+    },
 
-    /// The job was told to stop.
-    #[error("the job was told to stop")]
+    /// The job was cancelled.
+    #[error("the job was cancelled")]
     Stopped,
 }
 
+impl UnzipError {
+    fn disk(source: io::Error) -> Self {
+        Self::Disk { source }
+    }
+}
+
 impl<'a> Unzip<'a> {
-    /// Extracts for this job.
+    /// Creates an extractor for this job.
     pub fn new(cx: &'a Context) -> Self {
         let limits = UnzipLimits {
             bytes: cx.download_limits().max_bytes,
@@ -120,46 +130,52 @@ impl<'a> Unzip<'a> {
         Self { cx, limits }
     }
 
-    /// Most bytes that may come of an archive; `RUNPOD_MAX_DOWNLOAD_BYTES`, else 5 GiB, unless it is set.
+    /// Sets the maximum size of the extracted content of an archive, in bytes. Default: `RUNPOD_MAX_DOWNLOAD_BYTES`, or
+    /// else 5 GiB.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.limits.bytes = bytes;
         self
     }
 
-    /// Most entries of an archive, files and folders, with those that are only named as parts of a path; 100,000 unless it
-    /// is set.
+    /// Sets the maximum number of files and folders in an archive, including folders that only occur in the paths of
+    /// entries. Default: 100,000.
     pub fn max_entries(mut self, entries: usize) -> Self {
         self.limits.entries = entries;
         self
     }
 
-    /// How many times its own size an archive may become, beyond 64 MiB; 200 unless it is set.
+    /// Sets the maximum ratio of the size of the content to the size of the archive. Content up to 64 MiB is allowed at
+    /// any ratio. Default: 200.
     pub fn max_ratio(mut self, times: u64) -> Self {
         self.limits.ratio = times;
         self
     }
 
-    /// Extracts an archive into a folder of its own, which is called like it, and says where that is.
+    /// Extracts an archive into a new folder, which is named after it, and returns the path of that folder.
     ///
     /// # Errors
-    /// See [`UnzipError`]. Then nothing of it is left.
+    /// Returns an [`UnzipError`] if the extraction fails. No extracted file is left.
     pub async fn extract(&self, archive: impl AsRef<Path>) -> Result<PathBuf, UnzipError> {
         let stop = self.cx.stop_token();
-        // This future may be dropped before the thread has ended.
+        // If this future is dropped, the guard stops the thread.
         let _stop = stop.clone().drop_guard();
         let (cx, limits) = (self.cx.clone(), self.limits);
         let archive = archive.as_ref().to_owned();
-        let extract = move || extract(&cx.folder()?, &archive, limits, stop);
-        self.cx.blocking(extract).await?
+        let extract = move || {
+            let inside = cx.folder().map_err(UnzipError::disk)?;
+            extract(&inside, &archive, limits, stop)
+        };
+        let extracted = self.cx.blocking(extract).await;
+        extracted.map_err(UnzipError::disk)?
     }
 
-    /// [`extract`](Self::extract) for a handler that is a plain `fn`.
+    /// Blocking variant of [`extract`](Self::extract), for handlers that are a plain `fn`.
     ///
     /// # Errors
-    /// As there; or the job is told to stop.
+    /// Returns the errors of [`extract`](Self::extract), or [`UnzipError::Stopped`] if the job is cancelled.
     ///
     /// # Panics
-    /// It is called in async code.
+    /// Panics if called in async code.
     pub fn extract_blocking(&self, archive: impl AsRef<Path>) -> Result<PathBuf, UnzipError> {
         self.cx.wait(self.extract(archive), UnzipError::Stopped)
     }

@@ -1,21 +1,24 @@
-//! How many entries a large archive says it has, before its list of them is read: room for so many is set aside at once.
+//! The number of entries that a ZIP64 archive claims. It is checked before the reader opens the archive, because the
+//! reader allocates memory for that number of entries at once.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Bytes at the end of an archive in which its end record is looked for: the record, and the longest comment.
+/// The number of bytes at the end of an archive that may contain its end record: the record, and the longest comment.
 const END: u64 = 70_000;
 const END_RECORD: &[u8] = b"PK\x05\x06";
-/// Stands right before an end record that is too small for its archive, and says where the larger one is …
+/// The signature of the locator, which directly precedes an end record that is too small for its archive. It contains
+/// the offset of the larger record.
 const LOCATOR: &[u8] = b"PK\x06\x07";
 const LOCATOR_LEN: usize = 20;
-/// … which stands right before the locator.
+/// The signature of the larger record, which directly precedes the locator.
 const LARGE_RECORD: &[u8] = b"PK\x06\x06";
 const LARGE_RECORD_LEN: usize = 56;
 
-/// The most entries that any large end record claims, of those where a locator says that one is; `None`, if there is no
-/// locator. So the reader must not look elsewhere. (A small record cannot claim more than 65,535.)
+/// Returns the largest number of entries that any large end record claims, of those that a locator points to; `None` if
+/// there is no locator. The reader must therefore not look for records elsewhere. (A small record cannot claim more
+/// than 65,535 entries.)
 ///
-/// Where a locator says there need be none: it may be that of an archive which is stored in this one.
+/// A locator need not point to a record: it may belong to an archive that is stored inside this one.
 pub(super) fn claimed_entries(archive: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
     let len = archive.seek(SeekFrom::End(0))?;
     let start = archive.seek(SeekFrom::Start(len.saturating_sub(END)))?;
@@ -38,7 +41,7 @@ pub(super) fn claimed_entries(archive: &mut (impl Read + Seek)) -> io::Result<Op
         let mut large = [0; LARGE_RECORD_LEN];
         archive.read_exact(&mut large)?;
         if large.starts_with(LARGE_RECORD) {
-            // What else there is in a record is read into memory, too.
+            // The reader reads the rest of a longer record into memory, too.
             let has_more = room > LARGE_RECORD_LEN as u64;
             let entries = number(&large[32..]);
             *claimed = if has_more {
