@@ -548,5 +548,5 @@ async fn a_job_past_its_time_fails() {
     assert_eq!(job(1).await.result.unwrap(), json!(1));
     let failure = job(2).await.result.unwrap_err();
     assert_eq!(failure.kind(), "timeout");
-    assert!(failure.message().contains("within 7000s"), "{failure}");
+    assert!(failure.message().contains("limit of 7000s"), "{failure}");
 }

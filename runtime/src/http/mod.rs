@@ -17,7 +17,7 @@ use crate::config::{Config, Realtime};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
-use crate::worker::Launch;
+use crate::worker::{Engine, Launch};
 
 use listener::Listener;
 use realtime::{Calls, dispatch};
@@ -38,9 +38,17 @@ pub(crate) async fn serve<H: Handler, S: StateSource<H::State>>(
     timeout.get_or_insert(limits::DEFAULT_EXECUTION_TIMEOUT);
     // Bind before the set-up, so that a port in use is reported immediately.
     let listener = Listener::bind(HOST, realtime.port).await?;
-    let Some(engine) = launch.start::<H>(config).await? else {
-        return Ok(());
-    };
+    match launch.start::<H>(config).await? {
+        Some(engine) => answer_calls(realtime, listener, engine).await,
+        None => Ok(()),
+    }
+}
+
+async fn answer_calls(
+    realtime: &Realtime,
+    listener: Listener,
+    engine: Engine,
+) -> Result<(), Error> {
     engine.jobs.set_concurrency(realtime.concurrency.max(1));
     let (calls, arriving) = Calls::new(&realtime.endpoint_id);
     let calls = Arc::new(calls);

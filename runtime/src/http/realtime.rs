@@ -17,7 +17,6 @@ use crate::delivery::outbox::{Final, Message, Outbox};
 use crate::delivery::post::result_post;
 use crate::error::handler_error::Identity;
 use crate::error::{HandlerError, JobOutcome};
-use crate::handler::Handler;
 use crate::jobs::JobDelivery;
 use crate::platform_client::Failing;
 use crate::telemetry::{TakeResult, TakeTiming};
@@ -132,8 +131,8 @@ async fn read_job(body: Incoming) -> Result<Job, (StatusCode, String)> {
 
 /// Starts the job of each call as soon as there is a free slot, until the worker drains or its health check has failed
 /// for too long. Calls that are still waiting then are rejected.
-pub(super) async fn dispatch<H: Handler>(
-    engine: &Engine<H>,
+pub(super) async fn dispatch(
+    engine: &Engine,
     mut arriving: mpsc::Receiver<RealtimeCall>,
 ) -> Result<(), Failing> {
     let drain = &engine.shutdown.drain;
@@ -152,7 +151,7 @@ pub(super) async fn dispatch<H: Handler>(
     drain.run_until_cancelled(next).await.unwrap_or(Ok(()))
 }
 
-fn start<H: Handler>(engine: &Engine<H>, call: RealtimeCall, timing: TakeTiming) {
+fn start(engine: &Engine, call: RealtimeCall, timing: TakeTiming) {
     let RealtimeCall { job, answer } = call;
     let identity = engine.identity.clone();
     let details = engine.error_details;

@@ -14,9 +14,9 @@ use tracing::{Instrument as _, Span, debug, error, info, info_span, warn};
 use crate::delivery::outbox::{Chunks, Final, Outbox};
 use crate::error::HandlerError;
 use crate::handler::execution::Execution;
-use crate::handler::{Call, Context, Handler, Outcome};
+use crate::handler::{Context, Outcome};
 use crate::jobs::{CancelTokens, JobRun};
-use crate::run::batches::Batches;
+use crate::run::bound::AnyHandler;
 use crate::telemetry::log::JOB_SPAN;
 
 /// The settings that all jobs of a worker share.
@@ -53,14 +53,12 @@ pub(crate) fn span(id: &str) -> Span {
 }
 
 /// Runs jobs with one handler.
-pub(crate) struct Runner<H: Handler> {
-    pub(crate) state: Arc<H::State>,
-    /// The batching of jobs, if the handler takes batches.
-    pub(crate) batches: Option<Arc<Batches<H::State, H::Item>>>,
+pub(crate) struct Runner {
+    pub(crate) handler: Box<dyn AnyHandler>,
     pub(crate) settings: JobSettings,
 }
 
-impl<H: Handler> Runner<H> {
+impl Runner {
     /// Runs one job, and puts everything that it produces into the outbox, the result last. Returns when the handler
     /// has returned and the job's folder is removed: a blocking handler may keep running after its job has failed or
     /// was cancelled.
@@ -112,12 +110,9 @@ impl<H: Handler> Runner<H> {
         }
         info!("Started.");
         slot.started();
-        let call = Call::new(context.clone(), input, Arc::clone(&self.state), chunks);
         let (release, released) = oneshot::channel();
-        let mut execution = Execution::begin(|| match &self.batches {
-            Some(batches) => Arc::clone(batches).join(call, release),
-            None => H::call(call),
-        });
+        let call = context.clone();
+        let mut execution = Execution::begin(|| self.handler.begin(call, input, chunks, release));
         let outcome = execution.outcome();
         #[cfg(feature = "upload")]
         let outcome = uploaded_if_large(outcome, &self.settings, limit, &context);

@@ -22,6 +22,7 @@ use crate::error::handler_error::note_panics;
 use crate::handler::Handler;
 use crate::jobs::{JobRules, Jobs};
 use crate::renamed::renamed;
+use crate::run::bound::BoundHandler;
 use crate::run::job::{self, JobSettings, Runner};
 use crate::telemetry::{TakeResult, Telemetry};
 
@@ -169,9 +170,12 @@ impl<S: Send + Sync + 'static> TestJob<S> {
         let timing = telemetry.take().answered(TakeResult::Jobs);
         let taken = Jobs::new(JobRules::default()).take(&self.job.id, &telemetry, timing);
         let (slot, _delivery) = taken.expect("no other job is in flight");
-        let runner = Runner::<H> {
+        let handler = BoundHandler::<H> {
             state: Arc::new(self.state),
             batches: None,
+        };
+        let runner = Runner {
+            handler: Box::new(handler),
             settings: self.settings,
         };
         let log = job::span(&self.job.id);

@@ -13,11 +13,11 @@ use tracing::{Instrument as _, Span, error, info, warn};
 use crate::delivery::outbox::Outbox;
 use crate::error::Error;
 use crate::error::handler_error::Identity;
-use crate::handler::Handler;
+use crate::handler::HandlerKind;
 use crate::health::{HealthCheck, Heartbeat, WorkerHealth};
 use crate::jobs::{JobDelivery, JobRun, Jobs};
 use crate::platform_client::{Api, Failing};
-use crate::run::batches::ReadyBatch;
+use crate::run::bound::BatchTasks;
 use crate::run::job::{self, Consequence, Runner};
 use crate::telemetry::{TakeTiming, Telemetry, TelemetryGuard};
 
@@ -32,14 +32,15 @@ const LAST_POSTS: Duration = Duration::from_secs(10);
 const LAST_TRACES: Duration = Duration::from_secs(1);
 
 /// A worker after its set-up.
-pub(crate) struct Engine<H: Handler> {
+pub(crate) struct Engine {
+    pub(super) kind: HandlerKind,
     pub(crate) identity: Identity,
     /// The client of the platform. `None` if the worker has no platform.
     pub(super) api: Option<Api>,
     pub(crate) jobs: Arc<Jobs>,
     pub(super) health: Arc<WorkerHealth>,
     pub(crate) telemetry: Telemetry,
-    pub(super) runner: Arc<Runner<H>>,
+    pub(super) runner: Arc<Runner>,
     /// The tasks that run and deliver jobs.
     pub(super) tasks: TaskTracker,
     /// The runtime for handlers.
@@ -58,7 +59,7 @@ pub(crate) struct Engine<H: Handler> {
     pub(super) _metrics: TelemetryGuard,
 }
 
-impl<H: Handler> Engine<H> {
+impl Engine {
     /// Runs `intake`, which starts jobs until the worker drains or becomes unhealthy, then waits for the jobs in
     /// flight.
     ///
@@ -94,7 +95,7 @@ impl<H: Handler> Engine<H> {
         let Some((check, limit)) = &self.health_check else {
             return Ok(());
         };
-        let state = Arc::clone(&self.runner.state);
+        let state = self.runner.handler.state();
         check
             .pass(state, &self.handlers, &self.health, *limit)
             .await
@@ -102,18 +103,14 @@ impl<H: Handler> Engine<H> {
 
     /// Starts the task that calls the handler with each ready batch. The task ends when the returned handle is dropped.
     fn start_batches(&self) -> Option<AbortOnDropHandle<()>> {
-        let batches = Arc::clone(self.runner.batches.as_ref()?);
-        let drain = self.shutdown.drain.clone();
-        let (tasks, handlers) = (self.tasks.clone(), self.handlers.clone());
-        let (telemetry, worker_ended) = (self.telemetry.clone(), self.jobs.worker_ended());
-        Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            let start = |batch: ReadyBatch<_>| {
-                let batches = Arc::clone(&batches);
-                let run = batch.run(batches, telemetry.clone(), worker_ended.clone());
-                tasks.spawn_on(run, &handlers);
-            };
-            Arc::clone(&batches).release(&drain, start).await;
-        })))
+        let batch_loop = self.runner.handler.batch_loop(BatchTasks {
+            tracker: self.tasks.clone(),
+            handlers: self.handlers.clone(),
+            telemetry: self.telemetry.clone(),
+            drain: self.shutdown.drain.clone(),
+            worker_ended: self.jobs.worker_ended(),
+        })?;
+        Some(AbortOnDropHandle::new(tokio::spawn(batch_loop)))
     }
 
     /// Starts two tasks for a job: one runs it, the other delivers the contents of its outbox. Neither waits for the
@@ -130,7 +127,7 @@ impl<H: Handler> Engine<H> {
         let Some((run, delivery)) = self.jobs.take(&job.id, &self.telemetry, timing) else {
             return Err(job);
         };
-        let outbox = Arc::new(Outbox::new(H::KIND.joins()));
+        let outbox = Arc::new(Outbox::new(self.kind.joins()));
         let log = job::span(&job.id);
         let delivering = deliver(Arc::clone(&outbox), delivery);
         self.tasks.spawn(delivering.instrument(log.clone()));
@@ -191,8 +188,8 @@ impl<H: Handler> Engine<H> {
 }
 
 /// The task that runs one job.
-struct RunTask<H: Handler> {
-    runner: Arc<Runner<H>>,
+struct RunTask {
+    runner: Arc<Runner>,
     outbox: Arc<Outbox>,
     /// The span of the job's log lines.
     log: Span,
@@ -202,7 +199,7 @@ struct RunTask<H: Handler> {
     ended: Option<Arc<tokio::sync::Notify>>,
 }
 
-impl<H: Handler> RunTask<H> {
+impl RunTask {
     async fn run(self, job: Job, slot: JobRun) {
         let consequence = self.runner.run(job, &slot, &self.outbox, self.log).await;
         match consequence {

@@ -22,6 +22,7 @@ use crate::health::WorkerHealth;
 use crate::jobs::{JobRules, Jobs};
 use crate::platform_client::Api;
 use crate::run::batches::Batches;
+use crate::run::bound::BoundHandler;
 use crate::run::job::Runner;
 use crate::telemetry::About;
 
@@ -45,7 +46,7 @@ impl<S> Launch<S> {
     ///
     /// The worker's own loops run on the current runtime, separate from the user's code, which therefore cannot block
     /// them.
-    pub(crate) async fn start<H: Handler>(self, config: Config) -> Result<Option<Engine<H>>, Error>
+    pub(crate) async fn start<H: Handler>(self, config: Config) -> Result<Option<Engine>, Error>
     where
         S: StateSource<H::State>,
     {
@@ -90,14 +91,14 @@ impl<S> Launch<S> {
             "Worker is ready."
         );
         Ok(Some(Engine {
+            kind: H::KIND,
             identity: config.identity,
             api,
             jobs,
             health,
             telemetry,
             runner: Arc::new(Runner {
-                state,
-                batches,
+                handler: Box::new(BoundHandler::<H> { state, batches }),
                 settings: std::mem::take(&mut settings.job),
             }),
             tasks: TaskTracker::new(),

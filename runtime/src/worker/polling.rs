@@ -1,6 +1,7 @@
 //! A worker that fetches its jobs from a platform.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use podwork_protocol::env;
 use podwork_protocol::worker::Job;
@@ -14,9 +15,9 @@ use crate::handler::Handler;
 use crate::handler::state::StateSource;
 use crate::jobs::JobDelivery;
 use crate::platform_client::Api;
-use crate::take::{self, Fixed, Poller};
+use crate::take::{self, Concurrency, Fixed, Poller};
 
-use super::Launch;
+use super::{Engine, Launch};
 
 /// Sets a worker up, and runs jobs from the platform until it shuts down.
 pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
@@ -32,17 +33,26 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
         });
     }
     let concurrency = launch.settings.concurrency.take();
+    let concurrency = concurrency.unwrap_or_else(|| Box::new(Fixed(1)));
     let deadline = launch.settings.delivery_deadline;
-    let Some(engine) = launch.start::<H>(config).await? else {
-        return Ok(());
-    };
+    match launch.start::<H>(config).await? {
+        Some(engine) => work(engine, concurrency, deadline).await,
+        None => Ok(()),
+    }
+}
+
+async fn work(
+    engine: Engine,
+    mut concurrency: Box<dyn Concurrency>,
+    deadline: Duration,
+) -> Result<(), Error> {
     let api = engine.api.as_ref();
     let api = api.expect("a worker with a platform URL has a client");
     let delivery = Arc::new(Delivery {
         api: api.clone(),
         identity: engine.identity.clone(),
         error_details: engine.error_details,
-        streams: H::KIND.streams(),
+        streams: engine.kind.streams(),
         deadline,
     });
     let poller = Poller {
@@ -64,7 +74,6 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
         }
         refused.is_none()
     };
-    let mut concurrency = concurrency.unwrap_or_else(|| Box::new(Fixed(1)));
     let taking = poller.run(&mut *concurrency, || engine.healthy(), start);
     tokio::select! {
         ended = engine.run(taking) => ended,

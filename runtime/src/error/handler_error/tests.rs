@@ -78,7 +78,7 @@ fn a_panic_tells_its_place() {
     assert!(
         error
             .message()
-            .contains("runtime/src/error/handler_error.rs:"),
+            .contains("runtime/src/error/handler_error/tests.rs:"),
         "{error}"
     );
     assert!(error.message().ends_with(": no memory"), "{error}");

@@ -1,0 +1,89 @@
+//! A handler with its state, behind a trait object: the code that runs jobs is compiled once, not once per handler.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use podwork_protocol::RawValue;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::delivery::outbox::Chunks;
+use crate::handler::{Call, Context, Handler, Reply};
+use crate::telemetry::Telemetry;
+
+use super::batches::{Batches, ReadyBatch, Release};
+
+/// A handler of any type, with its state.
+pub(crate) trait AnyHandler: Send + Sync {
+    /// Begins a call for one job, which may share the call with others. `release` is dropped once the call no longer
+    /// holds the job.
+    fn begin(
+        &self,
+        context: Context,
+        input: Box<RawValue>,
+        chunks: Chunks,
+        release: Release,
+    ) -> Reply;
+
+    /// Returns the state.
+    fn state(&self) -> Arc<dyn Any + Send + Sync>;
+
+    /// Returns the loop that calls the handler with each batch that is ready. Returns `None` if the handler takes jobs
+    /// one by one.
+    fn batch_loop(&self, tasks: BatchTasks) -> Option<BoxFuture<'static, ()>>;
+}
+
+/// Everything that the batch loop needs to run batches.
+pub(crate) struct BatchTasks {
+    pub(crate) tracker: TaskTracker,
+    /// The runtime of the handler.
+    pub(crate) handlers: Handle,
+    pub(crate) telemetry: Telemetry,
+    /// Cancelled when the worker drains: batches no longer wait for more jobs.
+    pub(crate) drain: CancellationToken,
+    /// Cancelled when no job may run any longer.
+    pub(crate) worker_ended: CancellationToken,
+}
+
+/// A handler with its state.
+pub(crate) struct BoundHandler<H: Handler> {
+    pub(crate) state: Arc<H::State>,
+    /// The queue in which jobs wait for others, if the handler takes batches.
+    pub(crate) batches: Option<Arc<Batches<H::State, H::Item>>>,
+}
+
+impl<H: Handler> AnyHandler for BoundHandler<H> {
+    fn begin(
+        &self,
+        context: Context,
+        input: Box<RawValue>,
+        chunks: Chunks,
+        release: Release,
+    ) -> Reply {
+        let call = Call::new(context, input, Arc::clone(&self.state), chunks);
+        match &self.batches {
+            Some(batches) => Arc::clone(batches).join(call, release),
+            None => H::call(call),
+        }
+    }
+
+    fn state(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.state) as _
+    }
+
+    fn batch_loop(&self, tasks: BatchTasks) -> Option<BoxFuture<'static, ()>> {
+        let batches = Arc::clone(self.batches.as_ref()?);
+        let batch_loop = async move {
+            let start = |batch: ReadyBatch<_>| {
+                let telemetry = tasks.telemetry.clone();
+                let run = batch.run(Arc::clone(&batches), telemetry, tasks.worker_ended.clone());
+                tasks.tracker.spawn_on(run, &tasks.handlers);
+            };
+            Arc::clone(&batches).release(&tasks.drain, start).await;
+        };
+        Some(batch_loop.boxed())
+    }
+}
