@@ -1,6 +1,6 @@
 //! Many idle connections to the program.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};

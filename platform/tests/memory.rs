@@ -1,6 +1,6 @@
 //! The memory use of jobs, and its return after they expire.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 use std::fs;
 use std::time::{Duration, Instant};

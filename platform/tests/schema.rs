@@ -1,5 +1,5 @@
 //! The schemas of endpoints, in `/openapi.json` and in the initial content of forms.
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};

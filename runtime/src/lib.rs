@@ -88,7 +88,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // The modules are layers, from the start of the worker down to the network. Each imports only from those below it;
-// `tests/tests/house.rs` checks that.
+// `tests/tests/house/modules.rs` checks that.
 
 // Runs handlers and whole workers inside a test.
 pub mod testing;

@@ -2,7 +2,7 @@
 #![allow(
     clippy::missing_panics_doc,
     clippy::unwrap_used,
-    reason = "in a test it is an assertion"
+    reason = "a panic is an assertion in a test"
 )]
 
 use std::process::{Output, Stdio};

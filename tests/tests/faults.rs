@@ -1,6 +1,6 @@
 //! Tests of faults between worker and platform. No job is lost or ends twice, every chunk arrives once and in order,
 //! and no progress follows the result.
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Tests of fitness checks. The checks are global to a program, so these tests need a separate program.
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -152,4 +152,17 @@ async fn the_built_in_checks_respect_the_official_variables() {
         ("RUNPOD_MIN_MEMORY_GB", "1000000"),
     ];
     assert_eq!(asks_for(&skipped).await.0, "works");
+}
+
+#[cfg(feature = "local")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_worker_runs_no_fitness_checks() {
+    let _alone = ALONE.lock().await;
+    FAILS.store(true, Ordering::SeqCst);
+    let worker = Worker::new::<echo>().setup(set_up);
+    let worker = podwork::testing::TestWorker::start(worker).await.unwrap();
+    let job = worker.run(json!(1)).await;
+    FAILS.store(false, Ordering::SeqCst);
+    assert!(job.unwrap().result.is_ok());
+    worker.stop().await.unwrap();
 }

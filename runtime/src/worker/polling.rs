@@ -36,7 +36,7 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
     let concurrency = concurrency.unwrap_or_else(|| Box::new(Fixed(1)));
     let deadline = launch.settings.delivery_deadline;
     match launch.start::<H>(config).await? {
-        Some(engine) => work(engine, concurrency, deadline).await,
+        Some(engine) => Box::pin(work(engine, concurrency, deadline)).await,
         None => Ok(()),
     }
 }

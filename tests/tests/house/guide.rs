@@ -1,0 +1,89 @@
+//! Checks that the guide in `docs/` is complete: chapters, links and variable names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// Returns the file name and the text of every chapter.
+fn chapters() -> Vec<(String, String)> {
+    let files = fs::read_dir(root().join("docs/src")).unwrap();
+    let mut chapters: Vec<(String, String)> = files
+        .map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    chapters.sort();
+    chapters
+}
+
+/// Returns the targets of a page's links.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let after = text.split("](").skip(1);
+    after.filter_map(|rest| rest.split_once(')').map(|(link, _)| link))
+}
+
+#[test]
+fn the_summary_lists_every_chapter_once() {
+    let chapters = chapters();
+    let (_, summary) = chapters
+        .iter()
+        .find(|(name, _)| name == "SUMMARY.md")
+        .unwrap();
+    let listed: Vec<&str> = links(summary).collect();
+    let names: BTreeSet<&str> = chapters
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| *name != "SUMMARY.md")
+        .collect();
+    assert_eq!(listed.iter().copied().collect::<BTreeSet<_>>(), names);
+    assert_eq!(listed.len(), names.len());
+}
+
+#[test]
+fn every_chapters_code_is_compiled() {
+    let compiled = fs::read_to_string(root().join("tests/src/lib.rs")).unwrap();
+    for (name, _) in chapters().iter().filter(|(name, _)| name != "SUMMARY.md") {
+        let chapter = name.strip_suffix(".md").unwrap();
+        assert!(compiled.contains(&format!("\"{chapter}\"")), "{name}");
+    }
+}
+
+#[test]
+fn every_link_points_to_an_existing_file() {
+    const OURS: &str = "https://github.com/podwork/podwork/blob/main/";
+
+    for (name, text) in chapters() {
+        for link in links(&text) {
+            let file = match link.strip_prefix(OURS) {
+                // A file of this repository outside the guide.
+                Some(file) => root().join(file),
+                None if link.contains("://") => continue,
+                None => root().join("docs/src").join(link),
+            };
+            assert!(file.is_file(), "{name}: {link}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_reference_names_every_variable() {
+    let reference = fs::read_to_string(root().join("docs/src/environment.md")).unwrap();
+    let source = fs::read_to_string(root().join("protocol/src/env.rs")).unwrap();
+    let variables: Vec<&str> = source
+        .split('"')
+        .filter(|text| text.starts_with("RUNPOD_"))
+        .collect();
+    assert!(variables.len() > 15);
+    for variable in variables {
+        assert!(reference.contains(&format!("`{variable}`")), "{variable}");
+    }
+}

@@ -1,0 +1,6 @@
+//! The local platform: its API, its rules, and the page that lists them.
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
+
+mod api;
+mod rules;
+mod rules_page;
