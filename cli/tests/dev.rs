@@ -1,5 +1,5 @@
 //! Tests of `podwork dev` in a terminal: an edit takes effect for the next job, and the queue is kept.
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 #![cfg(unix)]
 
 mod common;
@@ -74,7 +74,8 @@ fn edit(source: &Path, from: &str, to: &str) {
 }
 
 #[test]
-fn an_edit_is_in_the_next_jobs_output_and_the_queue_is_kept() {
+#[ignore = "slow: builds a worker; .ci/run runs it"]
+fn an_edit_takes_effect_for_the_next_job_and_the_queue_is_kept() {
     let (_outside, folder) = new_worker("tokens");
     let source = folder.join("src/main.rs");
     let mut terminal = Session::spawn(podwork(&folder, &["dev", "--port", "0"])).unwrap();
@@ -149,7 +150,8 @@ fn described(url: &str) -> Value {
 }
 
 #[test]
-fn what_a_worker_tells_is_shown_as_it_was_built_last() {
+#[ignore = "slow: builds a worker; .ci/run runs it"]
+fn the_console_shows_the_schema_of_the_last_build() {
     const TELLING: &str = "
 #[podwork::handler(schema)]
 async fn tell(input: u32) -> u32 {

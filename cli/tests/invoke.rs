@@ -1,5 +1,5 @@
 //! Tests of `podwork invoke` against the local platform.
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 mod common;
 
@@ -164,7 +164,7 @@ async fn an_endpoint_that_has_enough_to_do_is_asked_again() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_exit_code_5_with_what_to_do() {
+async fn an_unreachable_endpoint_exits_with_5_and_a_hint() {
     // The listener is dropped, so the port is free.
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

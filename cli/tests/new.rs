@@ -1,5 +1,5 @@
 //! Tests of `podwork new`, and of the crates that it creates, outside of the workspace.
-#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 mod common;
 
@@ -33,32 +33,38 @@ fn works(template: &str) {
 }
 
 #[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
 fn hello() {
     works("hello");
 }
 
 #[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
 fn tokens() {
     works("tokens");
 }
 
 #[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
 fn image() {
     works("image");
 }
 
 #[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
 fn iterator() {
     works("iterator");
 }
 
 #[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
 fn model() {
     works("model");
 }
 
 #[test]
-fn inside_another_workspace_it_stands_by_itself() {
+#[ignore = "slow: builds a worker; .ci/run runs it"]
+fn new_inside_another_workspace_creates_a_separate_workspace() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(
         outside.path().join("Cargo.toml"),
@@ -77,7 +83,7 @@ fn inside_another_workspace_it_stands_by_itself() {
 }
 
 #[test]
-fn what_cannot_be_made_is_said_and_nothing_is_written() {
+fn new_reports_an_invalid_name_and_writes_nothing() {
     let outside = tempfile::tempdir().unwrap();
     let complaint = |args: &[&str]| {
         let output = podwork(outside.path(), args).output().unwrap();
