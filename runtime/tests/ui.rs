@@ -1,6 +1,7 @@
 //! The compiler's messages for invalid handlers, and the absence of any for valid ones.
 //!
 //! The messages are pinned for one version of rustc. With another version, only the valid handlers are compiled.
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 use std::process::Command;
 
