@@ -5,6 +5,7 @@ mod client;
 mod hostile;
 mod ledger;
 mod scripted;
+mod time_limit;
 mod workers;
 
 pub use binary::{Binary, Started};
@@ -12,6 +13,7 @@ pub use client::client;
 pub use hostile::{Conn, Hostile};
 pub use ledger::{Expected, Faults, Ledger};
 pub use scripted::{Answer, Recorded, Scripted};
+pub use time_limit::within_a_minute;
 pub use workers::{Running, start, start_on};
 
 /// The code examples of the README, which must compile.

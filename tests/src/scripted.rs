@@ -17,7 +17,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -122,10 +122,8 @@ impl Scripted {
         keep: bool,
         script: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a loopback port");
-        let addr = listener.local_addr().expect("the port's address");
+        let reserved = reusable(([127, 0, 0, 1], 0).into()).expect("a loopback port");
+        let addr = reserved.local_addr().expect("the port's address");
         let (count, seen) = watch::channel(0);
         let (up, is_up) = watch::channel(true);
         let state = Arc::new(State {
@@ -136,7 +134,7 @@ impl Scripted {
             script: Box::new(script),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, addr, is_up, Arc::clone(&state)));
+        tasks.spawn(serve(reserved, addr, is_up, Arc::clone(&state)));
         Self {
             addr,
             state,
@@ -264,20 +262,25 @@ impl fmt::Debug for State {
     }
 }
 
+/// Binds a socket that does not listen yet. While it exists, no other program gets its port, and a connection to the
+/// port is refused; another such socket can still listen on it.
+fn reusable(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
+/// Serves while the server is up. `_reserved` keeps the port meanwhile.
 async fn serve(
-    first: TcpListener,
+    _reserved: TcpSocket,
     addr: SocketAddr,
     mut up: watch::Receiver<bool>,
     state: Arc<State>,
 ) {
-    let mut listener = Some(first);
     while up.wait_for(|up| *up).await.is_ok() {
-        let bound = match listener.take() {
-            Some(bound) => bound,
-            None => TcpListener::bind(addr)
-                .await
-                .expect("the port is still free"),
-        };
+        let bound = reusable(addr).and_then(|socket| socket.listen(1024));
+        let bound = bound.expect("the port is reserved");
         tokio::select! {
             () = accept(bound, Arc::clone(&state)) => {}
             gone = up.wait_for(|up| !*up) => if gone.is_err() { return },

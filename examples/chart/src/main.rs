@@ -63,7 +63,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_goes_through_a_whole_worker() {
+        // Without a bucket, uploads are files in the working directory.
+        let home = tempfile::tempdir().unwrap();
+        std::env::set_current_dir(home.path()).unwrap();
         let worker = TestWorker::start(Worker::new::<chart>()).await.unwrap();
+        let job = worker.run(json!({ "values": [1.0, 4.0] })).await.unwrap();
+        let output = job.result.unwrap();
+        let path = output.as_str().unwrap().strip_prefix("file://");
+        let svg = std::fs::read_to_string(path.unwrap()).unwrap();
+        assert_eq!(svg, draw(&[1.0, 4.0]).unwrap());
+
         let job = worker.run(json!({ "values": [] })).await.unwrap();
         let error = job.result.unwrap_err();
         assert!(error.message().contains("at least one value"), "{error}");

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use podwork::cache::{CacheError, Hydrated, Synced, VolumeCache};
 use podwork::testing::TestWorker;
 use podwork::{Worker, handler};
+use podwork_tests::within_a_minute;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -1135,10 +1136,13 @@ async fn a_worker_syncs_the_files_of_a_job() {
         .join("manifests")
         .join(format!("{:020}.json", 1));
     // The sync runs in the background, while jobs run.
-    while !first.exists() {
-        let job = worker.run(json!(by_job)).await.unwrap();
-        job.result.unwrap();
-    }
+    let syncing = async {
+        while !first.exists() {
+            let job = worker.run(json!(by_job)).await.unwrap();
+            job.result.unwrap();
+        }
+    };
+    within_a_minute(syncing).await;
     worker.stop().await.unwrap();
     assert_eq!(place.fresh().await.files, 1);
 }

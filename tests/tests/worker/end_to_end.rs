@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::StreamExt as _;
 use podwork::{Context, Result, Stream, Worker, handler, try_stream};
 use podwork_platform::{JobEvent, Platform, StatusResponse};
-use podwork_tests::{Answer, Recorded, Scripted, client, start};
+use podwork_tests::{Answer, Recorded, Scripted, client, start, within_a_minute};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 #[handler]
 async fn double(input: i64) -> Result<i64> {
@@ -150,16 +151,16 @@ async fn cancelling_drops_an_async_handler_and_its_sibling_continues() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocking_handler_sees_its_cancellation() {
     #[handler]
-    fn spins(seen: &Arc<AtomicBool>, cx: Context) {
+    fn spins(seen: &Arc<Notify>, cx: Context) {
         cx.progress("spinning");
         while !cx.is_cancelled() {
             std::thread::yield_now();
         }
-        seen.store(true, Ordering::SeqCst);
+        seen.notify_one();
     }
 
     let platform = Platform::builder().start().await.unwrap();
-    let seen = Arc::new(AtomicBool::new(false));
+    let seen = Arc::new(Notify::new());
     let worker = start(
         Worker::new::<spins>().state(Arc::clone(&seen)),
         platform.worker_env("w"),
@@ -172,9 +173,7 @@ async fn a_blocking_handler_sees_its_cancellation() {
         .send()
         .await
         .unwrap();
-    while !seen.load(Ordering::SeqCst) {
-        tokio::task::yield_now().await;
-    }
+    within_a_minute(seen.notified()).await;
     platform.close();
     worker.stop().await.unwrap();
 }
