@@ -3,6 +3,7 @@
 mod binary;
 mod client;
 mod hostile;
+mod jobs;
 mod ledger;
 mod scripted;
 mod time_limit;
@@ -11,6 +12,7 @@ mod workers;
 pub use binary::{Binary, Started};
 pub use client::client;
 pub use hostile::{Conn, Hostile};
+pub use jobs::{ended, job, submit};
 pub use ledger::{Expected, Faults, Ledger};
 pub use scripted::{Answer, Recorded, Scripted};
 pub use time_limit::within_a_minute;

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use podwork::metrics::counter::Counter;
 use podwork::{Batch, Context, Error, Result, Stream, Worker, handler, try_stream};
 use podwork_platform::{JobEvent, Platform};
-use podwork_tests::{Answer, Recorded, Scripted, client, start, start_on};
+use podwork_tests::{Answer, Recorded, Scripted, client, ended, job, start, start_on, submit};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -68,20 +68,6 @@ impl Figures {
     fn check(&self, wanted: &[(&str, f64)]) {
         for (name, value) in wanted {
             assert!(self.is(name, *value), "{name} is not {value}: {self:#?}");
-        }
-    }
-}
-
-fn submit(platform: &Platform, input: &Value) -> String {
-    let request = serde_json::from_value(json!({ "input": input })).unwrap();
-    platform.submit(request).unwrap()
-}
-
-async fn ended(platform: &Platform, id: &str) {
-    let mut events = std::pin::pin!(platform.follow(id));
-    while let Some(event) = events.next().await {
-        if matches!(event, JobEvent::Finished(_)) {
-            return;
         }
     }
 }
@@ -174,17 +160,17 @@ async fn sleeps(ends: bool) {
     }
 }
 
-fn job(id: &str, input: Value) -> Answer {
-    Answer::Json(200, json!({"id": id, "input": input}))
+fn one(id: &str, input: Value) -> Answer {
+    Answer::Json(200, job(id, input))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_takes_retries_and_refused_results() {
     let platform = Scripted::start(|request: &Recorded, before| {
         match (request.call(), before) {
-            ("job-take", 0) => job("retried", json!(true)),
-            ("job-take", 1) => job("refused", json!(true)),
-            ("job-take", 2) => job("slow", json!(false)),
+            ("job-take", 0) => one("retried", json!(true)),
+            ("job-take", 1) => one("refused", json!(true)),
+            ("job-take", 2) => one("slow", json!(false)),
             ("job-take", 3) => Answer::Status(500),
             ("job-take", 4) => Answer::Status(204),
             ("job-take" | "job-stop", _) => Answer::Hold,
@@ -251,7 +237,7 @@ fn counted(to: u32) -> impl Stream<Item = Result<u32>> {
 async fn counts_chunk_posts_and_undelivered_jobs() {
     let platform = Scripted::start(|request: &Recorded, before| {
         match (request.call(), before) {
-            ("job-take", 0) => job("stream", json!(3)),
+            ("job-take", 0) => one("stream", json!(3)),
             // Refuses the last chunk, and with it the job, and never answers the post that reports this.
             ("job-stream", 2) => Answer::Status(413),
             ("job-take" | "job-stop" | "job-done", _) => Answer::Hold,

@@ -13,12 +13,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::post;
 use axum::serve::Listener;
-use futures::StreamExt as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
-use podwork_platform::{JobEvent, Platform, StatusResponse};
-use podwork_tests::{Answer, Binary, Recorded, Scripted, Started};
+use podwork_platform::Platform;
+use podwork_tests::{Answer, Binary, Recorded, Scripted, Started, ended, submit};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -200,25 +199,6 @@ fn names(spans: &[&Span]) -> Vec<String> {
 fn status(span: &Span) -> (i32, String) {
     let status = span.status.clone().unwrap_or_default();
     (status.code, status.message)
-}
-
-fn submit(platform: &Platform, input: &Value) -> String {
-    let request = serde_json::from_value(json!({ "input": input })).unwrap();
-    platform.submit(request).unwrap()
-}
-
-async fn ended(platform: &Platform, id: &str) -> StatusResponse {
-    let mut events = std::pin::pin!(platform.follow(id));
-    let ending = async {
-        while let Some(event) = events.next().await {
-            if let JobEvent::Finished(last) = event {
-                return last;
-            }
-        }
-        panic!("job {id} never ended");
-    };
-    let ended = tokio::time::timeout(Duration::from_mins(1), ending);
-    ended.await.expect("timed out waiting for the job")
 }
 
 fn binary(args: &[&str], url: &str, variables: &[(&'static str, &str)]) -> Binary {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use podwork::{Worker, handler};
-use podwork_platform::{Builder, Faults, JobEvent, Platform, RunRequest, StatusResponse};
-use podwork_tests::{Answer, Recorded, Scripted, client, start};
+use podwork_platform::{Builder, Faults, JobEvent, Platform, RunRequest};
+use podwork_tests::{Answer, Recorded, Scripted, client, ended, start};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -45,17 +45,6 @@ async fn call(
         status,
         serde_json::from_str(&text).unwrap_or(Value::String(text)),
     )
-}
-
-async fn ended(platform: &Platform, job_id: &str) -> StatusResponse {
-    let events = platform.follow(job_id);
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        if let JobEvent::Finished(status) = event {
-            return status;
-        }
-    }
-    panic!("job {job_id} disappeared before it ended");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use futures::future::join_all;
 use podwork::{Batch, Handler, Result, Worker, handler};
 use podwork_platform::{JobEvent, Platform, Rules, StatusResponse};
-use podwork_tests::{Answer, Recorded, Running, Scripted, start};
+use podwork_tests::{Answer, Recorded, Running, Scripted, start, submit};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -131,8 +131,7 @@ impl Place {
     }
 
     fn submit(&self, input: &Value) -> String {
-        let request = serde_json::from_value(json!({ "input": input })).unwrap();
-        self.platform.submit(request).unwrap()
+        submit(&self.platform, input)
     }
 
     /// Submits jobs with these inputs, and returns their outcomes.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use podwork::{Context, Worker, handler};
-use podwork_tests::{Answer, Recorded, Scripted, start, start_on};
+use podwork_tests::{Answer, Recorded, Scripted, job, start, start_on};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -36,10 +36,6 @@ fn one_thread() -> Runtime {
         .enable_all()
         .build()
         .unwrap()
-}
-
-fn job(id: &str, input: Value) -> Value {
-    json!({"id": id, "input": input})
 }
 
 fn report(post: &Recorded) -> Value {

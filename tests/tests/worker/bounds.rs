@@ -5,13 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use podwork::{Stream, Worker, handler, stream};
-use podwork_tests::{Answer, Binary, Recorded, Scripted, start};
+use podwork_tests::{Answer, Binary, Recorded, Scripted, job, start};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-
-fn job(id: &str, input: Value) -> Value {
-    json!({"id": id, "input": input})
-}
 
 fn outputs(posts: &[Recorded]) -> Vec<Value> {
     posts

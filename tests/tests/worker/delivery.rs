@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use podwork::{Context, Stream, Worker, handler, try_stream};
-use podwork_tests::{Answer, Recorded, Scripted, start};
+use podwork_tests::{Answer, Recorded, Scripted, job, start};
 use serde_json::{Value, json};
 
 #[handler]
@@ -48,10 +48,6 @@ fn handing_out(
         "job-stop" => Answer::Hold,
         _ => others(request, before),
     }
-}
-
-fn job(id: &str, input: Value) -> Value {
-    json!({"id": id, "input": input})
 }
 
 fn accept(_: &Recorded, _: usize) -> Answer {

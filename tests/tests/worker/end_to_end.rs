@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::StreamExt as _;
 use podwork::{Context, Result, Stream, Worker, handler, try_stream};
 use podwork_platform::{JobEvent, Platform, StatusResponse};
-use podwork_tests::{Answer, Recorded, Scripted, client, start, within_a_minute};
+use podwork_tests::{Answer, Recorded, Scripted, client, start, submit, within_a_minute};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -28,11 +28,6 @@ fn countdown(from: u32, cx: Context) -> impl Stream<Item = Result<u32>> {
             Err("cannot finish a countdown from 13")?;
         }
     }
-}
-
-fn submit(platform: &Platform, input: &Value) -> String {
-    let request = serde_json::from_value(json!({ "input": input })).unwrap();
-    platform.submit(request).unwrap()
 }
 
 /// Waits until a job has ended, and returns its final status and its chunks.

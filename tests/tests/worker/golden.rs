@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use podwork::{Context, Result, Worker, handler};
-use podwork_tests::{Answer, Recorded, Running, Scripted, start};
+use podwork_tests::{Answer, Recorded, Running, Scripted, job, start};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -137,19 +137,15 @@ async fn platform(takes: Vec<Value>) -> Scripted {
     .await
 }
 
-fn job(id: &str, input: &Value) -> Value {
-    json!({ "id": id, "input": input })
-}
-
 /// A function that starts a worker on a platform.
 type Starter = Box<dyn FnOnce(&Scripted) -> Running>;
 
 /// Runs the scenario of one golden file, and returns our worker's request.
 async fn scenario(name: &str) -> Recorded {
-    let one = job("golden-job", &json!({"upto": 1}));
+    let one = job("golden-job", json!({"upto": 1}));
     let (first, second) = (
-        job("golden-job-1", &json!({})),
-        job("golden-job-2", &json!({})),
+        job("golden-job-1", json!({})),
+        job("golden-job-2", json!({})),
     );
     let plain = Worker::new::<answers>;
     let two = || plain().concurrency(2);
@@ -174,11 +170,11 @@ async fn scenario(name: &str) -> Recorded {
             "job-done",
         ),
         "error" => {
-            let fails = job("golden-job", &json!({"message": "no"}));
+            let fails = job("golden-job", json!({"message": "no"}));
             (begin(vec![fails]).await, with(plain()), "job-done")
         }
         "progress" => {
-            let updates = job("golden-job", &json!({"updates": [{"step": 1}]}));
+            let updates = job("golden-job", json!({"updates": [{"step": 1}]}));
             (begin(vec![updates]).await, with(plain()), "job-done")
         }
         "chunk" => (begin(vec![one]).await, with(counting()), "job-stream"),

@@ -5,13 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use podwork::{Error, Result, Worker, handler};
-use podwork_tests::{Answer, Recorded, Scripted, start};
-use serde_json::{Value, json};
+use podwork_tests::{Answer, Recorded, Scripted, job, start};
+use serde_json::json;
 use tokio::sync::watch;
-
-fn job(id: &str, input: Value) -> Value {
-    json!({"id": id, "input": input})
-}
 
 /// Hands out one job, holds all further polls open, and accepts all other calls.
 fn one_job(request: &Recorded, before: usize) -> Answer {
