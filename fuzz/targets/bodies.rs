@@ -30,7 +30,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(taken) = TakenJobs::parse(bytes) {
         for job in taken.0.into_iter().flatten() {
             let written = to_vec(&job).expect("a job can be written");
-            let again = TakenJobs::parse(&written).expect("a written job can be read").0;
+            let again = TakenJobs::parse(&written)
+                .expect("a written job can be read")
+                .0;
             let again = again[0].as_ref().expect("a written job is a valid job");
             assert_eq!((&job.id, job.input.get()), (&again.id, again.input.get()));
             assert_eq!(job.extra, again.extra);

@@ -39,5 +39,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let health = b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let well = talk(health, false);
-    assert!(well.expect("the platform keeps serving").starts_with(b"HTTP/1.1 200"));
+    assert!(
+        well.expect("the platform keeps serving")
+            .starts_with(b"HTTP/1.1 200")
+    );
 });

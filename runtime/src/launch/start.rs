@@ -132,11 +132,11 @@ impl<H: Handler, S> Worker<H, S> {
     {
         note_panics();
         let config = self.configure()?;
-        let told = Shutdown::default();
-        let _abort = told.abort.clone().drop_guard();
-        let caller = told.clone().on(shutdown);
+        let ending = Shutdown::default();
+        let _abort = ending.abort.clone().drop_guard();
+        let caller = ending.clone().on(shutdown);
         let control = Control::start()?;
-        let launch = self.launch(Handle::current(), told);
+        let launch = self.launch(Handle::current(), ending);
         let main = control.run(poll::<H, S>(launch, config).boxed());
         tokio::pin!(main);
         tokio::select! {

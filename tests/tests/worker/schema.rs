@@ -107,11 +107,11 @@ async fn prints_the_schema_of_every_kind_of_handler() {
         }),
     ];
     for (handler, streams, input, output) in kinds {
-        let told = schema(handler).await;
-        assert_eq!(told["handler"], handler);
-        assert_eq!(told["streams"], streams, "{handler}");
-        assert!(input(&told["input"]), "{told:#}");
-        assert!(output(&told["output"]), "{told:#}");
+        let shown = schema(handler).await;
+        assert_eq!(shown["handler"], handler);
+        assert_eq!(shown["streams"], streams, "{handler}");
+        assert!(input(&shown["input"]), "{shown:#}");
+        assert!(output(&shown["output"]), "{shown:#}");
     }
 }
 

@@ -206,8 +206,8 @@ mod tests {
                 "invalid SHA-256 digest",
             ),
         ] {
-            let told = complaint(input);
-            assert!(told.contains(why), "{told}");
+            let error = complaint(input);
+            assert!(error.contains(why), "{error}");
         }
     }
 
@@ -231,13 +231,13 @@ mod tests {
             "//example.com/#secret",
             "data:text/plain;secret",
         ] {
-            let told = complaint(json!(url));
-            assert!(!told.contains("sec"), "{told}");
+            let error = complaint(json!(url));
+            assert!(!error.contains("sec"), "{error}");
         }
-        let told = complaint(json!("bucket.example.com/a?secret"));
+        let error = complaint(json!("bucket.example.com/a?secret"));
         assert!(
-            told.starts_with("cannot download `bucket.example.com/a`: "),
-            "{told}"
+            error.starts_with("cannot download `bucket.example.com/a`: "),
+            "{error}"
         );
     }
 }
