@@ -1,29 +1,18 @@
 //! Downloads and uploads over TLS. A process reads its trusted certificates from the environment only once, so each
 //! case runs this test binary again, as a process of its own.
 
-use std::process::Stdio;
+use std::ffi::OsStr;
+use std::path::Path;
 
-use podwork::files::{RemoteFile, Upload};
 use podwork::testing::TestJob;
-use podwork::{Context, Result, handler};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::certificate::certified;
+use crate::transfers::{fetch, in_a_process, save};
 
 const URL: &str = "PODWORK_TEST_DOWNLOAD";
-
-#[handler]
-async fn fetch(file: RemoteFile, cx: Context) -> Result<String> {
-    let path = file.download(&cx).await?;
-    Ok(std::fs::read_to_string(path)?)
-}
-
-#[handler]
-async fn save(text: String, cx: Context) -> Result<u64> {
-    Ok(Upload::new(&cx).bytes("x", text).await?.bytes())
-}
 
 /// Runs in the other processes: downloads, uploads and prints the results.
 #[tokio::test]
@@ -41,18 +30,12 @@ async fn download() {
 }
 
 /// Downloads and uploads in a process that trusts only these certificates, and returns its output.
-async fn in_a_process(url: &str, trusted: &std::path::Path) -> String {
-    let test = std::env::current_exe().unwrap();
-    let output = tokio::process::Command::new(test)
-        .args(["--ignored", "--exact", "https::download", "--nocapture"])
-        .env(URL, url)
-        .env("SSL_CERT_FILE", trusted)
-        .env_remove("SSL_CERT_DIR")
-        .stdin(Stdio::null())
-        .output();
-    let output = output.await.unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+async fn trusting(url: &str, trusted: &Path) -> String {
+    let env = [
+        (URL, OsStr::new(url)),
+        ("SSL_CERT_FILE", trusted.as_os_str()),
+    ];
+    in_a_process("https::download", env).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,12 +65,12 @@ async fn accepts_only_a_trusted_certificate_for_the_host_name() {
     std::fs::write(&other, certified("localhost").1).unwrap();
 
     let by_name = format!("https://localhost:{port}/x");
-    let came = in_a_process(&by_name, &good).await;
+    let came = trusting(&by_name, &good).await;
     assert!(came.contains(r#"Ok(String("hello"))"#), "{came}");
     assert!(came.contains("Ok(Number(5))"), "{came}");
 
     // An untrusted certificate.
-    let came = in_a_process(&by_name, &other).await;
+    let came = trusting(&by_name, &other).await;
     assert_eq!(came.matches("Err(").count(), 2, "{came}");
     assert!(
         came.matches("invalid peer certificate").count() >= 2,
@@ -96,7 +79,7 @@ async fn accepts_only_a_trusted_certificate_for_the_host_name() {
 
     // A certificate for another host name.
     let by_address = format!("https://127.0.0.1:{port}/x");
-    let came = in_a_process(&by_address, &good).await;
+    let came = trusting(&by_address, &good).await;
     assert!(
         came.contains("NotValidForName") || came.contains("not valid for name"),
         "{came}"

@@ -17,3 +17,5 @@ mod otel;
     feature = "otel"
 ))]
 mod proxies;
+#[cfg(all(feature = "download", feature = "upload"))]
+mod transfers;

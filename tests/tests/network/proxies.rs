@@ -1,12 +1,9 @@
 //! The use of proxies named in the environment. The target of all calls is 0.0.0.0: this machine, but not a loopback
 //! address, for which no proxy is used.
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use podwork::files::{RemoteFile, Upload};
 use podwork::testing::TestJob;
-use podwork::{Context, Result, handler};
 use podwork_tests::{Answer, Binary, Scripted, Started};
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -17,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::certified;
+use crate::transfers::{fetch, in_a_process, save};
 
 /// An address where nobody listens, so that any answer comes from the proxy.
 const NOWHERE: &str = "0.0.0.0:1";
@@ -209,17 +207,6 @@ async fn traces_use_the_proxy() {
     proxy.until("POST http://0.0.0.0:1/v1/traces").await;
 }
 
-#[handler]
-async fn fetch(file: RemoteFile, cx: Context) -> Result<String> {
-    let path = file.download(&cx).await?;
-    Ok(std::fs::read_to_string(path)?)
-}
-
-#[handler]
-async fn save(text: String, cx: Context) -> Result<u64> {
-    Ok(Upload::new(&cx).bytes("x", text).await?.bytes())
-}
-
 /// Runs in the process with proxies in its environment: downloads, uploads and prints the results.
 #[tokio::test]
 #[ignore = "run by the other test"]
@@ -253,16 +240,7 @@ async fn transfer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_use_the_proxy_only_if_all_addresses_are_allowed() {
     let proxy = Proxy::start().await;
-    let test = std::env::current_exe().unwrap();
-    let output = tokio::process::Command::new(test)
-        .args(["--ignored", "--exact", "proxies::transfer", "--nocapture"])
-        .envs(proxy.env())
-        .env_remove("SSL_CERT_DIR")
-        .stdin(Stdio::null())
-        .output();
-    let output = output.await.unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = in_a_process("proxies::transfer", proxy.env()).await;
     let said = |start: &str| {
         let lines = said.lines().filter_map(|line| line.strip_prefix(start));
         lines.map(str::to_owned).collect::<Vec<_>>()

@@ -4,7 +4,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use podwork_platform::Platform;
-use podwork_tests::{Answer, Binary, Expected, Faults, Ledger, Recorded, Scripted, client};
+use podwork_tests::{Answer, Binary, Expected, Faults, Ledger, Recorded, Scripted, client, submit};
 use serde_json::{Value, json};
 
 fn worker(args: &[&str]) -> Binary {
@@ -272,10 +272,10 @@ async fn on_the_platform_it_logs_json_and_ends_cleanly_on_sigterm() {
         (&ready["requestId"], &ready["level"]),
         (&Value::Null, &json!("INFO"))
     );
-    let request = json!({"input": {"do": "progress", "values": [1], "value": "late"}});
-    let id = platform
-        .submit(serde_json::from_value(request).unwrap())
-        .unwrap();
+    let id = submit(
+        &platform,
+        &json!({"do": "progress", "values": [1], "value": "late"}),
+    );
     let started: Value = serde_json::from_str(&worker.line("Started.").await).unwrap();
     assert_eq!(
         started,
@@ -294,10 +294,7 @@ async fn on_the_platform_it_logs_json_and_ends_cleanly_on_sigterm() {
 async fn a_second_signal_ends_it_at_once() {
     let platform = Platform::builder().start().await.unwrap();
     let mut worker = worker(&[]).env(platform.worker_env("w1")).start();
-    let request = json!({"input": {"do": "wait"}});
-    platform
-        .submit(serde_json::from_value(request).unwrap())
-        .unwrap();
+    let _ = submit(&platform, &json!({"do": "wait"}));
     worker.line("Started.").await;
     worker.signal("-INT").await;
     worker.line("Shutting down").await;
@@ -309,10 +306,7 @@ async fn a_second_signal_ends_it_at_once() {
 async fn a_refreshed_worker_exits_with_code_0() {
     let platform = Platform::builder().start().await.unwrap();
     let worker = worker(&[]).env(platform.worker_env("w1")).start();
-    let request = json!({"input": {"do": "refresh"}});
-    let id = platform
-        .submit(serde_json::from_value(request).unwrap())
-        .unwrap();
+    let id = submit(&platform, &json!({"do": "refresh"}));
     assert_eq!(worker.code().await, Some(0));
     assert_eq!(platform.status(&id).unwrap().output.unwrap().get(), "null");
 }

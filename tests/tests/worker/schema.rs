@@ -4,7 +4,7 @@ use garde::Validate;
 use podwork::handler;
 use podwork::testing::TestJob;
 use podwork_platform::{Platform, StatusResponse};
-use podwork_tests::{Binary, client};
+use podwork_tests::{Binary, client, submit};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -188,14 +188,9 @@ async fn an_invalid_input_fails_with_every_violation_and_its_path() {
 #[tokio::test]
 async fn an_invalid_item_fails_alone_and_takes_no_place_in_its_batch() {
     let platform = Platform::builder().start().await.unwrap();
-    let submit = |input: &Value| {
-        let request = json!({ "input": input });
-        platform
-            .submit(serde_json::from_value(request).unwrap())
-            .unwrap()
-    };
     let bad = json!({"prompt": "", "size": {"width": 64, "height": 32}});
-    let inputs = [&bad, &request(), &request(), &bad, &request(), &request()].map(submit);
+    let inputs = [&bad, &request(), &request(), &bad, &request(), &request()];
+    let inputs = inputs.map(|input| submit(&platform, input));
     let running = worker(&["batched"]).env(platform.worker_env("w")).start();
     for (at, id) in inputs.iter().enumerate() {
         let ended = platform.ended(id).await.unwrap();
