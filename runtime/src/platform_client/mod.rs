@@ -58,13 +58,6 @@ pub(crate) trait Posts {
     ) -> impl Future<Output = Result<(), CallError>> + Send;
 }
 
-/// The result of a successful poll.
-#[derive(Debug)]
-pub(crate) enum Taken {
-    Jobs(TakenJobs),
-    Nothing,
-}
-
 /// The reason why a call failed.
 #[derive(Debug)]
 pub(crate) enum CallError {
@@ -127,7 +120,11 @@ impl Api {
     }
 
     /// Polls for up to `wanted` jobs. The platform may hold the call open until there is one.
-    pub(crate) async fn take(&self, wanted: usize, holds_jobs: bool) -> Result<Taken, CallError> {
+    pub(crate) async fn take(
+        &self,
+        wanted: usize,
+        holds_jobs: bool,
+    ) -> Result<TakenJobs, CallError> {
         let request = TakeRequest { wanted, holds_jobs };
         let answer = call(&self.http, request.into_http(&self.remote.take)).await?;
         TakeRequest::read(&answer)

@@ -41,11 +41,10 @@ async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
                     if jobs.cancel(id) {
                         stopped = true;
                     } else {
-                        debug!(job_id = %id, "Ignoring a stop signal: the job is not in flight.");
+                        debug!(job_id = %id, "Ignoring a stop signal: the job is not in flight, or already cancelled.");
                     }
                 }
-                // Signals for jobs that are not in flight count as an empty answer: the platform may repeat them
-                // immediately.
+                // Signals that cancel nothing count as an empty answer: the platform may repeat them immediately.
                 empty.pause(asked, !stopped)
             }
             Err(CallError::Refused { status, why }) => {
