@@ -25,6 +25,7 @@ use crate::net::tls;
 
 use super::body::Body;
 use super::connect::ProxyConnector;
+use super::encoding::{Decoded, decode};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of redirects that one call follows.
@@ -194,9 +195,13 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<WireAnswer, 
             break;
         }
     }
+    let Decoded { body, problem } = decode(&parts.headers, whole.freeze(), limit);
+    if let Some(problem) = problem.filter(|_| success) {
+        return Err(problem);
+    }
     Ok(WireAnswer {
         status: parts.status,
         headers: parts.headers,
-        body: whole.freeze(),
+        body,
     })
 }

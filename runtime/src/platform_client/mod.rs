@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+mod encoding;
 mod http;
 mod requests;
 
@@ -9,7 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use podwork_protocol::template::Url;
 use podwork_protocol::worker::{StopSignals, TakenJobs};
 
@@ -98,6 +99,7 @@ impl Api {
     pub(crate) fn new(remote: Remote) -> Result<Self, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, remote.user_agent.clone());
         if let Some(authorization) = &remote.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());

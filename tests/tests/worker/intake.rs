@@ -1,8 +1,11 @@
-//! Unusual responses to the calls of a worker: incomplete and invalid jobs, repetitions, requests to retry
+//! Unusual responses to the calls of a worker: incomplete and invalid jobs, compression, repetitions, requests to retry
 //! immediately.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use podwork::{Context, Worker, handler};
 use podwork_tests::{Answer, Binary, Recorded, Scripted, job, start};
 use serde_json::{Value, json};
@@ -34,6 +37,12 @@ fn polls_get(answers: Vec<Answer>) -> impl Fn(&Recorded, usize) -> Answer + Send
 
 fn raw(body: impl Into<Vec<u8>>) -> Answer {
     Answer::Raw(200, Vec::new(), body.into())
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn post_of<'a>(posts: &'a [Recorded], id: &str) -> &'a Recorded {
@@ -129,6 +138,40 @@ async fn a_stop_signal_may_have_an_unusual_form() {
             .is_some_and(|ping| ping.param("job_id").is_none())
     };
     platform.until("ping", none).await;
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_responses_are_read_although_none_was_requested() {
+    let compressed = |status, encoding: &'static str, body: Vec<u8>| {
+        Answer::Raw(status, vec![("Content-Encoding", encoding)], body)
+    };
+    let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
+    let job = |id: &str| job(id, json!("text")).to_string().into_bytes();
+    let answers = vec![
+        compressed(200, "gzip", gzip(&job("a"))),
+        compressed(200, "X-GZIP", gzip(&job("b"))),
+        compressed(200, "identity", job("c")),
+        compressed(503, "gzip", gzip(b"overloaded")),
+        compressed(200, "br", job("lost")),
+        compressed(200, "gzip", b"not compressed".to_vec()),
+        compressed(200, "gzip", bomb),
+        compressed(200, "gzip", gzip(&job("d"))),
+    ];
+    let platform = Scripted::start(polls_get(answers)).await;
+    let worker = start(Worker::new::<echo>(), platform.env("w"));
+    let posts = platform.until("job-done", |posts| posts.len() == 4).await;
+    let ids: Vec<_> = posts
+        .iter()
+        .map(|post| post.headers["x-request-id"].as_str())
+        .collect();
+    assert_eq!(ids, ["a", "b", "c", "d"]);
+    platform.until_count("ping", 1).await;
+    for call in ["job-take", "job-stop", "job-done", "ping"] {
+        for request in platform.of(call) {
+            assert_eq!(request.headers["accept-encoding"], "identity", "{call}");
+        }
+    }
     worker.stop().await.unwrap();
 }
 
