@@ -13,6 +13,7 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
+use crate::net::suspension::Suspensions;
 use crate::platform_client::{Api, CallError};
 
 use super::check::WorkerHealth;
@@ -73,8 +74,12 @@ async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refused = false;
+    let mut suspensions = Suspensions::new();
     loop {
         ticks.tick().await;
+        if suspensions.noticed() {
+            api.reconnect();
+        }
         // A failed heartbeat is retried, with the current job ids, until two intervals have passed.
         let mut backoff = Backoff::new(every / 20, every / 4);
         let tries = async {

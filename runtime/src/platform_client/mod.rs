@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+mod deadline;
 mod encoding;
 mod http;
 mod requests;
@@ -119,6 +120,12 @@ impl Api {
 
     pub(crate) fn remote(&self) -> &Remote {
         &self.remote
+    }
+
+    /// Closes the idle connections, so that further calls use new ones.
+    pub(crate) fn reconnect(&self) {
+        self.http.reconnect();
+        self.pings.reconnect();
     }
 
     /// Polls for up to `wanted` jobs. The platform may hold the call open until there is one.

@@ -12,8 +12,10 @@ use tracing::{debug, info, warn};
 
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
+use crate::net::suspension::Suspensions;
 use crate::platform_client::{Api, CallError};
 
+use super::held::held;
 use super::poll::EmptyPolls;
 
 /// Polls the stop channel and cancels the jobs that it names. Never returns. Without a stop channel, it does nothing.
@@ -30,9 +32,13 @@ async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
     // A platform without this route is polled less and less often, in case it is updated later.
     let mut absent = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
     let mut empty = EmptyPolls::default();
+    let mut suspensions = Suspensions::new();
     loop {
         let asked = Instant::now();
-        let delay = match api.stop_signals(url).await {
+        let Some(answer) = held(api, &mut suspensions, api.stop_signals(url)).await else {
+            continue;
+        };
+        let delay = match answer {
             Ok(signals) => {
                 errors.reset();
                 absent.reset();

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod concurrency;
+mod held;
 mod intake_log;
 mod poll;
 

@@ -9,10 +9,12 @@ use tracing::{debug, error, warn};
 
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
+use crate::net::suspension::Suspensions;
 use crate::platform_client::{Api, CallError, Failing};
 use crate::telemetry::{TakeResult, TakeTiming, Telemetry};
 
 use super::concurrency::Concurrency;
+use super::held::held;
 use super::intake_log::IntakeLog;
 
 /// The time limit for the open poll once the worker drains: the platform may already have handed out a job.
@@ -65,6 +67,7 @@ impl Poller<'_> {
     ) -> Result<(), Failing> {
         let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
         let mut empty = EmptyPolls::default();
+        let mut suspensions = Suspensions::new();
         let mut log = IntakeLog::default();
         loop {
             log.summarize();
@@ -77,7 +80,11 @@ impl Poller<'_> {
             let asked = Instant::now();
             let timer = self.telemetry.take();
             let take = self.api.take(wanted, self.jobs.in_flight() > 0);
-            let Some(answer) = poll(take, self.drain).await else {
+            let open = poll(take, self.drain);
+            let Some(answer) = held(self.api, &mut suspensions, open).await else {
+                continue;
+            };
+            let Some(answer) = answer else {
                 return Ok(());
             };
             let timing = timer.answered(result_of(&answer));
