@@ -72,7 +72,7 @@ pub(crate) struct Dev {
 /// Run a job on a local or a Runpod endpoint, and show its progress and result
 ///
 /// Exit code: 0 completed, 1 failed, 2 invalid arguments, 3 cancelled, 4 timed out, 5 no usable answer from the
-/// endpoint. Ctrl-C cancels the job; a second Ctrl-C exits immediately, with code 130.
+/// endpoint. Ctrl-C cancels the job; a second Ctrl-C, 1.5 s later or more, exits immediately, with code 130.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Invoke {

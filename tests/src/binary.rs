@@ -128,6 +128,11 @@ impl Started {
         assert!(sent.success());
     }
 
+    /// Returns whether the binary is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Returns the peak memory usage in bytes. Works only on Linux.
     #[must_use]
     pub fn peak_memory(&self) -> usize {

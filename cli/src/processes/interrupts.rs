@@ -1,10 +1,42 @@
 //! The signals that ask the tool to stop.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result};
+
+/// The time after a signal in which further ones count as the same. Programs such as coreutils' `timeout` signal the tool,
+/// then its process group.
+const SAME_SIGNAL: Duration = Duration::from_millis(1500);
 
 /// A listener for SIGINT and SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
+    signals: Signals,
+    /// The time of the last signal that did not repeat another one.
+    last: Option<Instant>,
+}
+
+impl Interrupts {
+    pub(crate) fn new() -> Result<Self> {
+        let signals = Signals::new()?;
+        let last = None;
+        Ok(Self { signals, last })
+    }
+
+    /// Waits for a signal. Skips one that repeats the last one. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        loop {
+            self.signals.next().await;
+            if self.last.is_none_or(|last| last.elapsed() >= SAME_SIGNAL) {
+                self.last = Some(Instant::now());
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -12,8 +44,8 @@ pub(crate) struct Interrupts {
 }
 
 #[cfg(unix)]
-impl Interrupts {
-    pub(crate) fn new() -> Result<Self> {
+impl Signals {
+    fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let listening = "cannot listen for signals";
         Ok(Self {
@@ -22,7 +54,7 @@ impl Interrupts {
         })
     }
 
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -31,12 +63,12 @@ impl Interrupts {
 }
 
 #[cfg(not(unix))]
-impl Interrupts {
-    pub(crate) fn new() -> Result<Self> {
+impl Signals {
+    fn new() -> Result<Self> {
         Ok(Self {})
     }
 
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -20,6 +20,8 @@ use crate::telemetry::{JobTelemetry, PostFate, PostKind};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// The longest time that one attempt counts. It is longer than the timeout of a call.
+const LONGEST_CALL: Duration = Duration::from_mins(3);
 /// The space reserved for the rest of a post around its output, in bytes.
 const ENVELOPE: usize = 128;
 /// The largest output that is copied into its post, in bytes. Sending a small output without a copy would cost more
@@ -163,10 +165,14 @@ impl<P: Posts> Delivery<P> {
         F: Future<Output = Result<(), CallError>>,
         M: Future<Output = ()>,
     {
-        let started = Instant::now();
+        // The time spent so far. Time during which the process was stopped does not count, because it had no chance to post.
+        let mut spent = Duration::ZERO;
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         loop {
-            match call().await {
+            let began = Instant::now();
+            let sent = call().await;
+            spent += began.elapsed().min(LONGEST_CALL);
+            match sent {
                 Ok(()) => {
                     telemetry.posted(kind, PostFate::Accepted);
                     return Ok(());
@@ -177,7 +183,8 @@ impl<P: Posts> Delivery<P> {
                 }
                 Err(CallError::Retryable { why, after }) => {
                     let delay = backoff.next(after);
-                    if started.elapsed() + delay > self.deadline {
+                    spent += delay;
+                    if spent > self.deadline {
                         telemetry.posted(kind, PostFate::GivenUp);
                         return Err(format!("{why}; gave up after {:?}", self.deadline));
                     }

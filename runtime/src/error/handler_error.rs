@@ -98,6 +98,12 @@ impl HandlerError {
             .with_outcome(JobOutcome::Interrupted)
     }
 
+    /// Creates the error of a job that the platform handed out in a form that cannot be read.
+    pub(crate) fn invalid_job(why: &str) -> Self {
+        let message = format!("the job arrived in an unreadable form: {why}");
+        Self::new("invalid_job", message)
+    }
+
     /// Creates the error of a job whose chunk the platform rejected permanently.
     pub(crate) fn chunk_refused(why: &str) -> Self {
         let message = format!("the platform rejected a chunk: {why}");

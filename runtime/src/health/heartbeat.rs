@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -12,9 +13,13 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
+use crate::net::suspension::Suspensions;
 use crate::platform_client::{Api, CallError};
 
 use super::check::WorkerHealth;
+
+/// The shortest interval between heartbeats, whatever the environment says.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A running heartbeat. Dropping it stops it.
 #[derive(Debug)]
@@ -65,12 +70,16 @@ impl Drop for Heartbeat {
 }
 
 async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
-    let every = api.remote().ping_interval;
+    let every = api.remote().ping_interval.max(SHORTEST_INTERVAL);
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refused = false;
+    let mut suspensions = Suspensions::new();
     loop {
         ticks.tick().await;
+        if suspensions.noticed() {
+            api.reconnect();
+        }
         // A failed heartbeat is retried, with the current job ids, until two intervals have passed.
         let mut backoff = Backoff::new(every / 20, every / 4);
         let tries = async {

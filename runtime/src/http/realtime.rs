@@ -123,7 +123,7 @@ async fn read_job(body: Incoming) -> Result<Job, (StatusCode, String)> {
             return Err((StatusCode::REQUEST_TIMEOUT, problem));
         }
     };
-    serde_json::from_slice(&body).map_err(|error| {
+    Job::parse(&body).map_err(|error| {
         let problem = format!("the request body is not {{\"id\": …, \"input\": …}}: {error}");
         (StatusCode::BAD_REQUEST, problem)
     })

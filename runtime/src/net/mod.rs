@@ -1,4 +1,5 @@
-//! The network layer: HTTP, TLS, proxies, the guard against private addresses, backoff, and checksums.
+//! The network layer: HTTP, TLS, proxies, the guard against private addresses, backoff, suspended machines, and
+//! checksums.
 
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 mod address;
@@ -11,4 +12,5 @@ pub(crate) mod proxy;
 pub(crate) mod public_only;
 #[cfg(any(feature = "download", all(feature = "cache", unix)))]
 pub(crate) mod sha256;
+pub(crate) mod suspension;
 pub(crate) mod tls;

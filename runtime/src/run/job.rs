@@ -138,6 +138,12 @@ impl Runner {
     }
 }
 
+/// Fails a job that never runs.
+pub(crate) fn fail(failure: HandlerError, slot: &JobRun, outbox: &Outbox) {
+    // Neither a refresh nor the breaker applies: the handler was not called.
+    let _ = conclude(Err(failure), slot, outbox, false);
+}
+
 /// Puts the result into the outbox, unless the job was cancelled.
 fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> Consequence {
     if slot.tokens().by_platform.is_cancelled() {

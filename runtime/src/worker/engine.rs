@@ -11,8 +11,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument as _, Span, error, info, warn};
 
 use crate::delivery::outbox::Outbox;
-use crate::error::Error;
 use crate::error::handler_error::Identity;
+use crate::error::{Error, HandlerError};
 use crate::handler::HandlerKind;
 use crate::health::{HealthCheck, Heartbeat, WorkerHealth};
 use crate::jobs::{JobDelivery, JobRun, Jobs};
@@ -124,13 +124,9 @@ impl Engine {
         timing: TakeTiming,
         deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
     ) -> Result<(), Job> {
-        let Some((run, delivery)) = self.jobs.take(&job.id, &self.telemetry, timing) else {
+        let Some((run, outbox, log)) = self.admit(&job.id, timing, deliver) else {
             return Err(job);
         };
-        let outbox = Arc::new(Outbox::new(self.kind.joins()));
-        let log = job::span(&job.id);
-        let delivering = deliver(Arc::clone(&outbox), delivery);
-        self.tasks.spawn(delivering.instrument(log.clone()));
         let task = RunTask {
             runner: Arc::clone(&self.runner),
             outbox,
@@ -141,6 +137,39 @@ impl Engine {
         };
         self.tasks.spawn_on(task.run(job, run), &self.handlers);
         Ok(())
+    }
+
+    /// Fails a job that cannot run: it is in flight until the error is delivered. Returns `false` if [`Jobs::take`]
+    /// rejects it as a duplicate.
+    pub(crate) fn fail<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        id: &str,
+        failure: HandlerError,
+        timing: TakeTiming,
+        deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
+    ) -> bool {
+        let Some((run, outbox, log)) = self.admit(id, timing, deliver) else {
+            return false;
+        };
+        log.in_scope(|| job::fail(failure, &run, &outbox));
+        run.vacate(outbox.bytes());
+        true
+    }
+
+    /// Adds a job to the jobs in flight, and starts the task that delivers the contents of its outbox. Returns `None` if
+    /// [`Jobs::take`] rejects it.
+    fn admit<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        id: &str,
+        timing: TakeTiming,
+        deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
+    ) -> Option<(JobRun, Arc<Outbox>, Span)> {
+        let (run, delivery) = self.jobs.take(id, &self.telemetry, timing)?;
+        let outbox = Arc::new(Outbox::new(self.kind.joins()));
+        let log = job::span(id);
+        let delivering = deliver(Arc::clone(&outbox), delivery);
+        self.tasks.spawn(delivering.instrument(log.clone()));
+        Some((run, outbox, log))
     }
 
     /// Waits for the jobs in flight, the last cache sync and the export of the last traces, within the grace period.

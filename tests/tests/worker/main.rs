@@ -9,6 +9,7 @@ mod delivery;
 mod end_to_end;
 mod golden;
 mod health;
+mod intake;
 mod realtime;
 #[cfg(feature = "schema")]
 mod schema;
