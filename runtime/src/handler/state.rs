@@ -14,7 +14,8 @@ use super::seal::Seal;
 #[diagnostic::on_unimplemented(
     message = "the handler takes `&{S}`, but the worker has no state",
     label = "missing state",
-    note = "add `.setup(..)` with a function that returns a `{S}`, or `.state(..)` with an existing one"
+    note = "add `.setup(..)` with a function that returns a `{S}`, or `.state(..)` with an existing one",
+    note = "if it is the job's input, take it by value: `{S}`"
 )]
 pub trait StateSource<S>: Send + 'static {
     /// Creates the state. Called once.
