@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryFutureExt as _};
 
 use crate::error::HandlerError;
 
@@ -47,11 +47,12 @@ impl<S: Send + 'static> Given<S> {
         Self(Box::new(|| futures::future::ready(Ok(state)).boxed()))
     }
 
-    pub(crate) fn setup<M>(setup: impl Setup<S, M>) -> Self {
+    pub(crate) fn setup<M, F: Setup<S, M>>(setup: F) -> Self {
         Self(Box::new(|| {
             AssertUnwindSafe(setup.run(Seal))
                 .catch_unwind()
                 .map(|made| made.unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))))
+                .map_err(|failure| failure.in_function(std::any::type_name::<F>()))
                 .boxed()
         }))
     }
