@@ -25,6 +25,9 @@
 //! }
 //! ```
 //!
+//! The name of the handler stands between angle brackets, because it is a type: `run::<greet>()`, not `run(greet)`.
+//! In a program with `#[tokio::main]`, use [`Worker::serve`] instead of [`run`].
+//!
 //! - [`macro@handler`] describes the functions that can be handlers: `async fn`, `fn`, streams and iterators. Their
 //!   parameters are an input, the worker's state and a [`Context`], in any order.
 //! - [`Batch`] passes several waiting jobs to a handler at once.

@@ -52,6 +52,7 @@ mod guide {
         testing: "testing",
         local_platform: "local-platform",
         images: "images",
+        logging: "logging",
         observability: "observability",
         environment: "environment",
         from_python: "from-python",

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt;
-use std::panic;
+use std::panic::{self, Location};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -59,6 +59,10 @@ pub struct HandlerError {
     kind: Cow<'static, str>,
     message: String,
     causes: Vec<String>,
+    /// The place in the user's code that created the error, or converted it with `?`.
+    place: Option<&'static Location<'static>>,
+    /// The set-up function or fitness check that returned the error.
+    function: Option<&'static str>,
     /// Never [`JobOutcome::Completed`].
     outcome: JobOutcome,
     /// The message or a cause reports that memory ran out.
@@ -70,6 +74,7 @@ pub struct HandlerError {
 impl HandlerError {
     /// Creates an error with a `kind` of your own: a short, stable name such as `out_of_credit`, which clients receive
     /// as `error_type`.
+    #[track_caller]
     pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
@@ -77,8 +82,18 @@ impl HandlerError {
             memory: tells_of_memory(&message),
             message: short(message, LONGEST_MESSAGE),
             causes: Vec::new(),
+            place: Some(Location::caller()).filter(|place| is_users(place.file())),
+            function: None,
             outcome: JobOutcome::Failed,
             repeated: false,
+        }
+    }
+
+    /// Adds the name of the function that returned the error.
+    pub(crate) fn in_function(self, function: &'static str) -> Self {
+        Self {
+            function: Some(function),
+            ..self
         }
     }
 
@@ -218,19 +233,26 @@ impl HandlerError {
         report
     }
 
-    /// Returns the message and its causes, one per line.
+    /// Returns the message, its causes, and the place in the source that it comes from, one per line. The errors of the
+    /// standard library name no files, so the place may be the only hint.
     pub(crate) fn trace(&self) -> String {
-        let causes = self
-            .causes
-            .iter()
-            .map(|cause| format!("\ncaused by: {cause}"));
-        std::iter::once(self.message.clone())
-            .chain(causes)
-            .collect()
+        let mut lines = vec![self.message.clone()];
+        lines.extend(
+            self.causes
+                .iter()
+                .map(|cause| format!("caused by: {cause}")),
+        );
+        let place = self
+            .place
+            .map(|place| format!("at {}:{}", place.file(), place.line()));
+        lines.extend(place);
+        lines.extend(self.function.map(|function| format!("in {function}")));
+        lines.join("\n")
     }
 }
 
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
+    #[track_caller]
     fn from(error: E) -> Self {
         let error = error.into();
         let mut failure = Self::new(kind_of(&*error), error.to_string());
@@ -286,6 +308,15 @@ fn kind_of(error: &(dyn StdError + 'static)) -> &'static str {
     known
         .find(|known| (known.is)(error))
         .map_or(OTHER, |known| known.kind)
+}
+
+/// Returns whether a source file is neither this crate's nor the standard library's.
+fn is_users(file: &str) -> bool {
+    let own = file!()
+        .strip_suffix("error/handler_error.rs")
+        .unwrap_or(file!());
+    let std = ["/library/core/", "/library/std/", "/library/alloc/"];
+    !file.starts_with(own) && !std.iter().any(|part| file.contains(part))
 }
 
 fn tells_of_memory(text: &str) -> bool {

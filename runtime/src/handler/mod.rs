@@ -61,7 +61,7 @@ impl HandlerKind {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
-    note = "add `#[podwork::handler]` to the function, and use the name of the function here"
+    note = "add `#[podwork::handler]` to the function, and write its name between angle brackets: `run::<greet>()`"
 )]
 pub trait Handler: Send + 'static {
     /// The worker's state, which all jobs share; `()` if the handler takes no state.
@@ -252,7 +252,9 @@ impl<S> Call<S> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's input",
     label = "not `serde::Deserialize`",
-    note = "derive `serde::Deserialize` for it, or take a `serde_json::Value` instead"
+    note = "derive `serde::Deserialize` for it, or take a `serde_json::Value` instead",
+    note = "if it is the worker's state, take it by reference: `&{Self}`; if it contains the job's context, take a \
+            `podwork::Context` as a parameter of its own"
 )]
 pub trait Input: DeserializeOwned {}
 
@@ -263,7 +265,8 @@ impl<T: DeserializeOwned> Input for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's output",
     label = "not `serde::Serialize`",
-    note = "derive `serde::Serialize` for it, or return `serde_json::Value`"
+    note = "derive `serde::Serialize` for it, or return `serde_json::Value`",
+    note = "if it is a stream or an iterator of chunks, write `#[handler(stream)]` or `#[handler(iterator)]`"
 )]
 pub trait Output: serde::Serialize {}
 

@@ -11,7 +11,7 @@ use podwork_protocol::{JobStatus, RawValue};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::progress;
+use super::progress::JobProgress;
 
 /// A job that has ended, and its chunks.
 pub(super) struct FinishedJob {
@@ -23,6 +23,7 @@ pub(super) struct FinishedJob {
 pub(super) struct JobView {
     pub(super) json: bool,
     pub(super) bar: ProgressBar,
+    progress: JobProgress,
 }
 
 impl JobView {
@@ -33,7 +34,11 @@ impl JobView {
         } else {
             ProgressBar::new(1000)
         };
-        Self { json, bar }
+        Self {
+            json,
+            bar,
+            progress: JobProgress::default(),
+        }
     }
 
     pub(super) fn submitted(&self, job: &str) {
@@ -51,7 +56,7 @@ impl JobView {
             .as_ref()
             .filter(|_| status.status == JobStatus::InProgress);
         match progress {
-            Some(progress) => match progress::share(progress.get()) {
+            Some(progress) => match self.progress.share(progress.get()) {
                 Some(share) => {
                     self.bar
                         .set_style(style("{spinner} {bar:30} {percent:>3} %  {wide_msg}"));
