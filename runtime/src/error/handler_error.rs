@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use podwork_protocol::worker::ErrorReport;
 
+use super::causes::causes_of;
 use super::outcome::JobOutcome;
 
 /// The result of a handler: its output, or the error that fails the job.
@@ -275,11 +276,14 @@ macro_rules! error_kind {
 #[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
 pub(crate) use error_kind;
 
+/// Returns the kind of an error: that of the first known error among it and its causes. So an error that adds context
+/// to one of the runtime's errors has the same kind.
 fn kind_of(error: &(dyn StdError + 'static)) -> &'static str {
-    let mut known = inventory::iter::<KnownError>.into_iter();
-    known
-        .find(|known| (known.is)(error))
-        .map_or(OTHER, |known| known.kind)
+    let mut kinds = causes_of(error).filter_map(|cause| {
+        let mut known = inventory::iter::<KnownError>.into_iter();
+        known.find(|known| (known.is)(cause))
+    });
+    kinds.next().map_or(OTHER, |known| known.kind)
 }
 
 fn tells_of_memory(text: &str) -> bool {

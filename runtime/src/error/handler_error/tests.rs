@@ -27,6 +27,11 @@ fn any_error_converts_with_its_causes() {
 }
 
 #[cfg(feature = "download")]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot prepare the job")]
+struct Own(#[from] crate::files::DownloadError);
+
+#[cfg(feature = "download")]
 #[test]
 fn the_runtimes_own_errors_have_names() {
     use crate::files::{DownloadError, RemoteFile, UnzipError};
@@ -38,6 +43,14 @@ fn the_runtimes_own_errors_have_names() {
         source: std::io::ErrorKind::StorageFull.into(),
     };
     assert_eq!(HandlerError::from(full).kind(), "unzip_failed");
+    // An error with context, a nested io::Error, and a handler's own error keep the name.
+    for error in [
+        HandlerError::from(Own(DownloadError::Stopped)),
+        HandlerError::from(std::io::Error::other(Own(DownloadError::Stopped))),
+    ] {
+        assert_eq!(error.kind(), "download_failed");
+        assert_eq!(error.message(), "cannot prepare the job");
+    }
     let own = HandlerError::new("too_many_steps", "1001 steps");
     assert_eq!(own.kind(), "too_many_steps");
 }
