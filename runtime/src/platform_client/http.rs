@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use podwork_protocol::template::Url;
 
 use crate::error::Error;
+use crate::net::failure::reason;
 use crate::net::http::chain;
 use crate::net::tls;
 
@@ -88,6 +89,10 @@ impl WireClient {
         let connector = ProxyConnector::new(tcp, to_proxy, proxies);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
+            // Like curl, tolerate malformed headers: they must not cost a job.
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .build(HttpsConnector::from((connector.clone(), tls)));
         Ok(Self {
             client,
@@ -128,7 +133,7 @@ impl WireClient {
                 headers.insert(PROXY_AUTHORIZATION, authorization);
             }
             let response = self.client.request(request).await;
-            let response = response.map_err(|error| chain(&error))?;
+            let response = response.map_err(|error| reason(&error))?;
             if redirects < MAX_REDIRECTS
                 && let Some(next) = redirected(&method, &uri, &response)
             {

@@ -104,6 +104,10 @@ impl FileClient {
                 source: refused.into(),
             }),
             FetchError::NoTls(why) => DownloadFailure::Final(DownloadError::Tls(why)),
+            FetchError::Permanent(why) => DownloadFailure::Final(DownloadError::Unreachable {
+                url: shown(url),
+                why,
+            }),
             FetchError::Failed(why) => DownloadFailure::retryable(why),
         })
     }

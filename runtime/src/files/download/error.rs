@@ -67,6 +67,16 @@ pub enum DownloadError {
         limit: u64,
     },
 
+    /// No connection is possible, for a reason that a retry does not change: the host name does not exist, or the
+    /// server's certificate is not accepted.
+    #[error("cannot download {url}: {why}")]
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// The reason, and how to fix it.
+        why: String,
+    },
+
     /// All attempts failed: the server could not be reached, closed the connection, or was too slow.
     #[error("failed to download {url} in {tries} attempts: {why}")]
     Broken {
