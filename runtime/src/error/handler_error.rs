@@ -301,6 +301,24 @@ pub(crate) fn short(text: String, most: usize) -> String {
     format!("{} […] {}", &text[..head], &text[tail..])
 }
 
+/// The number of bytes that remain of a word that is too long.
+const BEGINNING: usize = 40;
+
+/// Cuts words longer than `most` bytes to their beginning and their last characters, which are often punctuation.
+/// Base64 and similar content is one long word.
+pub(crate) fn short_words(text: &str, most: usize) -> String {
+    let words = text.split_inclusive(char::is_whitespace);
+    let cut = words.map(|word| {
+        if word.len() <= most {
+            return Cow::Borrowed(word);
+        }
+        let head = word.floor_char_boundary(BEGINNING.min(most));
+        let tail = word.ceil_char_boundary(word.len() - 3);
+        Cow::Owned(format!("{}…{}", &word[..head], &word[tail..]))
+    });
+    cut.collect()
+}
+
 /// The worker that reports an error.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
