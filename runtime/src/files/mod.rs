@@ -49,7 +49,7 @@ pub use transferred::Transferred;
 #[cfg(feature = "upload")]
 pub(crate) use upload::upload_output;
 #[cfg(feature = "upload")]
-pub use upload::{Upload, UploadError, Uploaded};
+pub use upload::{Upload, UploadError, UploadUrl, Uploaded};
 
 #[cfg(feature = "download")]
 crate::error::handler_error::error_kind!(DownloadError, "download_failed");

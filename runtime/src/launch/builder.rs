@@ -369,6 +369,7 @@ impl<H: Handler, S> Worker<H, S> {
         #[cfg(feature = "upload")]
         {
             let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
+            uploads.warn_of_unsigned_urls();
             self.settings.job.uploads = uploads.into();
         }
         let mut telemetry = std::mem::take(&mut self.settings.telemetry);
