@@ -3,6 +3,7 @@
 //! Calls are in the store: the commit that ends a job writes its call, and the call is removed once it is delivered or
 //! given up. Each call has an id that is the same for all tries, so that a receiver can recognize duplicates.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -146,7 +147,12 @@ impl Poster for Http {
         let client = async || {
             // An error means that the program has already installed a crypto provider.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            reqwest::Client::builder().timeout(TIMEOUT).build()
+            reqwest::Client::builder()
+                .timeout(TIMEOUT)
+                // Like curl, tolerate malformed headers: they must not repeat a delivered call.
+                .http1_allow_spaces_after_header_name_in_responses(true)
+                .http1_ignore_invalid_headers_in_responses(true)
+                .build()
         };
         let client = self.client.get_or_try_init(client).await;
         let client = client.map_err(|error| error.to_string())?;
@@ -162,11 +168,23 @@ impl Poster for Http {
                 .header("webhook-signature", secret.sign(id, timestamp, &body));
         }
         let response = request.body(body).send().await;
-        let response = response.map_err(|error| error.to_string())?;
+        let response = response.map_err(|error| reason(&error))?;
         match response.status() {
             reqwest::StatusCode::OK => Ok(()),
             status => Err(format!("unexpected status {status}")),
         }
+    }
+}
+
+/// Returns the causes of a failed call, without the error's own message: it contains the URL, whose query may be secret.
+fn reason(error: &reqwest::Error) -> String {
+    let first = error.source();
+    let causes = std::iter::successors(first, |&cause| cause.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    match &causes[..] {
+        [] if error.is_timeout() => "timed out".to_owned(),
+        [] => "the request failed".to_owned(),
+        causes => causes.join(": "),
     }
 }
 
@@ -257,6 +275,21 @@ mod tests {
         assert_eq!(seconds(vec![Ok(())]).await, [0]);
         assert_eq!(seconds(vec![no(), Ok(())]).await, [0, 10]);
         assert_eq!(seconds(vec![no(), no(), no()]).await, [0, 10, 20]);
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_response_names_the_cause_and_not_the_url() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = listener.local_addr().unwrap();
+        drop(listener);
+        let http = Http {
+            secret: None,
+            client: OnceCell::new(),
+        };
+        let url = format!("http://{closed}/?token=secret");
+        let error = http.post(&url, "j.3", Bytes::new()).await.unwrap_err();
+        assert!(error.contains("Connection refused"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

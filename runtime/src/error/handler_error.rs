@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use podwork_protocol::worker::ErrorReport;
 
+use super::causes::causes_of;
 use super::outcome::JobOutcome;
 
 /// The result of a handler: its output, or the error that fails the job.
@@ -303,11 +304,14 @@ macro_rules! error_kind {
 #[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
 pub(crate) use error_kind;
 
+/// Returns the kind of an error: that of the first known error among it and its causes. So an error that adds context
+/// to one of the runtime's errors has the same kind.
 fn kind_of(error: &(dyn StdError + 'static)) -> &'static str {
-    let mut known = inventory::iter::<KnownError>.into_iter();
-    known
-        .find(|known| (known.is)(error))
-        .map_or(OTHER, |known| known.kind)
+    let mut kinds = causes_of(error).filter_map(|cause| {
+        let mut known = inventory::iter::<KnownError>.into_iter();
+        known.find(|known| (known.is)(cause))
+    });
+    kinds.next().map_or(OTHER, |known| known.kind)
 }
 
 /// Returns whether a source file is neither this crate's nor the standard library's.
@@ -332,6 +336,24 @@ pub(crate) fn short(text: String, most: usize) -> String {
     let head = text.floor_char_boundary(most / 2);
     let tail = text.ceil_char_boundary(text.len() - most / 2);
     format!("{} […] {}", &text[..head], &text[tail..])
+}
+
+/// The number of bytes that remain of a word that is too long.
+const BEGINNING: usize = 40;
+
+/// Cuts words longer than `most` bytes to their beginning and their last characters, which are often punctuation.
+/// Base64 and similar content is one long word.
+pub(crate) fn short_words(text: &str, most: usize) -> String {
+    let words = text.split_inclusive(char::is_whitespace);
+    let cut = words.map(|word| {
+        if word.len() <= most {
+            return Cow::Borrowed(word);
+        }
+        let head = word.floor_char_boundary(BEGINNING.min(most));
+        let tail = word.ceil_char_boundary(word.len() - 3);
+        Cow::Owned(format!("{}…{}", &word[..head], &word[tail..]))
+    });
+    cut.collect()
 }
 
 /// The worker that reports an error.

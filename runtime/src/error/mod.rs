@@ -1,5 +1,6 @@
 //! The errors of workers and of jobs.
 
+pub(crate) mod causes;
 pub(crate) mod handler_error;
 mod outcome;
 

@@ -21,7 +21,7 @@ use podwork_protocol::RawValue;
 use serde::de::DeserializeOwned;
 
 use crate::delivery::outbox::Chunks;
-use crate::error::handler_error::{HandlerError, short};
+use crate::error::handler_error::{HandlerError, short, short_words};
 
 pub use batch::Batch;
 pub use context::Context;
@@ -31,6 +31,8 @@ pub use schema::{DescribedHandler, schema};
 /// The maximum length of the path and of the cause in an error about an input, in bytes: both may contain text that the
 /// client sent.
 const LONGEST_PART: usize = 400;
+/// The maximum length of a text without spaces in them, in bytes. A longer one is likely the content of a file.
+const LONGEST_WORD: usize = 160;
 
 /// The kind of output that a handler produces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,8 +230,12 @@ impl<S> Call<S> {
         let input = input.ok_or_else(|| invalid("the input was already taken".to_owned()))?;
         let mut text = serde_json::Deserializer::from_str(input.get());
         serde_path_to_error::deserialize(&mut text).map_err(|error| {
-            let path = short(error.path().to_string(), LONGEST_PART);
-            let cause = short(error.into_inner().to_string(), LONGEST_PART);
+            let path = short(
+                short_words(&error.path().to_string(), LONGEST_WORD),
+                LONGEST_PART,
+            );
+            let cause = short_words(&error.into_inner().to_string(), LONGEST_WORD);
+            let cause = short(cause, LONGEST_PART);
             invalid(match path.as_str() {
                 "." => format!("invalid input: {cause}"),
                 path => format!("invalid input at `{path}`: {cause}"),

@@ -136,6 +136,7 @@ impl AnyWorker {
         #[cfg(feature = "upload")]
         {
             let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
+            uploads.warn_of_unsigned_urls();
             self.settings.job.uploads = uploads.into();
         }
         let mut telemetry = std::mem::take(&mut self.settings.telemetry);

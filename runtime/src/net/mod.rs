@@ -6,6 +6,8 @@ mod address;
 pub(crate) mod backoff;
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) mod client;
+// Failures that a retry does not change.
+pub(crate) mod failure;
 pub(crate) mod http;
 pub(crate) mod proxy;
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]

@@ -11,10 +11,21 @@ pub(crate) fn config() -> Result<ClientConfig, String> {
     static CONFIG: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
     let make = || {
         let config = builder().try_with_platform_verifier();
-        let config = config.map_err(|error| error.to_string())?;
+        let config = config.map_err(|error| format!("{error}{}", own_file()))?;
         Ok(config.with_no_client_auth())
     };
     CONFIG.get_or_init(make).clone()
+}
+
+/// Names the file that replaces the system's CA certificates, if it is set.
+fn own_file() -> String {
+    match std::env::var_os("SSL_CERT_FILE") {
+        Some(file) => format!(
+            "; SSL_CERT_FILE is `{}`, which cannot be read or contains no certificate in PEM",
+            file.display()
+        ),
+        None => String::new(),
+    }
 }
 
 /// Returns a configuration that trusts no certificate, for clients that do not use TLS. It does not load or require CA

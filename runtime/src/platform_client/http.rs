@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use podwork_protocol::template::Url;
 
 use crate::error::Error;
+use crate::net::failure::reason;
 use crate::net::http::chain;
 use crate::net::tls;
 
@@ -151,7 +152,7 @@ impl WireClient {
                 headers.insert(PROXY_AUTHORIZATION, authorization);
             }
             let response = pool.request(request).await;
-            let response = response.map_err(|error| chain(&error))?;
+            let response = response.map_err(|error| reason(&error))?;
             if redirects < MAX_REDIRECTS
                 && let Some(next) = redirected(&method, &uri, &response)
             {
@@ -166,7 +167,12 @@ impl WireClient {
 
 fn new_pool(connector: &HttpsConnector<ProxyConnector>) -> Arc<Pool> {
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        // Like curl, tolerate malformed headers: they must not cost a job.
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true);
     Arc::new(builder.build(connector.clone()))
 }
 
