@@ -15,6 +15,7 @@ use crate::handler::state::{NoState, StateSource};
 #[cfg(feature = "local")]
 use crate::local::{Mode, Serve, TestInput};
 use crate::net::http::chain;
+use crate::output::note;
 use crate::telemetry::log;
 use crate::worker::{Launch, Shutdown, poll};
 
@@ -50,7 +51,7 @@ impl<H: Handler, S> Worker<H, S> {
         if on_platform && tracing::enabled!(tracing::Level::ERROR) {
             tracing::error!("{error}");
         } else {
-            eprintln!("error: {error}");
+            note(format_args!("error: {error}"));
         }
         ExitCode::FAILURE
     }

@@ -1,10 +1,9 @@
 //! `--rp_serve_api`: the platform's API on a local port, in front of this worker.
 
-use std::io::{self, Write as _};
-
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler::state::StateSource;
+use crate::output::print;
 use crate::worker::Launch;
 
 use super::loopback::work_for;
@@ -43,9 +42,7 @@ pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
          curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health\n",
         H::NAME
     );
-    if let Err(error) = io::stdout().write_all(directions.as_bytes()) {
-        tracing::warn!(%url, %error, "Cannot write to standard output; serving anyway.");
-    }
+    print(directions)?;
     let ended = work_for::<H, S>(&platform, launch).await;
     platform.shutdown().await;
     ended
