@@ -28,6 +28,14 @@ impl Interrupts {
             _ = self.terminate.recv() => {}
         }
     }
+
+    /// Waits for a signal, and returns the exit code by which shells report a program that it ended.
+    pub(crate) async fn next_code(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+    }
 }
 
 #[cfg(not(unix))]
@@ -40,5 +48,10 @@ impl Interrupts {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    pub(crate) async fn next_code(&mut self) -> u8 {
+        self.next().await;
+        130
     }
 }
