@@ -72,12 +72,13 @@ pub(crate) struct Dev {
 /// Run a job on a local or a Runpod endpoint, and show its progress and result
 ///
 /// Exit code: 0 completed, 1 failed, 2 invalid arguments, 3 cancelled, 4 timed out, 5 no usable answer from the
-/// endpoint. Ctrl-C cancels the job; a second Ctrl-C, 1.5 s later or more, exits immediately, with code 130.
+/// endpoint. Ctrl-C or SIGTERM cancels the job; a second one, 1.5 s later or more, exits immediately, with code 130 or
+/// 143.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Invoke {
-    /// Input as JSON, `@file`, or `-` for standard input. An object with the key `input` is sent as the whole request.
-    /// Default: `test_input.json`
+    /// Input as JSON, `@file`, or `-` for standard input. An object with the key `input` is the whole request, which may
+    /// also have `policy`, `webhook` and `s3Config`, but nothing else. Default: `test_input.json`
     #[arg(long, short, value_name = "JSON|@FILE")]
     pub(crate) data: Option<String>,
 
@@ -94,7 +95,7 @@ pub(crate) struct Invoke {
     #[arg(long, env = "RUNPOD_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
 
-    /// Show the chunks of the stream as they arrive
+    /// Show the chunks of the stream as they arrive; if no chunk arrives, show the output
     #[arg(long, short)]
     pub(crate) stream: bool,
 
@@ -160,6 +161,24 @@ pub(crate) struct Completions {
     /// Shell to complete for
     pub(crate) shell: Shell,
 }
+
+/// An error in the arguments, or in a file that they name. The exit code is then that of invalid arguments.
+#[derive(Debug)]
+pub(crate) struct UsageError(String);
+
+impl UsageError {
+    pub(crate) fn of(error: anyhow::Error) -> anyhow::Error {
+        Self(format!("{error:#}")).into()
+    }
+}
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,14 @@
 //! The `podwork-platform` program.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules};
+use podwork_protocol::without_bom;
 
 /// Returns the memory of ended jobs and connections to the operating system, which the default allocator hardly does.
 #[global_allocator]
@@ -14,6 +16,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The environment variable with the webhook signing secret.
 const WEBHOOK_SECRET: &str = "PODWORK_WEBHOOK_SECRET";
+
+/// The exit code of invalid arguments, which is also clap's.
+const USAGE: u8 = 2;
 
 /// A local Runpod Serverless platform: clients submit jobs to it, and workers poll it for jobs.
 #[derive(Debug, Parser)]
@@ -62,16 +67,52 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(shown) => return show(&shown),
+    };
+    match serve(args).await {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+            note(format_args!("error: {error}"));
+            match error {
+                Error::EndpointId(_)
+                | Error::Fault(_)
+                | Error::Rule(_)
+                | Error::Schema { .. }
+                | Error::WebhookSecret(_) => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-async fn serve(args: Args) -> Result<(), Error> {
+/// Prints the help, the version, or an error in the arguments.
+fn show(shown: &clap::Error) -> ExitCode {
+    let printed = shown.print().and_then(|()| io::stdout().flush());
+    if shown.use_stderr() {
+        return ExitCode::from(USAGE);
+    }
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints a line on standard error. Ignores errors, because there is no other place to report them.
+fn note(line: impl Display) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(format!("{line}\n").as_bytes());
+}
+
+fn unwritable(error: &io::Error) -> ExitCode {
+    note(format_args!(
+        "error: cannot write to standard output: {error}"
+    ));
+    ExitCode::FAILURE
+}
+
+async fn serve(args: Args) -> Result<ExitCode, Error> {
     let mut builder = Platform::builder()
         .bind(&args.host, args.port)
         .endpoint(&args.endpoint);
@@ -98,20 +139,26 @@ async fn serve(args: Args) -> Result<(), Error> {
     }
     let platform = builder.start().await?;
     if args.api_key.is_none() && !platform.addr().ip().is_loopback() {
-        eprintln!(
+        note(format_args!(
             "warning: anyone who can reach {} can run jobs; use --api-key to require a key",
             platform.addr()
-        );
+        ));
     }
-    if let Err(error) = directions(&platform, &args.endpoint) {
-        eprintln!(
-            "warning: cannot write to standard output: {error}. Console: {}/",
-            platform.url()
-        );
-    }
-    ended().await;
+    let code = match directions(&platform, &args.endpoint) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
+        printed => {
+            if printed.is_err() {
+                note(format_args!(
+                    "The reader has closed standard output. Console: {}/",
+                    platform.url()
+                ));
+            }
+            ended().await;
+            ExitCode::SUCCESS
+        }
+    };
     platform.shutdown().await;
-    Ok(())
+    Ok(code)
 }
 
 /// Prints how a worker, a client and a browser connect to the platform. Writes everything at once, so that a reader may
@@ -137,8 +184,9 @@ fn directions(platform: &Platform, endpoint: &str) -> io::Result<()> {
 
 fn read_schema(file: &str) -> Result<HandlerSchema, Error> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
-    let schema =
-        text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+    let schema = text.and_then(|text| {
+        serde_json::from_str(without_bom(&text)).map_err(|error| error.to_string())
+    });
     schema.map_err(|problem| Error::Schema {
         file: file.to_owned(),
         problem,
@@ -152,7 +200,7 @@ fn webhook_secret(file: Option<&Path>) -> Result<Option<String>, Error> {
     };
     let secret = std::fs::read_to_string(file)
         .map_err(|error| Error::WebhookSecret(format!("cannot read {}: {error}", file.display())));
-    secret.map(Some)
+    Ok(Some(without_bom(&secret?).to_owned()))
 }
 
 /// Sets the rules. Rules of one endpoint extend the rules for all endpoints, in whatever order they are given.

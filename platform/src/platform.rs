@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, Stream};
 use podwork_protocol::client::{RunRequest, StatusResponse};
-use podwork_protocol::{HandlerSchema, env};
+use podwork_protocol::{HandlerSchema, env, without_bom};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +106,7 @@ impl Builder {
 
     /// Sets the initial request body of the console's form, as JSON text.
     pub fn example(mut self, request: &str) -> Self {
-        self.settings.example = Some(request.to_owned());
+        self.settings.example = Some(without_bom(request).to_owned());
         self
     }
 
@@ -237,8 +237,23 @@ impl Platform {
     /// # Errors
     /// Returns an error if the request is invalid, or if the endpoint is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
+        self.submit_as(None, request)
+    }
+
+    /// Queues a job like [`submit`](Self::submit), under an id of the caller's choice, and returns the id.
+    ///
+    /// # Errors
+    /// Returns an error if the request is invalid, if the endpoint is full, or if it has a job with this id.
+    pub fn submit_with_id(&self, id: &str, request: RunRequest) -> Result<String, Error> {
+        self.submit_as(Some(id), request)
+    }
+
+    fn submit_as(&self, id: Option<&str>, request: RunRequest) -> Result<String, Error> {
         let handle = self.default_handle().map_err(refused)?;
-        let submission = submission_of(request, false, handle.rules()).map_err(refused)?;
+        let mut submission = submission_of(request, false, handle.rules()).map_err(refused)?;
+        if let Some(id) = id {
+            submission.id = id.into();
+        }
         let state = at_once(handle.endpoint().submit(submission));
         Ok(state.map_err(refused)?.id)
     }

@@ -93,6 +93,51 @@ fn a_closed_standard_output_stops_nothing() {
 }
 
 #[test]
+fn a_full_disk_is_an_error_and_a_closed_reader_is_not() {
+    let run = |args: &[&str], output: Stdio| {
+        let run = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
+            .args(args)
+            .stdout(output)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(run.stderr).unwrap();
+        (run.status.code(), said)
+    };
+    for args in [["--port", "0"].as_slice(), &["--help"], &["--version"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, said) = run(args, full.into());
+        assert_eq!(code, Some(1), "{args:?}: {said}");
+        assert!(
+            said.starts_with("error: cannot write to standard output: No space left"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let (read, write) = io::pipe().unwrap();
+    drop(read);
+    assert_eq!(run(&["--help"], write.into()), (Some(0), String::new()));
+}
+
+#[test]
+fn invalid_arguments_are_exit_code_2() {
+    for args in [
+        ["--rules", "nonsense=1"],
+        ["--fault", "nonsense=1"],
+        ["--endpoint", "a b"],
+        ["--schema", "no/such.json"],
+        ["--webhook-secret-file", "no/such"],
+        ["--nonsense", "1"],
+    ] {
+        let program = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
+            .args(["--port", "0"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(program.status.code(), Some(2), "{args:?}: {program:?}");
+    }
+}
+
+#[test]
 fn ten_thousand_idle_connections_hold_nobody_up() {
     let connections = room().min(10_000);
     assert!(

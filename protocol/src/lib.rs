@@ -25,6 +25,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod written_request; // requests in files and on command lines
+
 pub mod client; // bodies of the client API
 
 pub mod worker; // bodies that a worker and the platform exchange
@@ -37,13 +39,14 @@ pub mod limits; // documented limits
 
 mod schema; // a handler's input and output as JSON Schema
 
-mod status; // a job's status
+mod raw; // members that are read more strictly or more tolerantly than by default
 
-mod raw; // optional members with raw JSON
+mod status; // a job's status
 
 pub use schema::HandlerSchema;
 pub use serde_json::value::RawValue;
 pub use status::JobStatus;
+pub use written_request::{WrittenRequest, without_bom};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

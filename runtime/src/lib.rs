@@ -151,6 +151,9 @@ mod config;
 // HTTP, TLS, the guard against private addresses, backoff and checksums.
 mod net;
 
+// Standard output and standard error, beside the log.
+mod output;
+
 // The errors of workers and of jobs.
 mod error;
 

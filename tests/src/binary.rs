@@ -46,6 +46,24 @@ impl Binary {
         self
     }
 
+    /// Writes a file that need not be text.
+    pub fn bytes(self, name: &str, content: &[u8]) -> Self {
+        std::fs::write(self.folder.path().join(name), content).unwrap();
+        self
+    }
+
+    /// Replaces standard output.
+    pub fn stdout(mut self, output: impl Into<Stdio>) -> Self {
+        self.command.stdout(output);
+        self
+    }
+
+    /// Replaces standard error.
+    pub fn stderr(mut self, output: impl Into<Stdio>) -> Self {
+        self.command.stderr(output);
+        self
+    }
+
     /// Sets environment variables.
     pub fn env(mut self, variables: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         self.command.envs(variables);
@@ -54,7 +72,9 @@ impl Binary {
 
     /// Runs the binary until it exits.
     pub async fn output(mut self) -> Output {
-        let output = tokio::time::timeout(Duration::from_mins(1), self.command.output());
+        // Unlike `output()`, this keeps outputs that were replaced.
+        let child = self.command.spawn().unwrap();
+        let output = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output());
         output.await.expect("the program exits").unwrap()
     }
 

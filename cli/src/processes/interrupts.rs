@@ -23,13 +23,14 @@ impl Interrupts {
         Ok(Self { signals, last })
     }
 
-    /// Waits for a signal. Skips one that repeats the last one. Cancel safe.
-    pub(crate) async fn next(&mut self) {
+    /// Waits for a signal, and returns the exit code by which shells report a program that it ended. Skips a signal that
+    /// repeats the last one. Cancel safe.
+    pub(crate) async fn next(&mut self) -> u8 {
         loop {
-            self.signals.next().await;
+            let code = self.signals.next().await;
             if self.last.is_none_or(|last| last.elapsed() >= SAME_SIGNAL) {
                 self.last = Some(Instant::now());
-                return;
+                return code;
             }
         }
     }
@@ -54,10 +55,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> u8 {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
         }
     }
 }
@@ -68,9 +69,10 @@ impl Signals {
         Ok(Self {})
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> u8 {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+        130
     }
 }

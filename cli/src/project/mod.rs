@@ -1,13 +1,16 @@
 //! The worker's crate, read from cargo's metadata, and its builds.
 
+mod cargo_error;
 pub(crate) mod sources;
 pub(crate) mod template;
+
+pub(crate) use cargo_error::CargoError;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand, Node, Package, PackageId};
 
 /// The worker to build, and its features.
@@ -169,9 +172,7 @@ pub(crate) fn workspace_of(folder: &Path) -> Result<PathBuf> {
 
 fn metadata(command: &MetadataCommand) -> Result<Metadata> {
     command.exec().map_err(|error| match error {
-        cargo_metadata::Error::CargoMetadata { stderr } => {
-            anyhow!("{}", stderr.trim().trim_start_matches("error: "))
-        }
+        cargo_metadata::Error::CargoMetadata { stderr } => CargoError::read(&stderr).into(),
         cargo_metadata::Error::Io(error) => anyhow::Error::new(error).context(NO_CARGO),
         error => anyhow::Error::new(error).context("cannot read the output of cargo metadata"),
     })

@@ -14,6 +14,7 @@ use crate::error::handler_error::note_panics;
 #[cfg(feature = "local")]
 use crate::local::{Mode, Serve, TestInput};
 use crate::net::http::chain;
+use crate::output::note;
 use crate::run::bound::UnboundHandler;
 use crate::telemetry::log;
 use crate::worker::{Launch, Shutdown, WorkerSettings, poll};
@@ -45,7 +46,7 @@ impl AnyWorker {
         if on_platform && tracing::enabled!(tracing::Level::ERROR) {
             tracing::error!("{error}");
         } else {
-            eprintln!("error: {error}");
+            note(format_args!("error: {error}"));
         }
         ExitCode::FAILURE
     }

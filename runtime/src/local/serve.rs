@@ -1,8 +1,7 @@
 //! `--rp_serve_api`: the platform's API on a local port, in front of this worker.
 
-use std::io::{self, Write as _};
-
 use crate::error::Error;
+use crate::output::print;
 use crate::worker::Launch;
 
 use super::loopback::work_for;
@@ -38,9 +37,7 @@ pub(super) async fn run(serve: Serve, mut launch: Launch) -> Result<(), Error> {
          curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health\n",
         launch.handler.name
     );
-    if let Err(error) = io::stdout().write_all(directions.as_bytes()) {
-        tracing::warn!(%url, %error, "Cannot write to standard output; serving anyway.");
-    }
+    print(directions)?;
     let ended = work_for(&platform, launch).await;
     platform.shutdown().await;
     ended

@@ -165,6 +165,92 @@ async fn bad_input_gets_one_clear_line() {
 }
 
 #[tokio::test]
+async fn a_misspelled_member_of_the_test_input_is_named() {
+    for (input, member) in [
+        (r#"{"model": "bge", "input": 1}"#, "model"),
+        (r#"{"input": 1, "polcy": {}}"#, "polcy"),
+        (
+            r#"{"input": 1, "policy": {"executionTimout": 5000}}"#,
+            "executionTimout",
+        ),
+    ] {
+        let said = worker(&["--test_input", input]).complaint().await;
+        let expected = format!("error: --test_input: unknown field `{member}`, expected one of");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_test_input_keeps_its_id_and_may_begin_with_a_byte_order_mark() {
+    let input =
+        "\u{feff}{\"id\": \"local-test/7\", \"input\": {\"do\": \"echo\", \"value\": 1}}\r\n";
+    let output = worker(&[]).file("test_input.json", input).output().await;
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("IN_QUEUE    | job local-test/7\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("output    | 1\n"), "{shown}");
+    let utf_16 = worker(&[])
+        .bytes("test_input.json", b"\xff\xfe{\0}\0")
+        .complaint()
+        .await;
+    assert!(
+        utf_16.contains("test_input.json: cannot read the file") && utf_16.contains("UTF-8"),
+        "{utf_16}"
+    );
+}
+
+#[tokio::test]
+async fn expected_numbers_are_compared_by_value() {
+    let input = r#"{"input": {"do": "echo", "value": {"score": 1, "of": [2.50]}}}"#;
+    for (expected, code) in [
+        (r#"{"output": {"of": [2.5], "score": 1.0}}"#, 0),
+        (r#"{"output": {"of": [2.5], "score": 1.5}}"#, 1),
+    ] {
+        let output = worker(&["--test_input", input, "--test_output", expected])
+            .output()
+            .await;
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_closed_standard_output_ends_quietly_and_a_full_one_with_an_error() {
+    let input = r#"{"input": {"chunks": ["a", "b", "c"], "error": null}}"#;
+    let test_run = || worker(&["stream", "--test_input", input]);
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    let output = test_run().stdout(write).output().await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*said), (Some(0), ""));
+    let serve = worker(&["--rp_serve_api", "--rp_api_port", "0"]);
+    for program in [test_run(), serve] {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let said = program.stdout(full).complaint().await;
+        assert!(
+            said.starts_with("error: failed to write to standard output: No space left"),
+            "{said}"
+        );
+    }
+    // An error that cannot be shown is still an exit code.
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = worker(&["--test_input", "nonsense"])
+        .stderr(full)
+        .output()
+        .await;
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
 async fn a_taken_port_gets_one_clear_line() {
     let platform = Platform::builder().start().await.unwrap();
     let port = platform.addr().port().to_string();

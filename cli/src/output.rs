@@ -1,0 +1,48 @@
+//! Standard output and standard error, for all commands.
+
+use std::fmt::{self, Display};
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
+
+/// The reader of standard output has closed it, as `head` does after its last line. `main` exits without a message.
+#[derive(Debug)]
+pub(crate) struct OutputClosed;
+
+impl Display for OutputClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader has closed standard output")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
+/// Prints a text on standard output.
+///
+/// # Errors
+/// Returns [`OutputClosed`] if nobody reads the output any more, and another error if it cannot be written, for example
+/// to a full disk.
+pub(crate) fn print(text: impl Display) -> Result<()> {
+    let mut out = io::stdout().lock();
+    written(write!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Prints a line on standard output, with the errors of [`print`].
+pub(crate) fn print_line(text: impl Display) -> Result<()> {
+    print(format_args!("{text}\n"))
+}
+
+/// Converts the result of writing to standard output to that of [`print`].
+pub(crate) fn written(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Prints a line on standard error. Ignores errors, because there is no other place to report them.
+pub(crate) fn note(text: impl Display) {
+    let mut err = io::stderr().lock();
+    // One write for the whole line, so that lines of several programs do not mix.
+    let _ = err.write_all(format!("{text}\n").as_bytes());
+}
