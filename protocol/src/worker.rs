@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::JobStatus;
@@ -25,7 +25,7 @@ pub const POST_CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 pub struct Job {
     /// The job's id, unique on the platform. Starts with `sync-` if the job was submitted by `/runsync`.
     pub id: String,
-    /// The handler's input, as the client wrote it.
+    /// The handler's input, as the client wrote it. `{}` if the platform left it out.
     pub input: Box<RawValue>,
     /// All other members (`webhook`, `batchId`, `policy`, `s3Config`, …), except those that are `null`.
     pub extra: Map<String, Value>,
@@ -71,7 +71,11 @@ impl<'de> Deserialize<'de> for Job {
                 }
                 Ok(Job {
                     id: id.ok_or_else(|| A::Error::missing_field("id"))?,
-                    input: input.ok_or_else(|| A::Error::missing_field("input"))?,
+                    input: match input {
+                        Some(input) => input,
+                        // The platform leaves out an empty input.
+                        None => RawValue::from_string("{}".to_owned()).map_err(A::Error::custom)?,
+                    },
                     extra,
                 })
             }
@@ -202,7 +206,7 @@ pub struct Post {
     pub output: Option<Box<RawValue>>,
     /// The error of a failed job. podwork's workers send the JSON text of an [`ErrorReport`]; others send any JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Value>,
+    pub error: Option<Box<RawValue>>,
     /// Asks the platform to replace this worker. Default: `false`.
     #[serde(
         rename = "stopPod",
@@ -233,8 +237,10 @@ impl Post {
 
     /// Creates the post of a failed job.
     pub fn from_error(error: impl Into<Value>) -> Self {
+        // A JSON value always serializes. If it ever does not, the job still fails.
+        let error = to_raw_value(&error.into()).unwrap_or_else(|_| RawValue::TRUE.to_owned());
         Self {
-            error: Some(error.into()),
+            error: Some(error),
             ..Self::default()
         }
     }
@@ -303,10 +309,7 @@ mod tests {
         let body = br#" [{"id":"a","input":null},{"id":"b"},{"input":1},7] "#;
         let taken = TakenJobs::parse(body).unwrap().0;
         assert_eq!(taken[0].as_ref().unwrap().input.get(), "null");
-        assert_eq!(
-            taken[1].as_ref().unwrap_err(),
-            "job b: missing field `input` at line 1 column 10"
-        );
+        assert_eq!(taken[1].as_ref().unwrap().input.get(), "{}");
         assert!(taken[2].as_ref().unwrap_err().contains("`id`"));
         assert!(taken[3].is_err());
     }
