@@ -60,7 +60,7 @@ pub(super) async fn take(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let mut text = JsonText::default();
-    add_job(&mut text, job);
+    add_job(&mut text, job, handle.rules());
     Ok(answer(handle, named.worker, &jobs, text))
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn take_batch(
     let mut before = "[";
     for job in &jobs {
         text.text(std::mem::replace(&mut before, ","));
-        add_job(&mut text, job);
+        add_job(&mut text, job, handle.rules());
     }
     text.text("]");
     Ok(answer(handle, named.worker, &jobs, text))
