@@ -28,8 +28,8 @@ pub enum Error {
 
     /// A rule of an endpoint cannot be parsed.
     #[error(
-        "invalid rule `{0}`: expected run_rate=0, chunk=64KB, ttl=1h, ttl_range=1s..7d, run_retention=5m, tries=5 or \
-         another field of `Rules`, separated by commas"
+        "invalid rule `{0}`: expected current, run_rate=0, run_rate=1000/10s, chunk=64KB, ttl=1h, ttl_range=1s..7d, \
+         run_retention=5m, tries=5 or another field of `Rules`, separated by commas"
     )]
     Rule(String),
 

@@ -36,7 +36,8 @@ mod connections; // TCP connections: accept, serve, shut down
 mod registry; // all endpoints, by id
 mod job_events; // event stream of one job, from submission to end
 mod run_request; // validation of a client's request
-mod endpoint_handle; // one endpoint as shared by connections: rate limits, deadlines, waiting calls
+mod endpoint_handle; // one endpoint as shared by connections: call limits, deadlines, waiting calls
+mod call_limits; // limits on the rate and the concurrency of calls
 mod webhooks; // delivery of webhook calls
 mod endpoint; // one endpoint: reads records, applies steps, commits
 mod answers; // JSON of a job for clients, its worker and its webhook
@@ -59,4 +60,4 @@ pub use job_events::JobEvent;
 pub use platform::{Builder, Platform};
 pub use podwork_protocol::HandlerSchema;
 pub use podwork_protocol::client::{RunRequest, StatusResponse};
-pub use rules::{Rules, Span};
+pub use rules::{CallRate, Rules, Span};

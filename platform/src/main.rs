@@ -45,7 +45,9 @@ struct Args {
     worker_key: Option<String>,
 
     /// Rules for all endpoints, such as `run_rate=0,run_retention=5m,ttl=1h,chunk=64KB,tries=5`; with a prefix `ID:`,
-    /// for one endpoint: `slow:execution_timeout=1h`
+    /// for one endpoint: `slow:execution_timeout=1h`. `current` sets the rules of Runpod's documentation and behavior
+    /// since August 2026: `current,tries=5`. `running_word=RUNNING`, `strip_empty_input=false`, `webhook_pauses=5s/15s`
+    /// and `lost_error=TEXT` change what clients, workers and webhooks see. RULES.md lists the rules
     #[arg(long, value_name = "[ID:]RULES")]
     rules: Vec<String>,
 

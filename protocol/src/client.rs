@@ -4,11 +4,11 @@
 //! unless a client cannot do without them. Requests are read strictly.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::JobStatus;
-use crate::raw::{chunks, lenient, millis, number, object, present, status, whole};
+use crate::raw::{chunks, lenient, millis, number, object, present, raw_object, status, whole};
 
 /// The body of `/run` and `/runsync`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,7 +18,8 @@ pub struct RunRequest {
     /// The handler's input.
     #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub input: Box<RawValue>,
-    /// URL that receives the job's [`StatusResponse`] when the job has ended.
+    /// URL that receives the job's [`StatusResponse`] when the job has ended, with `input` and `webhook` as in this
+    /// request.
     #[cfg_attr(
         feature = "openapi",
         schema(format = "uri", example = "https://example.com/done")
@@ -32,10 +33,15 @@ pub struct RunRequest {
         skip_serializing_if = "Option::is_none"
     )]
     pub policy: Option<Policy>,
-    /// Storage credentials, passed to the worker.
+    /// Storage credentials, an object that is passed to the worker unchanged.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
-    #[serde(rename = "s3Config", default, skip_serializing_if = "Option::is_none")]
-    pub s3_config: Option<Map<String, Value>>,
+    #[serde(
+        rename = "s3Config",
+        default,
+        deserialize_with = "raw_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub s3_config: Option<Box<RawValue>>,
 }
 
 impl RunRequest {
@@ -113,20 +119,28 @@ pub struct StatusResponse {
     /// The job's status. A word that this version does not know is read as [`JobStatus::InProgress`].
     #[serde(deserialize_with = "status")]
     pub status: JobStatus,
-    /// Time in the queue, in milliseconds. Absent until a worker has taken the job.
+    /// Time in the queue, in milliseconds, since the job was last queued. Absent until a worker has taken the job.
     #[serde(
         default,
         deserialize_with = "millis",
         skip_serializing_if = "Option::is_none"
     )]
     pub delay_time: Option<u64>,
-    /// Time at a worker, in milliseconds. Absent until the job has ended.
+    /// Time at the last worker, in milliseconds. Absent until the job has ended.
     #[serde(
         default,
         deserialize_with = "millis",
         skip_serializing_if = "Option::is_none"
     )]
     pub execution_time: Option<u64>,
+    /// The number of times that the job returned to the queue: its worker was lost, or a client called `/retry`.
+    /// Absent for 0.
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub retries: Option<u32>,
     /// The id of the worker that runs or ran the job.
     #[serde(
         default,
@@ -156,6 +170,7 @@ impl StatusResponse {
             status,
             delay_time: None,
             execution_time: None,
+            retries: None,
             worker_id: None,
             output: None,
             error: None,

@@ -39,6 +39,21 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     T::deserialize(value).map(Some).map_err(D::Error::custom)
 }
 
+/// Reads an object as raw JSON text.
+pub(crate) fn raw_object<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<RawValue>>, D::Error> {
+    let value = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    if value
+        .as_ref()
+        .is_some_and(|value| !value.get().starts_with('{'))
+    {
+        let kind = Unexpected::Other("list, string, number or boolean");
+        return Err(D::Error::invalid_type(kind, &"an object"));
+    }
+    Ok(value)
+}
+
 /// Reads a whole number. JSON may also contain it as `5000.0`.
 pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)?;
@@ -108,6 +123,22 @@ mod tests {
         let body = format!(r#"{{"input": 1, "policy": {{"executionTimeout": {text}}}}}"#);
         let request: RunRequest = serde_json::from_str(&body).map_err(|error| error.to_string())?;
         Ok(request.policy.unwrap().execution_timeout)
+    }
+
+    #[test]
+    fn an_object_stays_as_written() {
+        let s3_config = |text: &str| {
+            let body = format!(r#"{{"input": 1, "s3Config": {text}}}"#);
+            let request = serde_json::from_str::<RunRequest>(&body);
+            request.map(|request| request.s3_config.map(|config| config.get().to_owned()))
+        };
+        let text = r#"{"b": 5400121572116418999000, "a": 1.0}"#;
+        assert_eq!(s3_config(text).unwrap().as_deref(), Some(text));
+        assert_eq!(s3_config("null").unwrap(), None);
+        for bad in ["[]", "1", "\"{}\""] {
+            let error = s3_config(bad).unwrap_err().to_string();
+            assert!(error.contains("expected an object"), "{error}");
+        }
     }
 
     #[test]

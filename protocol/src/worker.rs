@@ -6,7 +6,7 @@ mod taken;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::JobStatus;
 use crate::raw::present;
@@ -39,7 +39,7 @@ pub struct Post {
     pub output: Option<Box<RawValue>>,
     /// The error of a failed job. podwork's workers send the JSON text of an [`ErrorReport`]; others send any JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Value>,
+    pub error: Option<Box<RawValue>>,
     /// Asks the platform to replace this worker. Default: `false`.
     #[serde(
         rename = "stopPod",
@@ -70,8 +70,10 @@ impl Post {
 
     /// Creates the post of a failed job.
     pub fn from_error(error: impl Into<Value>) -> Self {
+        // A JSON value always serializes. If it ever does not, the job still fails.
+        let error = to_raw_value(&error.into()).unwrap_or_else(|_| RawValue::TRUE.to_owned());
         Self {
-            error: Some(error.into()),
+            error: Some(error),
             ..Self::default()
         }
     }

@@ -23,6 +23,38 @@ def test_result(endpoint, official, kind):
     assert status["delayTime"] >= 0 and status["executionTime"] >= 0
 
 
+# The rules of production, with a shorter time until a job counts as lost.
+LOSES = ("--rules", "current,silence=3s")
+
+
+@pytest.mark.parametrize("platform", [LOSES], indirect=True)
+def test_empty_input_is_never_run(endpoint, official):
+    """A known fault of the official worker: it refuses a job without `input`, which is what becomes of the input `{}`,
+    and reports nothing. The client learns of it only after the retry."""
+    worker = official("plain")
+    job = endpoint.run({"input": {}})
+    worker.line("missing field(s)")
+    status = ended(endpoint, job)
+    assert (status["status"], status["error"]) == ("FAILED", "job timed out after 1 retries")
+    assert status["retries"] == 1
+    # The worker goes on with other jobs.
+    assert ended(endpoint, endpoint.run({"input": {"a": 1}}))["output"] == {"echo": {"a": 1}}
+
+
+@pytest.mark.parametrize("platform", [("--rules", "strip_empty_input=false")], indirect=True)
+def test_empty_input_that_is_not_stripped(endpoint, official):
+    official("plain")
+    assert ended(endpoint, endpoint.run({"input": {}}))["output"] == {"echo": {}}
+
+
+def test_empty_input_and_our_worker(endpoint, ours):
+    ours("podwork-test-worker")
+    status = ended(endpoint, endpoint.run({"input": {}}))
+    # The worker runs the job, and its handler refuses the input.
+    assert status["status"] == "FAILED"
+    assert json.loads(status["error"])["error_type"] == "invalid_input"
+
+
 @pytest.mark.parametrize("kind", ["generator", "async_generator"])
 def test_stream(endpoint, official, kind):
     official(kind)

@@ -54,7 +54,13 @@ pub(super) enum NotAdmitted {
     /// The body exceeds the payload limit
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
-    /// The rate limit is exceeded, or the endpoint is full; retry after the time in `Retry-After`
+}
+
+/// The error response of operations with a limit on their rate or on concurrent calls.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it describes the responses of `Failure`")]
+pub(super) enum Limited {
+    /// The limit of this operation is exceeded, or the endpoint is full; retry after the time in `Retry-After`
     #[response(status = 429)]
     Often(#[to_schema] ErrorBody),
 }

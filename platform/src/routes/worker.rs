@@ -60,7 +60,7 @@ pub(super) async fn take(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let mut text = JsonText::default();
-    add_job(&mut text, job);
+    add_job(&mut text, job, handle.rules());
     Ok(answer(handle, named.worker, &jobs, text))
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn take_batch(
     let mut before = "[";
     for job in &jobs {
         text.text(std::mem::replace(&mut before, ","));
-        add_job(&mut text, job);
+        add_job(&mut text, job, handle.rules());
     }
     text.text("]");
     Ok(answer(handle, named.worker, &jobs, text))
@@ -150,11 +150,10 @@ pub(super) async fn done(
     let handle = registry.get(&named.endpoint)?;
     let sync = named.job.starts_with(limits::SYNC_ID_PREFIX);
     let post = read_post(body, handle.rules().payload(sync)).await?;
-    let error = post.error.filter(|error| !error.is_null());
     let result = NewResult {
         is_progress: post.status.as_deref() == Some(JobStatus::InProgress.as_str()),
         output: post.output.map(payload),
-        error: error.map(|error| error.to_string().into()),
+        error: post.error.map(|error| Box::<str>::from(error).into()),
         stop_pod: post.stop_pod,
     };
     let posted = handle.endpoint().post(&named.worker, &named.job, result);

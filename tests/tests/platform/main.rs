@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 mod api;
+mod production;
 mod rules;
 mod rules_page;
