@@ -1,7 +1,5 @@
 //! The network layer: HTTP, TLS, proxies, the guard against private addresses, backoff, and checksums.
 
-#[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
-mod address;
 pub(crate) mod backoff;
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) mod client;
