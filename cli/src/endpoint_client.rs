@@ -153,10 +153,11 @@ impl EndpointClient {
             });
         }
         let said = serde_json::from_str::<ErrorBody>(&text).map_or(text, |body| body.error);
+        let key = "; set RUNPOD_API_KEY to the endpoint's API key";
         let cure = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "; set RUNPOD_API_KEY to the endpoint's API key"
-            }
+            StatusCode::UNAUTHORIZED => key,
+            // The local platform says itself which option allows the call.
+            StatusCode::FORBIDDEN if !self.loopback => key,
             StatusCode::NOT_FOUND => "; check the endpoint's address; the job may have expired",
             _ => "",
         };

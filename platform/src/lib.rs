@@ -38,6 +38,7 @@ mod job_events; // event stream of one job, from submission to end
 mod run_request; // validation of a client's request
 mod endpoint_handle; // one endpoint as shared by connections: rate limits, deadlines, waiting calls
 mod webhooks; // delivery of webhook calls
+mod webhook_client; // HTTP client for webhook calls
 mod endpoint; // one endpoint: reads records, applies steps, commits
 mod answers; // JSON of a job for clients, its worker and its webhook
 mod store; // records, payloads and indexes
@@ -47,6 +48,8 @@ mod engine; // the rules as pure steps
 mod faults; // fault injection
 mod schema_example; // example values for a JSON Schema
 mod settings; // settings of the whole platform
+mod browser_guard; // hosts and origins that the platform answers to
+mod api_key; // API keys of clients and workers
 mod webhook_signature; // signatures of webhook calls
 mod json_text; // JSON text that does not copy its payloads
 mod rules; // limits of an endpoint

@@ -5,12 +5,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
@@ -19,10 +19,8 @@ use crate::clock::Clock;
 use crate::engine::WebhookCall;
 use crate::store::Store;
 use crate::waiters::Waiters;
-use crate::webhook_signature::Secret;
+use crate::webhook_client::WebhookClient;
 
-/// The timeout of one try.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of concurrent calls of a platform.
 const MOST_AT_ONCE: usize = 256;
 /// The interval after which the store is checked for calls even without a notification.
@@ -31,18 +29,15 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// Makes the webhook calls of all endpoints of a platform.
 #[derive(Debug, Clone)]
 pub(crate) struct Webhooks {
-    poster: Arc<Http>,
+    poster: Arc<WebhookClient>,
     permits: Arc<Semaphore>,
 }
 
 impl Webhooks {
-    /// Creates the caller. Signs calls if there is a secret.
-    pub(crate) fn new(secret: Option<Secret>) -> Self {
+    /// Creates the caller, which sends calls with this client.
+    pub(crate) fn new(client: WebhookClient) -> Self {
         Self {
-            poster: Arc::new(Http {
-                secret,
-                client: OnceCell::new(),
-            }),
+            poster: Arc::new(client),
             permits: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         }
     }
@@ -134,39 +129,9 @@ async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall) 
     let _ = store.commit_call(call, after.map(Arc::new)).await;
 }
 
-/// Sends calls by HTTP. The client is created on first use.
-#[derive(Debug)]
-struct Http {
-    secret: Option<Secret>,
-    client: OnceCell<reqwest::Client>,
-}
-
-impl Poster for Http {
+impl Poster for WebhookClient {
     async fn post(&self, url: &str, id: &str, body: Bytes) -> Result<(), String> {
-        let client = async || {
-            // An error means that the program has already installed a crypto provider.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            reqwest::Client::builder().timeout(TIMEOUT).build()
-        };
-        let client = self.client.get_or_try_init(client).await;
-        let client = client.map_err(|error| error.to_string())?;
-        let mut request = client
-            .post(url)
-            .header("Content-Type", "application/json")
-            .header("webhook-id", id);
-        if let Some(secret) = &self.secret {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let timestamp = now.unwrap_or_default().as_secs();
-            request = request
-                .header("webhook-timestamp", timestamp)
-                .header("webhook-signature", secret.sign(id, timestamp, &body));
-        }
-        let response = request.body(body).send().await;
-        let response = response.map_err(|error| error.to_string())?;
-        match response.status() {
-            reqwest::StatusCode::OK => Ok(()),
-            status => Err(format!("unexpected status {status}")),
-        }
+        Self::post(self, url, id, body).await
     }
 }
 

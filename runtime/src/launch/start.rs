@@ -218,6 +218,9 @@ async fn run_locally<H: Handler, S: StateSource<H::State>>(
         Mode::Serve(Serve {
             host: args.api_host,
             port: args.api_port,
+            allow_hosts: args.api_allow_host,
+            allow_origins: args.api_allow_origin,
+            allow_private_webhooks: args.api_allow_private_webhooks,
             concurrency: args.api_concurrency,
         })
     } else {
