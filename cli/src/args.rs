@@ -56,13 +56,27 @@ pub(crate) struct Dev {
     #[arg(long, default_value_t = 8000)]
     pub(crate) port: u16,
 
-    /// Host on which the local platform listens
-    #[arg(long, default_value = "127.0.0.1")]
+    /// Host on which the local platform listens; a name stands for all its addresses on this machine
+    #[arg(long, default_value = "localhost")]
     pub(crate) host: String,
 
     /// API key that clients of the local platform must send. Default: no key is required
-    #[arg(long)]
+    #[arg(long, env = "PODWORK_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
+
+    /// Further name of the local platform in the `Host` header. Without an API key, it answers only to `localhost`,
+    /// addresses and these names; can be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// Origin whose pages may call the local platform, such as `http://localhost:3000`; can be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
+
+    /// Call webhooks at addresses that are not public, even if the local platform listens on other addresses than
+    /// loopback
+    #[arg(long)]
+    pub(crate) allow_private_webhooks: bool,
 
     /// Arguments for the worker, after `--`
     #[arg(last = true)]

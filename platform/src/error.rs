@@ -45,6 +45,27 @@ pub enum Error {
         problem: String,
     },
 
+    /// An API key cannot be used.
+    #[error("invalid {name}: {problem}")]
+    ApiKey {
+        /// The name of the key.
+        name: &'static str,
+        /// The cause.
+        problem: &'static str,
+    },
+
+    /// An allowed host is invalid.
+    #[error(
+        "invalid allowed host `{0}`: write a name such as `platform` or `platform.default.svc`, without scheme and port"
+    )]
+    AllowedHost(String),
+
+    /// An allowed origin is invalid.
+    #[error(
+        "invalid allowed origin `{0}`: write scheme, host and port of one app, such as `http://localhost:3000`"
+    )]
+    AllowedOrigin(String),
+
     /// The webhook secret cannot be read or is invalid.
     #[error("webhook secret: {0}; use `whsec_` and base64, or any text of 16 bytes or more")]
     WebhookSecret(String),

@@ -39,6 +39,7 @@ mod run_request; // validation of a client's request
 mod endpoint_handle; // one endpoint as shared by connections: call limits, deadlines, waiting calls
 mod call_limits; // limits on the rate and the concurrency of calls
 mod webhooks; // delivery of webhook calls
+mod webhook_client; // HTTP client for webhook calls
 mod endpoint; // one endpoint: reads records, applies steps, commits
 mod answers; // JSON of a job for clients, its worker and its webhook
 mod store; // records, payloads and indexes
@@ -48,6 +49,8 @@ mod engine; // the rules as pure steps
 mod faults; // fault injection
 mod schema_example; // example values for a JSON Schema
 mod settings; // settings of the whole platform
+mod browser_guard; // hosts and origins that the platform answers to
+mod api_key; // API keys of clients and workers
 mod webhook_signature; // signatures of webhook calls
 mod json_text; // JSON text that does not copy its payloads
 mod rules; // limits of an endpoint

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules};
 use podwork_protocol::without_bom;
+use tracing::Level;
 
 /// Returns the memory of ended jobs and connections to the operating system, which the default allocator hardly does.
 #[global_allocator]
@@ -28,21 +29,42 @@ struct Args {
     #[arg(long, default_value_t = 8000)]
     port: u16,
 
-    /// Host to listen on
-    #[arg(long, default_value = "127.0.0.1")]
+    /// Host to listen on; a name stands for all its addresses on this machine
+    #[arg(long, default_value = "localhost")]
     host: String,
 
     /// Id of the default endpoint: the printed worker variables use it, and its API is also at the root
     #[arg(long, default_value = "local")]
     endpoint: String,
 
-    /// API key that clients must send; without it, no key is required
-    #[arg(long)]
+    /// API key that clients must send; without it, no key is required. Prefer the environment variable: other users of
+    /// the machine can see arguments
+    #[arg(long, env = "PODWORK_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 
     /// API key that workers must send; default: the clients' key
-    #[arg(long)]
+    #[arg(long, env = "PODWORK_WORKER_KEY", hide_env_values = true)]
     worker_key: Option<String>,
+
+    /// Further name of this platform in the `Host` header, such as that of a service in Docker Compose or Kubernetes.
+    /// Without an API key, the platform answers only to `localhost`, addresses and these names; can be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+
+    /// Origin whose pages may call the platform, such as `http://localhost:3000`; can be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+
+    /// Allow webhooks at addresses that are not public, or not; default: only if the platform listens on nothing but
+    /// loopback. Set it to `false` behind a public proxy
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    allow_private_webhooks: Option<bool>,
 
     /// Rules for all endpoints, such as `run_rate=0,run_retention=5m,ttl=1h,chunk=64KB,tries=5`; with a prefix `ID:`,
     /// for one endpoint: `slow:execution_timeout=1h`. `current` sets the rules of Runpod's documentation and behavior
@@ -69,6 +91,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    show_warnings();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(shown) => return show(&shown),
@@ -114,10 +137,24 @@ fn unwritable(error: &io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Writes the warnings of the platform to standard error, such as those of webhooks that fail.
+fn show_warnings() {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(Level::WARN)
+        .with_target(false)
+        // It would report a closed standard error by a panic.
+        .log_internal_errors(false)
+        .init();
+}
+
 async fn serve(args: Args) -> Result<ExitCode, Error> {
     let mut builder = Platform::builder()
         .bind(&args.host, args.port)
         .endpoint(&args.endpoint);
+    if let Some(allow) = args.allow_private_webhooks {
+        builder = builder.allow_private_webhooks(allow);
+    }
     builder = with_rules(builder, &args.rules)?;
     for text in &args.schema {
         let (id, file) = text.split_once(':').unwrap_or((&args.endpoint, text));
@@ -129,6 +166,12 @@ async fn serve(args: Args) -> Result<ExitCode, Error> {
     if let Some(key) = &args.worker_key {
         builder = builder.worker_key(key);
     }
+    builder = args
+        .allow_host
+        .iter()
+        .fold(builder, |builder, host| builder.allow_host(host));
+    let origins = args.allow_origin.iter();
+    builder = origins.fold(builder, |builder, origin| builder.allow_origin(origin));
     if let Some(secret) = webhook_secret(args.webhook_secret_file.as_deref())? {
         builder = builder.webhook_secret(&secret);
     }
@@ -140,12 +183,6 @@ async fn serve(args: Args) -> Result<ExitCode, Error> {
         builder = builder.faults(faults);
     }
     let platform = builder.start().await?;
-    if args.api_key.is_none() && !platform.addr().ip().is_loopback() {
-        note(format_args!(
-            "warning: anyone who can reach {} can run jobs; use --api-key to require a key",
-            platform.addr()
-        ));
-    }
     let code = match directions(&platform, &args.endpoint) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
         printed => {

@@ -3,16 +3,15 @@
 //! Calls are in the store: the commit that ends a job writes its call, and the call is removed once it is delivered or
 //! given up. Each call has an id that is the same for all tries, so that a receiver can recognize duplicates.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use ring::digest::{SHA256, digest};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
@@ -22,10 +21,8 @@ use crate::engine::WebhookCall;
 use crate::rules::Rules;
 use crate::store::Store;
 use crate::waiters::Waiters;
-use crate::webhook_signature::Secret;
+use crate::webhook_client::WebhookClient;
 
-/// The timeout of one try.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of concurrent calls of a platform.
 const MOST_AT_ONCE: usize = 256;
 /// The interval after which the store is checked for calls even without a notification.
@@ -34,18 +31,15 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// Makes the webhook calls of all endpoints of a platform.
 #[derive(Debug, Clone)]
 pub(crate) struct Webhooks {
-    poster: Arc<Http>,
+    poster: Arc<WebhookClient>,
     permits: Arc<Semaphore>,
 }
 
 impl Webhooks {
-    /// Creates the caller. Signs calls if there is a secret.
-    pub(crate) fn new(secret: Option<Secret>) -> Self {
+    /// Creates the caller, which sends calls with this client.
+    pub(crate) fn new(client: WebhookClient) -> Self {
         Self {
-            poster: Arc::new(Http {
-                secret,
-                client: OnceCell::new(),
-            }),
+            poster: Arc::new(client),
             permits: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         }
     }
@@ -145,14 +139,7 @@ async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall, 
     let _ = store.commit_call(call, after.map(Arc::new)).await;
 }
 
-/// Sends calls by HTTP. The client is created on first use.
-#[derive(Debug)]
-struct Http {
-    secret: Option<Secret>,
-    client: OnceCell<reqwest::Client>,
-}
-
-impl Poster for Http {
+impl Poster for WebhookClient {
     async fn post(
         &self,
         url: &str,
@@ -160,48 +147,7 @@ impl Poster for Http {
         traceparent: &str,
         body: Bytes,
     ) -> Result<(), String> {
-        let client = async || {
-            // An error means that the program has already installed a crypto provider.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            reqwest::Client::builder()
-                .timeout(TIMEOUT)
-                // Like curl, tolerate malformed headers: they must not repeat a delivered call.
-                .http1_allow_spaces_after_header_name_in_responses(true)
-                .http1_ignore_invalid_headers_in_responses(true)
-                .build()
-        };
-        let client = self.client.get_or_try_init(client).await;
-        let client = client.map_err(|error| error.to_string())?;
-        let mut request = client
-            .post(url)
-            .header("Content-Type", "application/json")
-            .header("traceparent", traceparent)
-            .header("webhook-id", id);
-        if let Some(secret) = &self.secret {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let timestamp = now.unwrap_or_default().as_secs();
-            request = request
-                .header("webhook-timestamp", timestamp)
-                .header("webhook-signature", secret.sign(id, timestamp, &body));
-        }
-        let response = request.body(body).send().await;
-        let response = response.map_err(|error| reason(&error))?;
-        match response.status() {
-            reqwest::StatusCode::OK => Ok(()),
-            status => Err(format!("unexpected status {status}")),
-        }
-    }
-}
-
-/// Returns the causes of a failed call, without the error's own message: it contains the URL, whose query may be secret.
-fn reason(error: &reqwest::Error) -> String {
-    let first = error.source();
-    let causes = std::iter::successors(first, |&cause| cause.source());
-    let causes: Vec<String> = causes.map(ToString::to_string).collect();
-    match &causes[..] {
-        [] if error.is_timeout() => "timed out".to_owned(),
-        [] => "the request failed".to_owned(),
-        causes => causes.join(": "),
+        Self::post(self, url, id, traceparent, body).await
     }
 }
 
@@ -337,21 +283,6 @@ mod tests {
         );
         assert_eq!(one[1], two[1]);
         assert_ne!(one[2], two[2]);
-    }
-
-    #[tokio::test]
-    async fn a_call_without_a_response_names_the_cause_and_not_the_url() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let closed = listener.local_addr().unwrap();
-        drop(listener);
-        let http = Http {
-            secret: None,
-            client: OnceCell::new(),
-        };
-        let url = format!("http://{closed}/?token=secret");
-        let error = http.post(&url, "j.3", Bytes::new()).await.unwrap_err();
-        assert!(error.contains("Connection refused"), "{error}");
-        assert!(!error.contains("secret"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

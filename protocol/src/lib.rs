@@ -1,9 +1,9 @@
 //! Wire types of Runpod Serverless.
 //!
 //! There are two contracts: between *workers* and the platform ([`worker`], [`template`], [`mod@env`]), and between
-//! *clients* and the platform ([`client`]). Both share [`JobStatus`] and the documented [`limits`]. The crate does no
-//! I/O. It is the only code that `podwork`, the worker runtime, and `podwork-platform`, the local platform, have in
-//! common.
+//! *clients* and the platform ([`client`]). Both share [`JobStatus`], the documented [`limits`], and the distinction of
+//! public from special-purpose [addresses](mod@address). The crate does no I/O. It is the only code that `podwork`, the
+//! worker runtime, and `podwork-platform`, the local platform, have in common.
 //!
 //! Inputs and outputs of jobs are [raw JSON text](RawValue), so a payload passes through unparsed and unchanged.
 //!
@@ -36,6 +36,8 @@ pub mod template; // URL templates
 pub mod env; // names of variables
 
 pub mod limits; // documented limits
+
+pub mod address; // public and special-purpose IP addresses
 
 mod schema; // a handler's input and output as JSON Schema
 

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use cargo_metadata::Message;
-use podwork_platform::{HandlerSchema, Platform, Rules};
+use podwork_platform::{Builder, HandlerSchema, Platform, Rules};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
+use tracing::Level;
 
 use crate::args::Dev;
 use crate::processes::{Interrupts, WorkerProcess, ask};
@@ -23,14 +24,10 @@ const POLL_HOLD: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
+    show_warnings();
     let project = Project::find(&args.worker)?;
     let mut signals = Interrupts::new()?;
-    let mut rules = Rules::default();
-    rules.poll_hold = POLL_HOLD;
-    let mut builder = Platform::builder().bind(&args.host, args.port).rules(rules);
-    if let Some(key) = &args.api_key {
-        builder = builder.api_key(key);
-    }
+    let mut builder = platform(&args);
     if let Some(example) = project.test_input() {
         builder = builder.example(&example);
     }
@@ -57,6 +54,38 @@ pub(crate) async fn dev(args: Dev) -> Result<ExitCode> {
     };
     dev.end(&mut signals).await?;
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// Writes the warnings of the local platform to standard error, such as those of webhooks that fail.
+fn show_warnings() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(Level::WARN)
+        .with_target(false)
+        .without_time()
+        // It would report a closed standard error by a panic.
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Returns the builder of the local platform.
+fn platform(args: &Dev) -> Builder {
+    let mut rules = Rules::default();
+    rules.poll_hold = POLL_HOLD;
+    let mut builder = Platform::builder().bind(&args.host, args.port).rules(rules);
+    if args.allow_private_webhooks {
+        builder = builder.allow_private_webhooks(true);
+    }
+    if let Some(key) = &args.api_key {
+        builder = builder.api_key(key);
+    }
+    for host in &args.allow_host {
+        builder = builder.allow_host(host);
+    }
+    for origin in &args.allow_origin {
+        builder = builder.allow_origin(origin);
+    }
+    builder
 }
 
 fn say(text: &str) {
@@ -222,4 +251,44 @@ impl Loop {
 fn modified(path: &Path) -> Result<SystemTime> {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
     modified.with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    async fn started(options: &[&str]) -> Result<Platform, podwork_platform::Error> {
+        let args = [&["podwork", "dev", "--port", "0"][..], options].concat();
+        let Command::Dev(dev) = Args::parse_from(args).command else {
+            panic!("`dev` parses to its own arguments");
+        };
+        platform(&dev).start().await
+    }
+
+    #[tokio::test]
+    async fn the_platform_is_started_as_the_options_say() {
+        let options = [
+            "--allow-host",
+            "p",
+            "--allow-origin",
+            "http://localhost:3000",
+            "--api-key",
+            "k",
+        ];
+        started(&options).await.unwrap();
+        for (options, problem) in [
+            (["--api-key", ""], "invalid API key: it is empty"),
+            (
+                ["--allow-host", "http://p"],
+                "invalid allowed host `http://p`",
+            ),
+            (["--allow-origin", "*"], "invalid allowed origin `*`"),
+        ] {
+            let error = started(&options).await.unwrap_err().to_string();
+            assert!(error.starts_with(problem), "{error}");
+        }
+    }
 }

@@ -34,6 +34,8 @@ impl RefusedCall {
             text = format!("{text}: {reason}");
         }
         match status {
+            // The local platform names the option that allows the call.
+            StatusCode::FORBIDDEN if text.contains("--allow-") => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 text.push_str("; set RUNPOD_API_KEY to the endpoint's API key");
             }

@@ -39,6 +39,9 @@ pub(super) enum Refused {
     /// The API key is missing or invalid
     #[response(status = 401)]
     Key(#[to_schema] ErrorBody),
+    /// The host or the origin of the request is not allowed
+    #[response(status = 403)]
+    Foreign(#[to_schema] ErrorBody),
     /// The endpoint or job does not exist, or the job has expired
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
@@ -54,6 +57,9 @@ pub(super) enum NotAdmitted {
     /// The body exceeds the payload limit
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
+    /// The body is compressed
+    #[response(status = 415)]
+    Encoded(#[to_schema] ErrorBody),
 }
 
 /// The error response of operations with a limit on their rate or on concurrent calls.

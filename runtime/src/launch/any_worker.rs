@@ -191,6 +191,9 @@ async fn run_locally(args: Args, launch: Launch) -> Result<(), Error> {
         Mode::Serve(Serve {
             host: args.api_host,
             port: args.api_port,
+            allow_hosts: args.api_allow_host,
+            allow_origins: args.api_allow_origin,
+            allow_private_webhooks: args.api_allow_private_webhooks,
             concurrency: args.api_concurrency,
         })
     } else {

@@ -1,8 +1,6 @@
 //! The network layer: HTTP, TLS, proxies, the guard against private addresses, backoff, suspended machines, and
 //! checksums.
 
-#[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
-mod address;
 pub(crate) mod backoff;
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) mod client;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use podwork_protocol::address::is_public;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::error::causes::causes_of;
-use crate::net::address::is_public;
 
 /// The maximum number of addresses of a host to try.
 const MOST_ADDRESSES: usize = 8;

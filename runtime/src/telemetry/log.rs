@@ -153,10 +153,25 @@ fn format_line(json: bool, level: &str, job_id: Option<&str>, message: &str) -> 
         let text = serde_json::to_string(&line).unwrap_or_default();
         return text + "\n";
     }
+    let message = printable(message, "\n       | ");
     match job_id {
-        Some(job_id) => format!("{level:7}| {job_id} | {message}\n"),
+        Some(job_id) => format!("{level:7}| {} | {message}\n", printable(job_id, "\\n")),
         None => format!("{level:7}| {message}\n"),
     }
+}
+
+/// Escapes control characters, which could forge log lines or control a terminal, and replaces line breaks.
+fn printable(text: &str, line_break: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => printable.push_str(line_break),
+            '\t' => printable.push(c),
+            c if c.is_control() => printable.extend(c.escape_default()),
+            c => printable.push(c),
+        }
+    }
+    printable
 }
 
 fn shorten(message: String) -> String {
@@ -221,6 +236,19 @@ mod tests {
             "INFO   | j | m\n"
         );
         assert_eq!(format_line(false, "ERROR", None, "m"), "ERROR  | m\n");
+    }
+
+    #[test]
+    fn a_line_of_plain_text_cannot_be_forged() {
+        assert_eq!(
+            format_line(
+                false,
+                "INFO",
+                Some("j\nERROR  | x"),
+                "a\r\nERROR  | b\u{1b}[2J\tc\u{9b}"
+            ),
+            "INFO   | j\\nERROR  | x | a\\r\n       | ERROR  | b\\u{1b}[2J\tc\\u{9b}\n"
+        );
     }
 
     #[test]

@@ -55,6 +55,49 @@ async fn the_log_shows_the_size_and_reason_of_each_batch() {
 }
 
 #[tokio::test]
+async fn pages_of_other_sites_cannot_call_the_served_api() {
+    let args = [
+        "--rp_serve_api",
+        "--rp_api_port",
+        "0",
+        "--rp_api_allow_host",
+        "worker",
+        "--rp_api_allow_origin=http://localhost:3000",
+    ];
+    let mut worker = worker(&args).start();
+    let url = worker.url("Serving `").await;
+    let (_, port) = url.rsplit_once(':').unwrap();
+    // `localhost` is both loopback addresses, whichever a client tries first.
+    for address in ["127.0.0.1", "[::1]"] {
+        if address == "[::1]" && std::net::TcpListener::bind("[::1]:0").is_err() {
+            // This machine does not support IPv6.
+            continue;
+        }
+        for (headers, status) in [
+            (&[][..], 200),
+            (&[("Host", "worker:8000")], 200),
+            (&[("Host", "evil.example:8000")], 403),
+            (&[("Origin", "http://localhost:3000")], 200),
+            (
+                &[
+                    ("Origin", "https://evil.example"),
+                    ("Content-Type", "text/plain"),
+                ],
+                403,
+            ),
+        ] {
+            let url = format!("http://{address}:{port}/run");
+            let mut request = client().post(url).body(r#"{"input": {"do": "wait"}}"#);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn rust_log_sets_levels_where_the_platforms_variables_set_none() {
     let log = async |variables: &[(&'static str, &str)]| {
         let input = r#"{"input": {"do": "echo", "value": 1}}"#;

@@ -191,7 +191,10 @@ pub(super) fn environment(get: impl Fn(&str) -> Option<String>) -> Finding {
 }
 
 pub(super) fn port(port: u16) -> Finding {
-    match TcpListener::bind(("127.0.0.1", port)) {
+    // A machine without IPv6 cannot listen on `::1`, and need not.
+    let taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    let v6 = TcpListener::bind(("::1", port)).err().filter(taken);
+    match v6.map_or_else(|| TcpListener::bind(("127.0.0.1", port)), Err) {
         Ok(_) => Finding::good("port", format!("{port} is free")),
         Err(error) => Finding::note(
             "port",
