@@ -43,16 +43,21 @@ impl<H: Handler, S> Worker<H, S> {
         let on_platform = self
             .lookup(env::ENDPOINT_ID)
             .is_some_and(|id| !id.is_empty());
-        let Err(error) = self.try_run(on_platform) else {
-            return ExitCode::SUCCESS;
+        let ended = self.try_run(on_platform);
+        let code = match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let error = chain(&error);
+                if on_platform && tracing::enabled!(tracing::Level::ERROR) {
+                    tracing::error!("{error}");
+                } else {
+                    eprintln!("error: {error}");
+                }
+                ExitCode::FAILURE
+            }
         };
-        let error = chain(&error);
-        if on_platform && tracing::enabled!(tracing::Level::ERROR) {
-            tracing::error!("{error}");
-        } else {
-            eprintln!("error: {error}");
-        }
-        ExitCode::FAILURE
+        log::flush();
+        code
     }
 
     fn try_run(self, on_platform: bool) -> Result<(), Error>
