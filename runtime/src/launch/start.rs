@@ -1,7 +1,9 @@
 //! The two ways to start a worker: from its command line, or inside the caller's async runtime.
 
 use std::future::Future;
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -9,13 +11,15 @@ use podwork_protocol::env;
 use tokio::runtime::{Builder as Runtime, Handle};
 
 use crate::error::Error;
-use crate::error::handler_error::note_panics;
+use crate::error::panics;
 use crate::handler::Handler;
 use crate::handler::state::{NoState, StateSource};
 #[cfg(feature = "local")]
 use crate::local::{Mode, Serve, TestInput};
 use crate::net::http::chain;
+use crate::net::tls::install_default_provider;
 use crate::telemetry::log;
+use crate::threads::{guarded, start_runtime};
 use crate::worker::{Launch, Shutdown, poll};
 
 use super::args::Args;
@@ -35,7 +39,10 @@ impl<H: Handler, S> Worker<H, S> {
     ///
     /// This method creates the async runtime, reads the command line and the environment, and writes the log to
     /// standard output unless the program has its own `tracing` subscriber. If the worker cannot run, it reports the
-    /// error in one line and returns exit code 1.
+    /// error in one line and returns exit code 1. That includes a call inside an async runtime, such as in a `main` with
+    /// `#[tokio::main]`: call [`serve`](Self::serve) there.
+    ///
+    /// If the program has no default provider of rustls, this method installs ring.
     pub fn run(self) -> ExitCode
     where
         S: StateSource<H::State>,
@@ -64,6 +71,8 @@ impl<H: Handler, S> Worker<H, S> {
     where
         S: StateSource<H::State>,
     {
+        panics::note();
+        outside_runtime()?;
         let args = Args::parse(std::env::args_os().skip(1))?;
         if args.schema {
             return print_schema::<H>();
@@ -76,12 +85,13 @@ impl<H: Handler, S> Worker<H, S> {
         }
         #[cfg(not(feature = "otel"))]
         log::init(filter, on_platform);
-        note_panics();
+        install_default_provider();
 
         let handlers = started(
             Runtime::new_multi_thread()
                 .thread_name("podwork")
                 .max_blocking_threads(MOST_BLOCKING_THREADS),
+            default_workers(),
         )?;
         let control = Control::start()?;
         let ended =
@@ -126,7 +136,8 @@ impl<H: Handler, S> Worker<H, S> {
     ///
     /// Handlers and the set-up run on the caller's async runtime, which must be tokio's. Polling and delivery run on a
     /// separate thread. This method reads the environment, but not the command line, handles no signals, and sets up no
-    /// log. If the future is dropped, the worker ends immediately.
+    /// log. If the program has no default provider of rustls, it installs ring. If the future is dropped, the worker ends
+    /// immediately.
     ///
     /// # Errors
     /// Returns an error if the environment names no platform or is invalid, a fitness check or the set-up fails, the
@@ -135,7 +146,8 @@ impl<H: Handler, S> Worker<H, S> {
     where
         S: StateSource<H::State>,
     {
-        note_panics();
+        panics::note();
+        install_default_provider();
         let config = self.configure()?;
         let ending = Shutdown::default();
         let _abort = ending.abort.clone().drop_guard();
@@ -158,22 +170,22 @@ struct Control(Option<tokio::runtime::Runtime>);
 impl Control {
     fn start() -> Result<Self, Error> {
         let mut builder = Runtime::new_multi_thread();
-        let runtime = started(builder.worker_threads(1).thread_name("podwork-control"))?;
+        let runtime = started(builder.worker_threads(1).thread_name("podwork-control"), 1)?;
         Ok(Self(Some(runtime)))
     }
 
     /// Spawns a task on the runtime. The returned future waits for its result.
-    fn run<T: Send + 'static>(
+    fn run(
         &self,
-        future: BoxFuture<'static, T>,
-    ) -> impl Future<Output = T> + Send + use<T> {
+        future: BoxFuture<'static, Result<(), Error>>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let runtime = self.0.as_ref().expect("the runtime exists until drop");
-        let running = runtime.spawn(future);
+        let running = runtime.spawn(guarded(future));
         async {
             match running.await {
-                Ok(ended) => ended,
-                // The task is never cancelled while the runtime exists, so it has panicked.
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                Ok(ended) => ended.map_err(Error::Panicked)?,
+                // The task is never cancelled while the runtime exists.
+                Err(lost) => Err(Error::Panicked(lost.to_string())),
             }
         }
     }
@@ -187,14 +199,31 @@ impl Drop for Control {
     }
 }
 
-fn started(builder: &mut Runtime) -> Result<tokio::runtime::Runtime, Error> {
-    builder
-        .enable_all()
-        .build()
-        .map_err(|source| Error::System {
-            what: "start an async runtime",
-            source,
-        })
+fn started(builder: &mut Runtime, workers: usize) -> Result<tokio::runtime::Runtime, Error> {
+    let started = start_runtime(builder.enable_all(), workers);
+    started.map_err(|source| Error::System {
+        what: "start an async runtime",
+        source,
+    })
+}
+
+/// Returns the number of threads that tokio starts by default.
+fn default_workers() -> usize {
+    let set = std::env::var("TOKIO_WORKER_THREADS").ok();
+    let set = set.and_then(|threads| threads.parse().ok());
+    set.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get))
+}
+
+/// Returns an error if this thread is inside an async runtime, and so cannot wait for another one. A thread for
+/// blocking work is not, although it has the handle of a runtime. Only an attempt to wait shows the difference.
+fn outside_runtime() -> Result<(), Error> {
+    if Handle::try_current().is_err() {
+        return Ok(());
+    }
+    let probe = started(&mut Runtime::new_current_thread(), 0)?;
+    let waited = panics::expecting(|| probe.block_on(std::future::ready(())));
+    probe.shutdown_background();
+    waited.map_err(|_| Error::InsideRuntime)
 }
 
 #[cfg(feature = "schema")]

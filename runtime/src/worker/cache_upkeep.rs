@@ -9,13 +9,14 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::cache::VolumeCache;
 use crate::error::HandlerError;
 
 use crate::handler::seal::Seal;
 use crate::handler::state::StateSource;
+use crate::threads::guarded;
 
 /// A source of the handler's state that first hydrates the cache.
 pub(super) struct Hydrating<S>(pub(super) Option<VolumeCache>, pub(super) S);
@@ -49,7 +50,9 @@ impl Upkeep {
         let guard = closed.clone().drop_guard();
         let task = tokio::spawn(async {
             let _closed = guard;
-            run.await;
+            if let Err(why) = guarded(run).await {
+                error!(error = %why, "The cache panicked; it is no longer synced.");
+            }
         });
         Self {
             job_ended,
