@@ -119,13 +119,11 @@ fn try_threads(count: usize) -> Result<(), ThreadError> {
     let gate = RwLock::new(());
     thread::scope(|scope| {
         let _closed = gate.write();
-        (0..count).try_for_each(|_| {
+        for _ in 0..count {
             let started = thread::Builder::new().spawn_scoped(scope, || drop(gate.read()));
-            started.map_or_else(
-                |error| Err(ThreadError::Refused(error.to_string())),
-                |_| Ok(()),
-            )
-        })
+            started.map_err(|error| ThreadError::Refused(error.to_string()))?;
+        }
+        Ok(())
     })
 }
 

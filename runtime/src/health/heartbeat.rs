@@ -48,9 +48,9 @@ impl Heartbeat {
             .spawn(move || {
                 let every = api.remote().ping_interval;
                 let beating = restarted("heartbeat", every, || beat(&api, &jobs, &health));
-                match runtime.block_on(stopped.run_until_cancelled(beating)) {
-                    None => {}
-                    Some(never) => match never {},
+                let ended = runtime.block_on(stopped.run_until_cancelled(beating));
+                if let Some(never) = ended {
+                    match never {}
                 }
             })
             .map_err(system)?;

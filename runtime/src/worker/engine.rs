@@ -31,6 +31,8 @@ use super::start_up;
 
 /// The time limit for the last posts once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
+/// The time limit for handlers that have no job any longer, once the grace period is over.
+const LAST_CLEANUP: Duration = Duration::from_secs(1);
 /// The time that exporting the last traces may take even if the grace period is over.
 const LAST_TRACES: Duration = Duration::from_secs(1);
 
@@ -206,12 +208,13 @@ impl Engine {
             );
         }
         self.jobs.end_all();
-        if timeout(LAST_POSTS, self.tasks.wait()).await.is_err() {
+        let limit = if jobs > 0 { LAST_POSTS } else { LAST_CLEANUP };
+        if timeout(limit, self.tasks.wait()).await.is_err() {
             match self.jobs.in_flight() {
                 // Reported above.
                 0 if jobs == 0 => {}
                 0 => {
-                    warn!("All results are delivered; abandoning handlers that are still running.")
+                    warn!("All results are delivered; abandoning handlers that are still running.");
                 }
                 left => error!(
                     jobs = left,

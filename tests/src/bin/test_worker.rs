@@ -10,7 +10,8 @@
 //! - `filtered`: a subscriber that exports only the spans of this program's own code
 //! - `log`: a subscriber that exports no spans
 //! - `append`: appends a line to a file, on a blocking thread
-//! - `panics PHRASE`: a subscriber that panics at the first event whose message contains the phrase
+//! - `panics PHRASE [batch]`: a subscriber that panics at the first event whose message contains the phrase
+//! - `stuck`: jobs that never end, and a short grace period
 //! - `nested`, `nested-blocking`: `run` inside an async runtime, or on one of its blocking threads
 //! - `serve [layer]`: an async `main`, which requests the export layer if `layer` follows
 
@@ -198,7 +199,18 @@ fn panicking(phrase: String) -> ExitCode {
     let done = AtomicBool::new(false);
     let subscriber = tracing_subscriber::registry().with(Panics { phrase, done });
     tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
-    Worker::new::<work>().concurrency(2).run()
+    match std::env::args().nth(3).as_deref() {
+        Some("batch") => podwork::run::<lengths>(),
+        _ => Worker::new::<work>().concurrency(2).run(),
+    }
+}
+
+/// Blocks its thread forever.
+#[handler]
+async fn stuck() {
+    loop {
+        std::thread::park();
+    }
 }
 
 #[tokio::main]
@@ -238,6 +250,9 @@ fn main() -> ExitCode {
     let number = |nth| std::env::args().nth(nth).and_then(|text| text.parse().ok());
     match std::env::args().nth(1).as_deref() {
         Some("stream") => Worker::new::<stream>().aggregate_stream(true).run(),
+        Some("stuck") => Worker::new::<stuck>()
+            .shutdown_grace(Duration::from_millis(50))
+            .run(),
         Some("append") => podwork::run::<append>(),
         Some("panics") => panicking(std::env::args().nth(2).expect("a phrase")),
         Some("nested") => nested(),

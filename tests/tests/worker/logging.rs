@@ -1,8 +1,9 @@
 //! The log of a worker: where its lines come from, and what happens if nobody reads them.
 
 use podwork_platform::Platform;
-use podwork_tests::{Binary, ended, submit};
+use podwork_tests::{Answer, Binary, Recorded, Scripted, ended, job, submit};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 fn worker(platform: &Platform) -> Binary {
     let skip = [("RUNPOD_SKIP_GPU_CHECK", "true".to_owned())];
@@ -59,6 +60,46 @@ async fn the_levels_apply_to_records_of_the_crate_log_and_to_their_targets() {
             "{lines:#?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_handler_without_a_job_is_abandoned_with_a_single_line() {
+    let (started, has_started) = watch::channel(false);
+    let platform =
+        Scripted::start(
+            move |request: &Recorded, before| match (request.call(), before) {
+                ("job-take", 0) => Answer::Json(200, job("j", json!({}))),
+                ("job-stop", 0) => {
+                    let stop = Answer::Json(200, json!({"jobsToStop": ["j"]}));
+                    Answer::When(has_started.clone(), Box::new(stop))
+                }
+                ("job-take" | "job-stop", _) => Answer::Hold,
+                _ => Answer::Status(200),
+            },
+        )
+        .await;
+    let program = env!("CARGO_BIN_EXE_podwork-test-worker");
+    let skip = [("RUNPOD_SKIP_GPU_CHECK", "true".to_owned())];
+    let worker = Binary::new(program, &["stuck"]).env(skip);
+    let mut worker = worker.env(platform.env("w")).start();
+    worker.line("Started.").await;
+    started.send(true).unwrap();
+    let has_job = |ping: &Recorded| ping.param("job_id").is_some();
+    platform
+        .until("ping", |pings| {
+            pings.last().is_some_and(|ping| !has_job(ping))
+        })
+        .await;
+    worker.signal("-TERM").await;
+    worker.line("Shutting down").await;
+    let mut lines = Vec::new();
+    while let Some(line) = worker.next_line().await {
+        lines.push(line);
+    }
+    let expected = "Handlers of cancelled jobs outlived the grace period; abandoning them.";
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains(expected), "{lines:#?}");
+    assert_eq!(worker.code().await, Some(0));
 }
 
 #[tokio::test]

@@ -86,6 +86,38 @@ async fn a_panic_anywhere_in_a_jobs_run_ends_the_job_with_an_error() {
 }
 
 #[tokio::test]
+async fn a_panic_at_the_start_of_a_batch_fails_its_jobs() {
+    let (posted, is_posted) = watch::channel(false);
+    let platform = Scripted::start(move |request: &Recorded, before| match request.call() {
+        "job-take" | "job-take-batch" => match before {
+            0 => Answer::Json(200, json!([job("first", "one"), job("second", "two")])),
+            1 => {
+                let third = Answer::Json(200, json!([job("third", "three")]));
+                Answer::When(is_posted.clone(), Box::new(third))
+            }
+            _ => Answer::Hold,
+        },
+        "job-stop" => Answer::Hold,
+        "job-done" if before == 1 => {
+            posted.send_replace(true);
+            Answer::Status(200)
+        }
+        _ => Answer::Status(200),
+    })
+    .await;
+    let program = env!("CARGO_BIN_EXE_podwork-test-worker");
+    let worker = Binary::new(program, &["panics", "Starting a batch.", "batch"]);
+    let skip = [("RUNPOD_SKIP_GPU_CHECK", "true".to_owned())];
+    let worker = worker.env(platform.env("w")).env(skip).start();
+    let posts = platform.until("job-done", |posts| posts.len() == 3).await;
+    for failed in &posts[..2] {
+        assert_eq!(report(failed)["error_type"], "panic");
+    }
+    assert_eq!(posts[2].json(), json!({"output": 5}));
+    assert_eq!(end(&platform, worker).await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_panic_in_the_delivery_ends_the_job_with_an_error() {
     let faulty = |call: &str, before| fails_first("job-done")(call, before);
     let (platform, worker) = start("Post failed", echo("first", 1), faulty).await;
