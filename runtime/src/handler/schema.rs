@@ -49,14 +49,10 @@ pub fn schema<H: DescribedHandler>() -> HandlerSchema {
 }
 
 /// Prints the schema, and nothing else, on standard output: `--rp_schema`.
-pub(crate) fn print<H: Handler>() -> Result<(), Error> {
-    let flag = "--rp_schema";
-    let schema = H::SCHEMA.ok_or_else(|| Error::Flag {
-        flag,
-        problem: format!(
-            "the handler `{}` has no schema: add `#[handler(schema)]` to it",
-            H::NAME
-        ),
+pub(crate) fn print(handler: &str, schema: Option<fn() -> HandlerSchema>) -> Result<(), Error> {
+    let schema = schema.ok_or_else(|| Error::Flag {
+        flag: "--rp_schema",
+        problem: format!("the handler `{handler}` has no schema: add `#[handler(schema)]` to it"),
     })?;
     let mut text = serde_json::to_string_pretty(&schema()).expect("a schema is always valid JSON");
     text.push('\n');

@@ -15,8 +15,6 @@ use tracing::info;
 
 use crate::config::{Config, Realtime};
 use crate::error::Error;
-use crate::handler::Handler;
-use crate::handler::state::StateSource;
 use crate::worker::{Engine, Launch};
 
 use listener::Listener;
@@ -28,9 +26,9 @@ const HOST: &str = "0.0.0.0";
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// Sets a worker up and serves realtime calls until the worker shuts down.
-pub(crate) async fn serve<H: Handler, S: StateSource<H::State>>(
+pub(crate) async fn serve(
     realtime: &Realtime,
-    mut launch: Launch<S>,
+    mut launch: Launch,
     config: Config,
 ) -> Result<(), Error> {
     // There is no platform that limits the run time of a job.
@@ -38,7 +36,7 @@ pub(crate) async fn serve<H: Handler, S: StateSource<H::State>>(
     timeout.get_or_insert(limits::DEFAULT_EXECUTION_TIMEOUT);
     // Bind before the set-up, so that a port in use is reported immediately.
     let listener = Listener::bind(HOST, realtime.port).await?;
-    match launch.start::<H>(config).await? {
+    match launch.start(config).await? {
         Some(engine) => answer_calls(realtime, listener, engine).await,
         None => Ok(()),
     }

@@ -140,11 +140,12 @@ pub(super) async fn dispatch(
         loop {
             engine.jobs.free().await;
             engine.healthy().await?;
-            engine.jobs.polling();
             let timer = engine.telemetry.take();
             let Some(call) = arriving.recv().await else {
                 return Ok(());
             };
+            // A client may reuse the id of a job that has ended.
+            engine.jobs.polling();
             start(engine, call, timer.answered(TakeResult::Jobs));
         }
     };
@@ -178,11 +179,11 @@ async fn deliver(
         }
     };
     let failure = outcome.as_ref().err();
-    let came_to = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
+    // Settled first, so that the client can reuse the id as soon as it has the answer.
+    job.settled(failure.map_or(JobOutcome::Completed, HandlerError::outcome));
     if let Some(answer) = answer {
         let post = result_post(outcome, false, &identity, details);
         // The client may have disconnected.
         let _ = answer.send(Ok(post));
     }
-    job.settled(came_to);
 }

@@ -4,22 +4,19 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-#[cfg(all(feature = "cache", unix))]
-use podwork_protocol::env;
-use tokio::runtime::Handle;
-
-use crate::config::Config;
-use crate::error::Error;
-use crate::handler::state::{Given, NoState, Setup};
+use crate::handler::state::{Given, NoState, Setup, StateSource};
 use crate::handler::{BatchHandler, Handler};
 use crate::health::fitness::FitnessCheck;
 use crate::health::{Check, HealthCheck, MachineCheck};
 use crate::renamed::renamed;
 use crate::run::batches::BatchOverrides;
+use crate::run::bound::UnboundHandler;
 use crate::run::job::JobSettings;
 use crate::take::{Asked, Fixed};
 use crate::telemetry::TelemetrySettings;
-use crate::worker::{Launch, Shutdown, WorkerSettings};
+use crate::worker::WorkerSettings;
+
+use super::any_worker::AnyWorker;
 
 /// The default time limit for one post, retries included: longer than a redeploy of the platform takes.
 const DEFAULT_DELIVERY_DEADLINE: Duration = Duration::from_mins(15);
@@ -359,42 +356,15 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// Reads the configuration from the environment, and stores the part that concerns jobs in the settings.
-    pub(super) fn configure(&mut self) -> Result<Config, Error> {
-        #[cfg(feature = "download")]
-        {
-            let limits = crate::config::DownloadLimits::read(|name| self.lookup(name))?;
-            self.settings.job.download_limits = limits;
-        }
-        #[cfg(feature = "upload")]
-        {
-            let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
-            self.settings.job.uploads = uploads.into();
-        }
-        let mut telemetry = std::mem::take(&mut self.settings.telemetry);
-        telemetry.read(|name| self.lookup(name))?;
-        self.settings.telemetry = telemetry;
-        #[cfg(all(feature = "cache", unix))]
-        if let Some(cache) = self.settings.cache.take() {
-            let name = crate::config::given(|name| self.lookup(name), env::ENDPOINT_ID);
-            self.settings.cache = Some(cache.or_name(name));
-        }
-        Config::read(|name| self.lookup(name), H::KIND.streams())
-    }
-
-    pub(super) fn launch(self, handlers: Handle, shutdown: Shutdown) -> Launch<S> {
-        Launch {
+    /// Returns the same worker without the types of its handler and its state.
+    pub(super) fn into_any(self) -> AnyWorker
+    where
+        S: StateSource<H::State>,
+    {
+        AnyWorker {
+            handler: UnboundHandler::new::<H>(self.source, self.settings.batch),
             settings: self.settings,
-            source: self.source,
-            handlers,
-            shutdown,
+            env: self.env,
         }
-    }
-
-    pub(super) fn lookup(&self, name: &str) -> Option<String> {
-        self.env
-            .get(name)
-            .cloned()
-            .or_else(|| std::env::var(name).ok())
     }
 }

@@ -1,32 +1,13 @@
 //! The two ways to start a worker: from its command line, or inside the caller's async runtime.
 
 use std::future::Future;
-use std::num::NonZero;
 use std::process::ExitCode;
-use std::thread::available_parallelism;
-
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use podwork_protocol::env;
-use tokio::runtime::{Builder as Runtime, Handle};
 
 use crate::error::Error;
-use crate::error::panics;
 use crate::handler::Handler;
 use crate::handler::state::{NoState, StateSource};
-#[cfg(feature = "local")]
-use crate::local::{Mode, Serve, TestInput};
-use crate::net::http::chain;
-use crate::net::tls::install_default_provider;
-use crate::telemetry::log;
-use crate::threads::{guarded, start_runtime};
-use crate::worker::{Launch, Shutdown, poll};
 
-use super::args::Args;
 use super::builder::Worker;
-
-/// The maximum number of threads for blocking handlers and other blocking work. Threads start on demand.
-const MOST_BLOCKING_THREADS: usize = 4096;
 
 // The bound on `S` is on each method, so that the compiler reports a missing state with the message of `StateSource`.
 impl<H: Handler, S> Worker<H, S> {
@@ -47,89 +28,7 @@ impl<H: Handler, S> Worker<H, S> {
     where
         S: StateSource<H::State>,
     {
-        let on_platform = self
-            .lookup(env::ENDPOINT_ID)
-            .is_some_and(|id| !id.is_empty());
-        let ended = self.try_run(on_platform);
-        let code = match ended {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let error = chain(&error);
-                if on_platform && tracing::enabled!(tracing::Level::ERROR) {
-                    tracing::error!("{error}");
-                } else {
-                    eprintln!("error: {error}");
-                }
-                ExitCode::FAILURE
-            }
-        };
-        log::flush();
-        code
-    }
-
-    fn try_run(self, on_platform: bool) -> Result<(), Error>
-    where
-        S: StateSource<H::State>,
-    {
-        panics::note();
-        outside_runtime()?;
-        let args = Args::parse(std::env::args_os().skip(1))?;
-        if args.schema {
-            return print_schema::<H>();
-        }
-        let filter = log::LogFilter::read(args.level(), |name| self.lookup(name))?;
-        #[cfg(feature = "otel")]
-        match crate::telemetry::traces::layer()? {
-            Some(traces) => log::init_beside(filter, on_platform, traces),
-            None => log::init(filter, on_platform),
-        }
-        #[cfg(not(feature = "otel"))]
-        log::init(filter, on_platform);
-        install_default_provider();
-
-        let handlers = started(
-            Runtime::new_multi_thread()
-                .thread_name("podwork")
-                .max_blocking_threads(MOST_BLOCKING_THREADS),
-            default_workers(),
-        )?;
-        let control = Control::start()?;
-        let ended =
-            handlers.block_on(control.run(self.start(args, handlers.handle().clone()).boxed()));
-        // Does not wait for blocking handlers that are still running.
-        handlers.shutdown_background();
-        ended
-    }
-
-    async fn start(mut self, args: Args, handlers: Handle) -> Result<(), Error>
-    where
-        S: StateSource<H::State>,
-    {
-        let shutdown = Shutdown::default();
-        let signals = shutdown.clone().on_signals();
-        let main = async {
-            let wants_local = args.serve_api || args.test_input.is_some();
-            let config = self.configure()?;
-            let launch = self.launch(handlers, shutdown);
-            if wants_local {
-                run_locally::<H, S>(args, launch).await
-            } else if let Some(realtime) = config.realtime.clone() {
-                crate::http::serve::<H, S>(&realtime, launch, config).await
-            } else if config.remote.is_some() {
-                poll::<H, S>(launch, config).await
-            } else {
-                run_locally::<H, S>(args, launch).await
-            }
-        };
-        // The signal listener ends before the worker only if it fails, or after the second signal.
-        tokio::pin!(main);
-        tokio::select! {
-            ended = &mut main => ended,
-            listening = signals => {
-                listening?;
-                main.await
-            }
-        }
+        self.into_any().run()
     }
 
     /// Fetches and runs jobs until `shutdown` completes, then waits for the jobs in flight.
@@ -142,137 +41,12 @@ impl<H: Handler, S> Worker<H, S> {
     /// # Errors
     /// Returns an error if the environment names no platform or is invalid, a fitness check or the set-up fails, the
     /// worker becomes unhealthy, or jobs are left unfinished.
-    pub async fn serve(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error>
     where
         S: StateSource<H::State>,
     {
-        panics::note();
-        install_default_provider();
-        let config = self.configure()?;
-        let ending = Shutdown::default();
-        let _abort = ending.abort.clone().drop_guard();
-        let caller = ending.clone().on(shutdown);
-        let control = Control::start()?;
-        let launch = self.launch(Handle::current(), ending);
-        let main = control.run(poll::<H, S>(launch, config).boxed());
-        tokio::pin!(main);
-        tokio::select! {
-            ended = &mut main => ended,
-            () = caller => main.await,
-        }
+        self.into_any().serve(shutdown).await
     }
-}
-
-/// The runtime for the worker's own tasks, with one thread. It shuts down when this is dropped. It is not a
-/// current-thread runtime, because each wake-up of such a runtime costs a system call, even while it is awake.
-struct Control(Option<tokio::runtime::Runtime>);
-
-impl Control {
-    fn start() -> Result<Self, Error> {
-        let mut builder = Runtime::new_multi_thread();
-        let runtime = started(builder.worker_threads(1).thread_name("podwork-control"), 1)?;
-        Ok(Self(Some(runtime)))
-    }
-
-    /// Spawns a task on the runtime. The returned future waits for its result.
-    fn run(
-        &self,
-        future: BoxFuture<'static, Result<(), Error>>,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let runtime = self.0.as_ref().expect("the runtime exists until drop");
-        let running = runtime.spawn(guarded(future));
-        async {
-            match running.await {
-                Ok(ended) => ended.map_err(Error::Panicked)?,
-                // The task is never cancelled while the runtime exists.
-                Err(lost) => Err(Error::Panicked(lost.to_string())),
-            }
-        }
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-fn started(builder: &mut Runtime, workers: usize) -> Result<tokio::runtime::Runtime, Error> {
-    let started = start_runtime(builder.enable_all(), workers);
-    started.map_err(|source| Error::System {
-        what: "start an async runtime",
-        source,
-    })
-}
-
-/// Returns the number of threads that tokio starts by default.
-fn default_workers() -> usize {
-    let set = std::env::var("TOKIO_WORKER_THREADS").ok();
-    let set = set.and_then(|threads| threads.parse().ok());
-    set.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get))
-}
-
-/// Returns an error if this thread is inside an async runtime, and so cannot wait for another one. A thread for
-/// blocking work is not, although it has the handle of a runtime. Only an attempt to wait shows the difference.
-fn outside_runtime() -> Result<(), Error> {
-    if Handle::try_current().is_err() {
-        return Ok(());
-    }
-    let probe = started(&mut Runtime::new_current_thread(), 0)?;
-    let waited = panics::expecting(|| probe.block_on(std::future::ready(())));
-    probe.shutdown_background();
-    waited.map_err(|_| Error::InsideRuntime)
-}
-
-#[cfg(feature = "schema")]
-fn print_schema<H: Handler>() -> Result<(), Error> {
-    crate::handler::schema::print::<H>()
-}
-
-#[cfg(not(feature = "schema"))]
-fn print_schema<H: Handler>() -> Result<(), Error> {
-    Err(Error::Flag {
-        flag: "--rp_schema",
-        problem: format!(
-            "the handler `{}` has no schema: write `#[handler(schema)]` above it, and enable podwork's feature \
-             `schema`",
-            H::NAME
-        ),
-    })
-}
-
-#[cfg(feature = "local")]
-async fn run_locally<H: Handler, S: StateSource<H::State>>(
-    args: Args,
-    launch: Launch<S>,
-) -> Result<(), Error> {
-    let mode = if args.serve_api {
-        Mode::Serve(Serve {
-            host: args.api_host,
-            port: args.api_port,
-            concurrency: args.api_concurrency,
-        })
-    } else {
-        Mode::TestInput(TestInput {
-            request: args.test_input,
-            expected: args.test_output,
-        })
-    };
-    crate::local::run::<H, S>(mode, launch).await
-}
-
-#[cfg(not(feature = "local"))]
-fn run_locally<H: Handler, S: StateSource<H::State>>(
-    _: Args,
-    _: Launch<S>,
-) -> impl Future<Output = Result<(), Error>> {
-    futures::future::err(Error::MissingVariable {
-        variable: env::GET_JOB,
-        because: "this worker was built without the local platform (cargo feature `local`)",
-        expected: "a job-take URL",
-    })
 }
 
 /// Runs a worker whose handler needs no state, one job at a time.

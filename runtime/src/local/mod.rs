@@ -8,11 +8,11 @@ mod test_input;
 pub(crate) use serve::Serve;
 pub(crate) use test_input::TestInput;
 
+use futures::FutureExt as _;
 use podwork_platform::{Builder, Platform};
 
 use crate::error::Error;
-use crate::handler::Handler;
-use crate::handler::state::StateSource;
+use crate::run::bound::UnboundHandler;
 use crate::worker::Launch;
 
 /// The mode of a local run.
@@ -25,28 +25,22 @@ pub(crate) enum Mode {
 }
 
 /// Runs the worker on its own local platform.
-pub(crate) async fn run<H: Handler, S: StateSource<H::State>>(
-    mode: Mode,
-    launch: Launch<S>,
-) -> Result<(), Error> {
+pub(crate) async fn run(mode: Mode, launch: Launch) -> Result<(), Error> {
     match mode {
-        Mode::TestInput(test) => test_input::run::<H, S>(test, launch).await,
-        Mode::Serve(serve) => serve::run::<H, S>(serve, launch).await,
+        Mode::TestInput(test) => test_input::run(test, launch).boxed().await,
+        Mode::Serve(serve) => serve::run(serve, launch).boxed().await,
     }
 }
 
 /// Returns the builder of a platform that shows the handler's schema, if it has one.
 #[cfg_attr(
     not(feature = "schema"),
-    expect(
-        clippy::extra_unused_type_parameters,
-        reason = "no handler has a schema then"
-    )
+    expect(unused_variables, reason = "no handler has a schema then")
 )]
-fn platform<H: Handler>() -> Builder {
+fn platform(handler: &UnboundHandler) -> Builder {
     let builder = Platform::builder();
     #[cfg(feature = "schema")]
-    if let Some(schema) = H::SCHEMA {
+    if let Some(schema) = handler.schema {
         return builder.schema(schema());
     }
     builder

@@ -3,8 +3,6 @@
 use std::io::{self, Write as _};
 
 use crate::error::Error;
-use crate::handler::Handler;
-use crate::handler::state::StateSource;
 use crate::worker::Launch;
 
 use super::loopback::work_for;
@@ -22,16 +20,13 @@ pub(crate) struct Serve {
     pub(crate) concurrency: Option<usize>,
 }
 
-pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
-    serve: Serve,
-    mut launch: Launch<S>,
-) -> Result<(), Error> {
+pub(super) async fn run(serve: Serve, mut launch: Launch) -> Result<(), Error> {
     let host = serve.host.as_deref().unwrap_or(DEFAULT_HOST);
     let port = serve.port.unwrap_or(DEFAULT_PORT);
     if let Some(jobs) = serve.concurrency {
         launch.settings.fix_concurrency(jobs);
     }
-    let mut builder = platform::<H>().bind(host, port);
+    let mut builder = platform(&launch.handler).bind(host, port);
     if let Some(example) = test_input::example() {
         builder = builder.example(&example);
     }
@@ -41,12 +36,12 @@ pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
         "Serving `{}` at {url} (press Ctrl-C to stop). Open it in a browser, or try:\n  \
          curl -X POST {url}/run -d '{{\"input\": …}}'\n  \
          curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health\n",
-        H::NAME
+        launch.handler.name
     );
     if let Err(error) = io::stdout().write_all(directions.as_bytes()) {
         tracing::warn!(%url, %error, "Cannot write to standard output; serving anyway.");
     }
-    let ended = work_for::<H, S>(&platform, launch).await;
+    let ended = work_for(&platform, launch).await;
     platform.shutdown().await;
     ended
 }

@@ -10,8 +10,6 @@ use podwork_protocol::{JobStatus, RawValue};
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
-use crate::handler::Handler;
-use crate::handler::state::StateSource;
 use crate::worker::Launch;
 
 use super::loopback::work_for;
@@ -29,18 +27,18 @@ pub(crate) struct TestInput {
     pub(crate) expected: Option<String>,
 }
 
-pub(super) async fn run<H: Handler, S: StateSource<H::State>>(
-    test: TestInput,
-    launch: Launch<S>,
-) -> Result<(), Error> {
+pub(super) async fn run(test: TestInput, launch: Launch) -> Result<(), Error> {
     let request = read_request(test.request)?;
     let expected = test.expected.map(|text| read_expected(&text)).transpose()?;
 
-    let platform = platform::<H>().bind("127.0.0.1", 0).start().await?;
+    let platform = platform(&launch.handler)
+        .bind("127.0.0.1", 0)
+        .start()
+        .await?;
     let job_id = platform.submit(request)?;
     let watching = watch(platform.follow(&job_id), &job_id);
     let drain = launch.shutdown.drain.clone();
-    let mut working = pin!(work_for::<H, S>(&platform, launch));
+    let mut working = pin!(work_for(&platform, launch));
     let (worked, last) = tokio::select! {
         last = watching => {
             // There are no more jobs, so the worker need not wait for its open poll.

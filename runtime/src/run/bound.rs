@@ -1,22 +1,45 @@
-//! A handler with its state, behind a trait object: the code that runs jobs is compiled once, not once per handler.
+//! A handler of any type, before and after its state exists: the code that starts a worker and runs jobs is compiled
+//! once, not once per handler.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+#[cfg(feature = "schema")]
+use podwork_protocol::HandlerSchema;
 use podwork_protocol::RawValue;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::delivery::outbox::Chunks;
-use crate::handler::{Call, Context, Handler, Reply};
+use crate::error::HandlerError;
+use crate::handler::seal::Seal;
+use crate::handler::state::StateSource;
+use crate::handler::{Call, Context, Handler, HandlerKind, Reply};
+use crate::jobs::Jobs;
 use crate::telemetry::Telemetry;
 use crate::threads::guarded;
 
-use super::batches::{Batches, ReadyBatch, Release};
+use super::batches::{BatchOverrides, Batches, ReadyBatch, Release};
+
+type Bind =
+    dyn FnOnce(Arc<Jobs>) -> BoxFuture<'static, Result<Box<dyn AnyHandler>, HandlerError>> + Send;
+
+/// A handler of any type, with the source of its state.
+pub(crate) struct UnboundHandler {
+    /// The name of the function.
+    pub(crate) name: &'static str,
+    pub(crate) kind: HandlerKind,
+    /// The maximum number of jobs in a call, if the handler takes batches.
+    pub(crate) max_batch: Option<usize>,
+    /// Returns the schema of the input and the output, if there is one.
+    #[cfg(feature = "schema")]
+    pub(crate) schema: Option<fn() -> HandlerSchema>,
+    bind: Box<Bind>,
+}
 
 /// A handler of any type, with its state.
 pub(crate) trait AnyHandler: Send + Sync {
@@ -55,6 +78,50 @@ pub(crate) struct BoundHandler<H: Handler> {
     pub(crate) state: Arc<H::State>,
     /// The queue in which jobs wait for others, if the handler takes batches.
     pub(crate) batches: Option<Arc<Batches<H::State, H::Item>>>,
+}
+
+impl UnboundHandler {
+    pub(crate) fn new<H: Handler>(
+        source: impl StateSource<H::State>,
+        overrides: BatchOverrides,
+    ) -> Self {
+        let batching = H::BATCH.map(|batching| overrides.applied_to(batching));
+        let max_batch = batching.as_ref().map(|batching| batching.max_batch);
+        let bind = move |jobs| {
+            if let Some(batching) = &batching
+                && batching.weighing.is_none()
+                && overrides.weight.is_some()
+            {
+                warn!(
+                    "Ignoring `max_weight`: the handler has no weight. Add `#[handler(weight = …)]`."
+                );
+            }
+            let made = source.make(Seal);
+            async move {
+                let state = Arc::new(made.await?);
+                let batches =
+                    batching.map(|batching| Batches::new(batching, jobs, Arc::clone(&state)));
+                Ok(Box::new(BoundHandler::<H> { state, batches }) as Box<dyn AnyHandler>)
+            }
+            .boxed()
+        };
+        Self {
+            name: H::NAME,
+            kind: H::KIND,
+            max_batch,
+            #[cfg(feature = "schema")]
+            schema: H::SCHEMA,
+            bind: Box::new(bind),
+        }
+    }
+
+    /// Creates the state. Batches get their permits from `jobs`.
+    pub(crate) fn bind(
+        self,
+        jobs: Arc<Jobs>,
+    ) -> BoxFuture<'static, Result<Box<dyn AnyHandler>, HandlerError>> {
+        (self.bind)(jobs)
+    }
 }
 
 impl<H: Handler> AnyHandler for BoundHandler<H> {

@@ -12,26 +12,21 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, warn};
 
 use crate::cache::VolumeCache;
-use crate::error::HandlerError;
-
-use crate::handler::seal::Seal;
-use crate::handler::state::StateSource;
 use crate::threads::guarded;
 
-/// A source of the handler's state that first hydrates the cache.
-pub(super) struct Hydrating<S>(pub(super) Option<VolumeCache>, pub(super) S);
-
-impl<S: Send + 'static, T: StateSource<S>> StateSource<S> for Hydrating<T> {
-    fn make(self, seal: Seal) -> BoxFuture<'static, Result<S, HandlerError>> {
-        let Self(cache, source) = self;
-        async move {
-            if let Some(cache) = cache {
-                cache.hydrate().await;
-            }
-            source.make(seal).await
-        }
-        .boxed()
+/// Hydrates the cache, then runs the set-up.
+pub(super) fn hydrated<T: 'static>(
+    cache: Option<VolumeCache>,
+    set_up: BoxFuture<'static, T>,
+) -> BoxFuture<'static, T> {
+    let Some(cache) = cache else {
+        return set_up;
+    };
+    async move {
+        cache.hydrate().await;
+        set_up.await
     }
+    .boxed()
 }
 
 /// The task that syncs the cache after the set-up, after jobs, and at shutdown. Dropping this stops it immediately.

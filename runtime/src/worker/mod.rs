@@ -16,13 +16,10 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::handler::Handler;
-use crate::handler::state::StateSource;
 use crate::health::WorkerHealth;
 use crate::jobs::{JobRules, Jobs};
 use crate::platform_client::Api;
-use crate::run::batches::Batches;
-use crate::run::bound::BoundHandler;
+use crate::run::bound::UnboundHandler;
 use crate::run::job::Runner;
 use crate::telemetry::About;
 
@@ -32,38 +29,34 @@ pub(crate) use settings::WorkerSettings;
 pub(crate) use shutdown::Shutdown;
 
 /// Everything needed to start a worker, except the configuration from the environment.
-pub(crate) struct Launch<S> {
+pub(crate) struct Launch {
     pub(crate) settings: WorkerSettings,
-    /// The source of the handler's state.
-    pub(crate) source: S,
+    pub(crate) handler: UnboundHandler,
     /// The runtime for user code: set-up, checks and handlers.
     pub(crate) handlers: Handle,
     pub(crate) shutdown: Shutdown,
 }
 
-impl<S> Launch<S> {
+impl Launch {
     /// Sets the worker up. Returns `None` if it was shut down meanwhile.
     ///
     /// The worker's own loops run on the current runtime, separate from the user's code, which therefore cannot block
     /// them.
-    pub(crate) async fn start<H: Handler>(self, config: Config) -> Result<Option<Engine>, Error>
-    where
-        S: StateSource<H::State>,
-    {
+    pub(crate) async fn start(self, config: Config) -> Result<Option<Engine>, Error> {
         let Self {
             mut settings,
-            source,
+            handler,
             handlers,
             shutdown,
         } = self;
-        let batching = H::BATCH.map(|batching| settings.batch.applied_to(batching));
+        let (name, kind) = (handler.name, handler.kind);
         let jobs = Jobs::new(JobRules {
-            max_batch: batching.as_ref().map(|batching| batching.max_batch),
+            max_batch: handler.max_batch,
             max_failures: settings.max_failures,
         });
         let about = About {
-            handler: H::NAME,
-            batches: batching.is_some(),
+            handler: name,
+            batches: handler.max_batch.is_some(),
             worker_id: config.identity.worker_id.clone(),
         };
         let load = {
@@ -72,33 +65,32 @@ impl<S> Launch<S> {
         };
         let (telemetry, metrics) = std::mem::take(&mut settings.telemetry).start(about, load)?;
         let api = config.remote.clone().map(Api::new).transpose()?;
-        #[cfg(all(feature = "cache", unix))]
-        let source = cache_upkeep::Hydrating(settings.cache.clone(), source);
         let fitness = settings.fitness.take();
-        let starting = start_up::run(&config, api.as_ref(), fitness, source, &handlers);
-        let Some(state) = shutdown.drain.run_until_cancelled(starting).await else {
+        let bound = handler.bind(Arc::clone(&jobs));
+        #[cfg(all(feature = "cache", unix))]
+        let bound = cache_upkeep::hydrated(settings.cache.clone(), bound);
+        let starting = start_up::run(&config, api.as_ref(), fitness, bound, &handlers);
+        let Some(handler) = shutdown.drain.run_until_cancelled(starting).await else {
             return Ok(None);
         };
-        let state = Arc::new(state?);
+        let handler = handler?;
         let health = WorkerHealth::new(Arc::clone(&jobs));
         let heartbeat = start_up::heartbeat(config.remote, &jobs, &health)?;
-        let batches =
-            batching.map(|batching| Batches::new(batching, Arc::clone(&jobs), Arc::clone(&state)));
         info!(
             worker_id = %config.identity.worker_id,
-            handler = %H::NAME,
+            handler = %name,
             podwork = %crate::version::VERSION,
             "Worker is ready."
         );
         Ok(Some(Engine {
-            kind: H::KIND,
+            kind,
             identity: config.identity,
             api,
             jobs,
             health,
             telemetry,
             runner: Arc::new(Runner {
-                handler: Box::new(BoundHandler::<H> { state, batches }),
+                handler,
                 settings: std::mem::take(&mut settings.job),
             }),
             tasks: TaskTracker::new(),

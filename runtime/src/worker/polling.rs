@@ -11,8 +11,6 @@ use crate::config::Config;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::post::Delivery;
 use crate::error::Error;
-use crate::handler::Handler;
-use crate::handler::state::StateSource;
 use crate::jobs::JobDelivery;
 use crate::platform_client::Api;
 use crate::take::{self, Concurrency, Fixed, Poller};
@@ -24,10 +22,7 @@ use super::{Engine, Launch};
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sets a worker up, and runs jobs from the platform until it shuts down.
-pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
-    mut launch: Launch<S>,
-    config: Config,
-) -> Result<(), Error> {
+pub(crate) async fn poll(mut launch: Launch, config: Config) -> Result<(), Error> {
     // Checked before the set-up, which may take long.
     if config.remote.is_none() {
         return Err(Error::MissingVariable {
@@ -39,7 +34,7 @@ pub(crate) async fn poll<H: Handler, S: StateSource<H::State>>(
     let concurrency = launch.settings.concurrency.take();
     let concurrency = concurrency.unwrap_or_else(|| Box::new(Fixed(1)));
     let deadline = launch.settings.delivery_deadline;
-    match launch.start::<H>(config).await? {
+    match launch.start(config).await? {
         Some(engine) => Box::pin(work(engine, concurrency, deadline)).await,
         None => Ok(()),
     }

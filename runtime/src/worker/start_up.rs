@@ -3,31 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use podwork_protocol::env;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::config::{Config, Remote};
-use crate::error::Error;
-use crate::handler::seal::Seal;
-use crate::handler::state::StateSource;
+use crate::error::{Error, HandlerError};
 use crate::health::fitness::{self, FitnessCheck};
 use crate::health::{Heartbeat, WorkerHealth};
 use crate::jobs::Jobs;
 use crate::platform_client::{Api, Failing};
+use crate::run::bound::AnyHandler;
 
 /// The time limit for the ping by which an unhealthy worker reports itself before it exits.
 const UNHEALTHY_PING: Duration = Duration::from_secs(2);
 
-/// Runs the fitness checks, then creates the handler's state.
-pub(super) async fn run<S: Send + 'static>(
+/// Runs the fitness checks, then the set-up, which creates the handler's state.
+pub(super) async fn run(
     config: &Config,
     api: Option<&Api>,
     fitness: Option<Vec<FitnessCheck>>,
-    source: impl StateSource<S>,
+    set_up: BoxFuture<'static, Result<Box<dyn AnyHandler>, HandlerError>>,
     handlers: &Handle,
-) -> Result<S, Error> {
+) -> Result<Box<dyn AnyHandler>, Error> {
     if let (Some(limits), Some(fitness)) = (config.fitness, fitness)
         && let Err((failing, failure)) = fitness::pass(limits, fitness, handlers).await
     {
@@ -35,9 +35,9 @@ pub(super) async fn run<S: Send + 'static>(
         let check = failing.check;
         return Err(Error::Unfit { check, failure });
     }
-    let made = AbortOnDropHandle::new(handlers.spawn(source.make(Seal))).await;
+    let made = AbortOnDropHandle::new(handlers.spawn(set_up)).await;
     match made.unwrap_or_else(|error| Err(error.into())) {
-        Ok(state) => Ok(state),
+        Ok(handler) => Ok(handler),
         Err(failure) => {
             let failing = Failing {
                 check: "setup".to_owned(),

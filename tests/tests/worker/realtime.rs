@@ -48,6 +48,19 @@ async fn a_call_is_answered_with_the_result_of_its_job() {
 }
 
 #[tokio::test]
+async fn the_id_of_an_answered_call_can_be_used_again() {
+    let (_worker, url) = start(2).await;
+    for n in 0..100 {
+        let answer = call(
+            &url,
+            json!({"id": "j", "input": {"do": "echo", "value": n}}),
+        )
+        .await;
+        assert_eq!(json_of(answer).await, json!({"output": n}));
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_call_gets_an_error_with_the_reason() {
     let (_worker, url) = start(1).await;
     let task = json!({"do": "echo", "value": "now"});

@@ -18,7 +18,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::error::HandlerError;
 use crate::handler::{Batching, Call, Context, Outcome, Reply, Weighing};
@@ -42,11 +41,6 @@ pub(crate) struct BatchOverrides {
 impl BatchOverrides {
     /// Returns the batching of the handler, with these settings applied.
     pub(crate) fn applied_to<S, T>(self, batching: Batching<S, T>) -> Batching<S, T> {
-        if self.weight.is_some() && batching.weighing.is_none() {
-            warn!(
-                "Ignoring `max_weight`: the handler has no weight. Add `#[handler(weight = …)]`."
-            );
-        }
         Batching {
             max_batch: self.jobs.unwrap_or(batching.max_batch).max(1),
             max_wait: self.wait.unwrap_or(batching.max_wait),
