@@ -259,7 +259,8 @@ impl<H: Handler, S> Worker<H, S> {
 
     /// Serves metrics for Prometheus on `port` of all IPv4 addresses, at `/metrics`, in the `OpenMetrics` text format,
     /// or in that of Prometheus 0.0.4 if the client prefers it. `PODWORK_METRICS_PORT` overrides the port. The worker
-    /// opens the port before it does anything else, and does not start if it cannot. For the list of metrics, see the guide's chapter on observability.
+    /// opens the port before it does anything else, and does not start if it cannot. For the list of metrics, see the
+    /// guide's chapter on observability.
     #[cfg(feature = "metrics")]
     pub fn metrics(mut self, port: u16) -> Self {
         self.settings.telemetry.metrics.port(port);
