@@ -172,8 +172,8 @@ impl HandlerError {
         }
     }
 
-    /// Returns whether the machine rather than the job may have caused this error: a panic, or memory or threads that ran
-    /// out. Returns `None` if another job of the batch has reported it already: the failure of a batch counts once.
+    /// Returns whether the machine rather than the job may have caused this error: a panic, or memory or threads that
+    /// ran out. Returns `None` if another job of the batch has reported it already: the failure of a batch counts once.
     pub(crate) fn is_breakdown(&self) -> Option<bool> {
         if self.repeated {
             return None;

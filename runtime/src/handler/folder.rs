@@ -67,8 +67,8 @@ impl Folder {
             self.work.wait().await;
         }
         if let Some(made) = self.take() {
-            // If there is no thread, or the runtime shuts down before this runs, the closure is dropped, which removes the
-            // folder as well.
+            // If there is no thread, or the runtime shuts down before this runs, the closure is dropped, which removes
+            // the folder as well.
             let _ = threads::blocking(|| close(made)).await;
         }
     }
