@@ -151,6 +151,8 @@ mod config;
 // HTTP, TLS, the guard against private addresses, backoff and checksums.
 mod net;
 
+// Threads for blocking work, and guards for tasks that must not end unnoticed.
+mod threads;
 // Standard output and standard error, beside the log.
 mod output;
 
@@ -297,7 +299,7 @@ pub use version::VERSION;
 /// |---|---|---|
 /// | memory available, within the container's limit and on the machine | `RUNPOD_MIN_MEMORY_GB` (in GiB; default: 0) | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` |
 /// | disk space free on `/` | `RUNPOD_MIN_DISK_PERCENT` (default: 10) | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` |
-/// | every GPU responds (feature `gpu`) | at least `RUNPOD_GPU_COUNT` GPUs, if the platform sets it | `RUNPOD_SKIP_GPU_CHECK=true`, or the driver library is missing |
+/// | every GPU responds (feature `gpu`) | at least `RUNPOD_GPU_COUNT` GPUs, if the platform sets it | `RUNPOD_SKIP_GPU_CHECK=true`, or the driver library is missing; also if the driver does not respond and `RUNPOD_GPU_COUNT` is 0 or not set |
 ///
 /// For a check that is not a plain function, such as a closure, use [`Worker::fitness_check`].
 ///

@@ -169,6 +169,12 @@ impl Started {
         kib * 1024
     }
 
+    /// Waits until the binary exits on its own, without reading its standard output, and returns the exit code.
+    pub async fn code_unread(mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait());
+        ended.await.expect("the program exits").unwrap().code()
+    }
+
     /// Waits until the binary exits on its own, and returns the exit code.
     pub async fn code(mut self) -> Option<i32> {
         let ending = async {

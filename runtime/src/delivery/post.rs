@@ -17,6 +17,7 @@ use crate::error::{HandlerError, JobOutcome};
 use crate::net::backoff::Backoff;
 use crate::platform_client::{Body, CallError, Posts};
 use crate::telemetry::{JobTelemetry, PostFate, PostKind};
+use crate::threads::guarded;
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -42,8 +43,31 @@ pub(crate) struct Delivery<P> {
 }
 
 impl<P: Posts> Delivery<P> {
-    /// Posts the contents of the outbox until the final result is settled. Returns the outcome of the job.
+    /// Posts the contents of the outbox until the final result is settled. Returns the outcome of the job. A panic
+    /// fails the job.
     pub(crate) async fn run(
+        &self,
+        job_id: &str,
+        outbox: &Outbox,
+        telemetry: &JobTelemetry,
+    ) -> JobOutcome {
+        let why = match guarded(self.post_all(job_id, outbox, telemetry)).await {
+            Ok(outcome) => return outcome,
+            Err(why) => why,
+        };
+        outbox.close();
+        let last = Final {
+            outcome: Err(HandlerError::panicked(why)),
+            refresh: false,
+        };
+        let failing = async {
+            error!("The delivery of the job panicked; failing the job.");
+            self.result(job_id, last, telemetry).await
+        };
+        guarded(failing).await.unwrap_or(JobOutcome::Refused)
+    }
+
+    async fn post_all(
         &self,
         job_id: &str,
         outbox: &Outbox,

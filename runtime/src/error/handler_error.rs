@@ -2,17 +2,16 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt;
-use std::panic::{self, Location};
-use std::sync::Once;
+use std::panic::Location;
 use std::time::Duration;
 
 use podwork_protocol::worker::ErrorReport;
 
 use super::causes::causes_of;
 use super::outcome::JobOutcome;
+use super::panics;
 
 /// The result of a handler: its output, or the error that fails the job.
 pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
@@ -66,8 +65,8 @@ pub struct HandlerError {
     function: Option<&'static str>,
     /// Never [`JobOutcome::Completed`].
     outcome: JobOutcome,
-    /// The message or a cause reports that memory ran out.
-    memory: bool,
+    /// The machine ran out of memory or threads.
+    exhausted: bool,
     /// Another job of the same batch has the same error, and the breaker counts that one.
     repeated: bool,
 }
@@ -80,7 +79,7 @@ impl HandlerError {
         let message = message.into();
         Self {
             kind: kind.into(),
-            memory: tells_of_memory(&message),
+            exhausted: tells_of_memory(&message),
             message: short(message, LONGEST_MESSAGE),
             causes: Vec::new(),
             place: Some(Location::caller()).filter(|place| is_users(place.file())),
@@ -137,20 +136,22 @@ impl HandlerError {
         Self::new("closed", "the job was cancelled").with_outcome(JobOutcome::Cancelled)
     }
 
-    /// Creates the error of a panic from its `payload`, with the source location that the hook of [`note_panics`]
-    /// recorded on this thread.
+    /// Creates the error of a panic on this thread from its `payload`.
     pub(crate) fn panic(payload: &(dyn Any + Send)) -> Self {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "the panic has no message".to_owned());
-        let place = PANIC_PLACE.take();
-        let message = match &place {
-            Some(place) => format!("panicked at {place}: {message}"),
-            None => format!("panicked: {message}"),
-        };
-        Self::new("panic", message).with_outcome(JobOutcome::Panicked)
+        Self::panicked(panics::text(payload))
+    }
+
+    /// Creates the error of a panic from its [text](panics::text).
+    pub(crate) fn panicked(text: String) -> Self {
+        Self::new("panic", text).with_outcome(JobOutcome::Panicked)
+    }
+
+    /// Creates the error of a job whose handler has no thread to run on.
+    pub(crate) fn no_thread(error: impl Into<Self>) -> Self {
+        Self {
+            exhausted: true,
+            ..error.into()
+        }
     }
 
     /// Creates the error of a payload that exceeds a limit of the platform. `size` and `limit` are in bytes.
@@ -173,7 +174,7 @@ impl HandlerError {
         Self {
             message,
             causes: why.causes,
-            memory: why.memory,
+            exhausted: why.exhausted,
             ..Self::too_large("output", size, limit)
         }
     }
@@ -194,13 +195,13 @@ impl HandlerError {
         }
     }
 
-    /// Returns whether the machine rather than the job may have caused this error: a panic, or memory that ran out.
-    /// Returns `None` if another job of the batch has reported it already: the failure of a batch counts once.
+    /// Returns whether the machine rather than the job may have caused this error: a panic, or memory or threads that
+    /// ran out. Returns `None` if another job of the batch has reported it already: the failure of a batch counts once.
     pub(crate) fn is_breakdown(&self) -> Option<bool> {
         if self.repeated {
             return None;
         }
-        Some(self.memory || self.outcome == JobOutcome::Panicked)
+        Some(self.exhausted || self.outcome == JobOutcome::Panicked)
     }
 
     /// Returns the outcome that this error gives its job.
@@ -260,7 +261,7 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
         let mut cause = error.source();
         while let Some(deeper) = cause.filter(|_| failure.causes.len() < MOST_CAUSES) {
             let text = deeper.to_string();
-            failure.memory |= tells_of_memory(&text);
+            failure.exhausted |= tells_of_memory(&text);
             failure.causes.push(short(text, LONGEST_MESSAGE));
             cause = deeper.source();
         }
@@ -292,7 +293,6 @@ pub(crate) struct KnownError {
 inventory::collect!(KnownError);
 
 /// Gives errors of the type `$error` the kind `$kind`.
-#[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
 macro_rules! error_kind {
     ($error:ty, $kind:literal) => {
         inventory::submit!(crate::error::handler_error::KnownError {
@@ -301,7 +301,6 @@ macro_rules! error_kind {
         });
     };
 }
-#[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
 pub(crate) use error_kind;
 
 /// Returns the kind of an error: that of the first known error among it and its causes. So an error that adds context
@@ -361,23 +360,6 @@ pub(crate) fn short_words(text: &str, most: usize) -> String {
 pub(crate) struct Identity {
     pub(crate) worker_id: String,
     pub(crate) hostname: String,
-}
-
-thread_local! {
-    static PANIC_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Installs a panic hook that records the source location of each panic for [`HandlerError::panic`]. The previous hook
-/// still runs.
-pub(crate) fn note_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            PANIC_PLACE.set(info.location().map(ToString::to_string));
-            before(info);
-        }));
-    });
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryFutureExt as _};
 
 use crate::error::HandlerError;
+use crate::threads;
 
 use super::seal::Seal;
 
@@ -135,7 +136,7 @@ fn blocking<S: Send + 'static>(
             catch_unwind(AssertUnwindSafe(make))
                 .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
         };
-        tokio::task::spawn_blocking(guarded).await?
+        threads::blocking(guarded).await?
     }
     .boxed()
 }

@@ -20,7 +20,10 @@ impl<H: Handler, S> Worker<H, S> {
     ///
     /// This method creates the async runtime, reads the command line and the environment, and writes the log to
     /// standard output unless the program has its own `tracing` subscriber. If the worker cannot run, it reports the
-    /// error in one line and returns exit code 1.
+    /// error in one line and returns exit code 1. That includes a call inside an async runtime, such as in a `main`
+    /// with `#[tokio::main]`: call [`serve`](Self::serve) there.
+    ///
+    /// If the program has no default provider of rustls, this method installs ring.
     pub fn run(self) -> ExitCode
     where
         S: StateSource<H::State>,
@@ -32,7 +35,8 @@ impl<H: Handler, S> Worker<H, S> {
     ///
     /// Handlers and the set-up run on the caller's async runtime, which must be tokio's. Polling and delivery run on a
     /// separate thread. This method reads the environment, but not the command line, handles no signals, and sets up no
-    /// log. If the future is dropped, the worker ends immediately.
+    /// log. If the program has no default provider of rustls, it installs ring. If the future is dropped, the worker
+    /// ends immediately.
     ///
     /// # Errors
     /// Returns an error if the environment names no platform or is invalid, a fitness check or the set-up fails, the

@@ -10,6 +10,7 @@ pub(crate) mod http;
 pub(crate) mod proxy;
 #[cfg(any(feature = "download", feature = "upload", feature = "otel"))]
 pub(crate) mod public_only;
+pub(crate) mod resolver;
 #[cfg(any(feature = "download", all(feature = "cache", unix)))]
 pub(crate) mod sha256;
 pub(crate) mod suspension;

@@ -13,6 +13,7 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::error::causes::causes_of;
+use crate::net::resolver::resolve;
 
 /// The maximum number of addresses of a host to try.
 const MOST_ADDRESSES: usize = 8;
@@ -46,7 +47,7 @@ impl AddressGuard {
         let is_allowed = if allow_private { |_| true } else { is_public };
         let guard = Self::resolving(is_allowed, |host| {
             async move {
-                let addresses = tokio::net::lookup_host((host, 0)).await?;
+                let addresses = resolve(host).await?;
                 Ok(addresses.map(|address| address.ip()).collect())
             }
             .boxed()

@@ -22,6 +22,7 @@ use podwork_protocol::template::Url;
 use crate::error::Error;
 use crate::net::failure::reason;
 use crate::net::http::chain;
+use crate::net::resolver::Resolver;
 use crate::net::tls;
 
 use super::body::Body;
@@ -86,7 +87,7 @@ impl WireClient {
         tls: bool,
         proxies: Option<Matcher>,
     ) -> Result<Self, Error> {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver);
         // The connector that wraps this one checks the scheme.
         tcp.enforce_http(false);
         tcp.set_nodelay(true);

@@ -19,6 +19,7 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::net::http::{is_retryable_call, retry_after};
 use crate::net::proxy::Proxies;
+use crate::threads::guarded;
 
 pub(crate) use body::Body;
 use http::{WireAnswer, WireClient, WireRequest};
@@ -164,9 +165,10 @@ impl Api {
     }
 }
 
+/// Makes a call. A panic of the network stack is an error that may pass.
 async fn call(client: &WireClient, request: WireRequest) -> Result<WireAnswer, CallError> {
-    let answer = client.call(request).await;
-    answer.map_err(CallError::unanswered)
+    let answer = guarded(client.call(request)).await;
+    answer.flatten().map_err(CallError::unanswered)
 }
 
 impl Posts for Api {

@@ -13,8 +13,12 @@ use crate::error::{Error, HandlerError};
 use crate::jobs::JobDelivery;
 use crate::platform_client::Api;
 use crate::take::{self, Concurrency, DuplicateJob, Fixed, Poller};
+use crate::threads::restarted;
 
 use super::{Engine, Launch};
+
+/// The pause before the polls of the stop channel start again after a panic.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sets a worker up, and runs jobs from the platform until it shuts down.
 pub(crate) async fn poll(mut launch: Launch, config: Config) -> Result<(), Error> {
@@ -75,9 +79,12 @@ async fn work(
         }
     };
     let taking = poller.run(&mut *concurrency, || engine.healthy(), start);
+    let listening = restarted("stop channel", LISTEN_PAUSE, || {
+        take::listen(api.clone(), Arc::clone(&engine.jobs))
+    });
     tokio::select! {
         ended = engine.run(taking) => ended,
-        never = take::listen(api.clone(), Arc::clone(&engine.jobs)) => match never {},
+        never = listening => match never {},
     }
 }
 

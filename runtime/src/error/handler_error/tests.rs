@@ -115,8 +115,8 @@ fn details_leave_the_worker_only_when_asked_for() {
 
 #[test]
 fn a_panic_tells_its_place() {
-    note_panics();
-    let payload = panic::catch_unwind(|| panic!("no {}", "memory")).unwrap_err();
+    panics::note();
+    let payload = std::panic::catch_unwind(|| panic!("no {}", "memory")).unwrap_err();
     let error = HandlerError::panic(&*payload);
     assert!(
         error

@@ -22,6 +22,7 @@ use crate::handler::Context;
 use crate::handler::json::to_raw_value;
 use crate::net::public_only::AddressGuard;
 use crate::renamed::renamed;
+use crate::threads;
 
 use super::error::UploadError;
 use super::folder::save;
@@ -371,9 +372,10 @@ impl<'a> Upload<'a> {
         let trusted = bucket.origin == BucketOrigin::Environment;
         let guard = AddressGuard::new(trusted || settings.allow_private);
         let (to, idle_timeout) = (bucket.clone(), self.idle_timeout);
-        let opening =
-            tokio::task::spawn_blocking(move || BucketClient::new(&to, guard, idle_timeout)).await;
-        let opened = opening.map_err(|_| UploadError::Stopped)?;
+        let opening = threads::blocking(move || BucketClient::new(&to, guard, idle_timeout));
+        let opened = opening
+            .await
+            .map_err(|error| UploadError::Thread(error.into()))?;
         let service = opened.map_err(|failure| UploadError::of(Some(failure), name, &bucket))?;
         Ok(Some((bucket, service)))
     }
