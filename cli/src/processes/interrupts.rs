@@ -11,22 +11,22 @@ const SAME_SIGNAL: Duration = Duration::from_millis(1500);
 /// A listener for SIGINT and SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
-    signals: Signals,
+    source: InterruptSource,
     /// The time of the last signal that did not repeat another one.
     last: Option<Instant>,
 }
 
 impl Interrupts {
     pub(crate) fn new() -> Result<Self> {
-        let signals = Signals::new()?;
+        let source = InterruptSource::new()?;
         let last = None;
-        Ok(Self { signals, last })
+        Ok(Self { source, last })
     }
 
     /// Waits for a signal. Skips one that repeats the last one. Cancel safe.
     pub(crate) async fn next(&mut self) {
         loop {
-            self.signals.next().await;
+            self.source.next().await;
             if self.last.is_none_or(|last| last.elapsed() >= SAME_SIGNAL) {
                 self.last = Some(Instant::now());
                 return;
@@ -36,7 +36,7 @@ impl Interrupts {
 }
 
 #[derive(Debug)]
-struct Signals {
+struct InterruptSource {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -44,7 +44,7 @@ struct Signals {
 }
 
 #[cfg(unix)]
-impl Signals {
+impl InterruptSource {
     fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let listening = "cannot listen for signals";
@@ -63,7 +63,7 @@ impl Signals {
 }
 
 #[cfg(not(unix))]
-impl Signals {
+impl InterruptSource {
     fn new() -> Result<Self> {
         Ok(Self {})
     }
