@@ -140,7 +140,7 @@ impl Runner {
 
 /// Fails a job that never runs.
 pub(crate) fn fail(failure: HandlerError, slot: &JobRun, outbox: &Outbox) {
-    // The worker goes on: the handler was not called, so there is no reason to replace the worker.
+    // The handler was not called, so there is no reason to replace the worker.
     let _ = conclude(Err(failure), slot, outbox, false);
 }
 
