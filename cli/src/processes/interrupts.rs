@@ -11,23 +11,23 @@ const SAME_SIGNAL: Duration = Duration::from_millis(1500);
 /// A listener for SIGINT and SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
-    signals: Signals,
+    source: InterruptSource,
     /// The time of the last signal that did not repeat another one.
     last: Option<Instant>,
 }
 
 impl Interrupts {
     pub(crate) fn new() -> Result<Self> {
-        let signals = Signals::new()?;
+        let source = InterruptSource::new()?;
         let last = None;
-        Ok(Self { signals, last })
+        Ok(Self { source, last })
     }
 
     /// Waits for a signal, and returns the exit code by which shells report a program that it ended. Skips a signal that
     /// repeats the last one. Cancel safe.
     pub(crate) async fn next(&mut self) -> u8 {
         loop {
-            let code = self.signals.next().await;
+            let code = self.source.next().await;
             if self.last.is_none_or(|last| last.elapsed() >= SAME_SIGNAL) {
                 self.last = Some(Instant::now());
                 return code;
@@ -37,7 +37,7 @@ impl Interrupts {
 }
 
 #[derive(Debug)]
-struct Signals {
+struct InterruptSource {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -45,7 +45,7 @@ struct Signals {
 }
 
 #[cfg(unix)]
-impl Signals {
+impl InterruptSource {
     fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let listening = "cannot listen for signals";
@@ -64,7 +64,7 @@ impl Signals {
 }
 
 #[cfg(not(unix))]
-impl Signals {
+impl InterruptSource {
     fn new() -> Result<Self> {
         Ok(Self {})
     }

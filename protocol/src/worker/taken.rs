@@ -79,12 +79,11 @@ impl TakenJobs {
                 Ok(_) => "it is not valid UTF-8".to_owned(),
                 Err(error) => error.to_string(),
             };
-            match find_id(element).filter(|id| !is_damaged(id)) {
-                Some(id) => taken.invalid.push(InvalidJob { id, why }),
-                None => {
-                    let ignored = IgnoredElements { count: 0, why };
-                    taken.ignored.get_or_insert(ignored).count += 1;
-                }
+            if let Some(id) = find_id(element).filter(|id| !is_damaged(id)) {
+                taken.invalid.push(InvalidJob { id, why });
+            } else {
+                let ignored = IgnoredElements { count: 0, why };
+                taken.ignored.get_or_insert(ignored).count += 1;
             }
         }
         taken

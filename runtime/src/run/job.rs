@@ -191,7 +191,7 @@ impl RunRest {
 
 /// Fails a job that never runs.
 pub(crate) fn fail(failure: HandlerError, slot: &JobRun, outbox: &Outbox) {
-    // Neither a refresh nor the breaker applies: the handler was not called.
+    // The handler was not called, so there is no reason to replace the worker.
     let _ = conclude(Err(failure), slot, outbox, false);
 }
 

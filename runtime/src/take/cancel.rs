@@ -35,7 +35,8 @@ async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
     let mut suspensions = Suspensions::new();
     loop {
         let asked = Instant::now();
-        let Some(answer) = held(api, &mut suspensions, api.stop_signals(url)).await else {
+        let open = api.stop_signals(url);
+        let Some(answer) = held(open, suspensions.next(), || api.reconnect()).await else {
             continue;
         };
         let delay = match answer {

@@ -81,11 +81,10 @@ impl Poller<'_> {
             let timer = self.telemetry.take();
             let take = self.api.take(wanted, self.jobs.in_flight() > 0);
             let open = poll(take, self.drain);
-            let Some(answer) = held(self.api, &mut suspensions, open).await else {
-                continue;
-            };
-            let Some(answer) = answer else {
-                return Ok(());
+            let answer = match held(open, suspensions.next(), || self.api.reconnect()).await {
+                Some(Some(answer)) => answer,
+                Some(None) => return Ok(()),
+                None => continue,
             };
             let timing = timer.answered(result_of(&answer));
             let delay = match answer {
