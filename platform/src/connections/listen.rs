@@ -60,26 +60,21 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// reach that program, so this fails.
 fn listen_on(addrs: &[SocketAddr], mut port: u16) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
-    let mut missing = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    let mut missing = None;
     for addr in addrs {
         match bound(SocketAddr::new(addr.ip(), port)) {
             Ok(listener) => {
                 port = listener.local_addr()?.port();
                 listeners.push(listener);
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
-                ) =>
-            {
-                return Err(error);
-            }
-            Err(error) => missing = error,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => missing = missing.or(Some(error)),
         }
     }
     if listeners.is_empty() {
-        return Err(missing);
+        let no_address =
+            || io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+        return Err(missing.unwrap_or_else(no_address));
     }
     Ok(listeners)
 }

@@ -12,6 +12,10 @@ use crate::telemetry::log;
 
 /// The flags given on the command line.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Args {
     /// `--test_input JSON`
     pub(crate) test_input: Option<String>,
