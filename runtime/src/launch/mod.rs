@@ -3,6 +3,8 @@
 
 mod args;
 mod builder;
+#[cfg(unix)]
+mod init;
 mod start;
 
 pub use builder::Worker;

@@ -36,10 +36,21 @@ impl<H: Handler, S> Worker<H, S> {
     /// This method creates the async runtime, reads the command line and the environment, and writes the log to
     /// standard output unless the program has its own `tracing` subscriber. If the worker cannot run, it reports the
     /// error in one line and returns exit code 1.
+    ///
+    /// If the worker is process 1 of a container, this method starts the program again as a child and does not return:
+    /// the child runs the jobs, and process 1 passes signals on, collects orphaned processes, and exits with the exit
+    /// code of the child. So `main` runs up to this call in both processes. Load what is large in
+    /// [`setup`](Self::setup). `PODWORK_INIT=0` disables this.
     pub fn run(self) -> ExitCode
     where
         S: StateSource<H::State>,
     {
+        #[cfg(unix)]
+        if super::init::is_wanted(|name| self.lookup(name)) {
+            // Frees the state and the ports that the child needs.
+            drop(self);
+            return super::init::run();
+        }
         let on_platform = self
             .lookup(env::ENDPOINT_ID)
             .is_some_and(|id| !id.is_empty());

@@ -11,11 +11,12 @@
 //! - `log`: a subscriber that exports no spans
 //! - `serve [layer]`: an async `main`, which requests the export layer if `layer` follows
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, try_stream};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::{Instrument as _, debug_span, info_span};
 #[cfg(feature = "otel")]
 use tracing_subscriber::{
@@ -45,6 +46,8 @@ enum Task {
     Read { path: std::path::PathBuf },
     /// Creates spans, and returns `value` from within them.
     Trace { value: Value },
+    /// Runs a shell script, and returns its exit code and its standard output.
+    Shell { script: String },
 }
 
 #[handler]
@@ -81,6 +84,13 @@ async fn work(task: Task, cx: Context) -> Result<Value> {
                 layer.instrument(info_span!("layer")).await
             };
             Ok(model.instrument(info_span!("model", size = 7)).await)
+        }
+        Task::Shell { script } => {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &script]).stderr(Stdio::inherit());
+            let output = tokio::task::spawn_blocking(move || shell.output()).await??;
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok(json!({ "code": output.status.code(), "printed": printed }))
         }
     }
 }

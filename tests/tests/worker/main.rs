@@ -9,6 +9,8 @@ mod delivery;
 mod end_to_end;
 mod golden;
 mod health;
+#[cfg(target_os = "linux")]
+mod processes;
 mod realtime;
 #[cfg(feature = "schema")]
 mod schema;
