@@ -6,21 +6,13 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::ProcessGroup;
 use crate::program::own_program;
 use crate::shim::{IN_OWN_GROUP, IN_TERMINAL};
 use crate::watch::KILL_BYTE;
 
 /// The content to write to the lifeline to end the child and all its descendants with SIGKILL.
 pub const KILL: &[u8] = &[KILL_BYTE];
-
-/// The process group of a supervised child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProcessGroup {
-    /// A group of its own: Ctrl-C reaches only the parent, which decides about the child.
-    Own,
-    /// The group of the parent: the child can use the terminal, for example to ask for a password.
-    Terminal,
-}
 
 /// Returns a command that runs `command` so that it, and all its descendants, end when this process ends, for whatever
 /// reason. Takes over the program, its arguments, the folder and changes of the environment; a call of `env_clear` is

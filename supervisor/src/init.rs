@@ -9,7 +9,7 @@ use rustix::termios::tcsetpgrp;
 
 use crate::program::own_program;
 use crate::signals::{REQUESTS, ReceivedSignals};
-use crate::watch::Watch;
+use crate::watch::Supervisor;
 
 /// Returns whether this process is process 1 of its PID namespace, as the entry point of an image is, and can start its
 /// own program again. Orphaned processes become children of process 1.
@@ -41,5 +41,5 @@ pub fn init() -> io::Result<u8> {
         // The child may already have been stopped for its use of the terminal. An error means that it has ended.
         let _ = kill_process_group(child, Signal::CONT);
     }
-    Watch::new(child, signals, &REQUESTS, None).run()
+    Supervisor::new(child, signals, &REQUESTS, None).run()
 }

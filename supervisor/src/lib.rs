@@ -7,28 +7,50 @@
 //!
 //! [`init`] runs the same loop in process 1.
 
-#![cfg_attr(not(unix), allow(unused))]
+// Each module imports only from the modules below it.
 
+// The parent's side of a supervised child.
 #[cfg(unix)]
 mod command;
-#[cfg(unix)]
-mod family;
+
+// Process 1 of an image.
 #[cfg(unix)]
 mod init;
-#[cfg(unix)]
-mod program;
+
+// The process between a program and its child.
 #[cfg(unix)]
 mod shim;
-#[cfg(unix)]
-mod signals;
+
+// The loop of both.
 #[cfg(unix)]
 mod watch;
 
+// The processes below this one.
 #[cfg(unix)]
-pub use command::{KILL, ProcessGroup, kill_group, supervised};
+mod family;
+
+// The running program, to start it again.
+#[cfg(unix)]
+mod program;
+
+// The received signals.
+#[cfg(unix)]
+mod signals;
+
+#[cfg(unix)]
+pub use command::{KILL, kill_group, supervised};
 #[cfg(unix)]
 pub use init::{can_be_init, init};
 #[cfg(unix)]
 pub use shim::shim;
 #[cfg(unix)]
 pub use signals::is_ignored;
+
+/// The process group of a supervised child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessGroup {
+    /// A group of its own: Ctrl-C reaches only the parent, which decides about the child.
+    Own,
+    /// The group of the parent: the child can use the terminal, for example to ask for a password.
+    Terminal,
+}

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::signals::{OF_TERMINALS, REQUESTS, ReceivedSignals};
-use crate::watch::Watch;
+use crate::watch::Supervisor;
 
 /// The first argument of a shim. The program of the child and its arguments follow.
 pub(crate) const IN_OWN_GROUP: &str = "--podwork-supervise";
@@ -47,7 +47,7 @@ fn run(program: &OsStr, args: impl Iterator<Item = OsString>, in_terminal: bool)
     // A terminal sends these signals to the child as well.
     let passed_on = |signal: &Signal| !in_terminal || !OF_TERMINALS.contains(signal);
     let passed_on: Vec<_> = REQUESTS.into_iter().filter(passed_on).collect();
-    Watch::new(
+    Supervisor::new(
         Pid::from_child(&child),
         signals,
         &passed_on,

@@ -25,7 +25,7 @@ pub(crate) const KILL_BYTE: u8 = b'k';
 
 /// A supervisor of one child.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Supervisor {
     child: Pid,
     /// The exit code of the child once it has ended.
     code: Option<u8>,
@@ -34,11 +34,11 @@ pub(crate) struct Watch {
     passed_on: Vec<Signal>,
     /// Standard input, whose end is the end of the parent.
     lifeline: Option<io::Stdin>,
-    stage: Stage,
+    stage: EndStage,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Stage {
+enum EndStage {
     Running,
     /// All processes have received SIGTERM, and receive SIGKILL at `until`.
     Terminating {
@@ -51,7 +51,7 @@ enum Stage {
     },
 }
 
-impl Watch {
+impl Supervisor {
     pub(crate) fn new(
         child: Pid,
         signals: ReceivedSignals,
@@ -64,7 +64,7 @@ impl Watch {
             signals,
             passed_on: passed_on.to_vec(),
             lifeline,
-            stage: Stage::Running,
+            stage: EndStage::Running,
         }
     }
 
@@ -80,13 +80,13 @@ impl Watch {
             }
             let now = Instant::now();
             match self.stage {
-                Stage::Running if self.code.is_some() => self.terminate(LEFTOVER_GRACE),
-                Stage::Terminating { until } if until <= now => self.kill(now + LAST_ROUND),
-                Stage::Killing { until, .. } if until <= now => {
+                EndStage::Running if self.code.is_some() => self.terminate(LEFTOVER_GRACE),
+                EndStage::Terminating { until } if until <= now => self.kill(now + LAST_ROUND),
+                EndStage::Killing { until, .. } if until <= now => {
                     let killed = 128 + Signal::KILL.as_raw().unsigned_abs();
                     return Ok(self.code.unwrap_or(u8::try_from(killed).unwrap_or(1)));
                 }
-                Stage::Killing { next, until } if next <= now => self.kill(until),
+                EndStage::Killing { next, until } if next <= now => self.kill(until),
                 _ => {}
             }
             self.wait_for_event()?;
@@ -110,9 +110,9 @@ impl Watch {
     /// Waits for a signal, the end of the parent, or the next step of the end.
     fn wait_for_event(&mut self) -> io::Result<()> {
         let until = match self.stage {
-            Stage::Running => None,
-            Stage::Terminating { until } => Some(until),
-            Stage::Killing { next, .. } => Some(next),
+            EndStage::Running => None,
+            EndStage::Terminating { until } => Some(until),
+            EndStage::Killing { next, .. } => Some(next),
         };
         let timeout = until.map(|until| {
             let left = until.saturating_duration_since(Instant::now());
@@ -140,7 +140,7 @@ impl Watch {
             .is_some_and(|lifeline| !lifeline.revents().is_empty());
         for signal in self.signals.requests().collect::<Vec<_>>() {
             if self.code.is_none()
-                && matches!(self.stage, Stage::Running)
+                && matches!(self.stage, EndStage::Running)
                 && self.passed_on.contains(&signal)
             {
                 send(self.child, signal);
@@ -165,7 +165,7 @@ impl Watch {
             // The parent is gone. If it has requested SIGKILL before, that is under way.
             _ => {
                 self.lifeline = None;
-                if matches!(self.stage, Stage::Running) {
+                if matches!(self.stage, EndStage::Running) {
                     self.terminate(GRACE);
                 }
             }
@@ -173,14 +173,14 @@ impl Watch {
     }
 
     fn terminate(&mut self, grace: Duration) {
-        self.stage = Stage::Terminating {
+        self.stage = EndStage::Terminating {
             until: Instant::now() + grace,
         };
         self.send_all(Signal::TERM);
     }
 
     fn kill(&mut self, until: Instant) {
-        self.stage = Stage::Killing {
+        self.stage = EndStage::Killing {
             next: Instant::now() + ROUND,
             until,
         };

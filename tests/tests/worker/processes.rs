@@ -126,7 +126,7 @@ async fn processes_that_ignore_requests_are_killed_after_the_grace_period() {
 async fn a_closed_lifeline_terminates_and_a_request_kills_immediately() {
     let started = Instant::now();
     let mut parent =
-        Parent::ready("trap 'echo terminated; exit 3' TERM; echo ready; sleep 600 & wait").await;
+        Parent::ready("trap 'echo terminated; exit 3' TERM; sleep 600 & echo ready; wait").await;
     parent.send("close\n").await;
     parent.line("terminated").await;
     assert_eq!(parent.code().await, Some(3));
@@ -143,7 +143,7 @@ async fn a_closed_lifeline_terminates_and_a_request_kills_immediately() {
 #[tokio::test]
 async fn signals_are_passed_on_once_each() {
     for signal in ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2"] {
-        let script = format!("trap 'echo got; exit 4' {signal}; echo ready; sleep 600 & wait");
+        let script = format!("trap 'echo got; exit 4' {signal}; sleep 600 & echo ready; wait");
         let parent = Parent::ready(&script).await;
         kill(&format!("-{signal}"), &parent.shim).await;
         assert_eq!(
