@@ -26,8 +26,17 @@ use clap::Parser as _;
 
 use args::{Args, Command};
 
+fn main() -> ExitCode {
+    // The tool starts its own program between itself and its child processes.
+    #[cfg(unix)]
+    if let Some(code) = podwork_supervisor::shim() {
+        return code;
+    }
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let done = match Args::parse().command {
         Command::New(args) => commands::new(&args),
         Command::Dev(args) => commands::dev(args).await,

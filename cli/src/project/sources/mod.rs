@@ -1,49 +1,194 @@
 //! The watcher of a worker's sources.
+//!
+//! Cargo lists the files that a binary was built from, so only those are watched. A file that the worker or the tool
+//! writes beside them changes nothing. While the last build has failed, the list is incomplete: then every Rust file
+//! that git does not ignore counts, and every other file that appears or disappears.
+//!
+//! An event only causes a comparison of the files with their state before the build. So a change during the build is
+//! noticed, and polling needs nothing more.
 
-use std::collections::HashSet;
+mod dep_info;
+mod file_state;
+mod interest;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ignore::gitignore::Gitignore;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::sleep;
+
+use super::Project;
+use file_state::FileStates;
+use interest::Interest;
 
 /// The time without changes after which a build starts. Editors write a file in several steps.
 const REST: Duration = Duration::from_millis(100);
+/// The maximum number of comparisons of files that keep changing, before a build starts.
+const MOST_RESTS: u32 = 50;
+/// The maximum number of builds in a row that are repeated because the sources have changed meanwhile.
+const MOST_DISTURBED: u32 = 4;
+/// The interval of polling.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A watcher of a worker's sources.
 #[derive(Debug)]
 pub(crate) struct SourceWatcher {
-    watcher: RecommendedWatcher,
-    changes: Receiver<()>,
-    sources: Arc<Sources>,
-    watched: HashSet<PathBuf>,
+    interest: Arc<RwLock<Interest>>,
+    /// The sources known without a build: manifests, and the files that cargo finds by name.
+    fixed: BTreeSet<PathBuf>,
+    /// The state of the sources that the last build has seen.
+    seen: FileStates,
+    /// The number of builds in a row during which the sources have changed.
+    disturbed: u32,
+    changes: Changes,
+    poll_reason: Option<String>,
 }
 
-/// The paths that are watched.
+/// The changes of the sources during a build.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum DuringBuild {
+    Unchanged,
+    /// Another build is needed.
+    Changed,
+    /// The sources have changed during several builds in a row, so another build would not help: a build script
+    /// probably writes them.
+    AlwaysChanged,
+}
+
+/// The cause of a comparison.
 #[derive(Debug)]
-struct Sources {
-    /// The folders of packages, each with its `.gitignore`.
-    packages: Vec<(PathBuf, Gitignore)>,
-    /// The workspace root, with the lock file and a manifest.
-    workspace: PathBuf,
-    target_dir: PathBuf,
+enum Changes {
+    Events {
+        watcher: RecommendedWatcher,
+        events: Receiver<()>,
+        watched: BTreeSet<PathBuf>,
+    },
+    Poll,
 }
 
 impl SourceWatcher {
-    /// Watches the folders of these packages, and the workspace's own files.
-    pub(crate) fn start(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Result<Self> {
-        let sources = Arc::new(Sources::new(packages, workspace, target_dir));
-        // One pending change is enough to start a build.
-        let (sender, changes) = channel(1);
-        let looked_at = Arc::clone(&sources);
+    /// Watches the sources of a project, and `others`, which are files as well. With `poll`, looks at the files in an
+    /// interval, and uses no events of the file system.
+    pub(crate) fn start(project: &Project, others: &[PathBuf], poll: bool) -> Self {
+        let fixed = fixed(project, others);
+        let interest = Arc::new(RwLock::new(Interest::new(project, fixed.clone())));
+        let mut watch = Self {
+            interest: Arc::clone(&interest),
+            fixed,
+            seen: FileStates::default(),
+            disturbed: 0,
+            changes: Changes::Poll,
+            poll_reason: None,
+        };
+        if !poll {
+            match Changes::events(interest) {
+                Ok(events) => watch.changes = events,
+                Err(error) => watch.poll(&error),
+            }
+        }
+        watch
+    }
+
+    /// Returns the reason why this watcher polls although it was not asked to, once.
+    pub(crate) fn poll_reason(&mut self) -> Option<String> {
+        self.poll_reason.take()
+    }
+
+    fn poll(&mut self, reason: &anyhow::Error) {
+        self.poll_reason = Some(format!("{reason:#}"));
+        self.changes = Changes::Poll;
+    }
+
+    /// Notes the state of the sources. Call it before each build.
+    pub(crate) fn before_build(&mut self) {
+        self.seen = self.now().with_contents();
+    }
+
+    /// Reads the list of sources of a build: `binary` is its result, or `None` if it failed. Returns whether the sources
+    /// have changed during the build.
+    pub(crate) fn after_build(&mut self, binary: Option<&Path>) -> DuringBuild {
+        let changed = !self.seen.has_same_contents(&self.now());
+        let listed = binary.and_then(dep_info::sources_of);
+        let mut interest = self
+            .interest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        interest.update(&self.fixed, listed);
+        drop(interest);
+        self.seen = self.now();
+        self.cover();
+        self.disturbed = if changed { self.disturbed + 1 } else { 0 };
+        match self.disturbed {
+            0 => DuringBuild::Unchanged,
+            1..=MOST_DISTURBED => DuringBuild::Changed,
+            _ => {
+                self.disturbed = 0;
+                DuringBuild::AlwaysChanged
+            }
+        }
+    }
+
+    /// Waits for a change of the sources since the last build, and then until they no longer change.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            // Before the wait, because a caller may drop this future after the event.
+            let mut now = self.now();
+            for _ in 0..MOST_RESTS {
+                if now == self.seen {
+                    break;
+                }
+                sleep(REST).await;
+                let before = std::mem::replace(&mut now, self.now());
+                if before == now {
+                    return;
+                }
+            }
+            if now != self.seen {
+                return;
+            }
+            self.changes.next().await;
+            // The event may be a new folder on the path of a source.
+            self.cover();
+        }
+    }
+
+    fn now(&self) -> FileStates {
+        self.interest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .states()
+    }
+
+    /// Watches the folders of the current sources.
+    fn cover(&mut self) {
+        if matches!(self.changes, Changes::Poll) {
+            return;
+        }
+        let folders = self
+            .interest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .folders();
+        if let Err(error) = self.changes.cover(folders) {
+            self.poll(&error);
+        }
+    }
+}
+
+impl Changes {
+    fn events(interest: Arc<RwLock<Interest>>) -> Result<Self> {
+        // One pending change is enough to start a comparison.
+        let (sender, events) = channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let matters = match event {
+                Ok(event) if matches!(event.kind, EventKind::Access(_)) => false,
                 Ok(event) => {
-                    !matches!(event.kind, EventKind::Access(_))
-                        && event.paths.iter().any(|path| looked_at.contain(path))
+                    let interest = interest.read().unwrap_or_else(PoisonError::into_inner);
+                    event.need_rescan() || event.paths.iter().any(|path| interest.concerns(path))
                 }
                 // Events were lost, and one of them may be a change.
                 Err(_) => true,
@@ -53,123 +198,66 @@ impl SourceWatcher {
                 let _ = sender.try_send(());
             }
         });
-        let mut watch = Self {
+        Ok(Self::Events {
             watcher: watcher.context("cannot watch the sources")?,
-            changes,
-            sources,
-            watched: HashSet::new(),
+            events,
+            watched: BTreeSet::new(),
+        })
+    }
+
+    /// Watches these folders, and no others. Watches known ones again, because a folder may have been replaced.
+    fn cover(&mut self, folders: BTreeSet<PathBuf>) -> Result<()> {
+        let Self::Events {
+            watcher, watched, ..
+        } = self
+        else {
+            return Ok(());
         };
-        watch.cover()?;
-        Ok(watch)
-    }
-
-    /// Waits for a change, and then until no other change follows for [`REST`].
-    pub(crate) async fn changed(&mut self) -> Result<()> {
-        // The sender is in the watcher, so the channel stays open.
-        let _ = self.changes.recv().await;
-        while let Ok(Some(())) = tokio::time::timeout(REST, self.changes.recv()).await {}
-        self.cover()
-    }
-
-    /// Watches new folders: each package's folder without its subfolders, and each source folder in it with all its
-    /// subfolders. A `target` folder is not watched, because it changes too often.
-    fn cover(&mut self) -> Result<()> {
-        let mut wanted = vec![(self.sources.workspace.clone(), RecursiveMode::NonRecursive)];
-        for (folder, _) in &self.sources.packages {
-            wanted.push((folder.clone(), RecursiveMode::NonRecursive));
-            let entries = std::fs::read_dir(folder)
-                .with_context(|| format!("cannot read {}", folder.display()))?;
-            let inner = entries.flatten().map(|entry| entry.path());
-            wanted.extend(
-                inner
-                    .filter(|path| path.is_dir() && self.sources.contain(path))
-                    .map(|path| (path, RecursiveMode::Recursive)),
-            );
+        for folder in watched.difference(&folders) {
+            // An error means that the folder no longer exists.
+            let _ = watcher.unwatch(folder);
         }
-        // A removed folder is forgotten, so that it is watched again if it reappears.
-        self.watched.retain(|path| path.is_dir());
-        for (path, mode) in wanted {
-            if self.watched.insert(path.clone()) {
-                self.watcher
-                    .watch(&path, mode)
-                    .with_context(|| format!("cannot watch {}", path.display()))?;
+        for folder in &folders {
+            let watching = watcher.watch(folder, RecursiveMode::NonRecursive);
+            // A folder that was removed meanwhile causes an event of the folder above it.
+            if folder.is_dir() {
+                watching.with_context(|| format!("cannot watch {}", folder.display()))?;
             }
         }
+        *watched = folders;
         Ok(())
+    }
+
+    async fn next(&mut self) {
+        match self {
+            // The sender is in the watcher, so the channel stays open.
+            Self::Events { events, .. } => drop(events.recv().await),
+            Self::Poll => sleep(POLL_INTERVAL).await,
+        }
     }
 }
 
-impl Sources {
-    fn new(packages: &[PathBuf], workspace: &Path, target_dir: &Path) -> Self {
-        let package = |folder: &PathBuf| {
-            // If the file is missing or a line is invalid, fewer paths are ignored.
-            let (ignored, _) = Gitignore::new(folder.join(".gitignore"));
-            (folder.clone(), ignored)
-        };
-        Self {
-            packages: packages.iter().map(package).collect(),
-            workspace: workspace.to_owned(),
-            target_dir: target_dir.to_owned(),
-        }
-    }
+/// Returns the sources of a project that are known without a build.
+fn fixed(project: &Project, others: &[PathBuf]) -> BTreeSet<PathBuf> {
+    const OF_PACKAGES: [&str; 4] = ["Cargo.toml", "build.rs", "src/main.rs", "src/lib.rs"];
+    const OF_WORKSPACES: [&str; 6] = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "rust-toolchain",
+        "rust-toolchain.toml",
+        ".cargo/config",
+        ".cargo/config.toml",
+    ];
 
-    /// Returns whether a path is a source: neither a build output, nor temporary, nor ignored by git.
-    fn contain(&self, path: &Path) -> bool {
-        if path.starts_with(&self.target_dir) {
-            return false;
-        }
-        if path.parent() == Some(&self.workspace)
-            && path
-                .file_name()
-                .is_some_and(|name| name == "Cargo.toml" || name == "Cargo.lock")
-        {
-            return true;
-        }
-        self.packages.iter().any(|(folder, ignored)| {
-            let Ok(inner) = path.strip_prefix(folder) else {
-                return false;
-            };
-            // Excludes editors' temporary files and generated folders.
-            let by_hand = |part: &str| {
-                !part.starts_with('.')
-                    && !part.ends_with('~')
-                    && part != "target"
-                    && part != "node_modules"
-            };
-            inner.iter().filter_map(|part| part.to_str()).all(by_hand)
-                && !ignored
-                    .matched_path_or_any_parents(inner, path.is_dir())
-                    .is_ignore()
-        })
-    }
+    let packages = project.local.iter();
+    let packages = packages.flat_map(|folder| OF_PACKAGES.map(|name| folder.join(name)));
+    let workspaces = [&project.workspace, &project.folder].into_iter();
+    let workspaces = workspaces.flat_map(|folder| OF_WORKSPACES.map(|name| folder.join(name)));
+    packages
+        .chain(workspaces)
+        .chain(others.iter().cloned())
+        .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_built_ignored_or_left_by_editors_is_no_source() {
-        let folder = tempfile::tempdir().unwrap();
-        let package = folder.path().join("member");
-        std::fs::create_dir(&package).unwrap();
-        std::fs::write(package.join(".gitignore"), "/results\n").unwrap();
-        let target = folder.path().join("member/out");
-        let sources = Sources::new(&[package], folder.path(), &target);
-        for source in ["member/src/main.rs", "member/Cargo.toml", "Cargo.lock"] {
-            assert!(sources.contain(&folder.path().join(source)), "{source}");
-        }
-        for other in [
-            "member/target/debug/a",
-            "member/out/a",
-            "member/results/1.png",
-            "member/.git/HEAD",
-            "member/src/.main.rs.swp",
-            "member/src/main.rs~",
-            "other/src/main.rs",
-            "README.md",
-        ] {
-            assert!(!sources.contain(&folder.path().join(other)), "{other}");
-        }
-    }
-}
+mod tests;
