@@ -78,6 +78,15 @@ pub(crate) struct Dev {
     #[arg(long)]
     pub(crate) allow_private_webhooks: bool,
 
+    /// File with environment variables for the worker, one NAME=VALUE a line; can be repeated. Variables of the shell
+    /// take precedence. Default: `.env` in the package's folder, if it exists
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+
+    /// Look at the sources every second, for file systems that report no changes, such as some mounts in containers
+    #[arg(long)]
+    pub(crate) poll: bool,
+
     /// Arguments for the worker, after `--`
     #[arg(last = true)]
     pub(crate) worker_args: Vec<String>,

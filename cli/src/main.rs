@@ -35,6 +35,11 @@ use output::OutputClosed;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // The tool starts its own program between itself and its child processes.
+    #[cfg(unix)]
+    if let Some(code) = podwork_supervisor::shim() {
+        return code;
+    }
     match run() {
         Ok(code) => code,
         // A reader such as `head` has all that it wants.

@@ -2,8 +2,10 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
+use tokio::sync::Notify;
 
 /// The reader of standard output has closed it, as `head` does after its last line. `main` exits without a message.
 #[derive(Debug)]
@@ -30,6 +32,30 @@ pub(crate) fn print(text: impl Display) -> Result<()> {
 /// Prints a line on standard output, with the errors of [`print`].
 pub(crate) fn print_line(text: impl Display) -> Result<()> {
     print(format_args!("{text}\n"))
+}
+
+/// The first error of [`report`].
+static LOST: Mutex<Option<Error>> = Mutex::new(None);
+static IS_LOST: Notify = Notify::const_new();
+
+/// Prints a line of a command that runs until it is stopped. [`lost`] returns its error, if any.
+pub(crate) fn report(text: impl Display) {
+    if let Err(error) = print_line(text) {
+        let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.get_or_insert(error);
+        IS_LOST.notify_one();
+    }
+}
+
+/// Waits until [`report`] fails, and returns its error.
+pub(crate) async fn lost() -> Error {
+    loop {
+        IS_LOST.notified().await;
+        let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = lost.take() {
+            return error;
+        }
+    }
 }
 
 /// Converts the result of writing to standard output to that of [`print`].

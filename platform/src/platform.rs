@@ -383,6 +383,15 @@ impl Platform {
         cancelled.map(|_| ()).map_err(refused)
     }
 
+    /// Removes a worker of the default endpoint whose process has ended: requeues its jobs and removes it from `/health`
+    /// and the console now, instead of when it has been silent for [`Rules::silence`]. A worker that still runs is added
+    /// again by its next call.
+    pub fn remove_worker(&self, worker_id: &str) {
+        if let Ok(handle) = self.default_handle() {
+            at_once(handle.endpoint().remove_worker(worker_id));
+        }
+    }
+
     /// Starts the shutdown: open polls are answered at once, and no new connections are accepted.
     pub fn close(&self) {
         self.closing.0.cancel();

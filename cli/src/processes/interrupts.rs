@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 /// then its process group.
 const SAME_SIGNAL: Duration = Duration::from_millis(1500);
 
-/// A listener for SIGINT and SIGTERM.
+/// A listener for SIGINT, SIGTERM, and SIGHUP, which arrives when the terminal is closed. SIGHUP stays ignored if the
+/// tool was started to ignore it, as by `nohup`.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
     source: InterruptSource,
@@ -42,6 +43,8 @@ struct InterruptSource {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -49,7 +52,11 @@ impl InterruptSource {
     fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let listening = "cannot listen for signals";
+        let hang_up = SignalKind::hangup();
+        let ignored = podwork_supervisor::is_ignored(hang_up.as_raw_value());
+        let hang_up = (!ignored).then(|| signal(hang_up)).transpose();
         Ok(Self {
+            hang_up: hang_up.context(listening)?,
             interrupt: signal(SignalKind::interrupt()).context(listening)?,
             terminate: signal(SignalKind::terminate()).context(listening)?,
         })
@@ -59,6 +66,12 @@ impl InterruptSource {
         tokio::select! {
             _ = self.interrupt.recv() => 130,
             _ = self.terminate.recv() => 143,
+            () = async {
+                match &mut self.hang_up {
+                    Some(hang_up) => drop(hang_up.recv().await),
+                    None => std::future::pending().await,
+                }
+            } => 129,
         }
     }
 }

@@ -305,6 +305,24 @@ fn a_job_that_is_handed_out_again_shows_its_retries_and_its_own_delay() {
 }
 
 #[test]
+fn a_removed_worker_loses_its_jobs_and_its_late_calls_do_not_add_it() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    at_once(bench.endpoint.poll_opened(WORKER, true)).unwrap();
+    at_once(bench.endpoint.poll_opened("other", true)).unwrap();
+    bench.take(WORKER, 1);
+    at_once(bench.endpoint.remove_worker(WORKER));
+    assert_eq!(bench.status("a"), Some(JobStatus::InQueue));
+    // Its connections end after its process.
+    at_once(bench.endpoint.poll_closed(WORKER));
+    let _late: Result<_, Refusal> = bench.post(WORKER, "a", &json!({ "output": 1 }));
+    let workers = at_once(bench.endpoint.health()).workers;
+    assert_eq!((workers.ready, workers.initializing), (1, 0));
+    assert_eq!(bench.take("other", 1), ["a"]);
+    at_once(bench.endpoint.remove_worker("unknown"));
+}
+
+#[test]
 fn an_open_poll_keeps_a_worker_alive() {
     let mut bench = Bench::new();
     bench.submit("a");

@@ -170,7 +170,7 @@ impl AnyWorker {
         }
     }
 
-    fn lookup(&self, name: &str) -> Option<String> {
+    pub(super) fn lookup(&self, name: &str) -> Option<String> {
         self.env
             .get(name)
             .cloned()

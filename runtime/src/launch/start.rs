@@ -24,11 +24,23 @@ impl<H: Handler, S> Worker<H, S> {
     /// with `#[tokio::main]`: call [`serve`](Self::serve) there.
     ///
     /// If the program has no default provider of rustls, this method installs ring.
+    ///
+    /// If the worker is process 1 of a container, this method starts the program again as a child and does not return:
+    /// the child runs the jobs, and process 1 passes signals on, collects orphaned processes, and exits with the exit
+    /// code of the child. So `main` runs up to this call in both processes. Load what is large in
+    /// [`setup`](Self::setup). `PODWORK_INIT=0` disables this.
     pub fn run(self) -> ExitCode
     where
         S: StateSource<H::State>,
     {
-        self.into_any().run()
+        let worker = self.into_any();
+        #[cfg(unix)]
+        if super::init::is_wanted(|name| worker.lookup(name)) {
+            // Frees the state and the ports that the child needs.
+            drop(worker);
+            return super::init::run();
+        }
+        worker.run()
     }
 
     /// Fetches and runs jobs until `shutdown` completes, then waits for the jobs in flight.

@@ -15,12 +15,13 @@
 //! - `nested`, `nested-blocking`: `run` inside an async runtime, or on one of its blocking threads
 //! - `serve [layer]`: an async `main`, which requests the export layer if `layer` follows
 
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, try_stream};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::{Instrument as _, debug_span, info_span};
 use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
 #[cfg(feature = "otel")]
@@ -54,6 +55,8 @@ enum Task {
     Flood { lines: usize },
     /// Returns whether rustls has a default provider.
     Tls,
+    /// Runs a shell script, and returns its exit code and its standard output.
+    Shell { script: String },
 }
 
 #[handler]
@@ -107,6 +110,13 @@ async fn work(task: Task, cx: Context) -> Result<Value> {
         Task::Tls => Ok(rustls::crypto::CryptoProvider::get_default()
             .is_some()
             .into()),
+        Task::Shell { script } => {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &script]).stderr(Stdio::inherit());
+            let output = tokio::task::spawn_blocking(move || shell.output()).await??;
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok(json!({ "code": output.status.code(), "printed": printed }))
+        }
     }
 }
 

@@ -14,6 +14,8 @@ mod health;
 mod intake;
 mod logging;
 mod panics;
+#[cfg(target_os = "linux")]
+mod processes;
 mod realtime;
 #[cfg(feature = "schema")]
 mod schema;
