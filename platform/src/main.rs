@@ -101,11 +101,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             note(format_args!("error: {error}"));
             match error {
-                Error::EndpointId(_)
-                | Error::Fault(_)
-                | Error::Rule(_)
-                | Error::Schema { .. }
-                | Error::WebhookSecret(_) => ExitCode::from(USAGE),
+                Error::EndpointId(_) | Error::Fault(_) | Error::Rule(_) => ExitCode::from(USAGE),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -154,14 +154,19 @@ impl Poster for WebhookClient {
 /// Returns the trace context of a try, as W3C Trace Context describes it: the trace is that of the call, the span that of
 /// the try. Both are derived from the call's id, so that a call whose maker is gone keeps its trace.
 fn traceparent(call: &WebhookCall) -> String {
-    let hex = |text: &str, bytes: usize| -> String {
-        let digest = digest(&SHA256, text.as_bytes());
-        let bytes = digest.as_ref().iter().take(bytes);
-        bytes.map(|byte| format!("{byte:02x}")).collect()
-    };
-    let trace = hex(&call.id, 16);
-    let span = hex(&format!("{}.{}", call.id, call.version), 8);
-    format!("00-{trace}-{span}-01")
+    let trace = digest(&SHA256, call.id.as_bytes());
+    let span = format!("{}.{}", call.id, call.version);
+    let span = digest(&SHA256, span.as_bytes());
+    // A digest has 32 bytes, so both parts are there.
+    let trace = trace
+        .as_ref()
+        .first_chunk()
+        .map_or(0, |id| u128::from_be_bytes(*id));
+    let span = span
+        .as_ref()
+        .first_chunk()
+        .map_or(0, |id| u64::from_be_bytes(*id));
+    format!("00-{trace:032x}-{span:016x}-01")
 }
 
 #[cfg(test)]

@@ -45,14 +45,13 @@ impl RefusedCall {
             status if status.is_redirection() => {
                 let to = headers.get(LOCATION).and_then(|to| to.to_str().ok());
                 let to = to.unwrap_or("an unnamed address");
-                text.push_str(&format!(
-                    ", a redirect to {to}; pass the final address with --endpoint"
-                ));
+                text =
+                    format!("{text}, a redirect to {to}; pass the final address with --endpoint");
             }
             _ => {}
         }
         if let Some(after) = retry_after(headers) {
-            text.push_str(&format!("; retry after {} s", after.as_secs()));
+            text = format!("{text}; retry after {} s", after.as_secs());
         }
         Self { status, text }
     }

@@ -164,7 +164,7 @@ fn serve(
         };
         let mut head = format!("HTTP/1.1 {line}\r\n");
         for header in headers {
-            head += &format!("{header}\r\n");
+            head = format!("{head}{header}\r\n");
         }
         let head = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         (&*stream).write_all(head.as_bytes())?;

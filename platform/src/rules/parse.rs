@@ -46,18 +46,18 @@ impl Rules {
             "runsync_payload" => self.runsync_payload = bytes(value)?,
             "chunk" => self.chunk = bytes(value)?,
             "stream_buffer" => self.stream_buffer = bytes(value)?,
-            "run_rate" => self.run_rate = rate(value)?,
-            "runsync_rate" => self.runsync_rate = rate(value)?,
-            "status_rate" => self.status_rate = rate(value)?,
-            "stream_rate" => self.stream_rate = rate(value)?,
-            "cancel_rate" => self.cancel_rate = rate(value)?,
-            "purge_rate" => self.purge_rate = rate(value)?,
+            "run_rate" => set_rate(&mut self.run_rate, value)?,
+            "runsync_rate" => set_rate(&mut self.runsync_rate, value)?,
+            "status_rate" => set_rate(&mut self.status_rate, value)?,
+            "stream_rate" => set_rate(&mut self.stream_rate, value)?,
+            "cancel_rate" => set_rate(&mut self.cancel_rate, value)?,
+            "purge_rate" => set_rate(&mut self.purge_rate, value)?,
             "calls_per_worker" => self.calls_per_worker = value.parse().ok()?,
-            "run_concurrency" => self.run_concurrency = limit(value)?,
-            "runsync_concurrency" => self.runsync_concurrency = limit(value)?,
-            "status_concurrency" => self.status_concurrency = limit(value)?,
-            "stream_concurrency" => self.stream_concurrency = limit(value)?,
-            "cancel_concurrency" => self.cancel_concurrency = limit(value)?,
+            "run_concurrency" => set_limit(&mut self.run_concurrency, value)?,
+            "runsync_concurrency" => set_limit(&mut self.runsync_concurrency, value)?,
+            "status_concurrency" => set_limit(&mut self.status_concurrency, value)?,
+            "stream_concurrency" => set_limit(&mut self.stream_concurrency, value)?,
+            "cancel_concurrency" => set_limit(&mut self.cancel_concurrency, value)?,
             "run_retention" => self.run_retention = duration(value)?,
             "runsync_retention" => self.runsync_retention = duration(value)?,
             "wait" => self.wait.default = duration(value)?,
@@ -70,9 +70,7 @@ impl Rules {
             "stream_hold" => self.stream_hold = duration(value)?,
             "silence" => self.silence = duration(value)?,
             "tries" => self.tries = value.parse().ok().filter(|tries| *tries > 0)?,
-            "lost_error" => {
-                self.lost_error = Some(value.to_owned()).filter(|text| !text.is_empty())?
-            }
+            "lost_error" if !value.is_empty() => value.clone_into(&mut self.lost_error),
             "strip_empty_input" => self.strip_empty_input = value.parse().ok()?,
             "webhook_pauses" => self.webhook_pauses = pauses(value)?,
             "running_word" => self.running_word = running_word(value)?,
@@ -84,19 +82,21 @@ impl Rules {
     }
 }
 
-/// Parses a limit on concurrent calls; 0 is no limit.
-fn limit(text: &str) -> Option<Option<NonZeroU32>> {
-    text.parse().ok().map(NonZeroU32::new)
+/// Sets a limit on concurrent calls; 0 is no limit.
+fn set_limit(limit: &mut Option<NonZeroU32>, text: &str) -> Option<()> {
+    *limit = NonZeroU32::new(text.parse().ok()?);
+    Some(())
 }
 
-/// Parses a rate: `20` per second, or `1000/10s`; 0 is no limit.
-fn rate(text: &str) -> Option<Option<CallRate>> {
+/// Sets a rate: `20` per second, or `1000/10s`; 0 is no limit.
+fn set_rate(rate: &mut Option<CallRate>, text: &str) -> Option<()> {
     let (calls, period) = match text.split_once('/') {
         Some((calls, period)) => (calls, duration(period).filter(|period| !period.is_zero())?),
         None => (text, Duration::from_secs(1)),
     };
-    let calls = limit(calls)?;
-    Some(calls.map(|calls| CallRate { calls, period }))
+    let calls = NonZeroU32::new(calls.parse().ok()?);
+    *rate = calls.map(|calls| CallRate { calls, period });
+    Some(())
 }
 
 /// Parses the pauses between the tries of a webhook call, such as `5s/15s`. An empty text stands for no further try.

@@ -54,9 +54,9 @@ fn lines(finding: &Finding) -> String {
         Verdict::Note => "note",
         Verdict::Bad => "BAD",
     };
-    let mut lines = format!("{sign:<5}{name:<12}{found}\n");
-    if let Some(cure) = cure {
-        lines.push_str(&format!("{:17}→ {cure}\n", ""));
+    let line = format!("{sign:<5}{name:<12}{found}\n");
+    match cure {
+        Some(cure) => format!("{line}{:17}→ {cure}\n", ""),
+        None => line,
     }
-    lines
 }

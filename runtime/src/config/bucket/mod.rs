@@ -268,8 +268,8 @@ fn split_path<'a>(
         let problem = "the parts of its path consist of letters, digits, `-`, `.`, `_` and `~`";
         return Err(BucketError::Url(problem.to_owned()));
     }
-    let prefix = prefix.iter().map(|part| format!("/{part}")).collect();
-    Ok((prefix, name))
+    let prefix: Vec<&str> = prefix.iter().flat_map(|part| ["/", part]).collect();
+    Ok((prefix.concat(), name))
 }
 
 /// Returns whether a text may be part of a header.

@@ -99,19 +99,15 @@ pub(super) fn checked(mut url: Url) -> Result<Url, DownloadError> {
 
 /// Returns a URL without query, fragment and credentials, which may be secrets.
 pub(super) fn shown(url: &Url) -> String {
-    match url.host_str() {
-        Some(host) => {
-            let port = url.port().map(|port| format!(":{port}"));
-            let (scheme, port) = (url.scheme(), port.unwrap_or_default());
-            let text = format!("{scheme}://{host}{port}{}", url.path());
-            shortened(&text, LONGEST_SHOWN)
-        }
+    let Some(host) = url.host_str() else {
         // `me:secret@host` parses as a URL with the scheme `me`.
-        None => {
-            let text = without_secrets(&format!("{}:{}", url.scheme(), url.path()));
-            shortened(&text, LONGEST_TEXT)
-        }
-    }
+        let text = without_secrets(&format!("{}:{}", url.scheme(), url.path()));
+        return shortened(&text, LONGEST_TEXT);
+    };
+    let port = url.port().map(|port| format!(":{port}"));
+    let (scheme, port) = (url.scheme(), port.unwrap_or_default());
+    let text = format!("{scheme}://{host}{port}{}", url.path());
+    shortened(&text, LONGEST_SHOWN)
 }
 
 /// Returns a data URL without its data. Without a comma, the whole URL may be data.
