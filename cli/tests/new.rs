@@ -119,7 +119,7 @@ fn new_reports_an_invalid_name_and_writes_nothing() {
     let outside = tempfile::tempdir().unwrap();
     let complaint = |args: &[&str]| {
         let output = podwork(outside.path(), args).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         said(&output)
     };
     assert!(complaint(&["new", "2fast"]).contains("begin with a letter"));

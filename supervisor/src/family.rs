@@ -70,7 +70,8 @@ mod tests {
         use std::io::{BufRead as _, BufReader};
         use std::process::{Command, Stdio};
 
-        let script = "sh -c 'echo $$; read line' <&0 & read line";
+        // Another descriptor, because a shell connects the standard input of background commands to /dev/null.
+        let script = "exec 3<&0; sh -c 'echo $$; read line' <&3 & read line";
         let mut shell = Command::new("sh");
         shell
             .args(["-c", script])

@@ -158,7 +158,7 @@ fn serve(
                 (&*stream).write_all(b"HTTP/1.1 200 OK\r\n\r\n[0")?;
                 // Until the client closes the connection.
                 loop {
-                    (&*stream).write_all(&[b' '; 1 << 20])?;
+                    (&*stream).write_all(&vec![b' '; 1 << 20])?;
                 }
             }
         };

@@ -194,9 +194,9 @@ impl<P: Posts> Delivery<P> {
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         loop {
             let began = Instant::now();
-            let sent = call().await;
+            let answer = call().await;
             spent += began.elapsed().min(LONGEST_CALL);
-            match sent {
+            match answer {
                 Ok(()) => {
                     telemetry.posted(kind, PostFate::Accepted);
                     return Ok(());

@@ -66,7 +66,7 @@ pub enum Error {
         /// The name of the check.
         check: String,
         /// The error that the check returned.
-        failure: HandlerError,
+        failure: Box<HandlerError>,
     },
 
     /// The worker stopped polling, since its health check failed for too long or its breaker tripped.

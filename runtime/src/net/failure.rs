@@ -75,7 +75,8 @@ fn tls_problem(error: &TlsError) -> Option<String> {
 
 fn certificate_problem(error: &CertificateError) -> String {
     let problem = match error {
-        CertificateError::UnknownIssuer => {
+        // A bad signature means that a trusted CA has the name of the issuer, but another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "it is not issued by a CA that this machine trusts; add the certificate of its CA to the image, or to the \
              file in SSL_CERT_FILE"
         }

@@ -125,7 +125,8 @@ impl WireClient {
     /// Sends a request. An error explains why there is no response.
     pub(super) async fn call(&self, call: WireRequest) -> Result<WireAnswer, String> {
         let timeout = call.timeout;
-        let answer = within(timeout, self.answer(call)).await;
+        // Boxed, because the future is large, and would be copied into each future that waits for it.
+        let answer = within(timeout, Box::pin(self.answer(call))).await;
         answer.unwrap_or_else(|| Err(format!("no response within {timeout:?}")))
     }
 

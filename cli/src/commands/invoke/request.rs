@@ -7,7 +7,6 @@ use std::io::{self, Read};
 use anyhow::{Context as _, Result, anyhow, bail};
 use podwork_protocol::client::RunRequest;
 use podwork_protocol::{RawValue, WrittenRequest, without_bom};
-use serde::de::IgnoredAny;
 
 use crate::output::note;
 
@@ -57,7 +56,8 @@ fn parse(source: &str, text: &str) -> Result<RunRequest> {
             "{source} is not valid JSON; quote it for the shell: --data '{{\"name\": \"Ada\"}}'"
         )
     })?;
-    let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).unwrap_or_default();
+    // Not an object: it has no members.
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
     if members.contains_key("input") {
         let written = WrittenRequest::parse(text).with_context(|| {
             format!(
