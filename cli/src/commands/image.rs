@@ -9,7 +9,6 @@ use serde_json::json;
 
 use crate::args::Image;
 use crate::image_build::{BuildContext, BuiltImage, ImageTool, readable};
-use crate::output::{note, print, print_line};
 use crate::project::Project;
 use crate::project::template::{DOCKERIGNORE, dockerfile};
 
@@ -19,7 +18,7 @@ pub(crate) fn image(args: &Image) -> Result<ExitCode> {
     let own = std::fs::read_to_string(project.folder.join("Dockerfile")).ok();
     let text = own.unwrap_or_else(|| dockerfile(&project.name));
     if args.print {
-        print(text)?;
+        print!("{text}");
         return Ok(ExitCode::SUCCESS);
     }
     let tool = tool(args.engine)?;
@@ -38,7 +37,7 @@ pub(crate) fn image(args: &Image) -> Result<ExitCode> {
     add_arguments(&mut build, args, &project);
     build.arg(context.path());
     run(build, tool, &tag)?;
-    report(args, tool, &tag, &tool.inspect(&tag)?, started.elapsed())?;
+    report(args, tool, &tag, &tool.inspect(&tag)?, started.elapsed());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,7 +90,7 @@ fn add_arguments(build: &mut Command, args: &Image, project: &Project) {
 
 fn run(mut build: Command, tool: ImageTool, tag: &str) -> Result<()> {
     let name = tool.name();
-    note(format_args!("Building {tag} with {name} …"));
+    eprintln!("Building {tag} with {name} …");
     let status = build
         .stdin(Stdio::null())
         .status()
@@ -102,13 +101,7 @@ fn run(mut build: Command, tool: ImageTool, tag: &str) -> Result<()> {
     Ok(())
 }
 
-fn report(
-    args: &Image,
-    tool: ImageTool,
-    tag: &str,
-    built: &BuiltImage,
-    elapsed: Duration,
-) -> Result<()> {
+fn report(args: &Image, tool: ImageTool, tag: &str, built: &BuiltImage, elapsed: Duration) {
     let BuiltImage { bytes, layers } = built;
     let seconds = elapsed.as_secs();
     if args.json {
@@ -119,11 +112,11 @@ fn report(
             "layers": layers,
             "seconds": seconds,
         });
-        print_line(object)
+        println!("{object}");
     } else {
-        print_line(format_args!(
+        println!(
             "{tag}: {}, {layers} layers, built in {seconds} s",
             readable(*bytes)
-        ))
+        );
     }
 }

@@ -3,8 +3,5 @@
 mod interrupts;
 mod worker;
 
-mod supervised;
-
 pub(crate) use interrupts::Interrupts;
-pub(crate) use supervised::{ProcessGroup, Supervised, describe};
 pub(crate) use worker::{WorkerProcess, ask};

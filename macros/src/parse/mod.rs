@@ -4,7 +4,6 @@ mod batch;
 mod fitness;
 mod function;
 mod options;
-mod other_names;
 mod output;
 mod parameters;
 mod signature;

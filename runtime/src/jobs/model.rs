@@ -141,8 +141,7 @@ impl Model {
                     .known
                     .iter_mut()
                     .find(|job| job.id == id && job.is_held());
-                let is_new = held.as_ref().is_some_and(|job| !job.cancelled);
-                assert_eq!(self.jobs.cancel(&id.to_string()), is_new);
+                assert_eq!(self.jobs.cancel(&id.to_string()), held.is_some());
                 if let Some(job) = held {
                     job.cancelled = true;
                 }

@@ -10,18 +10,16 @@ use tokio::runtime::{Builder as Runtime, Handle};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::error::panics;
+use crate::error::handler_error::note_panics;
 #[cfg(feature = "local")]
 use crate::local::{Mode, Serve, TestInput};
 use crate::net::http::chain;
-use crate::net::tls::install_default_provider;
-use crate::output::note;
 use crate::run::bound::UnboundHandler;
 use crate::telemetry::log;
 use crate::worker::{Launch, Shutdown, WorkerSettings, poll};
 
 use super::args::Args;
-use super::control::{Control, default_workers, outside_runtime, started};
+use super::control::{Control, started};
 
 /// The maximum number of threads for blocking handlers and other blocking work. Threads start on demand.
 const MOST_BLOCKING_THREADS: usize = 4096;
@@ -40,26 +38,19 @@ impl AnyWorker {
         let on_platform = self
             .lookup(env::ENDPOINT_ID)
             .is_some_and(|id| !id.is_empty());
-        let ended = self.try_run(on_platform);
-        let code = match ended {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let error = chain(&error);
-                if on_platform && tracing::enabled!(tracing::Level::ERROR) {
-                    tracing::error!("{error}");
-                } else {
-                    note(format_args!("error: {error}"));
-                }
-                ExitCode::FAILURE
-            }
+        let Err(error) = self.try_run(on_platform) else {
+            return ExitCode::SUCCESS;
         };
-        log::flush();
-        code
+        let error = chain(&error);
+        if on_platform && tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("{error}");
+        } else {
+            eprintln!("error: {error}");
+        }
+        ExitCode::FAILURE
     }
 
     fn try_run(self, on_platform: bool) -> Result<(), Error> {
-        panics::note();
-        outside_runtime()?;
         let args = Args::parse(std::env::args_os().skip(1))?;
         if args.schema {
             return print_schema(&self.handler);
@@ -72,13 +63,12 @@ impl AnyWorker {
         }
         #[cfg(not(feature = "otel"))]
         log::init(filter, on_platform);
-        install_default_provider();
+        note_panics();
 
         let handlers = started(
             Runtime::new_multi_thread()
                 .thread_name("podwork")
                 .max_blocking_threads(MOST_BLOCKING_THREADS),
-            default_workers(),
         )?;
         let control = Control::start()?;
         let ended =
@@ -121,8 +111,7 @@ impl AnyWorker {
         mut self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        panics::note();
-        install_default_provider();
+        note_panics();
         let config = self.configure()?;
         let ending = Shutdown::default();
         let _abort = ending.abort.clone().drop_guard();
@@ -147,7 +136,6 @@ impl AnyWorker {
         #[cfg(feature = "upload")]
         {
             let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
-            uploads.warn_of_unsigned_urls();
             self.settings.job.uploads = uploads.into();
         }
         let mut telemetry = std::mem::take(&mut self.settings.telemetry);
@@ -170,7 +158,7 @@ impl AnyWorker {
         }
     }
 
-    pub(super) fn lookup(&self, name: &str) -> Option<String> {
+    fn lookup(&self, name: &str) -> Option<String> {
         self.env
             .get(name)
             .cloned()
@@ -201,9 +189,6 @@ async fn run_locally(args: Args, launch: Launch) -> Result<(), Error> {
         Mode::Serve(Serve {
             host: args.api_host,
             port: args.api_port,
-            allow_hosts: args.api_allow_host,
-            allow_origins: args.api_allow_origin,
-            allow_private_webhooks: args.api_allow_private_webhooks,
             concurrency: args.api_concurrency,
         })
     } else {

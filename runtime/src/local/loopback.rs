@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use futures::FutureExt as _;
 use podwork_platform::Platform;
 
 use crate::config::Config;
@@ -17,5 +16,5 @@ pub(super) async fn work_for(platform: &Platform, launch: Launch) -> Result<(), 
     let env: HashMap<_, _> = platform.worker_env(WORKER_ID).into_iter().collect();
     let mut config = Config::read(|name| env.get(name).cloned(), launch.handler.kind.streams())?;
     config.fitness = None;
-    poll(launch, config).boxed().await
+    poll(launch, config).await
 }

@@ -17,23 +17,21 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::net::resolver::Resolver;
-
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects to a host, either directly or through the proxy that is configured for it.
 #[derive(Debug, Clone)]
 pub(super) struct ProxyConnector {
-    direct: HttpConnector<Resolver>,
+    direct: HttpConnector,
     /// The connector to proxies, which may themselves use TLS.
-    to_proxy: HttpsConnector<HttpConnector<Resolver>>,
+    to_proxy: HttpsConnector<HttpConnector>,
     proxies: Option<Arc<Matcher>>,
 }
 
 impl ProxyConnector {
     pub(super) fn new(
-        direct: HttpConnector<Resolver>,
-        to_proxy: HttpsConnector<HttpConnector<Resolver>>,
+        direct: HttpConnector,
+        to_proxy: HttpsConnector<HttpConnector>,
         proxies: Option<Matcher>,
     ) -> Self {
         Self {

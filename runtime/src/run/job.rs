@@ -1,10 +1,11 @@
 //! The run of one job, from its arrival to its result in the outbox.
 
-use std::convert::Infallible;
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use podwork_protocol::worker::Job;
 use podwork_protocol::{RawValue, limits};
 use tokio::sync::oneshot;
@@ -17,7 +18,6 @@ use crate::handler::{Context, Outcome};
 use crate::jobs::{CancelTokens, JobRun};
 use crate::run::bound::AnyHandler;
 use crate::telemetry::log::JOB_SPAN;
-use crate::threads::{BlockingTask, guarded};
 
 /// The settings that all jobs of a worker share.
 #[derive(Debug, Clone, Default)]
@@ -63,8 +63,7 @@ impl Runner {
     /// has returned and the job's folder is removed: a blocking handler may keep running after its job has failed or
     /// was cancelled.
     ///
-    /// A panic anywhere in this method fails the job, so that every job has a result. `log` is the span of the job's
-    /// log lines.
+    /// A panic in this method fails the job, so that every job has a result. `log` is the span of the job's log lines.
     pub(crate) async fn run(
         &self,
         job: Job,
@@ -72,52 +71,22 @@ impl Runner {
         outbox: &Arc<Outbox>,
         log: Span,
     ) -> Consequence {
-        let executing = async {
-            let span = slot.telemetry().run_span(log.clone());
-            let executed = self.execute(job, slot, outbox, &span);
-            executed.instrument(span.clone()).await
-        };
-        let (consequence, rest) = match guarded(executing).await {
-            Ok(executed) => executed,
-            Err(why) => (self.panicked(why, slot, outbox, &log).await, None),
-        };
-        if let Some(rest) = rest
-            && let Err(why) = guarded(rest.end(slot.tokens()).instrument(log.clone())).await
-        {
-            log.in_scope(|| error!(error = %why, "Cleaning up after the job panicked."));
-        }
-        consequence
-    }
-
-    /// Fails a job during which the runtime or a `tracing` subscriber panicked, even if one panics again.
-    async fn panicked(
-        &self,
-        why: String,
-        slot: &JobRun,
-        outbox: &Outbox,
-        log: &Span,
-    ) -> Consequence {
-        let failure = HandlerError::panicked(why);
-        let (again, refresh) = (failure.clone(), self.settings.refresh);
-        let concluding = async { log.in_scope(|| conclude(Err(failure), slot, outbox, refresh)) };
-        guarded(concluding).await.unwrap_or_else(|_| {
-            outbox.finish(Final {
-                outcome: Err(again),
-                refresh,
-            });
-            Consequence::GoOn
+        let span = slot.telemetry().run_span(log);
+        let running = AssertUnwindSafe(self.run_job(job, slot, outbox, &span)).catch_unwind();
+        let ended = running.instrument(span.clone()).await;
+        ended.unwrap_or_else(|payload| {
+            let failure = HandlerError::panic(&*payload);
+            span.in_scope(|| conclude(Err(failure), slot, outbox, self.settings.refresh))
         })
     }
 
-    /// Runs the handler, and concludes the job. Also returns what is still left of the job's run, if the handler was
-    /// called.
-    async fn execute(
+    async fn run_job(
         &self,
         job: Job,
         slot: &JobRun,
         outbox: &Arc<Outbox>,
         span: &Span,
-    ) -> (Consequence, Option<RunRest>) {
+    ) -> Consequence {
         let limit = limits::result_payload(&job.id);
         let chunks = Chunks::new(Arc::clone(outbox), &job.id, self.settings.aggregate);
         let Job {
@@ -137,7 +106,7 @@ impl Runner {
         let context = context.with_uploads(Arc::clone(&self.settings.uploads));
         if tokens.by_platform.is_cancelled() {
             info!("Cancelled before it started.");
-            return (Consequence::GoOn, None);
+            return Consequence::GoOn;
         }
         info!("Started.");
         slot.started();
@@ -156,43 +125,17 @@ impl Runner {
         let outcome = outcome.and_then(|output| within(limit, output));
         let refresh = self.settings.refresh || context.wants_refresh();
         let consequence = conclude(outcome, slot, outbox, refresh);
-        let rest = RunRest {
-            thread,
-            released,
-            context,
-        };
-        (consequence, Some(rest))
-    }
-}
-
-/// The rest of the run of a job that has a result.
-struct RunRest {
-    /// The thread of a handler that is still running.
-    thread: Option<BlockingTask<Outcome>>,
-    /// Completes when no call of the handler holds the job any longer.
-    released: oneshot::Receiver<Infallible>,
-    context: Context,
-}
-
-impl RunRest {
-    /// Waits until the handler has returned, and removes the job's folder.
-    async fn end(self, tokens: &CancelTokens) {
-        if let Some(thread) = self.thread {
+        if let Some(thread) = thread {
             warn!("Handler is still running after its job has ended; its slot stays occupied.");
             tokens.by_worker.run_until_cancelled(thread).await;
         }
         // The handler may still process the batch for the other jobs.
-        tokens.by_worker.run_until_cancelled(self.released).await;
+        tokens.by_worker.run_until_cancelled(released).await;
         #[cfg(feature = "upload")]
-        self.context.tidied().await;
-        self.context.remove_folder().await;
+        context.tidied().await;
+        context.remove_folder().await;
+        consequence
     }
-}
-
-/// Fails a job that never runs.
-pub(crate) fn fail(failure: HandlerError, slot: &JobRun, outbox: &Outbox) {
-    // The handler was not called, so there is no reason to replace the worker.
-    let _ = conclude(Err(failure), slot, outbox, false);
 }
 
 /// Puts the result into the outbox, unless the job was cancelled.
@@ -208,9 +151,8 @@ fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> 
         Err(failure) => error!(error = ?failure, "Failed."),
     }
     let tripped = slot.finished(outcome.as_ref().err());
-    info!("Finished.");
-    // Last, so that a job that panics in this function has no result yet.
     outbox.finish(Final { outcome, refresh });
+    info!("Finished.");
     if tripped {
         Consequence::Broken
     } else if refresh {

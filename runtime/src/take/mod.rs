@@ -2,10 +2,8 @@
 
 mod cancel;
 mod concurrency;
-mod held;
-mod intake_log;
 mod poll;
 
 pub(crate) use cancel::listen;
 pub(crate) use concurrency::{Asked, Concurrency, Fixed};
-pub(crate) use poll::{DuplicateJob, Poller};
+pub(crate) use poll::Poller;

@@ -9,10 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::cache::VolumeCache;
-use crate::threads::guarded;
 
 /// Hydrates the cache, then runs the set-up.
 pub(super) fn hydrated<T: 'static>(
@@ -45,9 +44,7 @@ impl Upkeep {
         let guard = closed.clone().drop_guard();
         let task = tokio::spawn(async {
             let _closed = guard;
-            if let Err(why) = guarded(run).await {
-                error!(error = %why, "The cache panicked; it is no longer synced.");
-            }
+            run.await;
         });
         Self {
             job_ended,

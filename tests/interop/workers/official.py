@@ -34,17 +34,11 @@ def progress(job):
 
 
 def fails(job):
-    print("before the failure")
     raise ValueError(job["input"]["message"])
 
 
 def error_key(job):
     return {"error": job["input"]["message"], "partial": 1}
-
-
-def prestart():
-    print("loading")
-    raise ValueError("no weights")
 
 
 async def waits(job):
@@ -71,10 +65,5 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    kind = sys.argv.pop(1)
-    if kind == "prestart_fails":
-        # Only in `runpod` 2.
-        runpod.serverless.register_prestart_hook(prestart)
-        kind = "plain"
-    config = KINDS[kind]
+    config = KINDS[sys.argv.pop(1)]
     runpod.serverless.start(dict(config))

@@ -4,6 +4,5 @@
 mod archives;
 mod downloads;
 mod folders;
-mod inputs;
 mod storage;
 mod uploads;

@@ -9,7 +9,6 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::args::Doctor;
-use crate::output::{OutputClosed, print};
 use finding::{Finding, Verdict};
 
 pub(crate) async fn doctor(args: Doctor) -> Result<ExitCode> {
@@ -25,15 +24,10 @@ pub(crate) async fn doctor(args: Doctor) -> Result<ExitCode> {
     let fit = findings
         .iter()
         .all(|finding| finding.verdict != Verdict::Bad);
-    let report = if args.json {
-        format!("{}\n", json!({ "fit": fit, "findings": findings }))
+    if args.json {
+        println!("{}", json!({ "fit": fit, "findings": findings }));
     } else {
-        findings.iter().map(lines).collect()
-    };
-    match print(report) {
-        // The exit code is the result, even if nobody reads the report.
-        Err(error) if error.is::<OutputClosed>() => {}
-        printed => printed?,
+        findings.iter().for_each(print);
     }
     Ok(if fit {
         ExitCode::SUCCESS
@@ -42,7 +36,7 @@ pub(crate) async fn doctor(args: Doctor) -> Result<ExitCode> {
     })
 }
 
-fn lines(finding: &Finding) -> String {
+fn print(finding: &Finding) {
     let Finding {
         name,
         verdict,
@@ -54,9 +48,8 @@ fn lines(finding: &Finding) -> String {
         Verdict::Note => "note",
         Verdict::Bad => "BAD",
     };
-    let line = format!("{sign:<5}{name:<12}{found}\n");
-    match cure {
-        Some(cure) => format!("{line}{:17}→ {cure}\n", ""),
-        None => line,
+    println!("{sign:<5}{name:<12}{found}");
+    if let Some(cure) = cure {
+        println!("{:17}→ {cure}", "");
     }
 }

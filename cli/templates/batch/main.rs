@@ -1,1 +1,0 @@
-../../../examples/embedder/src/main.rs

@@ -1,1 +1,0 @@
-../../../examples/sieve/src/main.rs

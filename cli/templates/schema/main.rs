@@ -1,1 +1,0 @@
-../../../examples/mandelbrot/src/main.rs
