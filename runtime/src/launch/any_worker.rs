@@ -84,15 +84,16 @@ impl AnyWorker {
         let main = async {
             let wants_local = args.serve_api || args.test_input.is_some();
             let config = self.configure()?;
-            let realtime = config.realtime.clone();
-            let polls = config.remote.is_some();
             let launch = self.launch(handlers, shutdown);
             // Each mode is boxed, so that a worker takes only the memory of its own.
-            match realtime {
-                _ if wants_local => run_locally(args, launch).boxed().await,
-                Some(realtime) => crate::http::serve(&realtime, launch, config).boxed().await,
-                None if polls => poll(launch, config).boxed().await,
-                None => run_locally(args, launch).boxed().await,
+            if wants_local {
+                run_locally(args, launch).boxed().await
+            } else if let Some(realtime) = config.realtime.clone() {
+                crate::http::serve(&realtime, launch, config).boxed().await
+            } else if config.remote.is_some() {
+                poll(launch, config).boxed().await
+            } else {
+                run_locally(args, launch).boxed().await
             }
         };
         // The signal listener ends before the worker only if it fails, or after the second signal.

@@ -87,17 +87,16 @@ impl UnboundHandler {
         let batching = H::BATCH.map(|batching| overrides.applied_to(batching));
         let max_batch = batching.as_ref().map(|batching| batching.max_batch);
         let bind = move |jobs| {
-            if let Some(batching) = &batching
-                && batching.weighing.is_none()
-                && overrides.weight.is_some()
-            {
-                warn!(
-                    "Ignoring `max_weight`: the handler has no weight. Add `#[handler(weight = …)]`."
-                );
-            }
-            let made = source.make(Seal);
             async move {
-                let state = Arc::new(made.await?);
+                if let Some(batching) = &batching
+                    && batching.weighing.is_none()
+                    && overrides.weight.is_some()
+                {
+                    warn!(
+                        "Ignoring `max_weight`: the handler has no weight. Add `#[handler(weight = …)]`."
+                    );
+                }
+                let state = Arc::new(source.make(Seal).await?);
                 let batches =
                     batching.map(|batching| Batches::new(batching, jobs, Arc::clone(&state)));
                 Ok(Box::new(BoundHandler::<H> { state, batches }) as Box<dyn AnyHandler>)
