@@ -56,13 +56,36 @@ pub(crate) struct Dev {
     #[arg(long, default_value_t = 8000)]
     pub(crate) port: u16,
 
-    /// Host on which the local platform listens
-    #[arg(long, default_value = "127.0.0.1")]
+    /// Host on which the local platform listens; a name stands for all its addresses on this machine
+    #[arg(long, default_value = "localhost")]
     pub(crate) host: String,
 
     /// API key that clients of the local platform must send. Default: no key is required
-    #[arg(long)]
+    #[arg(long, env = "PODWORK_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
+
+    /// Further name of the local platform in the `Host` header. Without an API key, it answers only to `localhost`,
+    /// addresses and these names; can be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// Origin whose pages may call the local platform, such as `http://localhost:3000`; can be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
+
+    /// Call webhooks at addresses that are not public, even if the local platform listens on other addresses than
+    /// loopback
+    #[arg(long)]
+    pub(crate) allow_private_webhooks: bool,
+
+    /// File with environment variables for the worker, one NAME=VALUE a line; can be repeated. Variables of the shell
+    /// take precedence. Default: `.env` in the package's folder, if it exists
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+
+    /// Look at the sources every second, for file systems that report no changes, such as some mounts in containers
+    #[arg(long)]
+    pub(crate) poll: bool,
 
     /// Arguments for the worker, after `--`
     #[arg(last = true)]
@@ -72,12 +95,13 @@ pub(crate) struct Dev {
 /// Run a job on a local or a Runpod endpoint, and show its progress and result
 ///
 /// Exit code: 0 completed, 1 failed, 2 invalid arguments, 3 cancelled, 4 timed out, 5 no usable answer from the
-/// endpoint. Ctrl-C cancels the job; a second Ctrl-C exits immediately, with code 130.
+/// endpoint. Ctrl-C or SIGTERM cancels the job; a second one, 1.5 s later or more, exits immediately, with code 130 or
+/// 143.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Invoke {
-    /// Input as JSON, `@file`, or `-` for standard input. An object with the key `input` is sent as the whole request.
-    /// Default: `test_input.json`
+    /// Input as JSON, `@file`, or `-` for standard input. An object with the key `input` is the whole request, which may
+    /// also have `policy`, `webhook` and `s3Config`, but nothing else. Default: `test_input.json`
     #[arg(long, short, value_name = "JSON|@FILE")]
     pub(crate) data: Option<String>,
 
@@ -94,7 +118,7 @@ pub(crate) struct Invoke {
     #[arg(long, env = "RUNPOD_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
 
-    /// Show the chunks of the stream as they arrive
+    /// Show the chunks of the stream as they arrive; if no chunk arrives, show the output
     #[arg(long, short)]
     pub(crate) stream: bool,
 
@@ -160,6 +184,24 @@ pub(crate) struct Completions {
     /// Shell to complete for
     pub(crate) shell: Shell,
 }
+
+/// An error in the arguments, or in a file that they name. The exit code is then that of invalid arguments.
+#[derive(Debug)]
+pub(crate) struct UsageError(String);
+
+impl UsageError {
+    pub(crate) fn of(error: anyhow::Error) -> anyhow::Error {
+        Self(format!("{error:#}")).into()
+    }
+}
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
 
 #[cfg(test)]
 mod tests {

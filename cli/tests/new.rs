@@ -7,7 +7,7 @@ use common::{cargo, good, new_worker, podwork, root, said};
 
 /// Creates a worker, tests it, and runs its test job.
 fn works(template: &str) {
-    let (_outside, folder) = new_worker(template);
+    let (outside, folder) = new_worker(template);
     for file in [
         "Dockerfile",
         ".dockerignore",
@@ -23,7 +23,9 @@ fn works(template: &str) {
         tested.contains("a_job_goes_through_a_whole_worker ... ok"),
         "{tested}"
     );
-    assert!(good(cargo(&folder, &["run"])).contains("COMPLETED"));
+    let mut run = cargo(&folder, &["run"]);
+    run.env("TMPDIR", outside.path());
+    assert!(good(run).contains("COMPLETED"));
     good(cargo(&folder, &["fmt", "--check"]));
     let print = good(podwork(&folder, &["image", "--print"]));
     assert!(
@@ -64,6 +66,36 @@ fn model() {
 
 #[test]
 #[ignore = "slow: builds a worker; .ci/run runs it"]
+fn batch() {
+    works("batch");
+}
+
+#[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
+fn download() {
+    works("download");
+}
+
+#[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
+fn upload() {
+    works("upload");
+}
+
+#[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
+fn cache() {
+    works("cache");
+}
+
+#[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
+fn schema() {
+    works("schema");
+}
+
+#[test]
+#[ignore = "slow: builds a worker; .ci/run runs it"]
 fn new_inside_another_workspace_creates_a_separate_workspace() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(
@@ -87,11 +119,19 @@ fn new_reports_an_invalid_name_and_writes_nothing() {
     let outside = tempfile::tempdir().unwrap();
     let complaint = |args: &[&str]| {
         let output = podwork(outside.path(), args).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         said(&output)
     };
     assert!(complaint(&["new", "2fast"]).contains("begin with a letter"));
     assert!(complaint(&["new", "serde"]).contains("choose another"));
+    let unknown = podwork(outside.path(), &["new", "mine", "--template", "video"])
+        .output()
+        .unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    let templates = said(&unknown);
+    for template in ["hello", "batch", "download", "upload", "cache", "schema"] {
+        assert!(templates.contains(template), "{templates}");
+    }
     assert!(complaint(&["new", "mine", "--podwork-path", "."]).contains("no runtime/Cargo.toml"));
     assert_eq!(outside.path().read_dir().unwrap().count(), 0);
     std::fs::create_dir(outside.path().join("mine")).unwrap();

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use podwork_protocol::client::{RunRequest, StatusResponse, StreamResponse};
-use podwork_protocol::worker::{Post, StopSignals, TakenJobs};
+use podwork_protocol::worker::{Job, Post, StopSignals, TakenJobs};
 use serde_json::{from_slice, to_vec};
 
 /// Reads, writes, reads and writes a body, and compares both writings.
@@ -28,12 +28,9 @@ fuzz_target!(|bytes: &[u8]| {
         StopSignals
     );
     if let Ok(taken) = TakenJobs::parse(bytes) {
-        for job in taken.0.into_iter().flatten() {
+        for job in taken.jobs {
             let written = to_vec(&job).expect("a job can be written");
-            let again = TakenJobs::parse(&written)
-                .expect("a written job can be read")
-                .0;
-            let again = again[0].as_ref().expect("a written job is a valid job");
+            let again = Job::parse(&written).expect("a written job can be read");
             assert_eq!((&job.id, job.input.get()), (&again.id, again.input.get()));
             assert_eq!(job.extra, again.extra);
         }

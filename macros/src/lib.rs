@@ -24,8 +24,9 @@ use proc_macro::TokenStream;
 /// # Compile errors
 ///
 /// The attribute rejects: two inputs, two states or two contexts; `&mut` state; an input that borrows; a generic
-/// function, a method, an `unsafe` or `extern` function; an `async fn` that returns an iterator; a `Batch` together
-/// with a context or with a stream as return type; `validate` without an input; and `yield` outside of `stream!` and
+/// function, a method, an `unsafe` or `extern` function; an `async fn` that returns an iterator; a boxed stream or
+/// iterator without the option that names it; a `Batch` behind a reference, or together with contexts or with a stream
+/// as return type; `validate` without an input; options of the worker; and `yield` outside of `stream!` and
 /// `try_stream!`. Each error points to the mistake and explains what to write instead.
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {

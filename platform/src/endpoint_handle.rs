@@ -1,4 +1,4 @@
-//! An endpoint as shared by connections: its rate limits, its deadlines, and calls that wait for a change.
+//! An endpoint as shared by connections: its call limits, its deadlines, and calls that wait for a change.
 
 use std::future::Future;
 use std::pin::pin;
@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::call_limits::{CallLimits, OpenCall, Operation};
 use crate::clock::Clock;
 use crate::endpoint::{Endpoint, Overview};
 use crate::engine::Refusal;
@@ -34,8 +33,7 @@ pub(crate) struct EndpointHandle {
     endpoint: Endpoint,
     waiters: Arc<Waiters>,
     clock: Clock,
-    run_rate: Option<DefaultDirectRateLimiter>,
-    runsync_rate: Option<DefaultDirectRateLimiter>,
+    limits: CallLimits,
     closing: CancellationToken,
 }
 
@@ -48,12 +46,10 @@ impl EndpointHandle {
         closing: CancellationToken,
     ) -> Arc<Self> {
         let rules = Arc::new(rules);
-        let limiter = |rate| RateLimiter::direct(Quota::per_second(rate));
         let waiters = Arc::<Waiters>::default();
         let store = Memory::new(clock.clone(), Arc::clone(&waiters));
         let handle = Arc::new(Self {
-            run_rate: rules.run_rate.map(limiter),
-            runsync_rate: rules.runsync_rate.map(limiter),
+            limits: CallLimits::new(&rules),
             endpoint: Endpoint::new(rules, store),
             waiters,
             clock,
@@ -63,7 +59,7 @@ impl EndpointHandle {
             let handle = Arc::clone(&handle);
             async move {
                 let (store, waiters) = (handle.endpoint.store(), &*handle.waiters);
-                let calls = webhooks.make_calls(store, waiters, &handle.clock);
+                let calls = webhooks.make_calls(store, waiters, &handle.clock, handle.rules());
                 let both = async { tokio::join!(handle.keep_time(), calls) };
                 handle.closing.run_until_cancelled(both).await;
             }
@@ -96,19 +92,18 @@ impl EndpointHandle {
         }
     }
 
-    /// Counts a call of `/run`, or of `/runsync`, against its rate limit.
-    pub(crate) fn admit(&self, sync: bool) -> Result<(), Refusal> {
-        let limiter = if sync {
-            &self.runsync_rate
-        } else {
-            &self.run_rate
-        };
-        let Some(limiter) = limiter else {
-            return Ok(());
-        };
-        limiter
-            .check()
-            .map_err(|until| Refusal::Often(until.wait_time_from(DefaultClock::default().now())))
+    /// Counts a call against the limits of its operation. The call is open until the returned guard is dropped.
+    pub(crate) async fn admit(&self, operation: Operation) -> Result<OpenCall<'_>, Refusal> {
+        let limit = self.limits.of(operation);
+        let now = self.clock.now();
+        match limit.admit(now, 0) {
+            // Workers are counted only when they matter.
+            Err(Refusal::Often(_)) if limit.grows() => {
+                let running = self.endpoint.health().await.workers.running;
+                limit.admit(now, running)
+            }
+            admitted => admitted,
+        }
     }
 
     /// Returns overviews of the endpoint: one now, and one after each change, at most one per `pause`. The stream ends
@@ -251,8 +246,7 @@ mod tests {
             endpoint: Endpoint::new(Arc::default(), store),
             waiters: Arc::default(),
             clock,
-            run_rate: None,
-            runsync_rate: None,
+            limits: CallLimits::new(&Rules::default()),
             closing: CancellationToken::new(),
         }
     }

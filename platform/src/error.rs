@@ -28,8 +28,8 @@ pub enum Error {
 
     /// A rule of an endpoint cannot be parsed.
     #[error(
-        "invalid rule `{0}`: expected run_rate=0, chunk=64KB, ttl=1h, ttl_range=1s..7d, run_retention=5m, tries=5 or \
-         another field of `Rules`, separated by commas"
+        "invalid rule `{0}`: expected current, run_rate=0, run_rate=1000/10s, chunk=64KB, ttl=1h, ttl_range=1s..7d, \
+         run_retention=5m, tries=5 or another field of `Rules`, separated by commas"
     )]
     Rule(String),
 
@@ -44,6 +44,27 @@ pub enum Error {
         /// The cause.
         problem: String,
     },
+
+    /// An API key cannot be used.
+    #[error("invalid {name}: {problem}")]
+    ApiKey {
+        /// The name of the key.
+        name: &'static str,
+        /// The cause.
+        problem: &'static str,
+    },
+
+    /// An allowed host is invalid.
+    #[error(
+        "invalid allowed host `{0}`: write a name such as `platform` or `platform.default.svc`, without scheme and port"
+    )]
+    AllowedHost(String),
+
+    /// An allowed origin is invalid.
+    #[error(
+        "invalid allowed origin `{0}`: write scheme, host and port of one app, such as `http://localhost:3000`"
+    )]
+    AllowedOrigin(String),
 
     /// The webhook secret cannot be read or is invalid.
     #[error("webhook secret: {0}; use `whsec_` and base64, or any text of 16 bytes or more")]

@@ -36,8 +36,10 @@ mod connections; // TCP connections: accept, serve, shut down
 mod registry; // all endpoints, by id
 mod job_events; // event stream of one job, from submission to end
 mod run_request; // validation of a client's request
-mod endpoint_handle; // one endpoint as shared by connections: rate limits, deadlines, waiting calls
+mod endpoint_handle; // one endpoint as shared by connections: call limits, deadlines, waiting calls
+mod call_limits; // limits on the rate and the concurrency of calls
 mod webhooks; // delivery of webhook calls
+mod webhook_client; // HTTP client for webhook calls
 mod endpoint; // one endpoint: reads records, applies steps, commits
 mod answers; // JSON of a job for clients, its worker and its webhook
 mod store; // records, payloads and indexes
@@ -47,6 +49,8 @@ mod engine; // the rules as pure steps
 mod faults; // fault injection
 mod schema_example; // example values for a JSON Schema
 mod settings; // settings of the whole platform
+mod browser_guard; // hosts and origins that the platform answers to
+mod api_key; // API keys of clients and workers
 mod webhook_signature; // signatures of webhook calls
 mod json_text; // JSON text that does not copy its payloads
 mod rules; // limits of an endpoint
@@ -59,4 +63,4 @@ pub use job_events::JobEvent;
 pub use platform::{Builder, Platform};
 pub use podwork_protocol::HandlerSchema;
 pub use podwork_protocol::client::{RunRequest, StatusResponse};
-pub use rules::{Rules, Span};
+pub use rules::{CallRate, Rules, Span};

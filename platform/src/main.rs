@@ -1,12 +1,15 @@
 //! The `podwork-platform` program.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules};
+use podwork_protocol::without_bom;
+use tracing::Level;
 
 /// Returns the memory of ended jobs and connections to the operating system, which the default allocator hardly does.
 #[global_allocator]
@@ -14,6 +17,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The environment variable with the webhook signing secret.
 const WEBHOOK_SECRET: &str = "PODWORK_WEBHOOK_SECRET";
+
+/// The exit code of invalid arguments, which is also clap's.
+const USAGE: u8 = 2;
 
 /// A local Runpod Serverless platform: clients submit jobs to it, and workers poll it for jobs.
 #[derive(Debug, Parser)]
@@ -23,24 +29,47 @@ struct Args {
     #[arg(long, default_value_t = 8000)]
     port: u16,
 
-    /// Host to listen on
-    #[arg(long, default_value = "127.0.0.1")]
+    /// Host to listen on; a name stands for all its addresses on this machine
+    #[arg(long, default_value = "localhost")]
     host: String,
 
     /// Id of the default endpoint: the printed worker variables use it, and its API is also at the root
     #[arg(long, default_value = "local")]
     endpoint: String,
 
-    /// API key that clients must send; without it, no key is required
-    #[arg(long)]
+    /// API key that clients must send; without it, no key is required. Prefer the environment variable: other users of
+    /// the machine can see arguments
+    #[arg(long, env = "PODWORK_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 
     /// API key that workers must send; default: the clients' key
-    #[arg(long)]
+    #[arg(long, env = "PODWORK_WORKER_KEY", hide_env_values = true)]
     worker_key: Option<String>,
 
+    /// Further name of this platform in the `Host` header, such as that of a service in Docker Compose or Kubernetes.
+    /// Without an API key, the platform answers only to `localhost`, addresses and these names; can be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+
+    /// Origin whose pages may call the platform, such as `http://localhost:3000`; can be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+
+    /// Allow webhooks at addresses that are not public, or not; default: only if the platform listens on nothing but
+    /// loopback. Set it to `false` behind a public proxy
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    allow_private_webhooks: Option<bool>,
+
     /// Rules for all endpoints, such as `run_rate=0,run_retention=5m,ttl=1h,chunk=64KB,tries=5`; with a prefix `ID:`,
-    /// for one endpoint: `slow:execution_timeout=1h`
+    /// for one endpoint: `slow:execution_timeout=1h`. `current` sets the rules of Runpod's documentation and behavior
+    /// since August 2026: `current,tries=5`. `running_word=RUNNING`, `strip_empty_input=false`, `webhook_pauses=5s/15s`
+    /// and `lost_error=TEXT` change what clients, workers and webhooks see. RULES.md lists the rules
     #[arg(long, value_name = "[ID:]RULES")]
     rules: Vec<String>,
 
@@ -62,19 +91,66 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    show_warnings();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(shown) => return show(&shown),
+    };
+    match serve(args).await {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+            note(format_args!("error: {error}"));
+            match error {
+                Error::EndpointId(_) | Error::Fault(_) | Error::Rule(_) => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-async fn serve(args: Args) -> Result<(), Error> {
+/// Prints the help, the version, or an error in the arguments.
+fn show(shown: &clap::Error) -> ExitCode {
+    let printed = shown.print().and_then(|()| io::stdout().flush());
+    if shown.use_stderr() {
+        return ExitCode::from(USAGE);
+    }
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints a line on standard error. Ignores errors, because there is no other place to report them.
+fn note(line: impl Display) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(format!("{line}\n").as_bytes());
+}
+
+fn unwritable(error: &io::Error) -> ExitCode {
+    note(format_args!(
+        "error: cannot write to standard output: {error}"
+    ));
+    ExitCode::FAILURE
+}
+
+/// Writes the warnings of the platform to standard error, such as those of webhooks that fail.
+fn show_warnings() {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(Level::WARN)
+        .with_target(false)
+        // It would report a closed standard error by a panic.
+        .log_internal_errors(false)
+        .init();
+}
+
+async fn serve(args: Args) -> Result<ExitCode, Error> {
     let mut builder = Platform::builder()
         .bind(&args.host, args.port)
         .endpoint(&args.endpoint);
+    if let Some(allow) = args.allow_private_webhooks {
+        builder = builder.allow_private_webhooks(allow);
+    }
     builder = with_rules(builder, &args.rules)?;
     for text in &args.schema {
         let (id, file) = text.split_once(':').unwrap_or((&args.endpoint, text));
@@ -86,6 +162,12 @@ async fn serve(args: Args) -> Result<(), Error> {
     if let Some(key) = &args.worker_key {
         builder = builder.worker_key(key);
     }
+    builder = args
+        .allow_host
+        .iter()
+        .fold(builder, |builder, host| builder.allow_host(host));
+    let origins = args.allow_origin.iter();
+    builder = origins.fold(builder, |builder, origin| builder.allow_origin(origin));
     if let Some(secret) = webhook_secret(args.webhook_secret_file.as_deref())? {
         builder = builder.webhook_secret(&secret);
     }
@@ -97,21 +179,21 @@ async fn serve(args: Args) -> Result<(), Error> {
         builder = builder.faults(faults);
     }
     let platform = builder.start().await?;
-    if args.api_key.is_none() && !platform.addr().ip().is_loopback() {
-        eprintln!(
-            "warning: anyone who can reach {} can run jobs; use --api-key to require a key",
-            platform.addr()
-        );
-    }
-    if let Err(error) = directions(&platform, &args.endpoint) {
-        eprintln!(
-            "warning: cannot write to standard output: {error}. Console: {}/",
-            platform.url()
-        );
-    }
-    ended().await;
+    let code = match directions(&platform, &args.endpoint) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
+        printed => {
+            if printed.is_err() {
+                note(format_args!(
+                    "The reader has closed standard output. Console: {}/",
+                    platform.url()
+                ));
+            }
+            ended().await;
+            ExitCode::SUCCESS
+        }
+    };
     platform.shutdown().await;
-    Ok(())
+    Ok(code)
 }
 
 /// Prints how a worker, a client and a browser connect to the platform. Writes everything at once, so that a reader may
@@ -137,8 +219,9 @@ fn directions(platform: &Platform, endpoint: &str) -> io::Result<()> {
 
 fn read_schema(file: &str) -> Result<HandlerSchema, Error> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
-    let schema =
-        text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+    let schema = text.and_then(|text| {
+        serde_json::from_str(without_bom(&text)).map_err(|error| error.to_string())
+    });
     schema.map_err(|problem| Error::Schema {
         file: file.to_owned(),
         problem,
@@ -152,7 +235,7 @@ fn webhook_secret(file: Option<&Path>) -> Result<Option<String>, Error> {
     };
     let secret = std::fs::read_to_string(file)
         .map_err(|error| Error::WebhookSecret(format!("cannot read {}: {error}", file.display())));
-    secret.map(Some)
+    Ok(Some(without_bom(&secret?).to_owned()))
 }
 
 /// Sets the rules. Rules of one endpoint extend the rules for all endpoints, in whatever order they are given.

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, Stream};
 use podwork_protocol::client::{RunRequest, StatusResponse};
-use podwork_protocol::{HandlerSchema, env};
+use podwork_protocol::{HandlerSchema, env, without_bom};
+use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::answers::status;
-use crate::connections::serve;
+use crate::api_key::ApiKey;
+use crate::browser_guard::BrowserGuard;
+use crate::connections::{listen, serve};
 use crate::endpoint_handle::EndpointHandle;
 use crate::engine::Refusal;
 use crate::error::Error;
@@ -37,6 +41,11 @@ pub struct Builder {
     port: u16,
     endpoint: String,
     settings: Settings,
+    api_key: Option<String>,
+    worker_key: Option<String>,
+    allowed_hosts: Vec<String>,
+    allowed_origins: Vec<String>,
+    private_webhooks: Option<bool>,
     /// The schema of the default endpoint.
     schema: Option<HandlerSchema>,
     webhook_secret: Option<String>,
@@ -44,7 +53,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Sets the address to listen on; port 0 picks a free port. Default: `127.0.0.1` and port 0.
+    /// Sets the address to listen on; port 0 picks a free port. A name stands for all its addresses that this machine
+    /// has, and `localhost` for both loopback addresses. Default: `127.0.0.1` and port 0.
     pub fn bind(mut self, host: &str, port: u16) -> Self {
         (self.host, self.port) = (host.to_owned(), port);
         self
@@ -76,14 +86,41 @@ impl Builder {
 
     /// Sets the API key that clients must send, as `Authorization: Bearer <key>` or as `Authorization: <key>`. Workers
     /// must send it too, unless they have a [key of their own](Self::worker_key). Default: no key is required.
+    ///
+    /// [`start`](Self::start) rejects a key that nobody could send, such as an empty one.
     pub fn api_key(mut self, key: &str) -> Self {
-        self.settings.api_key = Some(key.to_owned());
+        self.api_key = Some(key.to_owned());
         self
     }
 
     /// Sets the API key that workers must send. [`Platform::worker_env`] contains it. Default: the clients' key.
     pub fn worker_key(mut self, key: &str) -> Self {
-        self.settings.worker_key = Some(key.to_owned());
+        self.worker_key = Some(key.to_owned());
+        self
+    }
+
+    /// Allows another name of the platform in the `Host` header, such as the name of a service in Docker Compose or
+    /// Kubernetes. Can be called several times.
+    ///
+    /// If clients need no API key, the platform answers only to `localhost`, to addresses, to the host that it listens
+    /// on, and to allowed names. Otherwise a web page could rebind its own name to the platform's address, and run jobs.
+    pub fn allow_host(mut self, host: &str) -> Self {
+        self.allowed_hosts.push(host.to_owned());
+        self
+    }
+
+    /// Allows the pages of another origin, such as `http://localhost:3000`, to call the platform. Can be called several
+    /// times. Default: the platform refuses all calls of pages that it has not served.
+    pub fn allow_origin(mut self, origin: &str) -> Self {
+        self.allowed_origins.push(origin.to_owned());
+        self
+    }
+
+    /// Sets whether webhook calls may go to addresses that are not public. Default: `true` if the platform listens only
+    /// on loopback, otherwise `false`, so that clients cannot reach the platform's own network. Set it to
+    /// `false` for a platform behind a public proxy on the same machine.
+    pub fn allow_private_webhooks(mut self, allow: bool) -> Self {
+        self.private_webhooks = Some(allow);
         self
     }
 
@@ -106,7 +143,7 @@ impl Builder {
 
     /// Sets the initial request body of the console's form, as JSON text.
     pub fn example(mut self, request: &str) -> Self {
-        self.settings.example = Some(request.to_owned());
+        self.settings.example = Some(without_bom(request).to_owned());
         self
     }
 
@@ -126,32 +163,60 @@ impl Builder {
     /// Starts the platform on the caller's tokio runtime.
     ///
     /// # Errors
-    /// Returns an error if the address is unavailable, or if the webhook secret or an endpoint id is invalid.
+    /// Returns an error if the address is unavailable, or if a key, the webhook secret, an allowed host or origin, or an
+    /// endpoint id is invalid.
     pub async fn start(mut self) -> Result<Platform, Error> {
-        if let Some(schema) = self.schema.take() {
-            self.settings.schemas.insert(self.endpoint.clone(), schema);
+        self.complete_settings()?;
+        let listeners = listen(&self.host, self.port).await?;
+        let addrs = listeners.iter().map(TcpListener::local_addr);
+        let addrs: Vec<SocketAddr> = addrs.collect::<Result<_, _>>().map_err(|reason| {
+            let address = format!("{}:{}", self.host, self.port);
+            let cure = "choose a host name or address of this machine";
+            Error::Bind {
+                address,
+                reason,
+                cure,
+            }
+        })?;
+        let settings = &mut self.settings;
+        let public = addrs.iter().find(|addr| !addr.ip().is_loopback());
+        settings.public_webhooks_only = !self.private_webhooks.unwrap_or(public.is_none());
+        if let (Some(address), None) = (public, &settings.api_key) {
+            warn!(%address, "No API key is set: anyone who can reach this address can run jobs.");
         }
-        self.settings.webhook_secret = match self.webhook_secret.take() {
-            Some(secret) => Some(Secret::parse(&secret)?),
-            None => None,
-        };
-        let settings = &self.settings;
+        let closing = CancellationToken::new();
+        let registry = Arc::new(Registry::new(self.settings, self.endpoint, closing.clone()));
+        let router = router(Arc::clone(&registry), self.faults);
+        Ok(Platform {
+            addr: addrs[0],
+            registry,
+            servers: Mutex::new(serve(listeners, &router, &closing)),
+            closing: Closing(closing),
+        })
+    }
+
+    /// Checks what the caller has set, and moves it into the settings.
+    fn complete_settings(&mut self) -> Result<(), Error> {
+        let settings = &mut self.settings;
+        if let Some(schema) = self.schema.take() {
+            settings.schemas.insert(self.endpoint.clone(), schema);
+        }
         let own = settings.own_rules.keys().chain(settings.schemas.keys());
         for id in own.chain([&self.endpoint]) {
             if !is_endpoint_id(id) {
                 return Err(Error::EndpointId(id.clone()));
             }
         }
-        let closing = CancellationToken::new();
-        let registry = Arc::new(Registry::new(self.settings, self.endpoint, closing.clone()));
-        let router = router(Arc::clone(&registry), self.faults);
-        let (addr, server) = serve(&self.host, self.port, router, closing.clone()).await?;
-        Ok(Platform {
-            addr,
-            registry,
-            servers: Mutex::new(vec![server]),
-            closing: Closing(closing),
-        })
+        let secret = self.webhook_secret.take();
+        settings.webhook_secret = secret.map(|secret| Secret::parse(&secret)).transpose()?;
+        let key = |name, key: Option<String>| key.map(|key| ApiKey::parse(name, &key)).transpose();
+        settings.api_key = key("API key", self.api_key.take())?;
+        settings.worker_key = key("worker key", self.worker_key.take())?;
+        let keyless = settings.api_key.is_none();
+        let guard = BrowserGuard::new(keyless, &self.allowed_hosts, &self.allowed_origins);
+        settings.guard = guard?;
+        settings.guard.add_host(&self.host);
+        Ok(())
     }
 }
 
@@ -172,13 +237,18 @@ impl Platform {
             port: 0,
             endpoint: "local".to_owned(),
             settings: Settings::default(),
+            api_key: None,
+            worker_key: None,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            private_webhooks: None,
             schema: None,
             webhook_secret: None,
             faults: None,
         }
     }
 
-    /// Returns the address that the platform listens on.
+    /// Returns the address that the platform listens on; of several, the first.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -209,8 +279,7 @@ impl Platform {
         let base = self.endpoint_url(id);
         let settings = self.registry.settings();
         let interval = settings.ping_interval;
-        let key = settings.worker_key.as_ref().or(settings.api_key.as_ref());
-        let key = key.map_or("local", String::as_str);
+        let key = settings.key_of_workers().map_or("local", ApiKey::as_str);
         vec![
             (env::GET_JOB, format!("{base}/job-take/$ID?gpu=local")),
             (
@@ -237,8 +306,23 @@ impl Platform {
     /// # Errors
     /// Returns an error if the request is invalid, or if the endpoint is full.
     pub fn submit(&self, request: RunRequest) -> Result<String, Error> {
+        self.submit_as(None, request)
+    }
+
+    /// Queues a job like [`submit`](Self::submit), under an id of the caller's choice, and returns the id.
+    ///
+    /// # Errors
+    /// Returns an error if the request is invalid, if the endpoint is full, or if it has a job with this id.
+    pub fn submit_with_id(&self, id: &str, request: RunRequest) -> Result<String, Error> {
+        self.submit_as(Some(id), request)
+    }
+
+    fn submit_as(&self, id: Option<&str>, request: RunRequest) -> Result<String, Error> {
         let handle = self.default_handle().map_err(refused)?;
-        let submission = submission_of(request, false, handle.rules()).map_err(refused)?;
+        let mut submission = submission_of(request, false, handle.rules()).map_err(refused)?;
+        if let Some(id) = id {
+            submission.id = id.into();
+        }
         let state = at_once(handle.endpoint().submit(submission));
         Ok(state.map_err(refused)?.id)
     }
@@ -297,6 +381,15 @@ impl Platform {
         let handle = self.default_handle().map_err(refused)?;
         let cancelled = at_once(handle.endpoint().cancel(job_id));
         cancelled.map(|_| ()).map_err(refused)
+    }
+
+    /// Removes a worker of the default endpoint whose process has ended: requeues its jobs and removes it from `/health`
+    /// and the console now, instead of when it has been silent for [`Rules::silence`]. A worker that still runs is added
+    /// again by its next call.
+    pub fn remove_worker(&self, worker_id: &str) {
+        if let Ok(handle) = self.default_handle() {
+            at_once(handle.endpoint().remove_worker(worker_id));
+        }
     }
 
     /// Starts the shutdown: open polls are answered at once, and no new connections are accepted.

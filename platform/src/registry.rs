@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::endpoint_handle::EndpointHandle;
 use crate::engine::Refusal;
 use crate::settings::Settings;
+use crate::webhook_client::WebhookClient;
 use crate::webhooks::Webhooks;
 
 /// The maximum number of endpoints that can be created by use.
@@ -36,7 +37,10 @@ impl Registry {
     ) -> Self {
         Self {
             schemas: Mutex::new(std::mem::take(&mut settings.schemas)),
-            webhooks: Webhooks::new(settings.webhook_secret.take()),
+            webhooks: Webhooks::new(WebhookClient::new(
+                settings.webhook_secret.take(),
+                settings.public_webhooks_only,
+            )),
             settings,
             default_id,
             handles: Mutex::default(),

@@ -6,11 +6,22 @@ use bytes::Bytes;
 use podwork_protocol::RawValue;
 use podwork_protocol::client::{Policy, RunRequest};
 use podwork_protocol::limits;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::engine::{Refusal, Submission};
 use crate::rules::{Rules, Span};
+
+/// The members of a job for its worker besides its id and its input.
+#[derive(Serialize)]
+struct Further<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Policy>,
+    #[serde(rename = "s3Config", skip_serializing_if = "Option::is_none")]
+    s3_config: Option<&'a RawValue>,
+}
 
 /// Turns a request into a submission: checks it and applies the endpoint's defaults.
 pub(crate) fn submission_of(
@@ -28,16 +39,6 @@ pub(crate) fn submission_of(
         &rules.execution_timeout,
     )?;
     let ttl = chosen("policy.ttl", policy.ttl, &rules.ttl)?;
-    let mut extra = Map::new();
-    if let Some(webhook) = &request.webhook {
-        extra.insert("webhook".to_owned(), json!(webhook));
-    }
-    if policy != Policy::default() {
-        extra.insert("policy".to_owned(), json!(policy));
-    }
-    if let Some(s3_config) = request.s3_config {
-        extra.insert("s3Config".to_owned(), Value::Object(s3_config));
-    }
     let id = Uuid::new_v4();
     Ok(Submission {
         id: if sync {
@@ -45,8 +46,12 @@ pub(crate) fn submission_of(
         } else {
             id.to_string().into()
         },
+        extra: members(&Further {
+            webhook: request.webhook.as_deref(),
+            policy: request.policy.filter(|policy| *policy != Policy::default()),
+            s3_config: request.s3_config.as_deref(),
+        }),
         input: payload(request.input),
-        extra: members(&extra),
         execution_timeout,
         ttl,
         retention: rules.retention(sync),
@@ -60,12 +65,16 @@ pub(crate) fn payload(raw: Box<RawValue>) -> Bytes {
 }
 
 /// Serializes the members of an object, each preceded by a comma.
-pub(crate) fn members(object: &Map<String, Value>) -> Bytes {
-    if object.is_empty() {
-        return Bytes::new();
+fn members(object: &Further<'_>) -> Bytes {
+    // A struct of strings, numbers and raw JSON always serializes.
+    let text = serde_json::to_string(object).unwrap_or_default();
+    match text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'))
+    {
+        None | Some("") => Bytes::new(),
+        Some(members) => format!(",{members}").into(),
     }
-    let text = Value::Object(object.clone()).to_string();
-    format!(",{}", &text[1..text.len() - 1]).into()
 }
 
 fn check_webhook(webhook: &str) -> Result<(), Refusal> {

@@ -20,13 +20,17 @@ pub(crate) struct Secret(hmac::Key);
 impl Secret {
     /// Parses `whsec_` followed by base64, or takes any other text as it is.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let text = text.trim();
+        // A text file may begin with a byte order mark.
+        let text = text.trim_start_matches('\u{feff}').trim();
         let secret = match text.strip_prefix(ENCODED) {
             Some(encoded) => STANDARD
                 .decode(encoded)
                 .map_err(|error| Error::WebhookSecret(format!("invalid base64: {error}")))?,
             None => text.as_bytes().to_vec(),
         };
+        if secret.is_empty() {
+            return Err(Error::WebhookSecret("it is empty".to_owned()));
+        }
         if secret.len() < SHORTEST {
             return Err(Error::WebhookSecret("too short".to_owned()));
         }
@@ -65,7 +69,13 @@ mod tests {
 
     #[test]
     fn a_secret_that_cannot_be_one_is_refused() {
-        for (text, why) in [("short", "too short"), ("whsec_?", "invalid base64")] {
+        for (text, why) in [
+            ("", "empty"),
+            (" \n", "empty"),
+            ("whsec_", "empty"),
+            ("short", "too short"),
+            ("whsec_?", "invalid base64"),
+        ] {
             let said = Secret::parse(text).unwrap_err().to_string();
             assert!(said.contains(why), "{said}");
         }

@@ -5,24 +5,24 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use ring::digest::{SHA256, digest};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
-use crate::answers::status_text;
+use crate::answers::webhook_text;
 use crate::clock::Clock;
 use crate::engine::WebhookCall;
+use crate::rules::Rules;
 use crate::store::Store;
 use crate::waiters::Waiters;
-use crate::webhook_signature::Secret;
+use crate::webhook_client::WebhookClient;
 
-/// The timeout of one try.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of concurrent calls of a platform.
 const MOST_AT_ONCE: usize = 256;
 /// The interval after which the store is checked for calls even without a notification.
@@ -31,34 +31,38 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// Makes the webhook calls of all endpoints of a platform.
 #[derive(Debug, Clone)]
 pub(crate) struct Webhooks {
-    poster: Arc<Http>,
+    poster: Arc<WebhookClient>,
     permits: Arc<Semaphore>,
 }
 
 impl Webhooks {
-    /// Creates the caller. Signs calls if there is a secret.
-    pub(crate) fn new(secret: Option<Secret>) -> Self {
+    /// Creates the caller, which sends calls with this client.
+    pub(crate) fn new(client: WebhookClient) -> Self {
         Self {
-            poster: Arc::new(Http {
-                secret,
-                client: OnceCell::new(),
-            }),
+            poster: Arc::new(client),
             permits: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         }
     }
 
     /// Makes the calls in the store. Never returns.
-    pub(crate) async fn make_calls(&self, store: &impl Store, waiters: &Waiters, clock: &Clock) {
-        make_calls(&*self.poster, &self.permits, store, waiters, clock).await;
+    pub(crate) async fn make_calls(
+        &self,
+        store: &impl Store,
+        waiters: &Waiters,
+        clock: &Clock,
+        rules: &Rules,
+    ) {
+        make_calls(&*self.poster, &self.permits, store, waiters, clock, rules).await;
     }
 }
 
-/// Sends one call.
+/// Sends one try of a call.
 trait Poster: Send + Sync + 'static {
     fn post(
         &self,
         url: &str,
         id: &str,
+        traceparent: &str,
         body: Bytes,
     ) -> impl Future<Output = Result<(), String>> + Send;
 }
@@ -69,6 +73,7 @@ async fn make_calls(
     store: &impl Store,
     waiters: &Waiters,
     clock: &Clock,
+    rules: &Rules,
 ) {
     let mut tries = FuturesUnordered::new();
     loop {
@@ -76,7 +81,7 @@ async fn make_calls(
             Some(()) = tries.next() => {}
             (permit, call) = claim_call(permits, store, waiters, clock) => {
                 tries.push(async move {
-                    try_call(poster, store, &call).await;
+                    try_call(poster, store, &call, rules).await;
                     drop(permit);
                 });
             }
@@ -113,17 +118,17 @@ async fn claim_call(
     }
 }
 
-async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall) {
+async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall, rules: &Rules) {
     let (job_id, url) = (&*call.job.id, &*call.url);
-    let body = status_text(&call.job, call.output.as_ref()).into_bytes();
-    let after = match poster.post(url, &call.id, body).await {
+    let body = webhook_text(call, rules).into_bytes();
+    let after = match poster.post(url, &call.id, &traceparent(call), body).await {
         Ok(()) => {
             debug!(job_id, url, "Webhook delivered.");
             None
         }
         Err(error) => {
             warn!(job_id, url, error, "Webhook call failed.");
-            let next = call.fail(store.now());
+            let next = call.fail(store.now(), &rules.webhook_pauses);
             if next.is_none() {
                 error!(job_id, url, "Giving up the webhook call.");
             }
@@ -134,40 +139,34 @@ async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall) 
     let _ = store.commit_call(call, after.map(Arc::new)).await;
 }
 
-/// Sends calls by HTTP. The client is created on first use.
-#[derive(Debug)]
-struct Http {
-    secret: Option<Secret>,
-    client: OnceCell<reqwest::Client>,
+impl Poster for WebhookClient {
+    async fn post(
+        &self,
+        url: &str,
+        id: &str,
+        traceparent: &str,
+        body: Bytes,
+    ) -> Result<(), String> {
+        Self::post(self, url, id, traceparent, body).await
+    }
 }
 
-impl Poster for Http {
-    async fn post(&self, url: &str, id: &str, body: Bytes) -> Result<(), String> {
-        let client = async || {
-            // An error means that the program has already installed a crypto provider.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            reqwest::Client::builder().timeout(TIMEOUT).build()
-        };
-        let client = self.client.get_or_try_init(client).await;
-        let client = client.map_err(|error| error.to_string())?;
-        let mut request = client
-            .post(url)
-            .header("Content-Type", "application/json")
-            .header("webhook-id", id);
-        if let Some(secret) = &self.secret {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let timestamp = now.unwrap_or_default().as_secs();
-            request = request
-                .header("webhook-timestamp", timestamp)
-                .header("webhook-signature", secret.sign(id, timestamp, &body));
-        }
-        let response = request.body(body).send().await;
-        let response = response.map_err(|error| error.to_string())?;
-        match response.status() {
-            reqwest::StatusCode::OK => Ok(()),
-            status => Err(format!("unexpected status {status}")),
-        }
-    }
+/// Returns the trace context of a try, as W3C Trace Context describes it: the trace is that of the call, the span that of
+/// the try. Both are derived from the call's id, so that a call whose maker is gone keeps its trace.
+fn traceparent(call: &WebhookCall) -> String {
+    let trace = digest(&SHA256, call.id.as_bytes());
+    let span = format!("{}.{}", call.id, call.version);
+    let span = digest(&SHA256, span.as_bytes());
+    // A digest has 32 bytes, so both parts are there.
+    let trace = trace
+        .as_ref()
+        .first_chunk()
+        .map_or(0, |id| u128::from_be_bytes(*id));
+    let span = span
+        .as_ref()
+        .first_chunk()
+        .map_or(0, |id| u64::from_be_bytes(*id));
+    format!("00-{trace:032x}-{span:016x}-01")
 }
 
 #[cfg(test)]
@@ -190,7 +189,7 @@ mod tests {
     }
 
     impl Poster for Scripted {
-        async fn post(&self, _: &str, id: &str, body: Bytes) -> Result<(), String> {
+        async fn post(&self, _: &str, id: &str, _: &str, body: Bytes) -> Result<(), String> {
             let call = (Instant::now(), id.to_owned(), body);
             self.calls.send(call).unwrap();
             self.answers.lock().unwrap().remove(0)
@@ -204,7 +203,7 @@ mod tests {
         let endpoint = Endpoint::new(Arc::default(), store);
         let submission = Submission {
             id: "j".into(),
-            input: "1".into(),
+            input: "{ }".into(),
             extra: Bytes::new(),
             execution_timeout: limits::DEFAULT_EXECUTION_TIMEOUT,
             ttl: limits::DEFAULT_TTL,
@@ -223,8 +222,9 @@ mod tests {
         (endpoint, waiters)
     }
 
-    /// Returns the seconds at which a call is made if its tries have these results.
-    async fn seconds(answers: Vec<Result<(), String>>) -> Vec<u64> {
+    /// Returns the seconds at which a call is made under these rules if its tries have these results.
+    async fn seconds(rules: &str, answers: Vec<Result<(), String>>) -> Vec<u64> {
+        let rules = rules.parse().unwrap();
         let clock = Clock::new();
         let (endpoint, waiters) = ended_job(&clock).await;
         // The job itself expires long before the last try.
@@ -237,7 +237,7 @@ mod tests {
         };
         let started = Instant::now();
         let (permits, store) = (Arc::new(Semaphore::new(1)), endpoint.store());
-        let making = make_calls(&poster, &permits, store, &waiters, &clock);
+        let making = make_calls(&poster, &permits, store, &waiters, &clock, &rules);
         // Time is paused: by then nothing is left to do.
         let _ = timeout(Duration::from_hours(1), making).await;
         assert!(store.first_call().await.is_none());
@@ -245,7 +245,8 @@ mod tests {
         let mut seconds = Vec::new();
         while let Some((at, id, body)) = called.recv().await {
             assert_eq!(id, "j.3", "the same for each try");
-            assert!(body.ends_with(br#""output":{}}"#), "{body:?}");
+            let end = br#""output":{},"input":{ },"webhook":"http://h/"}"#;
+            assert!(body.ends_with(end), "{body:?}");
             seconds.push((at - started).as_secs());
         }
         seconds
@@ -254,9 +255,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_fails_is_made_twice_more_10_seconds_apart() {
         let no = || Err("unexpected status 503".to_owned());
-        assert_eq!(seconds(vec![Ok(())]).await, [0]);
-        assert_eq!(seconds(vec![no(), Ok(())]).await, [0, 10]);
-        assert_eq!(seconds(vec![no(), no(), no()]).await, [0, 10, 20]);
+        assert_eq!(seconds("", vec![Ok(())]).await, [0]);
+        assert_eq!(seconds("", vec![no(), Ok(())]).await, [0, 10]);
+        assert_eq!(seconds("", vec![no(), no(), no()]).await, [0, 10, 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pauses_between_tries_are_a_rule() {
+        let no = || Err("unexpected status 503".to_owned());
+        let three = || vec![no(), no(), no()];
+        assert_eq!(seconds("current", three()).await, [0, 5, 20]);
+        assert_eq!(
+            seconds("webhook_pauses=1m", vec![no(), no()]).await,
+            [0, 60]
+        );
+        assert_eq!(seconds("webhook_pauses=", vec![no()]).await, [0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tries_of_a_call_share_a_trace() {
+        let clock = Clock::new();
+        let (endpoint, _) = ended_job(&clock).await;
+        let call = endpoint.store().first_call().await.unwrap();
+        let next = call.fail(clock.now(), &[Duration::ZERO]).unwrap();
+        let (one, two) = (traceparent(&call), traceparent(&next));
+        let parts =
+            |text: &str| -> Vec<String> { text.split('-').map(ToOwned::to_owned).collect() };
+        let (one, two) = (parts(&one), parts(&two));
+        assert_eq!(
+            (one[0].as_str(), one[1].len(), one[2].len(), one[3].as_str()),
+            ("00", 32, 16, "01")
+        );
+        assert_eq!(one[1], two[1]);
+        assert_ne!(one[2], two[2]);
     }
 
     #[tokio::test(start_paused = true)]

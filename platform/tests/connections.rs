@@ -1,35 +1,64 @@
-//! Many idle connections to the program.
+//! The program: its command line, its warnings, and many idle connections.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A number of connections that fits the accept queue of any system. If the queue is full, a client may wait a second.
 const BACKLOG: usize = 100;
+const MINUTE: Duration = Duration::from_mins(1);
 
-/// The program, on a free port.
+/// Returns the program with these arguments, on a free port.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podwork-platform"));
+    command
+        .args(["--port", "0"])
+        .args(args)
+        .env_remove("PODWORK_API_KEY")
+        .env_remove("PODWORK_WORKER_KEY")
+        .env_remove("PODWORK_WEBHOOK_SECRET")
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Returns the lines of standard error as they arrive.
+fn lines_of(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            // The test may have ended.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// A running program.
 struct Program {
     child: Child,
     addr: String,
+    warnings: Option<Receiver<String>>,
 }
 
 impl Program {
     /// Starts the program with this standard output, and reads its address from its output.
     fn start(output: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
-            .args(["--port", "0"])
-            .stdout(output)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said: Box<dyn Read> = match child.stdout.take() {
-            Some(output) => Box::new(output),
-            None => Box::new(child.stderr.take().unwrap()),
+        Self::start_with(output, &[])
+    }
+
+    fn start_with(output: Stdio, args: &[&str]) -> Self {
+        let mut child = command(args).stdout(output).spawn().unwrap();
+        let (said, warnings): (Box<dyn Read>, _) = match child.stdout.take() {
+            Some(output) => (Box::new(output), child.stderr.take().map(lines_of)),
+            None => (Box::new(child.stderr.take().unwrap()), None),
         };
         let addr = BufReader::new(said).lines().find_map(|line| {
             let line = line.unwrap();
@@ -37,7 +66,23 @@ impl Program {
             Some(url.trim_end_matches('/').to_owned())
         });
         let addr = addr.expect("no console URL in the output");
-        Self { child, addr }
+        Self {
+            child,
+            addr,
+            warnings,
+        }
+    }
+
+    /// Waits for a line of standard error that contains `part`.
+    fn warning(&self, part: &str) -> String {
+        let warnings = self.warnings.as_ref().unwrap();
+        loop {
+            let line = warnings.recv_timeout(MINUTE);
+            let line = line.unwrap_or_else(|error| panic!("no line with {part:?}: {error}"));
+            if line.contains(part) {
+                return line;
+            }
+        }
     }
 
     fn connect(&self) -> TcpStream {
@@ -52,12 +97,35 @@ impl Program {
         kilobytes.parse::<u64>().unwrap() * 1024
     }
 
-    fn assert_well(&self) {
+    /// Sends a request with these headers, and returns the response.
+    fn send(&self, line: &str, headers: &[&str], body: &str) -> String {
         let mut stream = self.connect();
-        let request = b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).unwrap();
+        let headers: String = headers
+            .iter()
+            .flat_map(|header| [*header, "\r\n"])
+            .collect();
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Runs and cancels a job with this webhook.
+    fn end_job_with(&self, webhook: &str) {
+        let body = format!(r#"{{"input": 1, "webhook": "{webhook}"}}"#);
+        let answer = self.send("POST /run", &["Host: localhost"], &body);
+        let (_, id) = answer.split_once(r#""id":""#).unwrap();
+        let (id, _) = id.split_once('"').unwrap();
+        let cancelled = self.send(&format!("POST /cancel/{id}"), &["Host: localhost"], "");
+        assert!(cancelled.contains("CANCELLED"), "{cancelled}");
+    }
+
+    fn assert_well(&self) {
+        let answer = self.send("GET /health", &["Host: localhost"], "");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }
@@ -93,6 +161,178 @@ fn a_closed_standard_output_stops_nothing() {
 }
 
 #[test]
+fn a_full_disk_is_an_error_and_a_closed_reader_is_not() {
+    let run = |args: &[&str], output: Stdio| {
+        let run = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
+            .args(args)
+            .stdout(output)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(run.stderr).unwrap();
+        (run.status.code(), said)
+    };
+    for args in [["--port", "0"].as_slice(), &["--help"], &["--version"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, said) = run(args, full.into());
+        assert_eq!(code, Some(1), "{args:?}: {said}");
+        assert!(
+            said.starts_with("error: cannot write to standard output: No space left"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let (read, write) = io::pipe().unwrap();
+    drop(read);
+    assert_eq!(run(&["--help"], write.into()), (Some(0), String::new()));
+}
+
+#[test]
+fn invalid_arguments_are_exit_code_2() {
+    for args in [
+        ["--rules", "nonsense=1"],
+        ["--fault", "nonsense=1"],
+        ["--endpoint", "a b"],
+        ["--nonsense", "1"],
+    ] {
+        let program = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
+            .args(["--port", "0"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(program.status.code(), Some(2), "{args:?}: {program:?}");
+    }
+}
+
+#[test]
+fn an_empty_key_starts_nothing() {
+    for (args, variable, complaint) in [
+        (&["--api-key", ""][..], None, "invalid API key: it is empty"),
+        (&["--api-key="], None, "invalid API key: it is empty"),
+        (&["--api-key", " "], None, "invalid API key: it is empty"),
+        (
+            &["--api-key", "", "--host", "0.0.0.0"],
+            None,
+            "invalid API key: it is empty",
+        ),
+        (
+            &["--api-key", "k", "--worker-key", ""],
+            None,
+            "invalid worker key: it is empty",
+        ),
+        (&[], Some("PODWORK_API_KEY"), "invalid API key: it is empty"),
+        (
+            &[],
+            Some("PODWORK_WORKER_KEY"),
+            "invalid worker key: it is empty",
+        ),
+        (
+            &[],
+            Some("PODWORK_WEBHOOK_SECRET"),
+            "webhook secret: it is empty",
+        ),
+        (
+            &["--webhook-secret-file", "/dev/null"],
+            None,
+            "webhook secret: it is empty",
+        ),
+    ] {
+        let mut command = command(args);
+        if let Some(variable) = variable {
+            command.env(variable, "");
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{args:?} {variable:?}");
+        assert!(
+            said.starts_with("error: ") && said.contains(complaint),
+            "{args:?}: {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn hosts_and_origins_are_allowed_by_options() {
+    let args = [
+        "--allow-host",
+        "platform",
+        "--allow-host",
+        "p.ns.svc",
+        "--allow-origin",
+        "http://localhost:3000",
+    ];
+    let program = Program::start_with(Stdio::piped(), &args);
+    for (headers, status) in [
+        (&["Host: platform:8000"][..], 200),
+        (&["Host: p.ns.svc"], 200),
+        (&["Host: other"], 403),
+        (&["Host: localhost", "Origin: http://localhost:3000"], 200),
+        (&["Host: localhost", "Origin: http://localhost:3001"], 403),
+    ] {
+        let answer = program.send("GET /health", headers, "");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{headers:?}: {answer}"
+        );
+    }
+    let mut keyed = command(&[]);
+    keyed.env("PODWORK_API_KEY", "hunter2");
+    let help = String::from_utf8(keyed.arg("--help").output().unwrap().stdout).unwrap();
+    assert!(
+        help.contains("PODWORK_API_KEY") && !help.contains("hunter2"),
+        "{help}"
+    );
+}
+
+#[test]
+fn warnings_are_shown_on_standard_error() {
+    // Nothing listens on port 1.
+    let program = Program::start_with(Stdio::piped(), &[]);
+    program.end_job_with("http://127.0.0.1:1/");
+    let warning = program.warning("Webhook call failed.");
+    assert!(
+        warning.contains("job_id=") && warning.contains("refused"),
+        "{warning}"
+    );
+    // Text of a request cannot forge a line, or control the terminal.
+    program.end_job_with(r"http://127.0.0.1:1/\nFORGED\u001b[2J");
+    let warning = program.warning("FORGED");
+    assert!(
+        warning.contains("Webhook call failed.") && !warning.contains('\u{1b}'),
+        "{warning}"
+    );
+
+    // A platform that others can reach warns of that, and calls public addresses only.
+    let program = Program::start_with(Stdio::piped(), &["--host", "0.0.0.0"]);
+    program.warning("No API key is set: anyone who can reach this address can run jobs.");
+    for receiver in [
+        "http://127.0.0.1:1/",
+        "http://localhost:1/",
+        "http://[::1]:1/",
+        "http://169.254.169.254/",
+    ] {
+        program.end_job_with(receiver);
+        let warning = program.warning("Webhook call failed.");
+        assert!(warning.contains("is not a public address"), "{warning}");
+    }
+    for (args, reason) in [
+        (
+            &["--host", "0.0.0.0", "--allow-private-webhooks"][..],
+            "refused",
+        ),
+        (
+            &["--allow-private-webhooks=false"],
+            "is not a public address",
+        ),
+    ] {
+        let program = Program::start_with(Stdio::piped(), args);
+        program.end_job_with("http://127.0.0.1:1/");
+        let warning = program.warning("Webhook call failed.");
+        assert!(warning.contains(reason), "{warning}");
+    }
+}
+
+#[test]
 fn ten_thousand_idle_connections_hold_nobody_up() {
     let connections = room().min(10_000);
     assert!(
@@ -114,7 +354,7 @@ fn ten_thousand_idle_connections_hold_nobody_up() {
             let begun: &[u8] = match n % 3 {
                 0 => b"",
                 1 => b"GET /health HT",
-                _ => b"POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n{\"in",
+                _ => b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n{\"in",
             };
             stream.write_all(begun).unwrap();
             idle.push(stream);

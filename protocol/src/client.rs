@@ -1,11 +1,14 @@
 //! Request and response bodies of the client API.
+//!
+//! Responses are read tolerantly: members that a platform adds, leaves out or sends with another type cause no error,
+//! unless a client cannot do without them. Requests are read strictly.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::JobStatus;
-use crate::raw::{object, present, whole};
+use crate::raw::{chunks, lenient, millis, number, object, present, raw_object, status, whole};
 
 /// The body of `/run` and `/runsync`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,7 +18,8 @@ pub struct RunRequest {
     /// The handler's input.
     #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub input: Box<RawValue>,
-    /// URL that receives the job's [`StatusResponse`] when the job has ended.
+    /// URL that receives the job's [`StatusResponse`] when the job has ended, with `input` and `webhook` as in this
+    /// request.
     #[cfg_attr(
         feature = "openapi",
         schema(format = "uri", example = "https://example.com/done")
@@ -29,10 +33,15 @@ pub struct RunRequest {
         skip_serializing_if = "Option::is_none"
     )]
     pub policy: Option<Policy>,
-    /// Storage credentials, passed to the worker.
+    /// Storage credentials, an object that is passed to the worker unchanged.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
-    #[serde(rename = "s3Config", default, skip_serializing_if = "Option::is_none")]
-    pub s3_config: Option<Map<String, Value>>,
+    #[serde(
+        rename = "s3Config",
+        default,
+        deserialize_with = "raw_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub s3_config: Option<Box<RawValue>>,
 }
 
 impl RunRequest {
@@ -82,7 +91,8 @@ pub struct Policy {
 pub struct JobState {
     /// The job's id.
     pub id: String,
-    /// The job's status.
+    /// The job's status. A word that this version does not know is read as [`JobStatus::InProgress`].
+    #[serde(deserialize_with = "status")]
     pub status: JobStatus,
 }
 
@@ -102,18 +112,41 @@ impl JobState {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct StatusResponse {
-    /// The job's id.
+    /// The job's id. Empty if a response was read that leaves it out.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "lenient")]
     pub id: String,
-    /// The job's status.
+    /// The job's status. A word that this version does not know is read as [`JobStatus::InProgress`].
+    #[serde(deserialize_with = "status")]
     pub status: JobStatus,
-    /// Time in the queue, in milliseconds. Absent until a worker has taken the job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time in the queue, in milliseconds, since the job was last queued. Absent until a worker has taken the job.
+    #[serde(
+        default,
+        deserialize_with = "millis",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub delay_time: Option<u64>,
-    /// Time at a worker, in milliseconds. Absent until the job has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time at the last worker, in milliseconds. Absent until the job has ended.
+    #[serde(
+        default,
+        deserialize_with = "millis",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub execution_time: Option<u64>,
+    /// The number of times that the job returned to the queue: its worker was lost, or a client called `/retry`.
+    /// Absent for 0.
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub retries: Option<u32>,
     /// The id of the worker that runs or ran the job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub worker_id: Option<String>,
     /// The latest progress update while the job runs, then its result. `Some` for `null` as well.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
@@ -137,6 +170,7 @@ impl StatusResponse {
             status,
             delay_time: None,
             execution_time: None,
+            retries: None,
             worker_id: None,
             output: None,
             error: None,
@@ -150,17 +184,31 @@ impl StatusResponse {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct StreamResponse {
-    /// The job's id.
+    /// The job's id. Empty if a response was read that leaves it out.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "lenient")]
     pub id: String,
-    /// The job's status. Final only with or after the last chunks.
+    /// The job's status. Final only with or after the last chunks. A word that this version does not know is read as
+    /// [`JobStatus::InProgress`].
+    #[serde(deserialize_with = "status")]
     pub status: JobStatus,
     /// Time in the queue, in milliseconds. Absent until a worker has taken the job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "millis",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub delay_time: Option<u64>,
     /// Time at a worker, in milliseconds. Absent until the job has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "millis",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub execution_time: Option<u64>,
-    /// The chunks since the previous call.
+    /// The chunks since the previous call. Empty if the response that was read has no list.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "chunks")]
     pub stream: Vec<StreamChunk>,
     /// The error of a failed job.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
@@ -200,6 +248,12 @@ impl StreamChunk {
     }
 }
 
+impl From<Box<RawValue>> for StreamChunk {
+    fn from(output: Box<RawValue>) -> Self {
+        Self::new(output)
+    }
+}
+
 /// The response of `/purge-queue`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -221,14 +275,18 @@ impl PurgeResponse {
     }
 }
 
-/// The response of `/health`.
+/// The response of `/health`. Counts that a platform does not report are read as 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Health {
     /// Jobs of the endpoint.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "lenient")]
     pub jobs: JobCounts,
     /// Workers of the endpoint.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "lenient")]
     pub workers: WorkerCounts,
 }
 
@@ -247,14 +305,24 @@ impl Health {
 #[non_exhaustive]
 pub struct JobCounts {
     /// Jobs completed since the platform started.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub completed: u64,
     /// Jobs failed since the platform started.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub failed: u64,
     /// Jobs in flight now.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub in_progress: u64,
     /// Jobs in the queue now.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub in_queue: u64,
     /// Jobs requeued since the platform started.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub retried: u64,
 }
 
@@ -264,16 +332,28 @@ pub struct JobCounts {
 #[non_exhaustive]
 pub struct WorkerCounts {
     /// Connected workers without a job.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub idle: u64,
     /// Workers with at least one job.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub running: u64,
     /// Workers that are starting.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub initializing: u64,
     /// Workers that can take a job: idle or running.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub ready: u64,
     /// Workers that the platform throttles.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub throttled: u64,
     /// Workers that reported themselves unhealthy.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default, deserialize_with = "number")]
     pub unhealthy: u64,
 }
 
@@ -291,6 +371,93 @@ impl ErrorBody {
     pub fn new(error: impl Into<String>) -> Self {
         Self {
             error: error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_str, json};
+
+    use super::*;
+
+    #[test]
+    fn a_status_needs_no_member_but_its_status() {
+        let odd = r#"{"status": "RUNNING", "delayTime": 12.5, "executionTime": "soon", "workerId": 7, "retries": 1}"#;
+        let read: StatusResponse = from_str(odd).unwrap();
+        assert_eq!(read.status, JobStatus::InProgress);
+        assert!(!read.status.is_final());
+        assert_eq!(
+            (read.id.as_str(), read.delay_time, read.execution_time),
+            ("", Some(13), None)
+        );
+        assert_eq!(read.worker_id, None);
+        let read: StatusResponse =
+            from_str(r#"{"id": null, "status": "COMPLETED", "delayTime": -3}"#).unwrap();
+        assert_eq!(
+            (read.status, read.delay_time),
+            (JobStatus::Completed, Some(0))
+        );
+        for missing in [
+            "{}",
+            r#"{"id": "a"}"#,
+            r#"{"status": null}"#,
+            r#"{"status": 7}"#,
+        ] {
+            assert!(from_str::<StatusResponse>(missing).is_err(), "{missing}");
+        }
+    }
+
+    #[test]
+    fn chunks_are_read_unchanged_and_may_be_missing() {
+        let chunks = |stream: &str| {
+            let text = format!(r#"{{"status": "IN_PROGRESS"{stream}}}"#);
+            let read: StreamResponse = from_str(&text).unwrap();
+            let chunks = read.stream.into_iter();
+            chunks
+                .map(|chunk| chunk.output.get().to_owned())
+                .collect::<Vec<_>>()
+        };
+        for none in [
+            "",
+            r#", "stream": null"#,
+            r#", "stream": []"#,
+            r#", "stream": {"a": 1}"#,
+        ] {
+            assert!(chunks(none).is_empty(), "{none}");
+        }
+        let seed = "5400121572116418999123";
+        assert_eq!(
+            chunks(&format!(
+                r#", "stream": [{{"output": {seed}, "metrics": {{}}}}, {{"output": null}}, "bare"]"#
+            )),
+            [seed, "null", "\"bare\""]
+        );
+    }
+
+    #[test]
+    fn counts_that_are_missing_are_0() {
+        // The example of the platform's documentation.
+        let documented = json!({
+            "jobs": { "completed": 1, "failed": 5, "inProgress": 0, "inQueue": 2, "retried": 0 },
+            "workers": { "idle": 0, "running": 3 },
+        });
+        let health: Health = from_str(&documented.to_string()).unwrap();
+        assert_eq!((health.jobs.in_queue, health.workers.running), (2, 3));
+        assert_eq!(
+            (health.workers.initializing, health.workers.unhealthy),
+            (0, 0)
+        );
+        for text in [
+            "{}",
+            r#"{"jobs": null, "workers": []}"#,
+            r#"{"jobs": {"completed": "many"}}"#,
+        ] {
+            assert_eq!(
+                from_str::<Health>(text).unwrap(),
+                Health::default(),
+                "{text}"
+            );
         }
     }
 }

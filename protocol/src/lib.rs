@@ -1,9 +1,9 @@
 //! Wire types of Runpod Serverless.
 //!
 //! There are two contracts: between *workers* and the platform ([`worker`], [`template`], [`mod@env`]), and between
-//! *clients* and the platform ([`client`]). Both share [`JobStatus`] and the documented [`limits`]. The crate does no
-//! I/O. It is the only code that `podwork`, the worker runtime, and `podwork-platform`, the local platform, have in
-//! common.
+//! *clients* and the platform ([`client`]). Both share [`JobStatus`], the documented [`limits`], and the distinction of
+//! public from special-purpose [addresses](mod@address). The crate does no I/O. It is the only code that `podwork`, the
+//! worker runtime, and `podwork-platform`, the local platform, have in common.
 //!
 //! Inputs and outputs of jobs are [raw JSON text](RawValue), so a payload passes through unparsed and unchanged.
 //!
@@ -25,6 +25,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod written_request; // requests in files and on command lines
+
 pub mod client; // bodies of the client API
 
 pub mod worker; // bodies that a worker and the platform exchange
@@ -35,15 +37,18 @@ pub mod env; // names of variables
 
 pub mod limits; // documented limits
 
+pub mod address; // public and special-purpose IP addresses
+
 mod schema; // a handler's input and output as JSON Schema
 
-mod status; // a job's status
+mod raw; // members that are read more strictly or more tolerantly than by default
 
-mod raw; // optional members with raw JSON
+mod status; // a job's status
 
 pub use schema::HandlerSchema;
 pub use serde_json::value::RawValue;
 pub use status::JobStatus;
+pub use written_request::{WrittenRequest, without_bom};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

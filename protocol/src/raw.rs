@@ -1,9 +1,13 @@
-//! Functions that read optional members more strictly than derived implementations.
+//! Functions that read members of requests more strictly than derived implementations, and members of responses more
+//! tolerantly.
 
-use serde::de::{DeserializeOwned, Error as _, Unexpected};
+use serde::de::value::{Error as ValueError, StringDeserializer};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer as _, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
+
+use crate::JobStatus;
 
 /// Reads a member that is present as `Some`, even if it is `null`: `{"output":null}` contains a result, and `{}` does
 /// not. For `#[serde(default, deserialize_with = …)]`.
@@ -35,6 +39,21 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     T::deserialize(value).map(Some).map_err(D::Error::custom)
 }
 
+/// Reads an object as raw JSON text.
+pub(crate) fn raw_object<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<RawValue>>, D::Error> {
+    let value = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    if value
+        .as_ref()
+        .is_some_and(|value| !value.get().starts_with('{'))
+    {
+        let kind = Unexpected::Other("list, string, number or boolean");
+        return Err(D::Error::invalid_type(kind, &"an object"));
+    }
+    Ok(value)
+}
+
 /// Reads a whole number. JSON may also contain it as `5000.0`.
 pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)?;
@@ -50,6 +69,52 @@ pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     whole.transpose()
 }
 
+/// Reads a member that a client can do without: a value of another type is read as the default.
+pub(crate) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(T::deserialize(value).unwrap_or_default())
+}
+
+/// Reads a time in milliseconds, and rounds a fraction. A value of another type is read as `None`.
+pub(crate) fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Value::deserialize(deserializer).map(|value| rounded(&value))
+}
+
+/// Reads a number, and rounds a fraction. A value of another type is read as 0.
+pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    millis(deserializer).map(Option::unwrap_or_default)
+}
+
+fn rounded(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| {
+        let float = value.as_f64()?.round().max(0.0);
+        // `to_string` formats a whole float without a point.
+        float.to_string().parse().ok()
+    })
+}
+
+/// Reads a status. Platforms may add words: one that is unknown is not final, so it is read as `IN_PROGRESS`.
+pub(crate) fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobStatus, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let word: StringDeserializer<ValueError> = word.into_deserializer();
+    Ok(JobStatus::deserialize(word).unwrap_or(JobStatus::InProgress))
+}
+
+/// Reads the chunks of a stream, unchanged. A value of another type is read as an empty list.
+pub(crate) fn chunks<'de, D: Deserializer<'de>, T: DeserializeOwned + From<Box<RawValue>>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let list = Box::<RawValue>::deserialize(deserializer)?;
+    let list: Vec<Box<RawValue>> = serde_json::from_str(list.get()).unwrap_or_default();
+    let chunk = |raw: Box<RawValue>| {
+        // A chunk without the usual object around it is still a chunk.
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.into())
+    };
+    Ok(list.into_iter().map(chunk).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use crate::client::RunRequest;
@@ -58,6 +123,22 @@ mod tests {
         let body = format!(r#"{{"input": 1, "policy": {{"executionTimeout": {text}}}}}"#);
         let request: RunRequest = serde_json::from_str(&body).map_err(|error| error.to_string())?;
         Ok(request.policy.unwrap().execution_timeout)
+    }
+
+    #[test]
+    fn an_object_stays_as_written() {
+        let s3_config = |text: &str| {
+            let body = format!(r#"{{"input": 1, "s3Config": {text}}}"#);
+            let request = serde_json::from_str::<RunRequest>(&body);
+            request.map(|request| request.s3_config.map(|config| config.get().to_owned()))
+        };
+        let text = r#"{"b": 5400121572116418999000, "a": 1.0}"#;
+        assert_eq!(s3_config(text).unwrap().as_deref(), Some(text));
+        assert_eq!(s3_config("null").unwrap(), None);
+        for bad in ["[]", "1", "\"{}\""] {
+            let error = s3_config(bad).unwrap_err().to_string();
+            assert!(error.contains("expected an object"), "{error}");
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@
 //! }
 //! ```
 //!
+//! The name of the handler stands between angle brackets, because it is a type: `run::<greet>()`, not `run(greet)`.
+//! In a program with `#[tokio::main]`, use [`Worker::serve`] instead of [`run`].
+//!
 //! - [`macro@handler`] describes the functions that can be handlers: `async fn`, `fn`, streams and iterators. Their
 //!   parameters are an input, the worker's state and a [`Context`], in any order.
 //! - [`Batch`] passes several waiting jobs to a handler at once.
@@ -147,6 +150,11 @@ mod config;
 
 // HTTP, TLS, the guard against private addresses, backoff and checksums.
 mod net;
+
+// Threads for blocking work, and guards for tasks that must not end unnoticed.
+mod threads;
+// Standard output and standard error, beside the log.
+mod output;
 
 // The errors of workers and of jobs.
 mod error;
@@ -291,7 +299,7 @@ pub use version::VERSION;
 /// |---|---|---|
 /// | memory available, within the container's limit and on the machine | `RUNPOD_MIN_MEMORY_GB` (in GiB; default: 0) | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` |
 /// | disk space free on `/` | `RUNPOD_MIN_DISK_PERCENT` (default: 10) | `RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true` |
-/// | every GPU responds (feature `gpu`) | at least `RUNPOD_GPU_COUNT` GPUs, if the platform sets it | `RUNPOD_SKIP_GPU_CHECK=true`, or the driver library is missing |
+/// | every GPU responds (feature `gpu`) | at least `RUNPOD_GPU_COUNT` GPUs, if the platform sets it | `RUNPOD_SKIP_GPU_CHECK=true`, or the driver library is missing; also if the driver does not respond and `RUNPOD_GPU_COUNT` is 0 or not set |
 ///
 /// For a check that is not a plain function, such as a closure, use [`Worker::fitness_check`].
 ///

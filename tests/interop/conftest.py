@@ -95,8 +95,9 @@ def start():
 
 
 @pytest.fixture
-def platform(start):
-    platform = start(Platform())
+def platform(start, request):
+    """Starts a platform. A test may set its arguments with `@pytest.mark.parametrize("platform", …, indirect=True)`."""
+    platform = start(Platform(*getattr(request, "param", ())))
     runpod.endpoint_url_base = platform.base_url
     runpod.api_key = "any"
     return platform

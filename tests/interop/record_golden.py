@@ -5,6 +5,10 @@
 
 Acts as the platform for the official worker on loopback, with one scenario for each file. Placeholders replace what
 differs between machines (operating system, versions, tracebacks).
+
+With `runpod` 1.12.0, the files are those that our worker is compared with. With another version, such as 2.0.0rc2, they
+are in a folder with its name, for information: `python -m venv V && V/bin/pip install runpod==2.0.0rc2`, then run this
+script with `V/bin/python`.
 """
 
 import difflib
@@ -15,11 +19,14 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 HERE = Path(__file__).parent
-GOLDEN = HERE.parent / "golden"
+VERSION = version("runpod")
+IS_2 = VERSION.startswith("2.")
+GOLDEN = HERE.parent / "golden" / ("" if VERSION == "1.12.0" else f"runpod-{VERSION}")
 DEADLINE = 60  # Seconds: the limit of one scenario
 
 ONE = {"id": "golden-job", "input": {"upto": 1}}
@@ -52,6 +59,13 @@ SCENARIOS = {
     "stream_end": ("generator", [ONE], "job-done", final),
     "stream_end_aggregated": ("aggregate", [ONE], "job-done", final),
 }
+if IS_2:
+    # What earlier versions do not send.
+    SCENARIOS |= {
+        "error_with_logs": ("fails", [{"id": "golden-job", "input": {"message": "no"}}], "job-done", final),
+        "prestart_failed": ("prestart_fails", [ONE], "job-done", final),
+    }
+ENVIRONMENT = {"error_with_logs": {"RUNPOD_LOG_CAPTURE": "all"}}
 
 
 class Recorder(ThreadingHTTPServer):
@@ -127,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def environment(port):
+def environment(port, name):
     base = f"http://127.0.0.1:{port}/v2/golden"
     own = {
         "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=test",
@@ -143,7 +157,7 @@ def environment(port):
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RUNPOD_")}
     # Without a home directory: the SDK reads a key from there. It also detects its environment from variables.
-    return {**kept, **own, "HOME": "/nonexistent"}
+    return {**kept, **own, **ENVIRONMENT.get(name, {}), "HOME": "/nonexistent"}
 
 
 def record(name):
@@ -152,7 +166,7 @@ def record(name):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     worker = subprocess.Popen(
         [sys.executable, HERE / "workers" / "official.py", kind],
-        env=environment(server.server_address[1]),
+        env=environment(server.server_address[1], name),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -188,13 +202,14 @@ def normal(name, request):
     del request["call"]
     return {
         "name": name,
-        "recorded_from": "runpod 1.12.0 (Python)",
+        "recorded_from": f"runpod {VERSION} (Python)",
         "request": {**request, "headers": dict(sorted(headers.items()))},
     }
 
 
 def main():
     check = sys.argv[1:] == ["--check"]
+    GOLDEN.mkdir(exist_ok=True)
     differing = []
     for name in SCENARIOS:
         text = json.dumps(record(name), indent=2) + "\n"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from runpod.endpoint.runner import Job
 
 from conftest import eventually
 
@@ -21,6 +22,42 @@ def test_result(endpoint, official, kind):
     assert (status["status"], status["output"]) == ("COMPLETED", {"echo": {"a": [1, "ü"]}})
     assert status["workerId"] == "official"
     assert status["delayTime"] >= 0 and status["executionTime"] >= 0
+
+
+def submitted(endpoint, request):
+    """Submits a request as it is. `Endpoint.run` would wrap one with an empty input in another."""
+    job_id = endpoint.rp_client.post("local/run", request)["id"]
+    return Job("local", job_id, endpoint.rp_client)
+
+
+# The rules of production, with a shorter time until a job counts as lost.
+LOSES = ("--rules", "current,silence=3s")
+
+
+@pytest.mark.parametrize("platform", [LOSES], indirect=True)
+def test_empty_input_is_never_run(endpoint, official):
+    """A known fault of the official worker: it refuses a job without `input`, which is what becomes of the input `{}`,
+    and reports nothing. The client learns of it only after the retry."""
+    official("plain")
+    status = ended(endpoint, submitted(endpoint, {"input": {}}))
+    assert (status["status"], status["error"]) == ("FAILED", "job timed out after 1 retries")
+    assert status["retries"] == 1
+    # The worker goes on with other jobs.
+    assert ended(endpoint, endpoint.run({"input": {"a": 1}}))["output"] == {"echo": {"a": 1}}
+
+
+@pytest.mark.parametrize("platform", [("--rules", "strip_empty_input=false")], indirect=True)
+def test_empty_input_that_is_not_stripped(endpoint, official):
+    official("plain")
+    assert ended(endpoint, submitted(endpoint, {"input": {}}))["output"] == {"echo": {}}
+
+
+def test_empty_input_and_our_worker(endpoint, ours):
+    ours("podwork-test-worker")
+    status = ended(endpoint, submitted(endpoint, {"input": {}}))
+    # The worker runs the job, and its handler refuses the input.
+    assert status["status"] == "FAILED"
+    assert json.loads(status["error"])["error_type"] == "invalid_input"
 
 
 @pytest.mark.parametrize("kind", ["generator", "async_generator"])

@@ -46,6 +46,24 @@ impl Binary {
         self
     }
 
+    /// Writes a file that need not be text.
+    pub fn bytes(self, name: &str, content: &[u8]) -> Self {
+        std::fs::write(self.folder.path().join(name), content).unwrap();
+        self
+    }
+
+    /// Replaces standard output.
+    pub fn stdout(mut self, output: impl Into<Stdio>) -> Self {
+        self.command.stdout(output);
+        self
+    }
+
+    /// Replaces standard error.
+    pub fn stderr(mut self, output: impl Into<Stdio>) -> Self {
+        self.command.stderr(output);
+        self
+    }
+
     /// Sets environment variables.
     pub fn env(mut self, variables: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         self.command.envs(variables);
@@ -54,7 +72,9 @@ impl Binary {
 
     /// Runs the binary until it exits.
     pub async fn output(mut self) -> Output {
-        let output = tokio::time::timeout(Duration::from_mins(1), self.command.output());
+        // Unlike `output()`, this keeps outputs that were replaced.
+        let child = self.command.spawn().unwrap();
+        let output = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output());
         output.await.expect("the program exits").unwrap()
     }
 
@@ -128,6 +148,11 @@ impl Started {
         assert!(sent.success());
     }
 
+    /// Returns whether the binary is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Returns the peak memory usage in bytes. Works only on Linux.
     #[must_use]
     pub fn peak_memory(&self) -> usize {
@@ -142,6 +167,12 @@ impl Started {
             .parse()
             .unwrap();
         kib * 1024
+    }
+
+    /// Waits until the binary exits on its own, without reading its standard output, and returns the exit code.
+    pub async fn code_unread(mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait());
+        ended.await.expect("the program exits").unwrap().code()
     }
 
     /// Waits until the binary exits on its own, and returns the exit code.

@@ -6,6 +6,7 @@ mod hostile;
 mod jobs;
 mod ledger;
 mod scripted;
+mod shared_library;
 mod time_limit;
 mod workers;
 
@@ -15,6 +16,7 @@ pub use hostile::{Conn, Hostile};
 pub use jobs::{ended, job, submit};
 pub use ledger::{Expected, Faults, Ledger};
 pub use scripted::{Answer, Recorded, Scripted};
+pub use shared_library::shared_library;
 pub use time_limit::within_a_minute;
 pub use workers::{Running, start, start_on};
 
@@ -52,6 +54,7 @@ mod guide {
         testing: "testing",
         local_platform: "local-platform",
         images: "images",
+        logging: "logging",
         observability: "observability",
         environment: "environment",
         from_python: "from-python",

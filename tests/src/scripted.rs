@@ -77,6 +77,8 @@ impl Recorded {
 pub enum Answer {
     /// Responds with a status and a JSON body.
     Json(u16, Value),
+    /// Responds with a status, headers and a body.
+    Raw(u16, Vec<(&'static str, &'static str)>, Vec<u8>),
     /// Responds with a status and no body.
     Status(u16),
     /// Responds with a status and `Retry-After`, in seconds.
@@ -336,17 +338,24 @@ async fn answer(state: &State, request: Request<Incoming>) -> io::Result<Reply> 
 }
 
 async fn written(answer: Answer) -> io::Result<Reply> {
-    let full = |text: String| {
-        Full::new(Bytes::from(text))
+    let bytes = |body: Vec<u8>| {
+        Full::new(Bytes::from(body))
             .map_err(|never| match never {})
             .boxed()
     };
+    let full = |text: String| bytes(text.into_bytes());
     let response = Response::builder();
     let response = match answer {
         Answer::Json(status, body) => response
             .status(status)
             .header("Content-Type", "application/json")
             .body(full(body.to_string())),
+        Answer::Raw(status, headers, body) => headers
+            .into_iter()
+            .fold(response.status(status), |response, (name, value)| {
+                response.header(name, value)
+            })
+            .body(bytes(body)),
         Answer::Status(status) => response.status(status).body(full(String::new())),
         Answer::RetryAfter(status, seconds) => response
             .status(status)

@@ -166,6 +166,8 @@ fn say(reply: &PlatformReply) -> Result<()> {
 async fn start(number: u64, latency: u64) -> Result<Platform> {
     let mut rules = Rules::default();
     (rules.run_payload, rules.runsync_payload) = (PAYLOAD, PAYLOAD);
+    // The official worker does not run a job without an input.
+    rules.strip_empty_input = false;
     let mut builder = Platform::builder()
         .endpoint(&format!("bench-{number}"))
         .rules(rules);

@@ -62,7 +62,7 @@ impl Server {
         let mut stream = self.connect()?;
         stream
             .get_mut()
-            .write_all(b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")?;
+            .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let body = answer
@@ -80,7 +80,7 @@ impl Server {
         let mut stream = self.connect()?;
         stream
             .get_mut()
-            .write_all(b"GET /v2/local/console/events HTTP/1.1\r\nHost: h\r\n\r\n")?;
+            .write_all(b"GET /v2/local/console/events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         for line in stream.lines() {
             let line = line?;
             // Lines of the chunked encoding are not events.
@@ -106,8 +106,9 @@ impl Drop for Server {
 /// Posts on a keep-alive connection, and discards the answer. Returns an error if the status is not 200.
 pub(super) fn post(connection: &mut BufReader<TcpStream>, path: &str, body: &str) -> Result<()> {
     let length = body.len();
-    let request =
-        format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}");
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     connection.get_mut().write_all(request.as_bytes())?;
     let mut line = String::new();
     connection.read_line(&mut line)?;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::args::Image;
 use crate::image_build::{BuildContext, BuiltImage, ImageTool, readable};
+use crate::output::{note, print, print_line};
 use crate::project::Project;
 use crate::project::template::{DOCKERIGNORE, dockerfile};
 
@@ -18,7 +19,7 @@ pub(crate) fn image(args: &Image) -> Result<ExitCode> {
     let own = std::fs::read_to_string(project.folder.join("Dockerfile")).ok();
     let text = own.unwrap_or_else(|| dockerfile(&project.name));
     if args.print {
-        print!("{text}");
+        print(text)?;
         return Ok(ExitCode::SUCCESS);
     }
     let tool = tool(args.engine)?;
@@ -37,7 +38,7 @@ pub(crate) fn image(args: &Image) -> Result<ExitCode> {
     add_arguments(&mut build, args, &project);
     build.arg(context.path());
     run(build, tool, &tag)?;
-    report(args, tool, &tag, &tool.inspect(&tag)?, started.elapsed());
+    report(args, tool, &tag, &tool.inspect(&tag)?, started.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,7 +91,7 @@ fn add_arguments(build: &mut Command, args: &Image, project: &Project) {
 
 fn run(mut build: Command, tool: ImageTool, tag: &str) -> Result<()> {
     let name = tool.name();
-    eprintln!("Building {tag} with {name} …");
+    note(format_args!("Building {tag} with {name} …"));
     let status = build
         .stdin(Stdio::null())
         .status()
@@ -101,7 +102,13 @@ fn run(mut build: Command, tool: ImageTool, tag: &str) -> Result<()> {
     Ok(())
 }
 
-fn report(args: &Image, tool: ImageTool, tag: &str, built: &BuiltImage, elapsed: Duration) {
+fn report(
+    args: &Image,
+    tool: ImageTool,
+    tag: &str,
+    built: &BuiltImage,
+    elapsed: Duration,
+) -> Result<()> {
     let BuiltImage { bytes, layers } = built;
     let seconds = elapsed.as_secs();
     if args.json {
@@ -112,11 +119,11 @@ fn report(args: &Image, tool: ImageTool, tag: &str, built: &BuiltImage, elapsed:
             "layers": layers,
             "seconds": seconds,
         });
-        println!("{object}");
+        print_line(object)
     } else {
-        println!(
+        print_line(format_args!(
             "{tag}: {}, {layers} layers, built in {seconds} s",
             readable(*bytes)
-        );
+        ))
     }
 }

@@ -6,17 +6,21 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::args::New;
+use crate::args::{New, UsageError};
+use crate::output::print;
 use crate::project::in_workspace;
 
 /// Reserved names: those of the crate's dependencies and of Rust's own crates.
-const TAKEN: [&str; 12] = [
+const TAKEN: [&str; 15] = [
     "podwork",
     "serde",
     "serde_json",
     "tokio",
     "image",
     "base64",
+    "garde",
+    "schemars",
+    "tempfile",
     "test",
     "core",
     "std",
@@ -31,7 +35,7 @@ pub(crate) fn new(args: &New) -> Result<ExitCode> {
         .file_name()
         .and_then(|name| name.to_str())
         .context("not a valid crate name: use letters, digits, `-` and `_`")?;
-    check_name(name)?;
+    check_name(name).map_err(UsageError::of)?;
     if args.name.exists() {
         bail!(
             "{} already exists: choose another name, or move it away",
@@ -53,11 +57,15 @@ pub(crate) fn new(args: &New) -> Result<ExitCode> {
             .and_then(|()| fs::write(&path, text));
         written.with_context(|| format!("cannot write {}", path.display()))?;
     }
-    println!("Created {}. Next steps:", args.name.display());
-    println!("  cd {}", args.name.display());
-    println!("  cargo test       # test the handler, and the whole worker");
-    println!("  podwork dev      # run it locally, and restart it after each change");
-    println!("  podwork image    # build its image");
+    let folder = args.name.display();
+    print(format_args!(
+        "Created {folder}. Next steps:\n  \
+         cd {folder}\n  \
+         cargo test       # test the handler, and the whole worker\n  \
+         podwork dev      # run it locally, and restart it after each change\n  \
+         podwork image    # build its image\n\
+         The first build compiles all dependencies: about 6 minutes on 2 cores. Later builds take seconds.\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

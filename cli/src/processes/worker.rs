@@ -1,62 +1,45 @@
 //! Worker processes that the tool starts.
 
-use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
+
+use super::supervised::{ProcessGroup, Supervised};
+use crate::output::{note, report};
 
 /// A worker process that the tool started.
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     pub(crate) id: String,
-    child: Child,
+    child: Supervised,
     /// The tasks that print its standard output and standard error.
     relays: [JoinHandle<()>; 2],
     /// `true` once SIGTERM was sent: a second one would end the worker immediately.
     told: bool,
 }
 
-/// The limit on reading the output of a worker that has exited: its child processes may still hold the pipes open.
+/// The limit on reading the output of a worker that has exited.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The limit on the output of [`ask`], in bytes.
 const MOST_SAID: u64 = 4 << 20;
 
 impl WorkerProcess {
     /// Starts a worker in its own process group, so that Ctrl-C reaches only the tool, which then stops the worker.
-    pub(crate) fn start(
-        id: String,
-        program: &Path,
-        args: &[String],
-        folder: &Path,
-        env: Vec<(&'static str, String)>,
-    ) -> Result<Self> {
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .current_dir(folder)
-            .envs(env)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        #[cfg(unix)]
-        command.process_group(0);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+    pub(crate) fn start(id: String, command: &Command) -> Result<Self> {
+        let mut child = Supervised::start(command, ProcessGroup::Own, |command| {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        })
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let out = child
-            .stdout
-            .take()
+            .stdout()
             .map(|out| tokio::spawn(relay(out, id.clone(), false)));
         let err = child
-            .stderr
-            .take()
+            .stderr()
             .map(|err| tokio::spawn(relay(err, id.clone(), true)));
         let relays = [out, err].map(|relay| relay.unwrap_or_else(|| tokio::spawn(async {})));
         Ok(Self {
@@ -67,7 +50,7 @@ impl WorkerProcess {
         })
     }
 
-    /// Waits until the worker has exited and its output is printed.
+    /// Waits until the worker and its descendants have exited and their output is printed.
     pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait().await?;
         for relay in &mut self.relays {
@@ -81,56 +64,37 @@ impl WorkerProcess {
 
     /// Asks the worker to shut down once its jobs in flight have ended.
     pub(crate) fn terminate(&mut self) {
-        if std::mem::replace(&mut self.told, true) {
-            return;
+        if !std::mem::replace(&mut self.told, true) {
+            self.child.terminate();
         }
-        #[cfg(unix)]
-        if let Some(id) = self
-            .child
-            .id()
-            .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
-        {
-            // An error means that it has exited already.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-        }
-        #[cfg(not(unix))]
-        self.kill();
     }
 
     /// Kills the worker.
-    pub(crate) fn kill(&mut self) {
-        // An error means that it has exited already.
-        let _ = self.child.start_kill();
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await;
     }
 }
 
 /// Runs a program, and returns its standard output if it succeeds in time. The platform's variables are removed from
 /// its environment, so that a program that ignores its arguments does not fetch jobs.
 pub(crate) async fn ask(
-    program: &Path,
-    args: &[String],
-    folder: &Path,
+    mut command: Command,
     patience: Duration,
 ) -> Result<Option<Vec<u8>>, Elapsed> {
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    for (name, _) in std::env::vars_os() {
+    let given = command.get_envs().map(|(name, _)| name.to_owned());
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in given.chain(inherited).collect::<Vec<_>>() {
         if name.to_string_lossy().starts_with("RUNPOD_") {
             command.env_remove(name);
         }
     }
-    #[cfg(unix)]
-    command.process_group(0);
     let answer = async {
-        let mut child = command.spawn().ok()?;
+        let mut child = Supervised::start(&command, ProcessGroup::Own, |command| {
+            command.stdout(Stdio::piped()).stderr(Stdio::null());
+        })
+        .ok()?;
         let mut said = Vec::new();
-        let out = child.stdout.take()?;
+        let out = child.stdout()?;
         out.take(MOST_SAID).read_to_end(&mut said).await.ok()?;
         child.wait().await.ok()?.success().then_some(said)
     };
@@ -143,9 +107,9 @@ async fn relay(from: impl AsyncRead + Unpin, id: String, err: bool) {
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = readable(&String::from_utf8_lossy(&line));
         if err {
-            eprintln!("{id} | {line}");
+            note(format_args!("{id} | {line}"));
         } else {
-            println!("{id} | {line}");
+            report(format_args!("{id} | {line}"));
         }
     }
 }
@@ -174,22 +138,6 @@ fn readable(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn what_a_program_prints_counts_if_it_ends_well_and_in_time() {
-        let ask = async |script: &str, patience| {
-            let args = ["-c".to_owned(), script.to_owned()];
-            let here = Path::new(".");
-            ask(Path::new("/bin/sh"), &args, here, patience).await
-        };
-        let long = Duration::from_mins(1);
-        let said = ask("echo noise >&2; echo '{}'", long).await;
-        assert_eq!(said.unwrap().unwrap(), b"{}\n");
-        assert_eq!(ask("echo '{}'; exit 1", long).await, Ok(None));
-        let late = ask("read line </dev/zero", Duration::from_millis(50)).await;
-        assert!(late.is_err());
-    }
 
     #[test]
     fn a_log_line_is_made_readable_and_all_else_stays() {

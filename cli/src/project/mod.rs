@@ -1,14 +1,21 @@
 //! The worker's crate, read from cargo's metadata, and its builds.
 
+mod cargo_error;
+pub(crate) mod env_file;
+mod metadata;
 pub(crate) mod sources;
 pub(crate) mod template;
+
+pub(crate) use cargo_error::CargoError;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand, Node, Package, PackageId};
+
+use metadata::metadata;
 
 /// The worker to build, and its features.
 #[derive(Debug, Default, clap::Args)]
@@ -38,7 +45,8 @@ pub(crate) struct Project {
     /// The package's folder.
     pub(crate) folder: PathBuf,
     pub(crate) workspace: PathBuf,
-    pub(crate) target_dir: PathBuf,
+    /// The folders that cargo writes to.
+    pub(crate) outputs: Vec<PathBuf>,
     /// The folders of all local packages that it is built from, including its own.
     pub(crate) local: Vec<PathBuf>,
 }
@@ -55,7 +63,11 @@ impl Project {
             folder: folder(package),
             local: local_folders(&metadata, &package.id),
             workspace: metadata.workspace_root.into_std_path_buf(),
-            target_dir: metadata.target_directory.into_std_path_buf(),
+            outputs: [Some(metadata.target_directory), metadata.build_directory]
+                .into_iter()
+                .flatten()
+                .map(Into::into)
+                .collect(),
         })
     }
 
@@ -165,16 +177,6 @@ pub(crate) fn workspace_of(folder: &Path) -> Result<PathBuf> {
     let mut command = MetadataCommand::new();
     command.manifest_path(folder.join("Cargo.toml")).no_deps();
     Ok(metadata(&command)?.workspace_root.into_std_path_buf())
-}
-
-fn metadata(command: &MetadataCommand) -> Result<Metadata> {
-    command.exec().map_err(|error| match error {
-        cargo_metadata::Error::CargoMetadata { stderr } => {
-            anyhow!("{}", stderr.trim().trim_start_matches("error: "))
-        }
-        cargo_metadata::Error::Io(error) => anyhow::Error::new(error).context(NO_CARGO),
-        error => anyhow::Error::new(error).context("cannot read the output of cargo metadata"),
-    })
 }
 
 /// Returns whether cargo would treat a new crate in this folder as a member of a workspace.

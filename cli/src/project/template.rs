@@ -28,6 +28,16 @@ pub(crate) enum Template {
     Iterator,
     /// A model that is loaded once and shared by four concurrent jobs
     Model,
+    /// Waiting jobs that run together as a batch
+    Batch,
+    /// A file as input: downloads it from its URL
+    Download,
+    /// A file as output: uploads it, and returns its URL
+    Upload,
+    /// A slow first start, and warm starts after it: caches a folder on a network volume
+    Cache,
+    /// A handler with a JSON Schema and a checked input
+    Schema,
 }
 
 /// One of the examples.
@@ -61,6 +71,19 @@ impl Template {
             Self::Image => example!("image", "thumbnail"),
             Self::Iterator => example!("iterator", "counter"),
             Self::Model => example!("model", "captioner", "colours.txt"),
+            Self::Batch => example!("batch", "embedder"),
+            Self::Download => example!("download", "wordcount"),
+            Self::Upload => example!("upload", "chart"),
+            Self::Cache => example!("cache", "sieve"),
+            Self::Schema => example!("schema", "mandelbrot"),
+        }
+    }
+
+    /// Returns the `.gitignore`, which also lists what `podwork dev` does not watch.
+    fn ignored(self) -> &'static str {
+        match self {
+            Self::Upload => "/target\n/simulated_uploaded\n",
+            _ => "/target\n",
         }
     }
 
@@ -83,7 +106,7 @@ impl Template {
             ("test_input.json".to_owned(), example.test_input.to_owned()),
             ("Dockerfile".to_owned(), dockerfile(name)),
             (".dockerignore".to_owned(), DOCKERIGNORE.to_owned()),
-            (".gitignore".to_owned(), "/target\n".to_owned()),
+            (".gitignore".to_owned(), self.ignored().to_owned()),
             ("README.md".to_owned(), README.replace("{name}", name)),
         ];
         let more = example.more.iter();
@@ -175,9 +198,48 @@ mod tests {
             let files = template.files("mine", None, false).unwrap();
             let (_, manifest) = &files[0];
             assert!(!manifest.contains("workspace"), "{manifest}");
-            assert!(manifest.contains("podwork = \"0."), "{manifest}");
-            manifest.parse::<DocumentMut>().unwrap();
+            let manifest: DocumentMut = manifest.parse().unwrap();
+            let podwork = &manifest["dependencies"]["podwork"];
+            let version = podwork.as_str().or_else(|| podwork["version"].as_str());
+            assert!(version.unwrap().starts_with("0."), "{manifest}");
+            assert!(podwork.get("path").is_none(), "{manifest}");
         }
+    }
+
+    #[test]
+    fn a_template_is_the_example_outside_of_the_workspace() {
+        for template in Template::value_variants() {
+            let files = template.files("mine", None, false).unwrap();
+            let text = |wanted: &str| {
+                let found = files.iter().find(|(path, _)| path == wanted);
+                found.map(|(_, text)| text.as_str()).unwrap()
+            };
+            let main = text("src/main.rs");
+            assert!(!main.contains("cargo run -p"), "{template:?}");
+            assert!(
+                main.contains("async fn a_job_goes_through_a_whole_worker()"),
+                "{template:?}"
+            );
+            let input: serde_json::Value = serde_json::from_str(text("test_input.json")).unwrap();
+            assert!(input.get("input").is_some(), "{template:?}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_template() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let mut names: Vec<String> = examples
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let templates = Template::value_variants().iter();
+        let mut packages: Vec<&str> = templates
+            .map(|template| template.example().package)
+            .collect();
+        names.sort_unstable();
+        packages.sort_unstable();
+        assert_eq!(names, packages);
     }
 
     #[test]

@@ -7,8 +7,10 @@
     reason = "in a test it is an assertion, and each test uses some of the helpers"
 )]
 
+pub(crate) mod scripted;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -61,6 +63,31 @@ pub(crate) fn good(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", said(&output));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command with this standard output, and returns its exit code and its standard error.
+pub(crate) fn run_to(mut command: Command, output: impl Into<Stdio>) -> (Option<i32>, String) {
+    let output = command.stdout(output).output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Returns a pipe that nobody reads any more.
+pub(crate) fn closed() -> Stdio {
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    write.into()
+}
+
+/// Returns a file on a full disk.
+pub(crate) fn full() -> Stdio {
+    std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap()
+        .into()
 }
 
 /// Returns its standard output and standard error.

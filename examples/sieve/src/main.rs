@@ -84,11 +84,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_later_worker_is_warm() {
+    async fn a_job_goes_through_a_whole_worker() {
         let home = tempfile::tempdir().unwrap();
         let volume = tempfile::tempdir().unwrap();
         let folder = home.path().join("cache");
-        // Each worker has only the data on the volume.
+        // The second worker is warm: it has only the data on the volume.
         for table in [Some(sieve(100)), None] {
             if let Some(table) = table {
                 fs::create_dir(&folder).unwrap();

@@ -4,6 +4,7 @@ mod batch;
 mod fitness;
 mod function;
 mod options;
+mod other_names;
 mod output;
 mod parameters;
 mod signature;

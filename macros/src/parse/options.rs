@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use proc_macro2::TokenStream;
+use quote::ToTokens as _;
 use syn::parse::Parser as _;
 use syn::punctuated::Punctuated;
 use syn::{
     Error, Expr, ExprLit, Ident, Lit, Meta, MetaNameValue, Path, Token, parse_quote_spanned,
 };
 
+use super::other_names::instead_of;
 use super::output::ChunkSource;
 
 /// The options of `#[handler(…)]`.
@@ -36,7 +38,9 @@ pub(super) struct Setting {
 
 impl HandlerOptions {
     pub(super) fn parse(arguments: TokenStream) -> syn::Result<Self> {
-        let arguments = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(arguments)?;
+        let arguments = Punctuated::<Meta, Token![,]>::parse_terminated
+            .parse2(arguments)
+            .map_err(|error| Error::new(error.span(), SYNTAX))?;
         let mut options = Self::default();
         let mut seen = HashSet::new();
         for argument in &arguments {
@@ -49,7 +53,7 @@ impl HandlerOptions {
             match argument {
                 Meta::Path(word) => options.set_word(argument, word)?,
                 Meta::NameValue(setting) => options.set_value(argument, setting)?,
-                Meta::List(_) => return Err(unknown(argument)),
+                Meta::List(list) => return Err(unknown(argument, Some(list.tokens.to_string()))),
             }
         }
         Ok(options)
@@ -75,7 +79,7 @@ impl HandlerOptions {
             }
             "stream" => ChunkSource::Stream,
             "iterator" => ChunkSource::Iterator,
-            _ => return Err(unknown(argument)),
+            _ => return Err(unknown(argument, None)),
         };
         if self.chunks.replace(chunks).is_some() {
             return Err(Error::new_spanned(
@@ -94,7 +98,12 @@ impl HandlerOptions {
             "max_wait" => (&mut self.max_wait, duration(&setting.value)?),
             "max_weight" => (&mut self.max_weight, number(&setting.value, WEIGHT)?),
             "weight" => (&mut self.weight, setting.value.clone()),
-            _ => return Err(unknown(argument)),
+            _ => {
+                return Err(unknown(
+                    argument,
+                    Some(setting.value.to_token_stream().to_string()),
+                ));
+            }
         };
         *slot = Some(Setting {
             name: setting.path.clone(),
@@ -104,17 +113,50 @@ impl HandlerOptions {
     }
 }
 
-fn unknown(argument: &Meta) -> Error {
-    Error::new_spanned(
-        argument,
-        "unknown option of `#[handler]`; the options are: `stream` (the function returns a stream) and `iterator` (the \
-         function returns an iterator), for return types that do not show it; `join` (posts chunks that wait together \
-         as one); `max_batch = 16` and `max_wait = \"5ms\"` (the maximum number of jobs in a `Batch`, and how long a \
-         job waits for others); `weight = …` and `max_weight = 4096` (a function that returns the weight of an \
-         input, and the maximum weight of a batch); `schema` (describes the input and the output as JSON Schema); \
-         `validate` (checks inputs by the rules of their type)",
-    )
+const SYNTAX: &str = "expected options of `#[handler]`, separated by commas: words such as `stream`, and values such as `max_batch = 16`";
+
+/// The options without a value.
+const WORDS: [&str; 5] = ["stream", "iterator", "join", "schema", "validate"];
+
+/// The options with a value, each with an example.
+const VALUES: [(&str, &str); 4] = [
+    ("max_batch", "16"),
+    ("max_wait", "\"5ms\""),
+    ("weight", "Prompt::tokens"),
+    ("max_weight", "4096"),
+];
+
+/// Returns the error for an option that does not exist, or does not exist in this form.
+fn unknown(argument: &Meta, value: Option<String>) -> Error {
+    let name = argument.path().get_ident().map(Ident::to_string);
+    let message = name.and_then(|name| other_form(&name, value.as_deref()));
+    Error::new_spanned(argument, message.as_deref().unwrap_or(UNKNOWN))
 }
+
+/// Returns the form of a known option, or what to write instead of another.
+fn other_form(name: &str, value: Option<&str>) -> Option<String> {
+    if WORDS.contains(&name) {
+        return Some(match value {
+            Some("false") => format!("`{name}` is off by default: remove the option"),
+            _ => format!("`{name}` takes no value: write `#[handler({name})]`"),
+        });
+    }
+    if let Some((_, example)) = VALUES.iter().find(|(option, _)| *option == name) {
+        let value = value.filter(|value| !value.is_empty()).unwrap_or(example);
+        return Some(format!(
+            "`{name}` requires a value after `=`: write `{name} = {value}`"
+        ));
+    }
+    instead_of(name, value)
+}
+
+const UNKNOWN: &str = "unknown option of `#[handler]`; the options are: `stream` (the function returns a stream) and `iterator` (the \
+     function returns an iterator), for return types that do not show it; `join` (posts chunks that wait together as \
+     one); `max_batch = 16` and `max_wait = \"5ms\"` (the maximum number of jobs in a `Batch`, and how long a job \
+     waits for others); `weight = …` and `max_weight = 4096` (a function that returns the weight of an input, and the \
+     maximum weight of a batch); `schema` (describes the input and the output as JSON Schema); `validate` (checks \
+     inputs by the rules of their type). Options of the worker, such as its concurrency, are methods of \
+     `podwork::Worker`";
 
 /// Rejects an option that requires a disabled feature of `podwork`.
 fn needs_feature(argument: &Path, feature: &str, on: bool) -> syn::Result<()> {
@@ -179,9 +221,52 @@ fn millis(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use quote::quote;
     use syn::parse_quote;
 
     use super::*;
+
+    fn complaint(arguments: TokenStream) -> String {
+        let refused = HandlerOptions::parse(arguments).err();
+        refused.expect("the option is refused").to_string()
+    }
+
+    #[test]
+    fn names_what_to_write_instead_of_an_option() {
+        for (arguments, cure) in [
+            (quote!(batch = 8), "`#[handler(max_batch = 8)]`"),
+            (quote!(batch_size(8)), "`#[handler(max_batch = 8)]`"),
+            (quote!(max_delay = "1s"), "`#[handler(max_wait = \"5ms\")]`"),
+            (
+                quote!(timeout = 30),
+                ".job_timeout(std::time::Duration::from_secs(30))",
+            ),
+            (quote!(concurrency = 4), ".concurrency(4)"),
+            (quote!(parallel(8)), ".concurrency(8)"),
+            (quote!(retries = 3), "`.delivery_deadline(..)`"),
+            (
+                quote!(return_aggregate_stream = true),
+                ".aggregate_stream(true)",
+            ),
+            (quote!(setup = load), ".setup(Model::load)"),
+            (quote!(blocking), "`fn` without `async`"),
+            (quote!(streaming), "`#[handler(stream)]`"),
+            (
+                quote!(stream = true),
+                "takes no value: write `#[handler(stream)]`",
+            ),
+            (quote!(join = false), "remove the option"),
+            (quote!(max_batch(8)), "write `max_batch = 8`"),
+            (quote!(max_wait), "write `max_wait = \"5ms\"`"),
+            (quote!("stream"), "separated by commas"),
+            (quote!(stream join), "separated by commas"),
+            (quote!(colour = "red"), "the options are"),
+            (quote!(podwork::max_batch = 1), "the options are"),
+        ] {
+            let text = arguments.to_string();
+            assert!(complaint(arguments).contains(cure), "{text}");
+        }
+    }
 
     #[test]
     fn rejects_an_option_whose_feature_is_off() {

@@ -1,9 +1,13 @@
 //! The return type of a handler: one output, or chunks.
 
+use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
-use syn::{GenericArgument, PathArguments, Signature, Type, TypeImplTrait, TypeParamBound};
+use syn::{
+    GenericArgument, PathArguments, PathSegment, Signature, Token, Type, TypeImplTrait,
+    TypeParamBound, TypeTraitObject,
+};
 
-use super::types::{Lifetimes, bare};
+use super::types::{Lifetimes, argument_of, bare, last_segment};
 use crate::errors::Errors;
 
 /// The source of a handler's chunks.
@@ -18,14 +22,10 @@ pub(super) fn chunk_source(
     sig: &Signature,
     returned: &Type,
     argument: Option<ChunkSource>,
-    shown: Option<Opaque>,
+    shown: Option<Shape>,
     errors: &mut Errors,
 ) -> Option<ChunkSource> {
-    let shown = match shown {
-        Some(Opaque::Stream) => Some(ChunkSource::Stream),
-        Some(Opaque::Iterator) => Some(ChunkSource::Iterator),
-        Some(Opaque::Future | Opaque::Other) | None => None,
-    };
+    let shown = shown.and_then(Shape::chunk_source);
     if argument.is_some() && shown.is_some() && argument != shown {
         errors.add(
             returned,
@@ -43,15 +43,35 @@ pub(super) fn chunk_source(
     chunks
 }
 
-/// Rejects futures, and streams or iterators that are not the whole return type.
-pub(super) fn check_opaque(returned: &Type, shown: Option<Opaque>, errors: &mut Errors) {
-    if shown == Some(Opaque::Future) {
+/// Rejects futures, boxed streams and iterators without the option that they require, and streams or iterators that are
+/// not the whole return type.
+pub(super) fn check_shape(
+    returned: &Type,
+    shown: Option<Shape>,
+    argument: Option<ChunkSource>,
+    errors: &mut Errors,
+) {
+    let boxed = Shape::boxed(returned);
+    if shown.or(boxed) == Some(Shape::Future) {
         errors.add(
             returned,
             "a plain `fn` cannot return a future: write `async fn`, with the future's output as the return type",
         );
+        return;
     }
-    if shown.is_none() && Opaque::inside(returned).is_some_and(|inside| inside != Opaque::Other) {
+    if let (None, Some(chunks)) = (argument, boxed.and_then(Shape::chunk_source)) {
+        let option = match chunks {
+            ChunkSource::Stream => "`#[handler(stream)]`; or return `impl Stream<Item = T>`",
+            ChunkSource::Iterator => "`#[handler(iterator)]`; or return `impl Iterator<Item = T>`",
+        };
+        errors.add(
+            returned,
+            &format!("a handler that returns a boxed stream or iterator names it in the attribute: write {option}"),
+        );
+        return;
+    }
+    let whole = shown.is_some() || boxed.is_some() || argument.is_some();
+    if !whole && Shape::inside(returned).is_some_and(|inside| inside != Shape::Other) {
         errors.add(
             returned,
             "a handler's stream or iterator must be its whole return type, because errors are items: write \
@@ -61,44 +81,81 @@ pub(super) fn check_opaque(returned: &Type, shown: Option<Opaque>, errors: &mut 
     }
 }
 
-/// The trait of an `impl Trait`, as far as it matters to a handler.
+/// The trait of an `impl Trait` or of a `dyn Trait`, as far as it matters to a handler.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opaque {
+pub(super) enum Shape {
     Stream,
     Iterator,
     Future,
     Other,
 }
 
-impl Opaque {
+impl Shape {
     /// Returns the trait of a type that is an `impl Trait` as a whole.
     pub(super) fn of(ty: &Type) -> Option<Self> {
         match bare(ty) {
-            Type::ImplTrait(opaque) => Some(Self::of_bounds(opaque)),
+            Type::ImplTrait(opaque) => Some(Self::of_bounds(&opaque.bounds)),
             _ => None,
         }
     }
 
-    /// Returns the first `impl Trait` inside the type that matters to a handler, or else the first `impl Trait`.
-    pub(super) fn inside(ty: &Type) -> Option<Self> {
-        struct OpaqueFinder(Option<Opaque>);
+    /// Returns the trait of a type that is a boxed stream, iterator or future as a whole.
+    fn boxed(ty: &Type) -> Option<Self> {
+        if let Some(inner) = argument_of(ty, &["Box", "Pin"]) {
+            return match bare(inner) {
+                Type::TraitObject(object) => Some(Self::of_bounds(&object.bounds)),
+                inner => Self::boxed(inner),
+            };
+        }
+        Self::of_alias(last_segment(ty)?)
+    }
 
-        impl<'ast> Visit<'ast> for OpaqueFinder {
-            fn visit_type_impl_trait(&mut self, opaque: &'ast TypeImplTrait) {
-                if matches!(self.0, None | Some(Opaque::Other)) {
-                    self.0 = Some(Opaque::of_bounds(opaque));
+    /// Returns the trait behind one of the aliases of `futures`.
+    fn of_alias(name: &PathSegment) -> Option<Self> {
+        match &*name.ident.to_string() {
+            "BoxStream" | "LocalBoxStream" => Some(Self::Stream),
+            "BoxFuture" | "LocalBoxFuture" => Some(Self::Future),
+            _ => None,
+        }
+    }
+
+    /// Returns the first trait inside the type that matters to a handler, or else the first `impl Trait`.
+    pub(super) fn inside(ty: &Type) -> Option<Self> {
+        struct ShapeFinder(Option<Shape>);
+
+        impl ShapeFinder {
+            fn found(&mut self, shape: Option<Shape>) {
+                if matches!(self.0, None | Some(Shape::Other)) {
+                    self.0 = shape.or(self.0);
                 }
-                visit::visit_type_impl_trait(self, opaque);
             }
         }
 
-        let mut found = OpaqueFinder(None);
+        impl<'ast> Visit<'ast> for ShapeFinder {
+            fn visit_type_impl_trait(&mut self, opaque: &'ast TypeImplTrait) {
+                self.found(Some(Shape::of_bounds(&opaque.bounds)));
+                visit::visit_type_impl_trait(self, opaque);
+            }
+
+            fn visit_type_trait_object(&mut self, object: &'ast TypeTraitObject) {
+                let shape = Shape::of_bounds(&object.bounds);
+                self.found(Some(shape).filter(|shape| *shape != Shape::Other));
+                visit::visit_type_trait_object(self, object);
+            }
+
+            fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
+                self.found(Shape::of_alias(segment));
+                visit::visit_path_segment(self, segment);
+            }
+        }
+
+        let mut found = ShapeFinder(None);
         found.visit_type(ty);
         found.0
     }
 
-    fn of_bounds(opaque: &TypeImplTrait) -> Self {
-        let known = opaque.bounds.iter().find_map(|bound| {
+    fn of_bounds(bounds: &Punctuated<TypeParamBound, Token![+]>) -> Self {
+        let known = bounds.iter().find_map(|bound| {
             let TypeParamBound::Trait(bound) = bound else {
                 return None;
             };
@@ -112,6 +169,14 @@ impl Opaque {
             }
         });
         known.unwrap_or(Self::Other)
+    }
+
+    fn chunk_source(self) -> Option<ChunkSource> {
+        match self {
+            Self::Stream => Some(ChunkSource::Stream),
+            Self::Iterator => Some(ChunkSource::Iterator),
+            Self::Future | Self::Other => None,
+        }
     }
 }
 
@@ -139,5 +204,20 @@ pub(super) fn item(returned: &Type) -> Option<Type> {
 pub(super) fn can_be_repeated(ty: &Type) -> bool {
     let mut lifetimes = Lifetimes::default();
     lifetimes.visit_type(ty);
-    !lifetimes.named && Opaque::inside(ty).is_none() && !matches!(ty, Type::Never(_))
+    !lifetimes.named && !has_opaque(ty) && !matches!(ty, Type::Never(_))
+}
+
+/// Returns whether the type contains an `impl Trait`.
+pub(super) fn has_opaque(ty: &Type) -> bool {
+    struct OpaqueFinder(bool);
+
+    impl<'ast> Visit<'ast> for OpaqueFinder {
+        fn visit_type_impl_trait(&mut self, _: &'ast TypeImplTrait) {
+            self.0 = true;
+        }
+    }
+
+    let mut found = OpaqueFinder(false);
+    found.visit_type(ty);
+    found.0
 }

@@ -7,7 +7,7 @@ use syn::{ReturnType, Signature, Type};
 use super::batch::{self, BatchSettings};
 use super::function::{FunctionKind, check_function};
 use super::options::HandlerOptions;
-use super::output::{self, ChunkSource, Opaque};
+use super::output::{self, ChunkSource, Shape};
 use super::parameters::{self, Parameter};
 use crate::errors::Errors;
 
@@ -49,9 +49,9 @@ impl HandlerSignature {
             ReturnType::Type(_, returned) => (&**returned, returned.span()),
             ReturnType::Default => (&unit, sig.ident.span()),
         };
-        let opaque = Opaque::of(returned);
-        output::check_opaque(returned, opaque, errors);
-        let chunks = output::chunk_source(sig, returned, options.chunks, opaque, errors);
+        let shape = Shape::of(returned);
+        output::check_shape(returned, shape, options.chunks, errors);
+        let chunks = output::chunk_source(sig, returned, options.chunks, shape, errors);
         check_options(&options, chunks, &parameters, errors);
         Self {
             awaited: sig.asyncness.is_some(),

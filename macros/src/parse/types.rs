@@ -1,7 +1,7 @@
 //! Functions that inspect a type as the user wrote it.
 
 use syn::visit::{self, Visit};
-use syn::{GenericArgument, Lifetime, PathArguments, Type, TypeReference};
+use syn::{GenericArgument, Lifetime, PathArguments, PathSegment, Type, TypeReference};
 
 /// Returns the type inside parentheses, and inside the groups that `macro_rules!` generates.
 pub(super) fn bare(ty: &Type) -> &Type {
@@ -41,25 +41,42 @@ impl<'ast> Visit<'ast> for Lifetimes {
 }
 
 pub(super) fn is_context(ty: &Type) -> bool {
-    matches!(ty, Type::Path(ty) if ty.path.segments.last().is_some_and(|last| last.ident == "Context"))
+    last_segment(ty).is_some_and(|last| last.ident == "Context")
+}
+
+/// Returns whether the type is a list of contexts: `[Context]`, `Vec<Context>`, or a reference to one of them.
+pub(super) fn lists_contexts(ty: &Type) -> bool {
+    match bare(ty) {
+        Type::Reference(reference) => lists_contexts(&reference.elem),
+        Type::Slice(list) => is_context(&list.elem),
+        Type::Array(list) => is_context(&list.elem),
+        ty => argument_of(ty, &["Vec", "VecDeque", "Box"])
+            .is_some_and(|item| is_context(item) || lists_contexts(item)),
+    }
 }
 
 /// Returns the `T` of `Batch<T>`.
 pub(super) fn batched(ty: &Type) -> Option<&Type> {
-    let Type::Path(ty) = ty else {
-        return None;
-    };
-    let last = ty
-        .path
-        .segments
-        .last()
-        .filter(|last| last.ident == "Batch")?;
+    argument_of(ty, &["Batch"])
+}
+
+/// Returns the `T` of `Name<T>` if `Name` is one of these names.
+pub(super) fn argument_of<'a>(ty: &'a Type, names: &[&str]) -> Option<&'a Type> {
+    let last = last_segment(ty).filter(|last| names.iter().any(|name| last.ident == name))?;
     let PathArguments::AngleBracketed(arguments) = &last.arguments else {
         return None;
     };
     let mut arguments = arguments.args.iter();
     match (arguments.next(), arguments.next()) {
         (Some(GenericArgument::Type(item)), None) => Some(item),
+        _ => None,
+    }
+}
+
+/// Returns the last part of a type's path, such as `Vec<u8>` of `std::vec::Vec<u8>`.
+pub(super) fn last_segment(ty: &Type) -> Option<&PathSegment> {
+    match bare(ty) {
+        Type::Path(ty) => ty.path.segments.last(),
         _ => None,
     }
 }

@@ -38,6 +38,22 @@ impl<S: Store> Endpoint<S> {
         }
     }
 
+    /// Removes a worker whose process has ended, and requeues its jobs.
+    pub(crate) async fn remove_worker(&self, worker_id: &str) {
+        let worker_id = Id::from(worker_id);
+        for id in self.store.held(&worker_id).await {
+            self.lose_job(&id, &worker_id).await;
+        }
+        while let Some(known) = self.store.worker(&worker_id).await {
+            let removed = self
+                .store
+                .commit_worker(&known.id, Some(known.worker), None);
+            if removed.await.is_ok() {
+                return;
+            }
+        }
+    }
+
     /// Removes a worker that made no call for too long, and requeues its jobs. The worker's record is removed last, so
     /// that no job is left behind if this stops halfway.
     async fn lose_worker(&self, worker_id: &Id, now: Moment) {

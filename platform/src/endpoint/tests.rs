@@ -101,7 +101,8 @@ impl Bench {
 
     fn response(&self, id: &str) -> Result<StatusResponse, Refusal> {
         let job = at_once(self.endpoint.job(id, Wanted::Output))?;
-        let text = status_text(&job.record, job.output.as_ref()).into_bytes();
+        let text =
+            status_text(&job.record, job.output.as_ref(), self.endpoint.rules()).into_bytes();
         Ok(serde_json::from_slice(&text).unwrap())
     }
 
@@ -112,7 +113,7 @@ impl Bench {
     /// Returns a response of `/stream` that is not written to the connection yet.
     fn unread(&self, id: &str) -> Option<(StreamResponse, Stored)> {
         let job = at_once(self.endpoint.unread(id, false)).unwrap()?;
-        let text = stream_text(&job).into_bytes();
+        let text = stream_text(&job, self.endpoint.rules()).into_bytes();
         Some((serde_json::from_slice(&text).unwrap(), job))
     }
 
@@ -235,6 +236,90 @@ fn a_silent_worker_loses_its_jobs_and_they_fail_after_three_tries() {
     );
     let error = bench.response("a").unwrap().error.unwrap();
     assert_eq!(error, "the job lost its worker 3 times; last worker: w");
+}
+
+#[test]
+fn a_lost_job_is_retried_once_after_40_seconds_with_the_current_rules() {
+    let mut bench = Bench::new();
+    *bench.rules() = Rules::current();
+    bench.submit("a");
+    bench.take(WORKER, 1);
+    bench.pass(Duration::from_secs(39), false);
+    assert_eq!(bench.status("a"), Some(JobStatus::InProgress));
+    bench.pass(Duration::from_secs(1), false);
+    assert_eq!(bench.status("a"), Some(JobStatus::InQueue));
+    bench.take(WORKER, 1);
+    bench.pass(Duration::from_secs(40), false);
+    let response = bench.response("a").unwrap();
+    assert_eq!(response.status, JobStatus::Failed);
+    assert_eq!(response.error.unwrap(), "job timed out after 1 retries");
+}
+
+#[test]
+fn the_error_of_a_lost_job_is_a_rule() {
+    let mut bench = Bench::new();
+    bench.rules().tries = 1;
+    bench.rules().lost_error = "\"{worker}\" {tries}{retries} {other}".to_owned();
+    bench.submit("a");
+    bench.take("{tries}", 1);
+    bench.pass(Duration::from_mins(1), false);
+    let error = bench.response("a").unwrap().error.unwrap();
+    assert_eq!(error, "\"{tries}\" 10 {other}");
+}
+
+#[test]
+fn a_job_that_is_handed_out_again_shows_its_retries_and_its_own_delay() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    bench.pass(Duration::from_secs(7), false);
+    let taken = bench.take(WORKER, 1);
+    let first = bench.response("a").unwrap();
+    assert_eq!((first.retries, first.delay_time), (None, Some(7000)));
+    // A job that did not arrive was not handed out.
+    bench.give_back(WORKER, &taken);
+    bench.pass(Duration::from_secs(1), false);
+    bench.take(WORKER, 1);
+    let first = bench.response("a").unwrap();
+    assert_eq!((first.retries, first.delay_time), (None, Some(8000)));
+    bench.pass(Duration::from_mins(1), false);
+    let queued = bench.response("a").unwrap();
+    assert_eq!((queued.retries, queued.delay_time), (Some(1), None));
+    bench.pass(Duration::from_secs(2), false);
+    bench.take(WORKER, 1);
+    let second = bench.response("a").unwrap();
+    assert_eq!((second.retries, second.delay_time), (Some(1), Some(2000)));
+    bench.pass(Duration::from_secs(3), true);
+    bench.post(WORKER, "a", &json!({"error": "no"})).unwrap();
+    let failed = bench.response("a").unwrap();
+    assert_eq!(
+        (failed.retries, failed.execution_time),
+        (Some(1), Some(3000))
+    );
+    at_once(bench.endpoint.retry("a")).unwrap();
+    bench.pass(Duration::from_secs(4), false);
+    bench.take(WORKER, 1);
+    let third = bench.response("a").unwrap();
+    assert_eq!((third.retries, third.delay_time), (Some(2), Some(4000)));
+    let counts = at_once(bench.endpoint.health()).jobs;
+    assert_eq!(counts.retried, 2, "as in /health");
+}
+
+#[test]
+fn a_removed_worker_loses_its_jobs_and_its_late_calls_do_not_add_it() {
+    let mut bench = Bench::new();
+    bench.submit("a");
+    at_once(bench.endpoint.poll_opened(WORKER, true)).unwrap();
+    at_once(bench.endpoint.poll_opened("other", true)).unwrap();
+    bench.take(WORKER, 1);
+    at_once(bench.endpoint.remove_worker(WORKER));
+    assert_eq!(bench.status("a"), Some(JobStatus::InQueue));
+    // Its connections end after its process.
+    at_once(bench.endpoint.poll_closed(WORKER));
+    let _late: Result<_, Refusal> = bench.post(WORKER, "a", &json!({ "output": 1 }));
+    let workers = at_once(bench.endpoint.health()).workers;
+    assert_eq!((workers.ready, workers.initializing), (1, 0));
+    assert_eq!(bench.take("other", 1), ["a"]);
+    at_once(bench.endpoint.remove_worker("unknown"));
 }
 
 #[test]

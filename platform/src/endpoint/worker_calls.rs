@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tracing::trace;
 
 use super::Endpoint;
-use crate::engine::{Id, JobEnd, NewChunk, Refusal, Stance, WorkerRecord, step};
+use crate::engine::{Id, JobEnd, LostWorker, NewChunk, Refusal, Stance, WorkerRecord, step};
 use crate::store::{Payload, Store, Stored, Wanted};
 
 /// The tracing target of job events. A benchmark subscribes to this target only, to time each event as it happens.
@@ -276,10 +276,13 @@ impl<S: Store> Endpoint<S> {
 
     /// Requeues a job that its worker lost or never received. After the allowed number of tries, the job fails instead.
     pub(super) async fn lose_job(&self, id: &str, worker_id: &str) {
-        let (now, tries) = (self.store.now(), self.rules.tries);
-        let lost = self.step(id, Payload::None, |job| {
-            step::lose(job, now, worker_id, tries)
-        });
+        let now = self.store.now();
+        let lost_worker = LostWorker {
+            worker_id,
+            tries: self.rules.tries,
+            error: &self.rules.lost_error,
+        };
+        let lost = self.step(id, Payload::None, |job| step::lose(job, now, &lost_worker));
         // A refusal means that the job has ended, or that another worker holds it.
         let _: Result<_, Refusal> = lost.await;
     }

@@ -8,10 +8,6 @@ use bytes::Bytes;
 use super::moment::Moment;
 use super::record::{Id, Record};
 
-/// The number of tries of one call.
-const TRIES: u32 = 3;
-/// The pause before each retry, as documented by Runpod.
-const PAUSE: Duration = Duration::from_secs(10);
 /// The lease of a try, longer than a try may take. If the call's outcome is not recorded by then, it is made again.
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -23,21 +19,24 @@ pub(crate) struct WebhookCall {
     pub(crate) url: Arc<str>,
     /// The job's final record.
     pub(crate) job: Arc<Record>,
+    /// The job's input, as its client sent it.
+    pub(crate) input: Bytes,
     pub(crate) output: Option<Bytes>,
     pub(crate) version: u64,
     /// The number of failed tries.
-    pub(crate) failed: u32,
+    pub(crate) failed: usize,
     /// The time of the next try.
     pub(crate) due: Moment,
 }
 
 impl WebhookCall {
     /// Creates the call for a job that has ended, if the job has a webhook.
-    pub(crate) fn of(job: &Arc<Record>, output: Option<Bytes>) -> Option<Self> {
+    pub(crate) fn of(job: &Arc<Record>, input: Bytes, output: Option<Bytes>) -> Option<Self> {
         Some(Self {
             id: format!("{}.{}", job.id, job.version).into(),
             url: Arc::clone(job.webhook.as_ref()?),
             job: Arc::clone(job),
+            input,
             output,
             version: 1,
             failed: 0,
@@ -54,12 +53,12 @@ impl WebhookCall {
         })
     }
 
-    /// Records a failed try and schedules the next; `None` if it was the last.
-    pub(crate) fn fail(&self, now: Moment) -> Option<Self> {
-        let failed = self.failed + 1;
-        (failed < TRIES).then(|| Self {
-            failed,
-            due: now + PAUSE,
+    /// Records a failed try and schedules the next after the pause that follows it; `None` if it was the last.
+    pub(crate) fn fail(&self, now: Moment, pauses: &[Duration]) -> Option<Self> {
+        let pause = *pauses.get(self.failed)?;
+        Some(Self {
+            failed: self.failed + 1,
+            due: now + pause,
             version: self.version + 1,
             ..self.clone()
         })

@@ -13,7 +13,7 @@ pub(crate) use delta::{ChunkChange, Delta, QueueChange, delta};
 pub(crate) use moment::Moment;
 pub(crate) use record::{Id, Record};
 pub(crate) use refusal::Refusal;
-pub(crate) use steps::{JobEnd, NewChunk, ReadMark, Submission};
+pub(crate) use steps::{JobEnd, LostWorker, NewChunk, ReadMark, Submission};
 pub(crate) use worker::{Heard, Stance, WorkerRecord, WorkerState};
 
 /// The steps on a job, one per rule.

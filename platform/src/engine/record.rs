@@ -114,7 +114,12 @@ impl Record {
         JobState::new(&*self.id, self.status)
     }
 
-    /// Returns the time in the queue, in milliseconds. For a job that ended in the queue, it is the time until its end.
+    /// Returns the number of times that the job returned to the queue; `None` if it never did.
+    pub(crate) fn retries(&self) -> Option<u32> {
+        Some(self.requeues).filter(|requeues| *requeues > 0)
+    }
+
+    /// Returns the time in the queue since the job was last queued, in milliseconds. For a job that ended in the queue, it is the time until its end.
     pub(crate) fn delay_ms(&self) -> Option<u64> {
         let until = self.taken.or(self.ended)?;
         Some(until.millis_since(self.queued))

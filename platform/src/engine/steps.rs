@@ -55,6 +55,16 @@ pub(crate) struct NewChunk<'a> {
     pub(crate) buffer: usize,
 }
 
+/// A worker that is lost, or that never received its job.
+#[derive(Debug)]
+pub(crate) struct LostWorker<'a> {
+    pub(crate) worker_id: &'a str,
+    /// The maximum number of hand-outs of a job.
+    pub(crate) tries: u32,
+    /// The error of a job that reaches it, with placeholders as in the rule `lost_error`.
+    pub(crate) error: &'a str,
+}
+
 /// Chunks that a client of `/stream` has received.
 #[derive(Debug)]
 pub(crate) struct ReadMark<'a> {
@@ -230,18 +240,19 @@ pub(crate) fn shorten(job: &Record, now: Moment, ttl: Duration) -> Record {
     }
 }
 
-/// Requeues a job whose worker is lost or never received it. After `tries` hand-outs, the job fails instead.
-pub(crate) fn lose(job: &Record, now: Moment, worker_id: &str, tries: u32) -> Stepped {
-    held(job, worker_id)?;
-    if job.tries < tries {
+/// Requeues a job whose worker is lost or never received it. After the allowed hand-outs, the job fails instead.
+pub(crate) fn lose(job: &Record, now: Moment, lost: &LostWorker<'_>) -> Stepped {
+    held(job, lost.worker_id)?;
+    if job.tries < lost.tries {
         return Ok(requeue(job, now));
     }
-    let error = json!(format!(
-        "the job lost its worker {} times; last worker: {worker_id}",
-        job.tries
-    ));
+    let error = lost
+        .error
+        .replace("{tries}", &job.tries.to_string())
+        .replace("{retries}", &job.tries.saturating_sub(1).to_string())
+        .replace("{worker}", lost.worker_id);
     Ok(Record {
-        error: Some(error.to_string().into()),
+        error: Some(json!(error).to_string().into()),
         ..end(job, JobStatus::Failed, now)
     })
 }

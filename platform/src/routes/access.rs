@@ -4,25 +4,23 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use subtle::ConstantTimeEq as _;
 
 use super::extract::Shared;
 use super::failure::Failure;
+use crate::api_key::ApiKey;
 use crate::registry::Registry;
 
 /// Requires the clients' API key, if one is configured.
 pub(super) async fn client(State(registry): Shared, request: Request, next: Next) -> Response {
-    check(registry.settings().api_key.as_deref(), request, next).await
+    check(registry.settings().api_key.as_ref(), request, next).await
 }
 
 /// Requires the workers' API key, which is the clients' key by default, if one is configured.
 pub(super) async fn worker(State(registry): Shared, request: Request, next: Next) -> Response {
-    let settings = registry.settings();
-    let key = settings.worker_key.as_ref().or(settings.api_key.as_ref());
-    check(key.map(String::as_str), request, next).await
+    check(registry.settings().key_of_workers(), request, next).await
 }
 
-async fn check(key: Option<&str>, request: Request, next: Next) -> Response {
+async fn check(key: Option<&ApiKey>, request: Request, next: Next) -> Response {
     if is_shown(key, request.headers()) {
         return next.run(request).await;
     }
@@ -31,16 +29,11 @@ async fn check(key: Option<&str>, request: Request, next: Next) -> Response {
 
 /// Returns whether a request has the clients' API key, or none is configured.
 pub(super) fn shown(registry: &Registry, headers: &HeaderMap) -> bool {
-    is_shown(registry.settings().api_key.as_deref(), headers)
+    is_shown(registry.settings().api_key.as_ref(), headers)
 }
 
-fn is_shown(key: Option<&str>, headers: &HeaderMap) -> bool {
-    let Some(key) = key else {
-        return true;
-    };
-    let shown = headers.get(header::AUTHORIZATION);
-    let shown = shown.map_or(&b""[..], |value| value.as_bytes());
+fn is_shown(key: Option<&ApiKey>, headers: &HeaderMap) -> bool {
     // Clients send `Bearer <key>` or only the key, workers only the key.
-    let shown = shown.strip_prefix(b"Bearer ").unwrap_or(shown);
-    shown.ct_eq(key.as_bytes()).into()
+    let shown = headers.get(header::AUTHORIZATION);
+    key.is_none_or(|key| shown.is_some_and(|shown| key.is_in(shown.as_bytes())))
 }

@@ -8,9 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
+use axum::extract::Request;
 use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::Response;
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -30,11 +32,30 @@ const LONGEST: Duration = Duration::from_mins(2);
 /// The size limit, in bytes, up to which a body is parsed inline.
 const SMALL: usize = 128 * 1024;
 
+/// The mark at the start of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Limits the number of large bodies parsed at once, which leaves half of the processors to other calls.
 static PARSERS: LazyLock<Semaphore> = LazyLock::new(|| {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Semaphore::new(processors.div_ceil(2))
 });
+
+/// Refuses compressed bodies: nothing decompresses them, so the payload limits apply to what arrives.
+pub(super) async fn refuse_encoded(request: Request, next: Next) -> Response {
+    let encodings = request.headers().get_all(CONTENT_ENCODING).iter();
+    for encoding in encodings {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        let encoding = encoding.trim();
+        if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+            let mut response = Failure::encoded(encoding).into_response();
+            let accepted = HeaderValue::from_static("identity");
+            response.headers_mut().insert(ACCEPT_ENCODING, accepted);
+            return response;
+        }
+    }
+    next.run(request).await
+}
 
 /// Reads a body of at most `limit` bytes, in the pieces in which it arrives.
 pub(super) async fn read(body: Body, limit: usize) -> Answer<impl Buf + Send + 'static> {
@@ -68,6 +89,8 @@ pub(super) async fn object<T: DeserializeOwned + Send + 'static>(
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], form: &str) -> Answer<T> {
+    // Some editors and shells begin UTF-8 text with a byte order mark, which is no JSON.
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let no = |why: &dyn std::fmt::Display| {
         Failure::bad(format!("invalid request body: {why}; expected {form}"))
     };

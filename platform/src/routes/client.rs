@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::{Extension, Json};
 use bytes::Buf;
 use podwork_protocol::client::{
@@ -18,8 +18,9 @@ use utoipa::IntoParams;
 use super::body::{json, json_and_then, object, read};
 use super::extract::{Path, Query, Shared};
 use super::failure::{Answer, Failure};
-use super::openapi::{EndpointParam, JobParam, NotAdmitted, Refused};
-use crate::answers::{status_text, stream_text};
+use super::openapi::{EndpointParam, JobParam, Limited, NotAdmitted, Refused};
+use crate::answers::{state_text, status_text, stream_text};
+use crate::call_limits::Operation;
 use crate::connections::Written;
 use crate::endpoint_handle::{EndpointHandle, in_background};
 use crate::engine::{Id, Refusal, Submission};
@@ -84,7 +85,7 @@ pub(super) fn handle(registry: &Registry, named: &ClientPath) -> Answer<Arc<Endp
     path = "/run",
     params(EndpointParam),
     request_body = RunRequest,
-    responses((status = 200, description = "The job is queued", body = JobState), Refused, NotAdmitted),
+    responses((status = 200, description = "The job is queued", body = JobState), Refused, NotAdmitted, Limited),
 )]
 pub(super) async fn run(
     State(registry): Shared,
@@ -92,7 +93,7 @@ pub(super) async fn run(
     body: Body,
 ) -> Answer<Json<JobState>> {
     let handle = handle(&registry, &named)?;
-    handle.admit(false)?;
+    let _open = handle.admit(Operation::Run).await?;
     let body = read(body, handle.rules().run_payload).await?;
     let submission = submission(body, false, handle.rules()).await?;
     Ok(Json(handle.endpoint().submit(submission).await?))
@@ -106,7 +107,7 @@ pub(super) async fn run(
     path = "/runsync",
     params(EndpointParam, Waits),
     request_body = RunRequest,
-    responses((status = 200, description = "The job has ended, or the wait is over", body = StatusResponse), Refused, NotAdmitted),
+    responses((status = 200, description = "The job has ended, or the wait is over", body = StatusResponse), Refused, NotAdmitted, Limited),
 )]
 pub(super) async fn runsync(
     State(registry): Shared,
@@ -115,27 +116,27 @@ pub(super) async fn runsync(
     body: Body,
 ) -> Answer<Response> {
     let handle = handle(&registry, &named)?;
-    handle.admit(true)?;
+    let _open = handle.admit(Operation::Runsync).await?;
     let wait = asked.wait(&handle.rules().wait)?;
     let body = read(body, handle.rules().runsync_payload).await?;
     let submission = submission(body, true, handle.rules()).await?;
     let id = Id::clone(&submission.id);
     handle.endpoint().submit(submission).await?;
     if let Some(ended) = when_ended(&handle, &id, wait).await {
-        return Ok(status_answer(&ended?));
+        return Ok(status_answer(&ended?, handle.rules()));
     }
     let job = handle.endpoint().job(&id, Wanted::Nothing).await?;
-    Ok(Json(job.record.state()).into_response())
+    Ok(json(state_text(&job.record, handle.rules())))
 }
 
 /// Returns the status of a job
 ///
-/// While the job runs, `output` is the last progress update.
+/// While the job runs, `output` is the last progress update. `retries` is present if the job returned to the queue.
 #[utoipa::path(
     method(get, post),
     path = "/status/{job}",
     params(JobParam, Shortens),
-    responses((status = 200, description = "The job", body = StatusResponse), Refused),
+    responses((status = 200, description = "The job", body = StatusResponse), Refused, Limited),
 )]
 pub(super) async fn status(
     State(registry): Shared,
@@ -143,11 +144,12 @@ pub(super) async fn status(
     Query(asked): Query<Shortens>,
 ) -> Answer<Response> {
     let handle = handle(&registry, &named)?;
+    let _open = handle.admit(Operation::Status).await?;
     if let Some(ttl) = millis("ttl", asked.ttl.as_deref())? {
         handle.endpoint().shorten(&named.job, ttl).await;
     }
     let job = handle.endpoint().job(&named.job, Wanted::Output).await?;
-    Ok(status_answer(&job))
+    Ok(status_answer(&job, handle.rules()))
 }
 
 /// Waits for the end of a job and returns its status
@@ -157,7 +159,7 @@ pub(super) async fn status(
     method(get, post),
     path = "/status-sync/{job}",
     params(JobParam, Waits),
-    responses((status = 200, description = "The job", body = StatusResponse), Refused),
+    responses((status = 200, description = "The job", body = StatusResponse), Refused, Limited),
 )]
 pub(super) async fn status_sync(
     State(registry): Shared,
@@ -165,12 +167,13 @@ pub(super) async fn status_sync(
     Query(asked): Query<Waits>,
 ) -> Answer<Response> {
     let handle = handle(&registry, &named)?;
+    let _open = handle.admit(Operation::Status).await?;
     let wait = asked.wait(&handle.rules().wait)?;
     let job = match when_ended(&handle, &named.job, wait).await {
         Some(ended) => ended?,
         None => handle.endpoint().job(&named.job, Wanted::Output).await?,
     };
-    Ok(status_answer(&job))
+    Ok(status_answer(&job, handle.rules()))
 }
 
 /// Waits until a job has ended, and returns it; `None` after `wait`, or when the platform shuts down.
@@ -187,8 +190,8 @@ pub(super) async fn when_ended(
     ended.await
 }
 
-fn status_answer(job: &Stored) -> Response {
-    json(status_text(&job.record, job.output.as_ref()))
+fn status_answer(job: &Stored, rules: &Rules) -> Response {
+    json(status_text(&job.record, job.output.as_ref(), rules))
 }
 
 /// Returns the chunks since the last call
@@ -198,7 +201,7 @@ fn status_answer(job: &Stored) -> Response {
     method(get, post),
     path = "/stream/{job}",
     params(JobParam),
-    responses((status = 200, description = "The chunks", body = StreamResponse), Refused),
+    responses((status = 200, description = "The chunks", body = StreamResponse), Refused, Limited),
 )]
 pub(super) async fn stream(
     State(registry): Shared,
@@ -206,6 +209,7 @@ pub(super) async fn stream(
     Extension(written): Extension<Written>,
 ) -> Answer<Response> {
     let handle = handle(&registry, &named)?;
+    let _open = handle.admit(Operation::Stream).await?;
     let (endpoint, id) = (handle.endpoint(), &*named.job);
     let hold = handle.rules().stream_hold;
     let started = Instant::now();
@@ -220,7 +224,7 @@ pub(super) async fn stream(
         // The hold is over, or the platform shuts down: return what there is.
         None => endpoint.job(id, Wanted::Unread).await?,
     };
-    let text = stream_text(&job);
+    let text = stream_text(&job, handle.rules());
     if job.chunks.is_empty() {
         return Ok(json(text));
     }
@@ -240,13 +244,14 @@ pub(super) async fn stream(
     post,
     path = "/cancel/{job}",
     params(JobParam),
-    responses((status = 200, description = "The job's new status", body = JobState), Refused),
+    responses((status = 200, description = "The job's new status", body = JobState), Refused, Limited),
 )]
 pub(super) async fn cancel(
     State(registry): Shared,
     Path(named): Path<ClientPath>,
 ) -> Answer<Json<JobState>> {
     let handle = handle(&registry, &named)?;
+    let _open = handle.admit(Operation::Cancel).await?;
     Ok(Json(handle.endpoint().cancel(&named.job).await?))
 }
 
@@ -274,13 +279,14 @@ pub(super) async fn retry(
     post,
     path = "/purge-queue",
     params(EndpointParam),
-    responses((status = 200, description = "The number of removed jobs", body = PurgeResponse), Refused),
+    responses((status = 200, description = "The number of removed jobs", body = PurgeResponse), Refused, Limited),
 )]
 pub(super) async fn purge_queue(
     State(registry): Shared,
     Path(named): Path<ClientPath>,
 ) -> Answer<Json<PurgeResponse>> {
     let handle = handle(&registry, &named)?;
+    let _open = handle.admit(Operation::PurgeQueue).await?;
     Ok(Json(handle.endpoint().purge().await))
 }
 

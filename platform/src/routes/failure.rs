@@ -51,6 +51,18 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, error)
     }
 
+    /// Creates the response for a request from a foreign host or origin.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    pub(super) fn encoded(encoding: &str) -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let error =
+            format!("unsupported `Content-Encoding: {encoding}`: send the body uncompressed");
+        Self::new(status, error)
+    }
+
     pub(super) fn on_purpose(status: StatusCode) -> Self {
         Self::new(status, "injected fault: this call fails on purpose")
     }

@@ -6,6 +6,7 @@ mod worker; // worker API: take, stop, done, stream, ping
 mod console; // server-sent events for the console
 mod pages; // browser pages
 mod openapi; // description of the client API
+mod door; // hosts and origins
 mod access; // API keys
 mod fault_layer; // fault injection
 mod extract; // path and query parameters
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
 
@@ -58,6 +59,8 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
         // As in the official development server, the root has the operations of one endpoint.
         .merge(operations.clone())
         .nest("/v2/{endpoint}", operations.merge(workers));
+    let guarded = from_fn_with_state(Arc::clone(&registry), door::check_site);
+    let calls = calls.route_layer(from_fn(body::refuse_encoded));
     let calls = match faults {
         Some(faults) => {
             let decider = Arc::new(Decider::new(faults));
@@ -65,9 +68,11 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
         }
         None => calls,
     };
+    let calls = calls.route_layer(guarded.clone());
     let console = Router::new()
         .route("/console/start", get(pages::start))
         .route_layer(from_fn_with_state(Arc::clone(&registry), access::client))
+        .route_layer(guarded)
         .route("/", get(pages::console))
         .route("/docs", get(pages::docs))
         .route("/page.css", get(pages::style))
@@ -78,10 +83,16 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
                 pages::description(shared, of, headers, &description).await
             }),
         );
-    calls
+    let all = calls
         .merge(console)
         .fallback(any(not_found))
-        .method_not_allowed_fallback(method_not_allowed)
+        .method_not_allowed_fallback(method_not_allowed);
+    let origins = registry.settings().guard.origins();
+    let all = match origins {
+        [] => all,
+        origins => all.layer(door::cors(origins)),
+    };
+    all.layer(from_fn_with_state(Arc::clone(&registry), door::check))
         .with_state(registry)
 }
 

@@ -39,6 +39,9 @@ pub(super) enum Refused {
     /// The API key is missing or invalid
     #[response(status = 401)]
     Key(#[to_schema] ErrorBody),
+    /// The host or the origin of the request is not allowed
+    #[response(status = 403)]
+    Foreign(#[to_schema] ErrorBody),
     /// The endpoint or job does not exist, or the job has expired
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
@@ -54,7 +57,16 @@ pub(super) enum NotAdmitted {
     /// The body exceeds the payload limit
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
-    /// The rate limit is exceeded, or the endpoint is full; retry after the time in `Retry-After`
+    /// The body is compressed
+    #[response(status = 415)]
+    Encoded(#[to_schema] ErrorBody),
+}
+
+/// The error response of operations with a limit on their rate or on concurrent calls.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it describes the responses of `Failure`")]
+pub(super) enum Limited {
+    /// The limit of this operation is exceeded, or the endpoint is full; retry after the time in `Retry-After`
     #[response(status = 429)]
     Often(#[to_schema] ErrorBody),
 }

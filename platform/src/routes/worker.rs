@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use podwork_protocol::worker::{IDEMPOTENCY_KEY_HEADER, Post, StopSignals};
 use podwork_protocol::{JobStatus, limits};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::body::{json_or_undo, object, read};
 use super::extract::{Path, Query, Shared};
@@ -24,20 +25,35 @@ use crate::store::Stored;
 
 /// The size allowed for the rest of a post besides its output, in bytes.
 const ENVELOPE: usize = 64 * 1024;
+/// The maximum length of a worker's id, in bytes.
+const LONGEST_ID: usize = 256;
 /// The maximum number of jobs that one take hands out.
 const MOST_JOBS: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WorkerPath {
     endpoint: String,
+    #[serde(deserialize_with = "worker_id")]
     worker: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WorkerJobPath {
     endpoint: String,
+    #[serde(deserialize_with = "worker_id")]
     worker: String,
     job: String,
+}
+
+/// Reads the id of a worker, which the platform keeps and shows.
+fn worker_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if id.len() > LONGEST_ID || id.chars().any(char::is_control) {
+        return Err(D::Error::custom(format_args!(
+            "invalid worker id: use at most {LONGEST_ID} bytes, and no control characters"
+        )));
+    }
+    Ok(id)
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,7 +76,7 @@ pub(super) async fn take(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let mut text = JsonText::default();
-    add_job(&mut text, job);
+    add_job(&mut text, job, handle.rules());
     Ok(answer(handle, named.worker, &jobs, text))
 }
 
@@ -82,7 +98,7 @@ pub(super) async fn take_batch(
     let mut before = "[";
     for job in &jobs {
         text.text(std::mem::replace(&mut before, ","));
-        add_job(&mut text, job);
+        add_job(&mut text, job, handle.rules());
     }
     text.text("]");
     Ok(answer(handle, named.worker, &jobs, text))
@@ -150,11 +166,10 @@ pub(super) async fn done(
     let handle = registry.get(&named.endpoint)?;
     let sync = named.job.starts_with(limits::SYNC_ID_PREFIX);
     let post = read_post(body, handle.rules().payload(sync)).await?;
-    let error = post.error.filter(|error| !error.is_null());
     let result = NewResult {
         is_progress: post.status.as_deref() == Some(JobStatus::InProgress.as_str()),
         output: post.output.map(payload),
-        error: error.map(|error| error.to_string().into()),
+        error: post.error.map(|error| Box::<str>::from(error).into()),
         stop_pod: post.stop_pod,
     };
     let posted = handle.endpoint().post(&named.worker, &named.job, result);

@@ -69,3 +69,4 @@ pub use report::{CacheError, Hydrated, Synced};
 pub use volume_cache::VolumeCache;
 
 crate::error::handler_error::error_kind!(CacheError, "cache_failed");
+crate::error::handler_error::error_kind!(SnapshotError, "model_not_cached");

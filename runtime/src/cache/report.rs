@@ -133,6 +133,10 @@ pub enum CacheError {
     #[error("cancelled before completion")]
     Stopped,
 
+    /// There is no thread to work on.
+    #[error("the cache has no thread to work on")]
+    Thread(#[source] io::Error),
+
     /// The cache panicked, which is a bug in this crate.
     #[error("the cache panicked: please report this bug in podwork")]
     Panicked,

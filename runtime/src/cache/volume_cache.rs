@@ -1,5 +1,6 @@
 //! The public type of the cache, with its settings and its state.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::config::given;
 use crate::net::http::chain;
+use crate::threads;
 
 use super::hydrate;
 use super::manifest::Roots;
@@ -288,8 +290,12 @@ impl VolumeCache {
         let settings = self.settings.clone();
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
-        let working = tokio::task::spawn_blocking(move || work(&settings, &mut knowledge, &stop));
-        working.await.unwrap_or(Err(CacheError::Panicked))
+        let guarded = move || {
+            let working = AssertUnwindSafe(|| work(&settings, &mut knowledge, &stop));
+            catch_unwind(working).unwrap_or(Err(CacheError::Panicked))
+        };
+        let worked = threads::blocking(guarded).await;
+        worked.unwrap_or_else(|error| Err(CacheError::Thread(error.into())))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The settings of downloads and uploads.
 
 use podwork_protocol::env;
+#[cfg(feature = "upload")]
+use tracing::warn;
 
 #[cfg(feature = "upload")]
 use crate::config::bucket::{AccessKeys, Bucket, BucketError, BucketOrigin, is_plain};
@@ -46,6 +48,10 @@ impl DownloadLimits {
     }
 }
 
+/// The variable for the form of the URLs of uploads.
+#[cfg(feature = "upload")]
+const UPLOAD_URL: &str = "PODWORK_UPLOAD_URL";
+
 #[cfg(feature = "upload")]
 const ENDPOINT: &str = "a URL such as https://s3.eu-central-1.amazonaws.com";
 
@@ -70,6 +76,21 @@ pub(crate) struct UploadSettings {
     pub(crate) region: Option<String>,
     /// Allows jobs to name buckets at addresses that are not public.
     pub(crate) allow_private: bool,
+    /// The form of the URLs of uploads to `bucket`. `None`: signed, or `s3:` if the service does not support that.
+    pub(crate) url: Option<UploadUrl>,
+}
+
+/// The form of the URL that an upload returns.
+#[cfg(feature = "upload")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UploadUrl {
+    /// A signed `https:` URL, from which anyone can download the file until it expires.
+    Signed,
+    /// The `https:` URL of the object, without a signature. It works only if the bucket is public.
+    Object,
+    /// `s3://<bucket>/<key>`, for clients with an access key of their own.
+    S3,
 }
 
 #[cfg(feature = "upload")]
@@ -80,8 +101,45 @@ impl UploadSettings {
         Ok(Self {
             bucket: read_bucket(&get, region.as_deref())?,
             allow_private: allows_private(&get),
+            url: read_upload_url(get(UPLOAD_URL))?,
             region,
         })
+    }
+
+    /// Logs a warning if the bucket's service does not support the URLs that uploads would return.
+    pub(crate) fn warn_of_unsigned_urls(&self) {
+        let Some(bucket) = self.bucket.as_ref().filter(|bucket| !bucket.can_sign_urls) else {
+            return;
+        };
+        let host = bucket.host();
+        match self.url {
+            None => warn!(
+                host,
+                "The storage service does not support signed URLs; uploads return s3:// URLs. Set {UPLOAD_URL}=s3 to \
+                 accept this, or choose another service."
+            ),
+            Some(UploadUrl::Signed) => warn!(
+                host,
+                "The storage service does not support signed URLs; the URLs of uploads will not work. Set {UPLOAD_URL}=s3."
+            ),
+            Some(UploadUrl::Object | UploadUrl::S3) => {}
+        }
+    }
+}
+
+#[cfg(feature = "upload")]
+fn read_upload_url(value: Option<String>) -> Result<Option<UploadUrl>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    match value.trim().to_ascii_lowercase().as_str() {
+        "signed" => Ok(Some(UploadUrl::Signed)),
+        "object" => Ok(Some(UploadUrl::Object)),
+        "s3" => Ok(Some(UploadUrl::S3)),
+        _ => Err(Error::MalformedVariable {
+            variable: UPLOAD_URL,
+            value,
+            problem: "unknown form of URL".to_owned(),
+            expected: "signed, object or s3",
+        }),
     }
 }
 
@@ -228,7 +286,15 @@ mod tests {
         let none = UploadSettings::read(|_| None).unwrap();
         assert_eq!((none.bucket, none.allow_private), (None, false));
 
+        assert_eq!(read(&[]).unwrap().url, None);
+        let s3 = read(&[("PODWORK_UPLOAD_URL", " S3 ")]).unwrap();
+        assert_eq!(s3.url, Some(UploadUrl::S3));
+
         let complaint = |changes: &[(&str, &str)]| read(changes).unwrap_err().to_string();
+        assert_eq!(
+            complaint(&[("PODWORK_UPLOAD_URL", "http")]),
+            "PODWORK_UPLOAD_URL is `http`: unknown form of URL; set it to signed, object or s3"
+        );
         assert_eq!(
             complaint(&[(env::BUCKET_NAME, "")]),
             "BUCKET_NAME is not set but required: BUCKET_ENDPOINT_URL does not contain the name of the bucket; set it \

@@ -24,6 +24,8 @@ use crate::error::handler_error::Identity;
 pub(crate) use files::DownloadLimits;
 #[cfg(feature = "upload")]
 pub(crate) use files::UploadSettings;
+#[cfg(feature = "upload")]
+pub use files::UploadUrl;
 pub(crate) use fitness::Fitness;
 pub(crate) use platform::Remote;
 pub(crate) use realtime::Realtime;

@@ -17,9 +17,12 @@ use crate::error::{HandlerError, JobOutcome};
 use crate::net::backoff::Backoff;
 use crate::platform_client::{Body, CallError, Posts};
 use crate::telemetry::{JobTelemetry, PostFate, PostKind};
+use crate::threads::guarded;
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// The longest time that one attempt counts. It is longer than the timeout of a call.
+const LONGEST_CALL: Duration = Duration::from_mins(3);
 /// The space reserved for the rest of a post around its output, in bytes.
 const ENVELOPE: usize = 128;
 /// The largest output that is copied into its post, in bytes. Sending a small output without a copy would cost more
@@ -40,8 +43,31 @@ pub(crate) struct Delivery<P> {
 }
 
 impl<P: Posts> Delivery<P> {
-    /// Posts the contents of the outbox until the final result is settled. Returns the outcome of the job.
+    /// Posts the contents of the outbox until the final result is settled. Returns the outcome of the job. A panic
+    /// fails the job.
     pub(crate) async fn run(
+        &self,
+        job_id: &str,
+        outbox: &Outbox,
+        telemetry: &JobTelemetry,
+    ) -> JobOutcome {
+        let why = match guarded(self.post_all(job_id, outbox, telemetry)).await {
+            Ok(outcome) => return outcome,
+            Err(why) => why,
+        };
+        outbox.close();
+        let last = Final {
+            outcome: Err(HandlerError::panicked(why)),
+            refresh: false,
+        };
+        let failing = async {
+            error!("The delivery of the job panicked; failing the job.");
+            self.result(job_id, last, telemetry).await
+        };
+        guarded(failing).await.unwrap_or(JobOutcome::Refused)
+    }
+
+    async fn post_all(
         &self,
         job_id: &str,
         outbox: &Outbox,
@@ -163,10 +189,14 @@ impl<P: Posts> Delivery<P> {
         F: Future<Output = Result<(), CallError>>,
         M: Future<Output = ()>,
     {
-        let started = Instant::now();
+        // The time spent so far. Time during which the process was stopped does not count, because it had no chance to post.
+        let mut spent = Duration::ZERO;
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         loop {
-            match call().await {
+            let began = Instant::now();
+            let answer = call().await;
+            spent += began.elapsed().min(LONGEST_CALL);
+            match answer {
                 Ok(()) => {
                     telemetry.posted(kind, PostFate::Accepted);
                     return Ok(());
@@ -177,7 +207,8 @@ impl<P: Posts> Delivery<P> {
                 }
                 Err(CallError::Retryable { why, after }) => {
                     let delay = backoff.next(after);
-                    if started.elapsed() + delay > self.deadline {
+                    spent += delay;
+                    if spent > self.deadline {
                         telemetry.posted(kind, PostFate::GivenUp);
                         return Err(format!("{why}; gave up after {:?}", self.deadline));
                     }

@@ -2,16 +2,16 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt;
-use std::panic;
-use std::sync::Once;
+use std::panic::Location;
 use std::time::Duration;
 
 use podwork_protocol::worker::ErrorReport;
 
+use super::causes::causes_of;
 use super::outcome::JobOutcome;
+use super::panics;
 
 /// The result of a handler: its output, or the error that fails the job.
 pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
@@ -59,10 +59,14 @@ pub struct HandlerError {
     kind: Cow<'static, str>,
     message: String,
     causes: Vec<String>,
+    /// The place in the user's code that created the error, or converted it with `?`.
+    place: Option<&'static Location<'static>>,
+    /// The set-up function or fitness check that returned the error.
+    function: Option<&'static str>,
     /// Never [`JobOutcome::Completed`].
     outcome: JobOutcome,
-    /// The message or a cause reports that memory ran out.
-    memory: bool,
+    /// The machine ran out of memory or threads.
+    exhausted: bool,
     /// Another job of the same batch has the same error, and the breaker counts that one.
     repeated: bool,
 }
@@ -70,15 +74,26 @@ pub struct HandlerError {
 impl HandlerError {
     /// Creates an error with a `kind` of your own: a short, stable name such as `out_of_credit`, which clients receive
     /// as `error_type`.
+    #[track_caller]
     pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
             kind: kind.into(),
-            memory: tells_of_memory(&message),
+            exhausted: tells_of_memory(&message),
             message: short(message, LONGEST_MESSAGE),
             causes: Vec::new(),
+            place: Some(Location::caller()).filter(|place| is_users(place.file())),
+            function: None,
             outcome: JobOutcome::Failed,
             repeated: false,
+        }
+    }
+
+    /// Adds the name of the function that returned the error.
+    pub(crate) fn in_function(self, function: &'static str) -> Self {
+        Self {
+            function: Some(function),
+            ..self
         }
     }
 
@@ -98,6 +113,12 @@ impl HandlerError {
             .with_outcome(JobOutcome::Interrupted)
     }
 
+    /// Creates the error of a job that the platform handed out in a form that cannot be read.
+    pub(crate) fn invalid_job(why: &str) -> Self {
+        let message = format!("the job arrived in an unreadable form: {why}");
+        Self::new("invalid_job", message)
+    }
+
     /// Creates the error of a job whose chunk the platform rejected permanently.
     pub(crate) fn chunk_refused(why: &str) -> Self {
         let message = format!("the platform rejected a chunk: {why}");
@@ -115,20 +136,22 @@ impl HandlerError {
         Self::new("closed", "the job was cancelled").with_outcome(JobOutcome::Cancelled)
     }
 
-    /// Creates the error of a panic from its `payload`, with the source location that the hook of [`note_panics`]
-    /// recorded on this thread.
+    /// Creates the error of a panic on this thread from its `payload`.
     pub(crate) fn panic(payload: &(dyn Any + Send)) -> Self {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "the panic has no message".to_owned());
-        let place = PANIC_PLACE.take();
-        let message = match &place {
-            Some(place) => format!("panicked at {place}: {message}"),
-            None => format!("panicked: {message}"),
-        };
-        Self::new("panic", message).with_outcome(JobOutcome::Panicked)
+        Self::panicked(panics::text(payload))
+    }
+
+    /// Creates the error of a panic from its [text](panics::text).
+    pub(crate) fn panicked(text: String) -> Self {
+        Self::new("panic", text).with_outcome(JobOutcome::Panicked)
+    }
+
+    /// Creates the error of a job whose handler has no thread to run on.
+    pub(crate) fn no_thread(error: impl Into<Self>) -> Self {
+        Self {
+            exhausted: true,
+            ..error.into()
+        }
     }
 
     /// Creates the error of a payload that exceeds a limit of the platform. `size` and `limit` are in bytes.
@@ -151,7 +174,7 @@ impl HandlerError {
         Self {
             message,
             causes: why.causes,
-            memory: why.memory,
+            exhausted: why.exhausted,
             ..Self::too_large("output", size, limit)
         }
     }
@@ -172,13 +195,13 @@ impl HandlerError {
         }
     }
 
-    /// Returns whether the machine rather than the job may have caused this error: a panic, or memory that ran out.
-    /// Returns `None` if another job of the batch has reported it already: the failure of a batch counts once.
+    /// Returns whether the machine rather than the job may have caused this error: a panic, or memory or threads that
+    /// ran out. Returns `None` if another job of the batch has reported it already: the failure of a batch counts once.
     pub(crate) fn is_breakdown(&self) -> Option<bool> {
         if self.repeated {
             return None;
         }
-        Some(self.memory || self.outcome == JobOutcome::Panicked)
+        Some(self.exhausted || self.outcome == JobOutcome::Panicked)
     }
 
     /// Returns the outcome that this error gives its job.
@@ -212,26 +235,33 @@ impl HandlerError {
         report
     }
 
-    /// Returns the message and its causes, one per line.
+    /// Returns the message, its causes, and the place in the source that it comes from, one per line. The errors of the
+    /// standard library name no files, so the place may be the only hint.
     pub(crate) fn trace(&self) -> String {
-        let causes = self
-            .causes
-            .iter()
-            .map(|cause| format!("\ncaused by: {cause}"));
-        std::iter::once(self.message.clone())
-            .chain(causes)
-            .collect()
+        let mut lines = vec![self.message.clone()];
+        lines.extend(
+            self.causes
+                .iter()
+                .map(|cause| format!("caused by: {cause}")),
+        );
+        let place = self
+            .place
+            .map(|place| format!("at {}:{}", place.file(), place.line()));
+        lines.extend(place);
+        lines.extend(self.function.map(|function| format!("in {function}")));
+        lines.join("\n")
     }
 }
 
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
+    #[track_caller]
     fn from(error: E) -> Self {
         let error = error.into();
         let mut failure = Self::new(kind_of(&*error), error.to_string());
         let mut cause = error.source();
         while let Some(deeper) = cause.filter(|_| failure.causes.len() < MOST_CAUSES) {
             let text = deeper.to_string();
-            failure.memory |= tells_of_memory(&text);
+            failure.exhausted |= tells_of_memory(&text);
             failure.causes.push(short(text, LONGEST_MESSAGE));
             cause = deeper.source();
         }
@@ -263,7 +293,6 @@ pub(crate) struct KnownError {
 inventory::collect!(KnownError);
 
 /// Gives errors of the type `$error` the kind `$kind`.
-#[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
 macro_rules! error_kind {
     ($error:ty, $kind:literal) => {
         inventory::submit!(crate::error::handler_error::KnownError {
@@ -272,14 +301,25 @@ macro_rules! error_kind {
         });
     };
 }
-#[cfg(any(feature = "download", feature = "upload", all(feature = "cache", unix)))]
 pub(crate) use error_kind;
 
+/// Returns the kind of an error: that of the first known error among it and its causes. So an error that adds context
+/// to one of the runtime's errors has the same kind.
 fn kind_of(error: &(dyn StdError + 'static)) -> &'static str {
-    let mut known = inventory::iter::<KnownError>.into_iter();
-    known
-        .find(|known| (known.is)(error))
-        .map_or(OTHER, |known| known.kind)
+    let mut kinds = causes_of(error).filter_map(|cause| {
+        let mut known = inventory::iter::<KnownError>.into_iter();
+        known.find(|known| (known.is)(cause))
+    });
+    kinds.next().map_or(OTHER, |known| known.kind)
+}
+
+/// Returns whether a source file is neither this crate's nor the standard library's.
+fn is_users(file: &str) -> bool {
+    let own = file!()
+        .strip_suffix("error/handler_error.rs")
+        .unwrap_or(file!());
+    let std = ["/library/core/", "/library/std/", "/library/alloc/"];
+    !file.starts_with(own) && !std.iter().any(|part| file.contains(part))
 }
 
 fn tells_of_memory(text: &str) -> bool {
@@ -297,28 +337,29 @@ pub(crate) fn short(text: String, most: usize) -> String {
     format!("{} […] {}", &text[..head], &text[tail..])
 }
 
+/// The number of bytes that remain of a word that is too long.
+const BEGINNING: usize = 40;
+
+/// Cuts words longer than `most` bytes to their beginning and their last characters, which are often punctuation.
+/// Base64 and similar content is one long word.
+pub(crate) fn short_words(text: &str, most: usize) -> String {
+    let words = text.split_inclusive(char::is_whitespace);
+    let cut = words.map(|word| {
+        if word.len() <= most {
+            return Cow::Borrowed(word);
+        }
+        let head = word.floor_char_boundary(BEGINNING.min(most));
+        let tail = word.ceil_char_boundary(word.len() - 3);
+        Cow::Owned(format!("{}…{}", &word[..head], &word[tail..]))
+    });
+    cut.collect()
+}
+
 /// The worker that reports an error.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) worker_id: String,
     pub(crate) hostname: String,
-}
-
-thread_local! {
-    static PANIC_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Installs a panic hook that records the source location of each panic for [`HandlerError::panic`]. The previous hook
-/// still runs.
-pub(crate) fn note_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            PANIC_PLACE.set(info.location().map(ToString::to_string));
-            before(info);
-        }));
-    });
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The errors of workers and of jobs.
 
+pub(crate) mod causes;
 pub(crate) mod handler_error;
 mod outcome;
+pub(crate) mod panics;
 
 pub use handler_error::{HandlerError, Result};
 pub(crate) use outcome::JobOutcome;
@@ -64,7 +66,7 @@ pub enum Error {
         /// The name of the check.
         check: String,
         /// The error that the check returned.
-        failure: HandlerError,
+        failure: Box<HandlerError>,
     },
 
     /// The worker stopped polling, since its health check failed for too long or its breaker tripped.
@@ -126,6 +128,17 @@ pub enum Error {
     #[cfg(feature = "otel")]
     #[error("cannot export traces: {0}; check OTEL_EXPORTER_OTLP_ENDPOINT and related variables")]
     Traces(String),
+
+    /// [`Worker::run`](crate::Worker::run) or [`run`](crate::run) was called inside an async runtime.
+    #[error(
+        "`run` cannot be called inside an async runtime, such as in a `main` with `#[tokio::main]`; write \
+         `fn main() -> podwork::ExitCode` without it, or call `serve(shutdown).await` in place of `run()`"
+    )]
+    InsideRuntime,
+
+    /// The worker itself panicked, which is a bug in this crate.
+    #[error("the worker {0}; please report this bug in podwork")]
+    Panicked(String),
 
     /// The HTTP client could not be created.
     #[error("cannot create the HTTP client (does the image contain CA certificates?)")]

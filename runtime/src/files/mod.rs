@@ -5,6 +5,8 @@
 //! never to the worker's own network. Files are stored in the job's [folder](crate::Context::folder), which is removed
 //! when the job ends. [`Upload`] stores files in a bucket and returns a URL for the output.
 //!
+//! [`RemoteFile`] is a URL, and [`InputFile`] a URL or base64.
+//!
 //! ```
 //! use podwork::files::{RemoteFile, Unzip};
 //! use podwork::testing::TestJob;
@@ -42,12 +44,12 @@ mod transferred;
 mod upload;
 
 #[cfg(feature = "download")]
-pub use download::{DownloadError, Downloads, RemoteFile, Unzip, UnzipError};
+pub use download::{DownloadError, Downloads, InputFile, RemoteFile, Unzip, UnzipError};
 pub use transferred::Transferred;
 #[cfg(feature = "upload")]
 pub(crate) use upload::upload_output;
 #[cfg(feature = "upload")]
-pub use upload::{Upload, UploadError, Uploaded};
+pub use upload::{Upload, UploadError, UploadUrl, Uploaded};
 
 #[cfg(feature = "download")]
 crate::error::handler_error::error_kind!(DownloadError, "download_failed");

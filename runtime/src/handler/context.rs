@@ -129,6 +129,8 @@ impl Context {
 
     /// Reports progress to clients: `/status` shows it as the `output` of a job in progress.
     ///
+    /// Any value that serializes as JSON is valid. [`percent`](Self::percent) reports a percentage.
+    ///
     /// Returns at once. If updates arrive faster than they can be posted, only the latest is posted; none is posted
     /// after the job has ended. An update that cannot be serialized as JSON, or exceeds the size limit of a result, is
     /// dropped, and a warning is logged.
@@ -149,6 +151,32 @@ impl Context {
                 warn!(parent: &self.0.span, %error, "Dropping a progress update that is not JSON.");
             }
         }
+    }
+
+    /// Reports how far the job is, in percent from 0 to 100, as `{"percent": …}`. Values outside this range are clamped.
+    /// Otherwise like [`progress`](Self::progress).
+    ///
+    /// A bare number may be a fraction or a percentage: those who show it can only guess which. This cannot be
+    /// misunderstood.
+    ///
+    /// ```
+    /// use podwork::{Context, handler};
+    ///
+    /// #[handler]
+    /// fn train(steps: u32, cx: Context) {
+    ///     for step in 1..=steps {
+    ///         cx.percent(100.0 * f64::from(step) / f64::from(steps));
+    ///     }
+    /// }
+    /// ```
+    pub fn percent(&self, percent: impl Into<f64>) {
+        #[derive(Serialize)]
+        struct Percent {
+            percent: f64,
+        }
+
+        let percent = percent.into().clamp(0.0, 100.0);
+        self.progress(Percent { percent });
     }
 
     /// Returns whether the job is cancelled: by a client, by its timeout or expiry, or because the worker shuts down.

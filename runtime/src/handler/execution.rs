@@ -4,37 +4,43 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
 use tracing::Span;
 
 use crate::error::HandlerError;
+use crate::threads::{BlockingTask, spawn_blocking};
 
 use super::Reply;
 
 /// A blocking thread that runs a handler.
-type Thread<T> = JoinHandle<Result<T, HandlerError>>;
+type Thread<T> = BlockingTask<Result<T, HandlerError>>;
 
 /// A handler that executes one call.
 pub(crate) enum Execution<T> {
     Async(BoxFuture<'static, Result<T, HandlerError>>),
     Blocking(Thread<T>),
-    /// The handler panicked before its work began.
+    /// The handler panicked before its work began, or there is no thread for it.
     Failed(HandlerError),
 }
 
 impl<T: Send + 'static> Execution<T> {
     pub(crate) fn begin(call: impl FnOnce() -> Reply<T>) -> Self {
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(Reply::Async(future)) => Self::Async(future),
-            Ok(Reply::Blocking(work)) => {
-                let span = Span::current();
-                let guarded = move || {
-                    catch_unwind(AssertUnwindSafe(work))
-                        .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
-                };
-                Self::Blocking(tokio::task::spawn_blocking(move || span.in_scope(guarded)))
-            }
-            Err(payload) => Self::Failed(HandlerError::panic(&*payload)),
+        let begun = catch_unwind(AssertUnwindSafe(|| match call() {
+            Reply::Async(future) => Self::Async(future),
+            Reply::Blocking(work) => Self::on_thread(work),
+        }));
+        begun.unwrap_or_else(|payload| Self::Failed(HandlerError::panic(&*payload)))
+    }
+
+    fn on_thread(work: impl FnOnce() -> Result<T, HandlerError> + Send + 'static) -> Self {
+        let span = Span::current();
+        let guarded = move || {
+            catch_unwind(AssertUnwindSafe(work))
+                .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
+        };
+        match spawn_blocking(&Handle::current(), move || span.in_scope(guarded)) {
+            Ok(thread) => Self::Blocking(thread),
+            Err(error) => Self::Failed(HandlerError::no_thread(error)),
         }
     }
 

@@ -10,6 +10,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::threads;
+
 /// A folder that is created on first use and removed when its job ends.
 #[derive(Debug, Default)]
 pub(crate) struct Folder {
@@ -49,10 +51,12 @@ impl Folder {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        self.work
-            .spawn_blocking(work)
-            .await
-            .map_err(io::Error::from)
+        let token = self.work.token();
+        let tracked = move || {
+            let _token = token;
+            work()
+        };
+        Ok(threads::blocking(tracked).await?)
     }
 
     /// Removes the folder and its content. It cannot be created again.
@@ -63,8 +67,9 @@ impl Folder {
             self.work.wait().await;
         }
         if let Some(made) = self.take() {
-            // If the runtime shuts down before this runs, the closure is dropped, which removes the folder as well.
-            let _ = tokio::task::spawn_blocking(|| close(made)).await;
+            // If there is no thread, or the runtime shuts down before this runs, the closure is dropped, which removes
+            // the folder as well.
+            let _ = threads::blocking(|| close(made)).await;
         }
     }
 
@@ -82,7 +87,8 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let Some(made) = self.take() else { return };
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(|| close(made))),
+            // Without a thread, this drops the closure, which removes the folder as well.
+            Ok(runtime) => drop(threads::spawn_blocking(&runtime, || close(made))),
             Err(_) => close(made),
         }
     }

@@ -21,7 +21,7 @@ use podwork_protocol::RawValue;
 use serde::de::DeserializeOwned;
 
 use crate::delivery::outbox::Chunks;
-use crate::error::handler_error::{HandlerError, short};
+use crate::error::handler_error::{HandlerError, short, short_words};
 
 pub use batch::Batch;
 pub use context::Context;
@@ -31,6 +31,8 @@ pub use schema::{DescribedHandler, schema};
 /// The maximum length of the path and of the cause in an error about an input, in bytes: both may contain text that the
 /// client sent.
 const LONGEST_PART: usize = 400;
+/// The maximum length of a text without spaces in them, in bytes. A longer one is likely the content of a file.
+const LONGEST_WORD: usize = 160;
 
 /// The kind of output that a handler produces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl HandlerKind {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
-    note = "add `#[podwork::handler]` to the function, and use the name of the function here"
+    note = "add `#[podwork::handler]` to the function, and write its name between angle brackets: `run::<greet>()`"
 )]
 pub trait Handler: Send + 'static {
     /// The worker's state, which all jobs share; `()` if the handler takes no state.
@@ -228,8 +230,12 @@ impl<S> Call<S> {
         let input = input.ok_or_else(|| invalid("the input was already taken".to_owned()))?;
         let mut text = serde_json::Deserializer::from_str(input.get());
         serde_path_to_error::deserialize(&mut text).map_err(|error| {
-            let path = short(error.path().to_string(), LONGEST_PART);
-            let cause = short(error.into_inner().to_string(), LONGEST_PART);
+            let path = short(
+                short_words(&error.path().to_string(), LONGEST_WORD),
+                LONGEST_PART,
+            );
+            let cause = short_words(&error.into_inner().to_string(), LONGEST_WORD);
+            let cause = short(cause, LONGEST_PART);
             invalid(match path.as_str() {
                 "." => format!("invalid input: {cause}"),
                 path => format!("invalid input at `{path}`: {cause}"),
@@ -252,7 +258,9 @@ impl<S> Call<S> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's input",
     label = "not `serde::Deserialize`",
-    note = "derive `serde::Deserialize` for it, or take a `serde_json::Value` instead"
+    note = "derive `serde::Deserialize` for it, or take a `serde_json::Value` instead",
+    note = "if it is the worker's state, take it by reference: `&{Self}`; if it contains the job's context, take a \
+            `podwork::Context` as a parameter of its own"
 )]
 pub trait Input: DeserializeOwned {}
 
@@ -263,7 +271,8 @@ impl<T: DeserializeOwned> Input for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's output",
     label = "not `serde::Serialize`",
-    note = "derive `serde::Serialize` for it, or return `serde_json::Value`"
+    note = "derive `serde::Serialize` for it, or return `serde_json::Value`",
+    note = "if it is a stream or an iterator of chunks, write `#[handler(stream)]` or `#[handler(iterator)]`"
 )]
 pub trait Output: serde::Serialize {}
 

@@ -1,11 +1,10 @@
 //! The JSON Schema of a handler's input and output, derived from their types: `#[handler(schema)]`.
 
-use std::io::{self, Write as _};
-
 use podwork_protocol::HandlerSchema;
 
 use crate::error::Error;
 use crate::handler::Handler;
+use crate::output::print as print_text;
 
 /// A [`Handler`] with a schema. [`#[handler(schema)]`](macro@crate::handler) implements this trait; do not implement it
 /// by hand.
@@ -56,9 +55,5 @@ pub(crate) fn print(handler: &str, schema: Option<fn() -> HandlerSchema>) -> Res
     })?;
     let mut text = serde_json::to_string_pretty(&schema()).expect("a schema is always valid JSON");
     text.push('\n');
-    let printed = io::stdout().lock().write_all(text.as_bytes());
-    printed.map_err(|source| Error::System {
-        what: "write the schema to standard output",
-        source,
-    })
+    print_text(text)
 }

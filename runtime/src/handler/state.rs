@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryFutureExt as _};
 
 use crate::error::HandlerError;
+use crate::threads;
 
 use super::seal::Seal;
 
@@ -14,7 +15,8 @@ use super::seal::Seal;
 #[diagnostic::on_unimplemented(
     message = "the handler takes `&{S}`, but the worker has no state",
     label = "missing state",
-    note = "add `.setup(..)` with a function that returns a `{S}`, or `.state(..)` with an existing one"
+    note = "add `.setup(..)` with a function that returns a `{S}`, or `.state(..)` with an existing one",
+    note = "if it is the job's input, take it by value: `{S}`"
 )]
 pub trait StateSource<S>: Send + 'static {
     /// Creates the state. Called once.
@@ -46,11 +48,12 @@ impl<S: Send + 'static> Given<S> {
         Self(Box::new(|| futures::future::ready(Ok(state)).boxed()))
     }
 
-    pub(crate) fn setup<M>(setup: impl Setup<S, M>) -> Self {
+    pub(crate) fn setup<M, F: Setup<S, M>>(setup: F) -> Self {
         Self(Box::new(|| {
             AssertUnwindSafe(setup.run(Seal))
                 .catch_unwind()
                 .map(|made| made.unwrap_or_else(|payload| Err(HandlerError::panic(&*payload))))
+                .map_err(|failure| failure.in_function(std::any::type_name::<F>()))
                 .boxed()
         }))
     }
@@ -133,7 +136,7 @@ fn blocking<S: Send + 'static>(
             catch_unwind(AssertUnwindSafe(make))
                 .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
         };
-        tokio::task::spawn_blocking(guarded).await?
+        threads::blocking(guarded).await?
     }
     .boxed()
 }

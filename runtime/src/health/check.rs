@@ -15,6 +15,7 @@ use crate::handler::seal::Seal;
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
 use crate::platform_client::Failing;
+use crate::threads::spawn_blocking;
 
 /// The name of the breaker in reports.
 const BREAKER: &str = "breaker";
@@ -51,7 +52,7 @@ impl WorkerHealth {
         let jobs = self.jobs.tripped()?;
         Some(Failing {
             check: BREAKER.to_owned(),
-            reason: format!("{jobs} jobs in a row panicked or ran out of memory"),
+            reason: format!("{jobs} jobs in a row panicked, or ran out of memory or threads"),
         })
     }
 
@@ -95,10 +96,11 @@ impl HealthCheck {
             let given_up = CancellationToken::new();
             let _given_up = given_up.clone().drop_guard();
             // The check may block, so it runs on a blocking thread. An async check is awaited there, too.
-            let asking = handlers.spawn_blocking(move || {
+            let asking = spawn_blocking(handlers, move || {
                 catch_unwind(AssertUnwindSafe(|| ask(&*state, given_up)))
                     .unwrap_or_else(|payload| Err(HandlerError::panic(&*payload)))
             });
+            let asking = async { asking?.await };
             let reason = match timeout_at(deadline, asking).await {
                 Ok(Ok(Ok(()))) => {
                     if health.check().take().is_some() {
@@ -107,7 +109,7 @@ impl HealthCheck {
                     return Ok(());
                 }
                 Ok(Ok(Err(failure))) => failure.trace(),
-                Ok(Err(_)) => "the async runtime is shutting down".to_owned(),
+                Ok(Err(error)) => error.to_string(),
                 Err(_) => "the check timed out".to_owned(),
             };
             let failing = Failing {

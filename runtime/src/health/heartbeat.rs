@@ -1,8 +1,10 @@
 //! The heartbeat. It has its own thread and async runtime, so a handler that blocks all other async threads cannot stop
 //! it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -12,9 +14,14 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
+use crate::net::suspension::Suspensions;
 use crate::platform_client::{Api, CallError};
+use crate::threads::restarted;
 
 use super::check::WorkerHealth;
+
+/// The shortest interval between heartbeats, whatever the environment says.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A running heartbeat. Dropping it stops it.
 #[derive(Debug)]
@@ -44,7 +51,12 @@ impl Heartbeat {
         let thread = thread::Builder::new()
             .name("podwork-heartbeat".to_owned())
             .spawn(move || {
-                runtime.block_on(stopped.run_until_cancelled(beat(api, jobs, health)));
+                let every = api.remote().ping_interval;
+                let beating = restarted("heartbeat", every, || beat(&api, &jobs, &health));
+                let ended = runtime.block_on(stopped.run_until_cancelled(beating));
+                if let Some(never) = ended {
+                    match never {}
+                }
             })
             .map_err(system)?;
         Ok(Self {
@@ -58,19 +70,23 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The panic hook has already printed a panic of the thread.
+            // The thread catches the panics of its task.
             let _ = thread.join();
         }
     }
 }
 
-async fn beat(api: Api, jobs: Arc<Jobs>, health: Arc<WorkerHealth>) {
-    let every = api.remote().ping_interval;
+async fn beat(api: &Api, jobs: &Jobs, health: &WorkerHealth) -> Infallible {
+    let every = api.remote().ping_interval.max(SHORTEST_INTERVAL);
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refused = false;
+    let mut suspensions = Suspensions::new();
     loop {
         ticks.tick().await;
+        if suspensions.noticed() {
+            api.reconnect();
+        }
         // A failed heartbeat is retried, with the current job ids, until two intervals have passed.
         let mut backoff = Backoff::new(every / 20, every / 4);
         let tries = async {

@@ -1,11 +1,14 @@
 //! Realtime calls: from a request to a job in flight, and from its outbox to the response.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderMap};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use podwork_protocol::limits;
 use podwork_protocol::worker::{Job, Post};
@@ -28,6 +31,12 @@ use super::answer::{Answered, json, refused};
 const MAX_WAITING: usize = 64;
 /// The maximum time for a request body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_mins(2);
+/// The maximum number of bytes of a rejected request to discard.
+const MAX_DISCARDED: usize = 128 * 1024 * 1024;
+/// The maximum time without any of them.
+const DISCARD_PAUSE: Duration = Duration::from_secs(5);
+/// The maximum time for them to arrive.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The queue of calls that wait for a slot.
 pub(super) struct Calls {
@@ -62,15 +71,31 @@ impl Calls {
 
     /// Handles one request.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Answered> {
-        let path = request.uri().path();
+        let (head, mut body) = request.into_parts();
+        let response = self.respond(&head, &mut body).await;
+        // A client that expects `100 Continue` has not begun to send a body of known length that nobody has read.
+        let waits = head.headers.contains_key(EXPECT) && body.size_hint().exact().is_some();
+        if !response.status().is_success() && !waits {
+            discard(&mut body).await;
+        }
+        response
+    }
+
+    async fn respond(&self, head: &Parts, body: &mut Incoming) -> Response<Answered> {
+        let path = head.uri.path();
         if path != self.path {
             return refused(StatusCode::NOT_FOUND, &format!("no such route: {path}"));
         }
-        if request.method() != Method::POST {
+        if head.method != Method::POST {
             return refused(
                 StatusCode::METHOD_NOT_ALLOWED,
                 &format!("method not allowed: use POST {path}"),
             );
+        }
+        if let Some(encoding) = foreign_encoding(&head.headers) {
+            let problem =
+                format!("unsupported `Content-Encoding: {encoding}`: send the body uncompressed");
+            return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, &problem);
         }
         // Reserve before the body is read, so that waiting calls take a limited amount of memory.
         let place = match self.waiting.try_reserve() {
@@ -81,7 +106,7 @@ impl Calls {
             }
             Err(TrySendError::Closed(())) => return shutting_down(),
         };
-        let job = match read_job(request.into_body()).await {
+        let job = match read_job(body).await {
             Ok(job) => job,
             Err((status, problem)) => return refused(status, &problem),
         };
@@ -104,16 +129,45 @@ fn shutting_down() -> Response<Answered> {
     refused(StatusCode::SERVICE_UNAVAILABLE, problem)
 }
 
+/// Returns the encoding of a body that is not sent as it is.
+fn foreign_encoding(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let encodings = headers.get_all(CONTENT_ENCODING).iter();
+    let mut encodings = encodings.map(|encoding| String::from_utf8_lossy(encoding.as_bytes()));
+    encodings.find(|encoding| {
+        let encoding = encoding.trim();
+        !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")
+    })
+}
+
+/// Discards what the client still sends, up to a limit. Many clients read the response only after they have sent the
+/// whole body, and the operating system resets a connection that is closed before.
+async fn discard(body: &mut Incoming) {
+    let discarding = async {
+        let mut left = MAX_DISCARDED;
+        while left > 0
+            && let Ok(Some(Ok(frame))) = timeout(DISCARD_PAUSE, body.frame()).await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    // Without the rest, the client may lose the response, but not more.
+    let _ = timeout(DISCARD_TIMEOUT, discarding).await;
+}
+
 /// Reads a job from a request body.
-async fn read_job(body: Incoming) -> Result<Job, (StatusCode, String)> {
+async fn read_job(body: &mut Incoming) -> Result<Job, (StatusCode, String)> {
     let limit = limits::RUNSYNC_PAYLOAD;
+    let too_large = || {
+        let problem = format!("the request body exceeds the limit of {limit} bytes");
+        (StatusCode::PAYLOAD_TOO_LARGE, problem)
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
     let read = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
     let body: Bytes = match read {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let problem = format!("the request body exceeds the limit of {limit} bytes");
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, problem));
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(error)) => {
             let problem = format!("failed to read the request body: {error}");
             return Err((StatusCode::BAD_REQUEST, problem));
@@ -123,7 +177,7 @@ async fn read_job(body: Incoming) -> Result<Job, (StatusCode, String)> {
             return Err((StatusCode::REQUEST_TIMEOUT, problem));
         }
     };
-    serde_json::from_slice(&body).map_err(|error| {
+    Job::parse(&body).map_err(|error| {
         let problem = format!("the request body is not {{\"id\": …, \"input\": …}}: {error}");
         (StatusCode::BAD_REQUEST, problem)
     })

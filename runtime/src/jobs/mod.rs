@@ -109,13 +109,14 @@ impl Jobs {
         Some((run, delivery))
     }
 
-    /// Cancels a job on behalf of the platform. Returns whether the job is in flight.
+    /// Cancels a job on behalf of the platform. Returns `false` if it is not in flight, or already cancelled.
     pub(crate) fn cancel(&self, id: &str) -> bool {
         let tokens = self.table().tokens(id);
-        if let Some(tokens) = &tokens {
-            tokens.by_platform.cancel();
-        }
-        tokens.is_some()
+        let Some(tokens) = tokens.filter(|tokens| !tokens.by_platform.is_cancelled()) else {
+            return false;
+        };
+        tokens.by_platform.cancel();
+        true
     }
 
     /// Returns the ids of the jobs in flight.

@@ -141,7 +141,8 @@ impl Model {
                     .known
                     .iter_mut()
                     .find(|job| job.id == id && job.is_held());
-                assert_eq!(self.jobs.cancel(&id.to_string()), held.is_some());
+                let is_new = held.as_ref().is_some_and(|job| !job.cancelled);
+                assert_eq!(self.jobs.cancel(&id.to_string()), is_new);
                 if let Some(job) = held {
                     job.cancelled = true;
                 }

@@ -10,16 +10,18 @@ use tokio::runtime::{Builder as Runtime, Handle};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::error::handler_error::note_panics;
+use crate::error::panics;
 #[cfg(feature = "local")]
 use crate::local::{Mode, Serve, TestInput};
 use crate::net::http::chain;
+use crate::net::tls::install_default_provider;
+use crate::output::note;
 use crate::run::bound::UnboundHandler;
 use crate::telemetry::log;
 use crate::worker::{Launch, Shutdown, WorkerSettings, poll};
 
 use super::args::Args;
-use super::control::{Control, started};
+use super::control::{Control, default_workers, outside_runtime, started};
 
 /// The maximum number of threads for blocking handlers and other blocking work. Threads start on demand.
 const MOST_BLOCKING_THREADS: usize = 4096;
@@ -38,19 +40,26 @@ impl AnyWorker {
         let on_platform = self
             .lookup(env::ENDPOINT_ID)
             .is_some_and(|id| !id.is_empty());
-        let Err(error) = self.try_run(on_platform) else {
-            return ExitCode::SUCCESS;
+        let ended = self.try_run(on_platform);
+        let code = match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let error = chain(&error);
+                if on_platform && tracing::enabled!(tracing::Level::ERROR) {
+                    tracing::error!("{error}");
+                } else {
+                    note(format_args!("error: {error}"));
+                }
+                ExitCode::FAILURE
+            }
         };
-        let error = chain(&error);
-        if on_platform && tracing::enabled!(tracing::Level::ERROR) {
-            tracing::error!("{error}");
-        } else {
-            eprintln!("error: {error}");
-        }
-        ExitCode::FAILURE
+        log::flush();
+        code
     }
 
     fn try_run(self, on_platform: bool) -> Result<(), Error> {
+        panics::note();
+        outside_runtime()?;
         let args = Args::parse(std::env::args_os().skip(1))?;
         if args.schema {
             return print_schema(&self.handler);
@@ -63,12 +72,13 @@ impl AnyWorker {
         }
         #[cfg(not(feature = "otel"))]
         log::init(filter, on_platform);
-        note_panics();
+        install_default_provider();
 
         let handlers = started(
             Runtime::new_multi_thread()
                 .thread_name("podwork")
                 .max_blocking_threads(MOST_BLOCKING_THREADS),
+            default_workers(),
         )?;
         let control = Control::start()?;
         let ended =
@@ -112,7 +122,8 @@ impl AnyWorker {
         mut self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        note_panics();
+        panics::note();
+        install_default_provider();
         let config = self.configure()?;
         let ending = Shutdown::default();
         let _abort = ending.abort.clone().drop_guard();
@@ -137,6 +148,7 @@ impl AnyWorker {
         #[cfg(feature = "upload")]
         {
             let uploads = crate::config::UploadSettings::read(|name| self.lookup(name))?;
+            uploads.warn_of_unsigned_urls();
             self.settings.job.uploads = uploads.into();
         }
         let mut telemetry = std::mem::take(&mut self.settings.telemetry);
@@ -159,7 +171,7 @@ impl AnyWorker {
         }
     }
 
-    fn lookup(&self, name: &str) -> Option<String> {
+    pub(super) fn lookup(&self, name: &str) -> Option<String> {
         self.env
             .get(name)
             .cloned()
@@ -190,6 +202,9 @@ async fn run_locally(args: Args, launch: Launch) -> Result<(), Error> {
         Mode::Serve(Serve {
             host: args.api_host,
             port: args.api_port,
+            allow_hosts: args.api_allow_host,
+            allow_origins: args.api_allow_origin,
+            allow_private_webhooks: args.api_allow_private_webhooks,
             concurrency: args.api_concurrency,
         })
     } else {

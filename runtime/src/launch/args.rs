@@ -12,6 +12,10 @@ use crate::telemetry::log;
 
 /// The flags given on the command line.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Args {
     /// `--test_input JSON`
     pub(crate) test_input: Option<String>,
@@ -23,6 +27,12 @@ pub(crate) struct Args {
     pub(crate) api_host: Option<String>,
     /// `--rp_api_port PORT`
     pub(crate) api_port: Option<u16>,
+    /// `--rp_api_allow_host NAME`, repeatable
+    pub(crate) api_allow_host: Vec<String>,
+    /// `--rp_api_allow_origin ORIGIN`, repeatable
+    pub(crate) api_allow_origin: Vec<String>,
+    /// `--rp_api_allow_private_webhooks`
+    pub(crate) api_allow_private_webhooks: bool,
     /// `--rp_api_concurrency N`
     pub(crate) api_concurrency: Option<usize>,
     /// `--rp_log_level LEVEL`
@@ -54,6 +64,18 @@ impl Args {
                 "rp_schema" => parsed.schema = switch(parser, "--rp_schema")?,
                 "rp_debugger" => parsed.debugger = switch(parser, "--rp_debugger")?,
                 "rp_api_host" => parsed.api_host = Some(text(parser, "--rp_api_host")?),
+                "rp_api_allow_host" => {
+                    let host = text(parser, "--rp_api_allow_host")?;
+                    parsed.api_allow_host.push(host);
+                }
+                "rp_api_allow_origin" => {
+                    let origin = text(parser, "--rp_api_allow_origin")?;
+                    parsed.api_allow_origin.push(origin);
+                }
+                "rp_api_allow_private_webhooks" => {
+                    let flag = "--rp_api_allow_private_webhooks";
+                    parsed.api_allow_private_webhooks = switch(parser, flag)?;
+                }
                 "rp_api_port" => {
                     let port = value(
                         parser,
@@ -160,6 +182,12 @@ mod tests {
             "-v",
             "--rp_api_host",
             "0.0.0.0",
+            "--rp_api_allow_host",
+            "a",
+            "--rp_api_allow_host=b",
+            "--rp_api_allow_origin",
+            "http://localhost:3000",
+            "--rp_api_allow_private_webhooks",
             "--rp_log_level",
             "debug",
             "--test_input",
@@ -171,6 +199,9 @@ mod tests {
                 serve_api: true,
                 api_port: Some(9000),
                 api_host: Some("0.0.0.0".to_owned()),
+                api_allow_host: vec!["a".to_owned(), "b".to_owned()],
+                api_allow_origin: vec!["http://localhost:3000".to_owned()],
+                api_allow_private_webhooks: true,
                 log_level: Some(LevelFilter::DEBUG),
                 test_input: Some(r#"{"a=b":1}"#.to_owned()),
                 ..Args::default()

@@ -248,18 +248,19 @@ impl<H: Handler, S> Worker<H, S> {
         self
     }
 
-    /// Shuts the worker down after `jobs` consecutive jobs panicked or ran out of host or GPU memory: then the worker
-    /// is likely broken, not the jobs. The worker fetches no more jobs, reports itself unhealthy, drains as at a
-    /// shutdown and exits with 1. Default: off. 0 counts as 1. A [`Batch`](crate::Batch) that fails as a whole counts
-    /// as one job.
+    /// Shuts the worker down after `jobs` consecutive jobs panicked, ran out of host or GPU memory, or had no thread to
+    /// run on: then the worker is likely broken, not the jobs. The worker fetches no more jobs, reports itself
+    /// unhealthy, drains as at a shutdown and exits with 1. Default: off. 0 counts as 1. A [`Batch`](crate::Batch) that
+    /// fails as a whole counts as one job.
     pub fn max_consecutive_failures(mut self, jobs: usize) -> Self {
         self.settings.max_failures = Some(jobs.max(1));
         self
     }
 
-    /// Serves metrics for Prometheus on `port` of all IPv4 addresses, at `/metrics`, in the `OpenMetrics` text format.
-    /// `PODWORK_METRICS_PORT` overrides the port. The worker opens the port before it does anything else, and does not
-    /// start if it cannot. For the list of metrics, see the guide's chapter on observability.
+    /// Serves metrics for Prometheus on `port` of all IPv4 addresses, at `/metrics`, in the `OpenMetrics` text format,
+    /// or in that of Prometheus 0.0.4 if the client prefers it. `PODWORK_METRICS_PORT` overrides the port. The worker
+    /// opens the port before it does anything else, and does not start if it cannot. For the list of metrics, see the
+    /// guide's chapter on observability.
     #[cfg(feature = "metrics")]
     pub fn metrics(mut self, port: u16) -> Self {
         self.settings.telemetry.metrics.port(port);

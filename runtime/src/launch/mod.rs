@@ -5,6 +5,8 @@ mod any_worker;
 mod args;
 mod builder;
 mod control;
+#[cfg(unix)]
+mod init;
 mod start;
 
 pub use builder::Worker;

@@ -20,19 +20,35 @@ impl<H: Handler, S> Worker<H, S> {
     ///
     /// This method creates the async runtime, reads the command line and the environment, and writes the log to
     /// standard output unless the program has its own `tracing` subscriber. If the worker cannot run, it reports the
-    /// error in one line and returns exit code 1.
+    /// error in one line and returns exit code 1. That includes a call inside an async runtime, such as in a `main`
+    /// with `#[tokio::main]`: call [`serve`](Self::serve) there.
+    ///
+    /// If the program has no default provider of rustls, this method installs ring.
+    ///
+    /// If the worker is process 1 of a container, this method starts the program again as a child and does not return:
+    /// the child runs the jobs, and process 1 passes signals on, collects orphaned processes, and exits with the exit
+    /// code of the child. So `main` runs up to this call in both processes. Load what is large in
+    /// [`setup`](Self::setup). `PODWORK_INIT=0` disables this.
     pub fn run(self) -> ExitCode
     where
         S: StateSource<H::State>,
     {
-        self.into_any().run()
+        let worker = self.into_any();
+        #[cfg(unix)]
+        if super::init::is_wanted(|name| worker.lookup(name)) {
+            // Frees the state and the ports that the child needs.
+            drop(worker);
+            return super::init::run();
+        }
+        worker.run()
     }
 
     /// Fetches and runs jobs until `shutdown` completes, then waits for the jobs in flight.
     ///
     /// Handlers and the set-up run on the caller's async runtime, which must be tokio's. Polling and delivery run on a
     /// separate thread. This method reads the environment, but not the command line, handles no signals, and sets up no
-    /// log. If the future is dropped, the worker ends immediately.
+    /// log. If the program has no default provider of rustls, it installs ring. If the future is dropped, the worker
+    /// ends immediately.
     ///
     /// # Errors
     /// Returns an error if the environment names no platform or is invalid, a fitness check or the set-up fails, the

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures::FutureExt as _;
 use podwork_platform::Platform;
 
 use crate::config::Config;
@@ -16,5 +17,5 @@ pub(super) async fn work_for(platform: &Platform, launch: Launch) -> Result<(), 
     let env: HashMap<_, _> = platform.worker_env(WORKER_ID).into_iter().collect();
     let mut config = Config::read(|name| env.get(name).cloned(), launch.handler.kind.streams())?;
     config.fitness = None;
-    poll(launch, config).await
+    poll(launch, config).boxed().await
 }

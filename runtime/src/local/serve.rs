@@ -1,8 +1,7 @@
 //! `--rp_serve_api`: the platform's API on a local port, in front of this worker.
 
-use std::io::{self, Write as _};
-
 use crate::error::Error;
+use crate::output::print;
 use crate::worker::Launch;
 
 use super::loopback::work_for;
@@ -16,6 +15,12 @@ const DEFAULT_PORT: u16 = 8000;
 pub(crate) struct Serve {
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
+    /// Further names of the API server in the `Host` header.
+    pub(crate) allow_hosts: Vec<String>,
+    /// The origins whose pages may call the API.
+    pub(crate) allow_origins: Vec<String>,
+    /// Allows webhook calls to private addresses, whatever the API server listens on.
+    pub(crate) allow_private_webhooks: bool,
     /// The maximum number of concurrent jobs. Overrides the builder's.
     pub(crate) concurrency: Option<usize>,
 }
@@ -27,6 +32,15 @@ pub(super) async fn run(serve: Serve, mut launch: Launch) -> Result<(), Error> {
         launch.settings.fix_concurrency(jobs);
     }
     let mut builder = platform(&launch.handler).bind(host, port);
+    if serve.allow_private_webhooks {
+        builder = builder.allow_private_webhooks(true);
+    }
+    for host in &serve.allow_hosts {
+        builder = builder.allow_host(host);
+    }
+    for origin in &serve.allow_origins {
+        builder = builder.allow_origin(origin);
+    }
     if let Some(example) = test_input::example() {
         builder = builder.example(&example);
     }
@@ -38,9 +52,7 @@ pub(super) async fn run(serve: Serve, mut launch: Launch) -> Result<(), Error> {
          curl {url}/stream/<id>    curl {url}/status/<id>    curl {url}/health\n",
         launch.handler.name
     );
-    if let Err(error) = io::stdout().write_all(directions.as_bytes()) {
-        tracing::warn!(%url, %error, "Cannot write to standard output; serving anyway.");
-    }
+    print(directions)?;
     let ended = work_for(&platform, launch).await;
     platform.shutdown().await;
     ended

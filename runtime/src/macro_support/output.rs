@@ -129,7 +129,7 @@ impl<T: Output, E: IntoHandlerError> FallibleOutput for Result<T, E> {
     message = "`{Self}` cannot be a handler's error",
     label = "not `std::error::Error`",
     note = "implement `std::error::Error` for it, with `thiserror` for example, or return `podwork::Result` and \
-            convert the errors with `?`"
+            convert the errors with `?`; a boxed error must be a `Box<dyn std::error::Error + Send + Sync>`"
 )]
 pub trait IntoHandlerError: Into<HandlerError> {}
 

@@ -27,10 +27,11 @@ impl Backoff {
         }
     }
 
-    /// Returns the next delay: the one that the server `asked` for, if any, up to a limit.
+    /// Returns the next delay: the longer of its own and the one that the server `asked` for, which is limited. A server
+    /// cannot ask for less than its own, because `Retry-After: 0` would then cause a flood of calls.
     pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let own = self.delays.next().unwrap_or_default();
-        asked.map_or(own, |asked| asked.min(LONGEST_ASKED))
+        asked.map_or(own, |asked| asked.min(LONGEST_ASKED).max(own))
     }
 
     /// Starts again with the first delay. Call it after a success.
@@ -60,5 +61,16 @@ mod tests {
         let asked = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(backoff.next(asked(7)), Duration::from_secs(7));
         assert_eq!(backoff.next(asked(86_400)), LONGEST_ASKED);
+    }
+
+    #[test]
+    fn the_platform_cannot_ask_for_a_flood() {
+        let first = Duration::from_millis(100);
+        let mut backoff = Backoff::new(first, Duration::from_secs(1));
+        let delays: Vec<_> = (0..20)
+            .map(|_| backoff.next(Some(Duration::ZERO)))
+            .collect();
+        assert!(delays.iter().all(|delay| *delay >= first), "{delays:?}");
+        assert!(delays[19] >= Duration::from_secs(1), "{delays:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Request, Response, Url};
 
+use crate::net::failure::permanent;
 use crate::net::http::chain;
 use crate::net::proxy::Proxies;
 use crate::net::public_only::{AddressGuard, PrivateAddress};
@@ -47,6 +48,8 @@ pub(crate) enum FetchError {
     Private(PrivateAddress),
     /// No trusted CA certificates are available.
     NoTls(String),
+    /// The connection failed for a reason that a retry does not change.
+    Permanent(String),
     /// The server is unreachable, or the connection broke.
     Failed(String),
 }
@@ -97,18 +100,24 @@ impl GuardedClient {
         let response = self.client.execute(request).await;
         response.map_err(|error| match PrivateAddress::behind(&error) {
             Some(refused) => FetchError::Private(refused),
-            None => FetchError::Failed(causes(&error)),
+            None => match permanent(&error) {
+                Some(why) => FetchError::Permanent(why),
+                None => FetchError::Failed(causes(&error)),
+            },
         })
     }
 }
 
 /// Returns a builder with all automatic behaviour of reqwest turned off, such as decompression, retries and proxies.
-/// Other crates of the program may have enabled such features.
+/// Other crates of the program may have enabled such features. Like curl, it tolerates malformed headers.
 fn base() -> ClientBuilder {
     Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http1_only()
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
         .no_proxy()
         .no_gzip()
         .no_brotli()

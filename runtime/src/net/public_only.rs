@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use podwork_protocol::address::is_public;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::net::address::is_public;
+use crate::error::causes::causes_of;
+use crate::net::resolver::resolve;
 
 /// The maximum number of addresses of a host to try.
 const MOST_ADDRESSES: usize = 8;
@@ -35,14 +37,7 @@ pub(crate) struct PrivateAddress(IpAddr);
 impl PrivateAddress {
     /// Finds this error among an error and its causes.
     pub(crate) fn behind(error: &(dyn StdError + 'static)) -> Option<Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(refused) = error.downcast_ref() {
-                return Some(*refused);
-            }
-            cause = error.source();
-        }
-        None
+        causes_of(error).find_map(|cause| cause.downcast_ref().copied())
     }
 }
 
@@ -52,7 +47,7 @@ impl AddressGuard {
         let is_allowed = if allow_private { |_| true } else { is_public };
         let guard = Self::resolving(is_allowed, |host| {
             async move {
-                let addresses = tokio::net::lookup_host((host, 0)).await?;
+                let addresses = resolve(host).await?;
                 Ok(addresses.map(|address| address.ip()).collect())
             }
             .boxed()
@@ -223,6 +218,26 @@ mod tests {
         let peer = response.remote_addr().unwrap();
         assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 1]));
         assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_exist_is_a_permanent_failure() {
+        for (message, is_permanent) in [
+            ("Name or service not known", true),
+            ("Temporary failure in name resolution", false),
+        ] {
+            let guard = AddressGuard::resolving(is_public, move |_| {
+                let message = format!("failed to lookup address information: {message}");
+                futures::future::ready(Err(io::Error::other(message))).boxed()
+            });
+            match get(&guard, "http://files.example/").await {
+                Err(FetchError::Permanent(why)) if is_permanent => {
+                    assert_eq!(why, "the host name does not exist; check its spelling");
+                }
+                Err(FetchError::Failed(why)) if !is_permanent => assert!(why.ends_with(message)),
+                other => panic!("{message}: {other:?}"),
+            }
+        }
     }
 
     #[tokio::test]

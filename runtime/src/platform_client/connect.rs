@@ -17,21 +17,23 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use crate::net::resolver::Resolver;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects to a host, either directly or through the proxy that is configured for it.
 #[derive(Debug, Clone)]
 pub(super) struct ProxyConnector {
-    direct: HttpConnector,
+    direct: HttpConnector<Resolver>,
     /// The connector to proxies, which may themselves use TLS.
-    to_proxy: HttpsConnector<HttpConnector>,
+    to_proxy: HttpsConnector<HttpConnector<Resolver>>,
     proxies: Option<Arc<Matcher>>,
 }
 
 impl ProxyConnector {
     pub(super) fn new(
-        direct: HttpConnector,
-        to_proxy: HttpsConnector<HttpConnector>,
+        direct: HttpConnector<Resolver>,
+        to_proxy: HttpsConnector<HttpConnector<Resolver>>,
         proxies: Option<Matcher>,
     ) -> Self {
         Self {

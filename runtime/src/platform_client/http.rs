@@ -4,7 +4,7 @@
 //! a no-op job costs 12% to 50% more CPU time when several jobs run at once (`README.md`, "Dependencies").
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,13 +20,22 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use podwork_protocol::template::Url;
 
 use crate::error::Error;
+use crate::net::failure::reason;
 use crate::net::http::chain;
+use crate::net::resolver::Resolver;
 use crate::net::tls;
 
 use super::body::Body;
 use super::connect::ProxyConnector;
+use super::deadline::within;
+use super::encoding::{Decoded, decode};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time without data after which the system checks that the other end of a connection still exists, and the time
+/// between these checks. Without them, a poll on a dead connection would wait for its whole timeout.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
 /// The maximum number of redirects that one call follows.
 const MAX_REDIRECTS: usize = 3;
 /// The maximum number of bytes to read of an error response. Its body is only an explanation.
@@ -37,11 +46,16 @@ const MAX_PREALLOCATED: usize = 32 * 1024 * 1024;
 /// An HTTP client. It belongs to the async runtime that it is used on.
 #[derive(Debug, Clone)]
 pub(super) struct WireClient {
-    client: Client<HttpsConnector<ProxyConnector>, Body>,
-    connector: ProxyConnector,
+    /// The current pool of connections, which all clones share.
+    pool: Arc<RwLock<Arc<Pool>>>,
+    connector: HttpsConnector<ProxyConnector>,
+    /// The part of the connector that knows the proxies.
+    proxies: ProxyConnector,
     /// The headers of every call.
     headers: HeaderMap,
 }
+
+type Pool = Client<HttpsConnector<ProxyConnector>, Body>;
 
 /// One call as an HTTP request.
 #[derive(Debug)]
@@ -73,11 +87,14 @@ impl WireClient {
         tls: bool,
         proxies: Option<Matcher>,
     ) -> Result<Self, Error> {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver);
         // The connector that wraps this one checks the scheme.
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         let tls = if tls {
             tls::config().map_err(|why| Error::HttpClient(io::Error::other(why)))?
         } else {
@@ -85,24 +102,32 @@ impl WireClient {
         };
         let tls = Arc::new(tls);
         let to_proxy = HttpsConnector::from((tcp.clone(), Arc::clone(&tls)));
-        let connector = ProxyConnector::new(tcp, to_proxy, proxies);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(HttpsConnector::from((connector.clone(), tls)));
+        let proxies = ProxyConnector::new(tcp, to_proxy, proxies);
+        let connector = HttpsConnector::from((proxies.clone(), tls));
         Ok(Self {
-            client,
+            pool: Arc::new(RwLock::new(new_pool(&connector))),
             connector,
+            proxies,
             headers,
         })
+    }
+
+    /// Closes the idle connections. Open calls keep theirs, and further calls use new ones.
+    pub(super) fn reconnect(&self) {
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        *pool = new_pool(&self.connector);
+    }
+
+    fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends a request. An error explains why there is no response.
     pub(super) async fn call(&self, call: WireRequest) -> Result<WireAnswer, String> {
         let timeout = call.timeout;
-        match tokio::time::timeout(timeout, self.answer(call)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no response within {timeout:?}")),
-        }
+        // Boxed, because the future is large, and would be copied into each future that waits for it.
+        let answer = within(timeout, Box::pin(self.answer(call))).await;
+        answer.unwrap_or_else(|| Err(format!("no response within {timeout:?}")))
     }
 
     async fn answer(&self, call: WireRequest) -> Result<WireAnswer, String> {
@@ -116,6 +141,7 @@ impl WireClient {
         } = call;
         let mut uri = Uri::from_maybe_shared(Bytes::from(String::from(url)))
             .map_err(|error| chain(&error))?;
+        let pool = self.pool();
         let mut redirects = 0;
         loop {
             let mut request = Request::new(body.clone());
@@ -123,12 +149,12 @@ impl WireClient {
             *request.uri_mut() = uri.clone();
             request.headers_mut().clone_from(&self.headers);
             request.headers_mut().extend(headers.clone());
-            if let Some(authorization) = self.connector.authorization(&uri) {
+            if let Some(authorization) = self.proxies.authorization(&uri) {
                 let headers = request.headers_mut();
                 headers.insert(PROXY_AUTHORIZATION, authorization);
             }
-            let response = self.client.request(request).await;
-            let response = response.map_err(|error| chain(&error))?;
+            let response = pool.request(request).await;
+            let response = response.map_err(|error| reason(&error))?;
             if redirects < MAX_REDIRECTS
                 && let Some(next) = redirected(&method, &uri, &response)
             {
@@ -139,6 +165,17 @@ impl WireClient {
             return read(response, limit).await;
         }
     }
+}
+
+fn new_pool(connector: &HttpsConnector<ProxyConnector>) -> Arc<Pool> {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        // Like curl, tolerate malformed headers: they must not cost a job.
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true);
+    Arc::new(builder.build(connector.clone()))
 }
 
 /// Returns the target of a redirect, if it is safe to follow: it must be on the same host and must not downgrade from
@@ -194,9 +231,13 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<WireAnswer, 
             break;
         }
     }
+    let Decoded { body, problem } = decode(&parts.headers, whole.freeze(), limit);
+    if let Some(problem) = problem.filter(|_| success) {
+        return Err(problem);
+    }
     Ok(WireAnswer {
         status: parts.status,
         headers: parts.headers,
-        body: whole.freeze(),
+        body,
     })
 }

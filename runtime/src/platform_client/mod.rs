@@ -2,6 +2,8 @@
 
 mod body;
 mod connect;
+mod deadline;
+mod encoding;
 mod http;
 mod requests;
 
@@ -9,7 +11,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use podwork_protocol::template::Url;
 use podwork_protocol::worker::{StopSignals, TakenJobs};
 
@@ -17,6 +19,7 @@ use crate::config::Remote;
 use crate::error::Error;
 use crate::net::http::{is_retryable_call, retry_after};
 use crate::net::proxy::Proxies;
+use crate::threads::guarded;
 
 pub(crate) use body::Body;
 use http::{WireAnswer, WireClient, WireRequest};
@@ -56,13 +59,6 @@ pub(crate) trait Posts {
         key: &str,
         body: Body,
     ) -> impl Future<Output = Result<(), CallError>> + Send;
-}
-
-/// The result of a successful poll.
-#[derive(Debug)]
-pub(crate) enum Taken {
-    Jobs(TakenJobs),
-    Nothing,
 }
 
 /// The reason why a call failed.
@@ -105,6 +101,7 @@ impl Api {
     pub(crate) fn new(remote: Remote) -> Result<Self, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, remote.user_agent.clone());
         if let Some(authorization) = &remote.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
@@ -126,8 +123,18 @@ impl Api {
         &self.remote
     }
 
+    /// Closes the idle connections, so that further calls use new ones.
+    pub(crate) fn reconnect(&self) {
+        self.http.reconnect();
+        self.pings.reconnect();
+    }
+
     /// Polls for up to `wanted` jobs. The platform may hold the call open until there is one.
-    pub(crate) async fn take(&self, wanted: usize, holds_jobs: bool) -> Result<Taken, CallError> {
+    pub(crate) async fn take(
+        &self,
+        wanted: usize,
+        holds_jobs: bool,
+    ) -> Result<TakenJobs, CallError> {
         let request = TakeRequest { wanted, holds_jobs };
         let answer = call(&self.http, request.into_http(&self.remote.take)).await?;
         TakeRequest::read(&answer)
@@ -158,9 +165,10 @@ impl Api {
     }
 }
 
+/// Makes a call. A panic of the network stack is an error that may pass.
 async fn call(client: &WireClient, request: WireRequest) -> Result<WireAnswer, CallError> {
-    let answer = client.call(request).await;
-    answer.map_err(CallError::unanswered)
+    let answer = guarded(client.call(request)).await;
+    answer.flatten().map_err(CallError::unanswered)
 }
 
 impl Posts for Api {

@@ -10,7 +10,7 @@ use podwork_protocol::worker::{POST_CONTENT_TYPE, StopSignals, TakenJobs};
 
 use super::body::Body;
 use super::http::{WireAnswer, WireRequest};
-use super::{CallError, Failing, Taken};
+use super::{CallError, Failing};
 
 /// The timeout of a poll or a post. It is longer than any platform holds a poll open, so the worker never aborts a poll
 /// that is about to return a job. Polls and posts share one value, since a deadline earlier than all others costs the
@@ -47,19 +47,18 @@ impl TakeRequest {
         poll(url.with("job_in_progress", in_progress), limit)
     }
 
-    pub(super) fn read(answer: &WireAnswer) -> Result<Taken, CallError> {
+    pub(super) fn read(answer: &WireAnswer) -> Result<TakenJobs, CallError> {
         match answer.status {
             // A platform with FlashBoot answers 400 to a worker that it has put to sleep.
-            StatusCode::NO_CONTENT | StatusCode::BAD_REQUEST => return Ok(Taken::Nothing),
+            StatusCode::NO_CONTENT | StatusCode::BAD_REQUEST => return Ok(TakenJobs::default()),
             StatusCode::OK => {}
             _ => return Err(CallError::of(answer)),
         }
-        if answer.body.is_empty() {
-            return Ok(Taken::Nothing);
-        }
-        TakenJobs::parse(&answer.body)
-            .map(Taken::Jobs)
-            .map_err(|error| CallError::unanswered(format!("invalid job in the response: {error}")))
+        TakenJobs::parse(&answer.body).map_err(|error| {
+            CallError::unanswered(format!(
+                "the response is not a job or a list of jobs: {error}"
+            ))
+        })
     }
 }
 
@@ -80,7 +79,7 @@ impl StopRequest {
             StatusCode::OK => {}
             _ => return Err(CallError::of(answer)),
         }
-        serde_json::from_slice(&answer.body).map_err(|error| {
+        StopSignals::parse(&answer.body).map_err(|error| {
             CallError::unanswered(format!("invalid list of jobs to cancel: {error}"))
         })
     }

@@ -12,7 +12,7 @@ use podwork_protocol::RawValue;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::delivery::outbox::Chunks;
 use crate::error::HandlerError;
@@ -21,6 +21,7 @@ use crate::handler::state::StateSource;
 use crate::handler::{Call, Context, Handler, HandlerKind, Reply};
 use crate::jobs::Jobs;
 use crate::telemetry::Telemetry;
+use crate::threads::guarded;
 
 use super::batches::{BatchOverrides, Batches, ReadyBatch, Release};
 
@@ -147,6 +148,11 @@ impl<H: Handler> AnyHandler for BoundHandler<H> {
             let start = |batch: ReadyBatch<_>| {
                 let telemetry = tasks.telemetry.clone();
                 let run = batch.run(Arc::clone(&batches), telemetry, tasks.worker_ended.clone());
+                let run = async {
+                    if let Err(why) = guarded(run).await {
+                        error!(error = %why, "A batch panicked; its jobs fail.");
+                    }
+                };
                 tasks.tracker.spawn_on(run, &tasks.handlers);
             };
             Arc::clone(&batches).release(&tasks.drain, start).await;

@@ -1,11 +1,10 @@
 //! The run of one job, from its arrival to its result in the outbox.
 
+use std::convert::Infallible;
 use std::future::pending;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use podwork_protocol::worker::Job;
 use podwork_protocol::{RawValue, limits};
 use tokio::sync::oneshot;
@@ -18,6 +17,7 @@ use crate::handler::{Context, Outcome};
 use crate::jobs::{CancelTokens, JobRun};
 use crate::run::bound::AnyHandler;
 use crate::telemetry::log::JOB_SPAN;
+use crate::threads::{BlockingTask, guarded};
 
 /// The settings that all jobs of a worker share.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +63,8 @@ impl Runner {
     /// has returned and the job's folder is removed: a blocking handler may keep running after its job has failed or
     /// was cancelled.
     ///
-    /// A panic in this method fails the job, so that every job has a result. `log` is the span of the job's log lines.
+    /// A panic anywhere in this method fails the job, so that every job has a result. `log` is the span of the job's
+    /// log lines.
     pub(crate) async fn run(
         &self,
         job: Job,
@@ -71,22 +72,52 @@ impl Runner {
         outbox: &Arc<Outbox>,
         log: Span,
     ) -> Consequence {
-        let span = slot.telemetry().run_span(log);
-        let running = AssertUnwindSafe(self.run_job(job, slot, outbox, &span)).catch_unwind();
-        let ended = running.instrument(span.clone()).await;
-        ended.unwrap_or_else(|payload| {
-            let failure = HandlerError::panic(&*payload);
-            span.in_scope(|| conclude(Err(failure), slot, outbox, self.settings.refresh))
+        let executing = async {
+            let span = slot.telemetry().run_span(log.clone());
+            let executed = self.execute(job, slot, outbox, &span);
+            executed.instrument(span.clone()).await
+        };
+        let (consequence, rest) = match guarded(executing).await {
+            Ok(executed) => executed,
+            Err(why) => (self.panicked(why, slot, outbox, &log).await, None),
+        };
+        if let Some(rest) = rest
+            && let Err(why) = guarded(rest.end(slot.tokens()).instrument(log.clone())).await
+        {
+            log.in_scope(|| error!(error = %why, "Cleaning up after the job panicked."));
+        }
+        consequence
+    }
+
+    /// Fails a job during which the runtime or a `tracing` subscriber panicked, even if one panics again.
+    async fn panicked(
+        &self,
+        why: String,
+        slot: &JobRun,
+        outbox: &Outbox,
+        log: &Span,
+    ) -> Consequence {
+        let failure = HandlerError::panicked(why);
+        let (again, refresh) = (failure.clone(), self.settings.refresh);
+        let concluding = async { log.in_scope(|| conclude(Err(failure), slot, outbox, refresh)) };
+        guarded(concluding).await.unwrap_or_else(|_| {
+            outbox.finish(Final {
+                outcome: Err(again),
+                refresh,
+            });
+            Consequence::GoOn
         })
     }
 
-    async fn run_job(
+    /// Runs the handler, and concludes the job. Also returns what is still left of the job's run, if the handler was
+    /// called.
+    async fn execute(
         &self,
         job: Job,
         slot: &JobRun,
         outbox: &Arc<Outbox>,
         span: &Span,
-    ) -> Consequence {
+    ) -> (Consequence, Option<RunRest>) {
         let limit = limits::result_payload(&job.id);
         let chunks = Chunks::new(Arc::clone(outbox), &job.id, self.settings.aggregate);
         let Job {
@@ -106,7 +137,7 @@ impl Runner {
         let context = context.with_uploads(Arc::clone(&self.settings.uploads));
         if tokens.by_platform.is_cancelled() {
             info!("Cancelled before it started.");
-            return Consequence::GoOn;
+            return (Consequence::GoOn, None);
         }
         info!("Started.");
         slot.started();
@@ -125,17 +156,43 @@ impl Runner {
         let outcome = outcome.and_then(|output| within(limit, output));
         let refresh = self.settings.refresh || context.wants_refresh();
         let consequence = conclude(outcome, slot, outbox, refresh);
-        if let Some(thread) = thread {
+        let rest = RunRest {
+            thread,
+            released,
+            context,
+        };
+        (consequence, Some(rest))
+    }
+}
+
+/// The rest of the run of a job that has a result.
+struct RunRest {
+    /// The thread of a handler that is still running.
+    thread: Option<BlockingTask<Outcome>>,
+    /// Completes when no call of the handler holds the job any longer.
+    released: oneshot::Receiver<Infallible>,
+    context: Context,
+}
+
+impl RunRest {
+    /// Waits until the handler has returned, and removes the job's folder.
+    async fn end(self, tokens: &CancelTokens) {
+        if let Some(thread) = self.thread {
             warn!("Handler is still running after its job has ended; its slot stays occupied.");
             tokens.by_worker.run_until_cancelled(thread).await;
         }
         // The handler may still process the batch for the other jobs.
-        tokens.by_worker.run_until_cancelled(released).await;
+        tokens.by_worker.run_until_cancelled(self.released).await;
         #[cfg(feature = "upload")]
-        context.tidied().await;
-        context.remove_folder().await;
-        consequence
+        self.context.tidied().await;
+        self.context.remove_folder().await;
     }
+}
+
+/// Fails a job that never runs.
+pub(crate) fn fail(failure: HandlerError, slot: &JobRun, outbox: &Outbox) {
+    // The handler was not called, so there is no reason to replace the worker.
+    let _ = conclude(Err(failure), slot, outbox, false);
 }
 
 /// Puts the result into the outbox, unless the job was cancelled.
@@ -151,8 +208,9 @@ fn conclude(outcome: Outcome, slot: &JobRun, outbox: &Outbox, refresh: bool) -> 
         Err(failure) => error!(error = ?failure, "Failed."),
     }
     let tripped = slot.finished(outcome.as_ref().err());
-    outbox.finish(Final { outcome, refresh });
     info!("Finished.");
+    // Last, so that a job that panics in this function has no result yet.
+    outbox.finish(Final { outcome, refresh });
     if tripped {
         Consequence::Broken
     } else if refresh {

@@ -12,8 +12,10 @@ use tracing::{debug, info, warn};
 
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
+use crate::net::suspension::Suspensions;
 use crate::platform_client::{Api, CallError};
 
+use super::held::held;
 use super::poll::EmptyPolls;
 
 /// Polls the stop channel and cancels the jobs that it names. Never returns. Without a stop channel, it does nothing.
@@ -30,9 +32,14 @@ async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
     // A platform without this route is polled less and less often, in case it is updated later.
     let mut absent = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
     let mut empty = EmptyPolls::default();
+    let mut suspensions = Suspensions::new();
     loop {
         let asked = Instant::now();
-        let delay = match api.stop_signals(url).await {
+        let open = api.stop_signals(url);
+        let Some(answer) = held(open, suspensions.next(), || api.reconnect()).await else {
+            continue;
+        };
+        let delay = match answer {
             Ok(signals) => {
                 errors.reset();
                 absent.reset();
@@ -41,11 +48,10 @@ async fn listen_at(api: &Api, jobs: &Jobs, url: &Url) -> Infallible {
                     if jobs.cancel(id) {
                         stopped = true;
                     } else {
-                        debug!(job_id = %id, "Ignoring a stop signal: the job is not in flight.");
+                        debug!(job_id = %id, "Ignoring a stop signal: the job is not in flight, or already cancelled.");
                     }
                 }
-                // Signals for jobs that are not in flight count as an empty answer: the platform may repeat them
-                // immediately.
+                // Signals that cancel nothing count as an empty answer: the platform may repeat them immediately.
                 empty.pause(asked, !stopped)
             }
             Err(CallError::Refused { status, why }) => {

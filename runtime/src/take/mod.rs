@@ -2,8 +2,10 @@
 
 mod cancel;
 mod concurrency;
+mod held;
+mod intake_log;
 mod poll;
 
 pub(crate) use cancel::listen;
 pub(crate) use concurrency::{Asked, Concurrency, Fixed};
-pub(crate) use poll::Poller;
+pub(crate) use poll::{DuplicateJob, Poller};

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use podwork_protocol::worker::Job;
+use podwork_protocol::worker::{InvalidJob, Job, TakenJobs};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::jobs::Jobs;
 use crate::net::backoff::Backoff;
-use crate::platform_client::{Api, CallError, Failing, Taken};
+use crate::net::suspension::Suspensions;
+use crate::platform_client::{Api, CallError, Failing};
 use crate::telemetry::{TakeResult, TakeTiming, Telemetry};
 
 use super::concurrency::Concurrency;
+use super::held::held;
+use super::intake_log::IntakeLog;
 
 /// The time limit for the open poll once the worker drains: the platform may already have handed out a job.
 const LAST_POLL: Duration = Duration::from_secs(2);
@@ -38,6 +41,10 @@ impl EmptyPolls {
     }
 }
 
+/// The id of a job that the platform handed out twice.
+#[derive(Debug)]
+pub(crate) struct DuplicateJob(pub(crate) String);
+
 /// The poll loop of one worker.
 pub(crate) struct Poller<'a> {
     pub(crate) api: &'a Api,
@@ -48,8 +55,7 @@ pub(crate) struct Poller<'a> {
 }
 
 impl Poller<'_> {
-    /// Fetches jobs and passes them to `start`, until the worker drains. `start` returns whether the job is new. Waits
-    /// for `ready` before each poll.
+    /// Fetches jobs and passes them to `start`, until the worker drains. Waits for `ready` before each poll.
     ///
     /// # Errors
     /// Returns the error of `ready`.
@@ -57,11 +63,14 @@ impl Poller<'_> {
         &self,
         concurrency: &mut dyn Concurrency,
         ready: impl Fn() -> R,
-        start: impl Fn(Job, TakeTiming) -> bool,
+        start: impl Fn(Result<Job, InvalidJob>, TakeTiming) -> Result<(), DuplicateJob>,
     ) -> Result<(), Failing> {
         let mut errors = Backoff::new(Duration::from_millis(20), Duration::from_secs(4));
         let mut empty = EmptyPolls::default();
+        let mut suspensions = Suspensions::new();
+        let mut log = IntakeLog::default();
         loop {
+            log.summarize();
             let next = concurrency.next(self.jobs.concurrency());
             self.jobs.set_concurrency(next);
             let Some(wanted) = self.until_wanted(&ready).await? else {
@@ -71,14 +80,17 @@ impl Poller<'_> {
             let asked = Instant::now();
             let timer = self.telemetry.take();
             let take = self.api.take(wanted, self.jobs.in_flight() > 0);
-            let Some(answer) = poll(take, self.drain).await else {
-                return Ok(());
+            let open = poll(take, self.drain);
+            let answer = match held(open, suspensions.next(), || self.api.reconnect()).await {
+                Some(Some(answer)) => answer,
+                Some(None) => return Ok(()),
+                None => continue,
             };
             let timing = timer.answered(result_of(&answer));
             let delay = match answer {
                 Ok(taken) => {
                     errors.reset();
-                    let came = hand_over(taken, |job| start(job, timing));
+                    let came = hand_over(taken, &mut log, |job| start(job, timing));
                     empty.pause(asked, !came)
                 }
                 // Not logged: there is no retry, and the platform may have shut down before the worker.
@@ -111,18 +123,23 @@ impl Poller<'_> {
     }
 }
 
-/// Passes each fetched job to `start`. Returns whether any of them is new: if not, the next poll needs a pause, because
-/// the platform may hand out the same jobs in flight again.
-fn hand_over(taken: Taken, start: impl Fn(Job) -> bool) -> bool {
-    let jobs = match taken {
-        Taken::Jobs(jobs) => jobs.0,
-        Taken::Nothing => return false,
-    };
+/// Passes each fetched job to `start`. Returns whether any of them is new and can run: if not, the next poll needs a
+/// pause, because the platform may return the same again immediately.
+fn hand_over(
+    taken: TakenJobs,
+    log: &mut IntakeLog,
+    start: impl Fn(Result<Job, InvalidJob>) -> Result<(), DuplicateJob>,
+) -> bool {
+    if let Some(elements) = &taken.ignored {
+        log.ignored(elements);
+    }
     let mut came = false;
-    for job in jobs {
-        match job {
-            Ok(job) => came |= start(job),
-            Err(why) => error!(error = %why, "Ignoring an invalid job from the platform."),
+    let jobs = taken.jobs.into_iter().map(Ok);
+    for job in jobs.chain(taken.invalid.into_iter().map(Err)) {
+        let can_run = job.is_ok();
+        match start(job) {
+            Ok(()) => came |= can_run,
+            Err(DuplicateJob(id)) => log.duplicate(&id),
         }
     }
     came
@@ -146,9 +163,9 @@ fn delay_after(error: CallError, errors: &mut Backoff) -> Duration {
     }
 }
 
-fn result_of(answer: &Result<Taken, CallError>) -> TakeResult {
+fn result_of(answer: &Result<TakenJobs, CallError>) -> TakeResult {
     match answer {
-        Ok(Taken::Jobs(jobs)) if !jobs.0.is_empty() => TakeResult::Jobs,
+        Ok(taken) if !taken.jobs.is_empty() || !taken.invalid.is_empty() => TakeResult::Jobs,
         Ok(_) => TakeResult::Empty,
         Err(_) => TakeResult::Error,
     }

@@ -1,22 +1,36 @@
-//! The log, in the official worker's formats: JSON lines on the platform, plain text elsewhere.
+//! The log, in the official worker's formats: JSON lines on the platform, plain text elsewhere. It shows the events of
+//! `tracing` and the records of `log`.
 
 mod filter;
+#[cfg(unix)]
+mod output;
+#[cfg(not(unix))]
+mod output {
+    use std::io::Write as _;
+
+    pub(super) fn write(line: Vec<u8>, _: bool) {
+        // A failure to write the log must not end the worker.
+        let _ = std::io::stdout().write_all(&line);
+    }
+
+    pub(crate) fn flush() {}
+}
 
 use std::fmt::{self, Write as _};
-#[cfg(unix)]
-use std::sync::RwLock;
 
 use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_log::{AsLog as _, LogTracer};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 #[cfg(feature = "otel")]
 pub(crate) use filter::is_quiet;
 pub(crate) use filter::{LogFilter, parse_level};
+pub(crate) use output::flush;
 
 /// The name of the span that a job runs in. The log adds the span's field `job_id` to each line.
 pub(crate) const JOB_SPAN: &str = "job";
@@ -30,8 +44,17 @@ pub(crate) fn init(filter: LogFilter, json: bool) {
         filter: filter.clone(),
         json,
     };
+    start(tracing_subscriber::registry().with(layer), &filter);
+}
+
+/// Makes this the subscriber of the program, and of the records of the crate `log`.
+fn start(subscriber: impl Subscriber + Send + Sync, filter: &LogFilter) {
     // An error means that the program has set its own subscriber, which stays.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let records = LogTracer::builder().with_max_level(filter.max_level().as_log());
+        // An error means that the program has set its own logger, which stays.
+        let _ = records.init();
+    }
     filter.warn_of_invalid();
 }
 
@@ -52,8 +75,7 @@ where
     let both = tracing_subscriber::registry()
         .with(other)
         .with(layer.with_filter(shown));
-    let _ = tracing::subscriber::set_global_default(both);
-    filter.warn_of_invalid();
+    start(both, &filter);
 }
 
 struct LogLayer {
@@ -95,34 +117,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         let message = shorten(line.message + &line.fields);
         let level = level_name(*event.metadata().level());
         let text = format_line(self.json, level, job_id.as_deref(), &message);
-        // A failure to write the log must not end the worker.
-        let _ = write(text.as_bytes());
+        output::write(text.into_bytes(), self.json);
     }
-}
-
-/// Writes a line to standard output. Bypasses the lock of [`std::io::Stdout`], for which the threads of many jobs would
-/// contend. The system writes a short line atomically. A long line excludes all other writers.
-#[cfg(unix)]
-fn write(mut line: &[u8]) -> rustix::io::Result<()> {
-    static LINES: RwLock<()> = RwLock::new(());
-    let (_shared, _exclusive);
-    if line.len() <= rustix::pipe::PIPE_BUF {
-        _shared = LINES.read();
-    } else {
-        _exclusive = LINES.write();
-    }
-    while !line.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(std::io::stdout(), line))?;
-        line = &line[written..];
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn write(line: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-
-    std::io::stdout().write_all(line)
 }
 
 fn level_name(level: Level) -> &'static str {
@@ -153,10 +149,25 @@ fn format_line(json: bool, level: &str, job_id: Option<&str>, message: &str) -> 
         let text = serde_json::to_string(&line).unwrap_or_default();
         return text + "\n";
     }
+    let message = printable(message, "\n       | ");
     match job_id {
-        Some(job_id) => format!("{level:7}| {job_id} | {message}\n"),
+        Some(job_id) => format!("{level:7}| {} | {message}\n", printable(job_id, "\\n")),
         None => format!("{level:7}| {message}\n"),
     }
+}
+
+/// Escapes control characters, which could forge log lines or control a terminal, and replaces line breaks.
+fn printable(text: &str, line_break: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => printable.push_str(line_break),
+            '\t' => printable.push(c),
+            c if c.is_control() => printable.extend(c.escape_default()),
+            c => printable.push(c),
+        }
+    }
+    printable
 }
 
 fn shorten(message: String) -> String {
@@ -186,6 +197,8 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing to a String cannot fail.
         let _ = match field.name() {
+            // The origin of a record of the crate `log`, which lines of `tracing` do not show either.
+            "log.target" | "log.module_path" | "log.file" | "log.line" => Ok(()),
             "message" => write!(self.message, "{value:?}"),
             name => write!(self.fields, " {name}={value:?}"),
         };
@@ -221,6 +234,19 @@ mod tests {
             "INFO   | j | m\n"
         );
         assert_eq!(format_line(false, "ERROR", None, "m"), "ERROR  | m\n");
+    }
+
+    #[test]
+    fn a_line_of_plain_text_cannot_be_forged() {
+        assert_eq!(
+            format_line(
+                false,
+                "INFO",
+                Some("j\nERROR  | x"),
+                "a\r\nERROR  | b\u{1b}[2J\tc\u{9b}"
+            ),
+            "INFO   | j\\nERROR  | x | a\\r\n       | ERROR  | b\\u{1b}[2J\tc\\u{9b}\n"
+        );
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::fmt;
 
 #[cfg(feature = "metrics")]
 pub(crate) mod figures;
+#[cfg(feature = "metrics")]
+mod format;
 pub(crate) mod log;
 #[cfg(not(any(feature = "metrics", feature = "otel")))]
 mod off;

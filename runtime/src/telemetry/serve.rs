@@ -14,7 +14,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -23,10 +22,10 @@ use tracing::{debug, info, warn};
 
 use crate::error::Error;
 
+use super::format::MetricsFormat;
+
 const PATH: &str = "/metrics";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const FORMAT: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 /// Maximum number of concurrent connections. Further clients wait until a connection closes.
 const MOST_CONNECTIONS: usize = 16;
 /// Maximum duration of a connection, which serves one request.
@@ -85,7 +84,7 @@ async fn converse(stream: TcpStream, registry: Arc<Registry>) {
     let mut http = http1::Builder::new();
     http.keep_alive(false);
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), &registry);
+        let answer = answer(&request, &registry);
         async { Ok::<_, Infallible>(answer) }
     });
     // If this fails, responses are only slower.
@@ -95,17 +94,17 @@ async fn converse(stream: TcpStream, registry: Arc<Registry>) {
     }
 }
 
-fn answer(method: &Method, path: &str, registry: &Registry) -> Response<Full<Bytes>> {
-    let (status, format, text) = if path != PATH {
+fn answer<B>(request: &Request<B>, registry: &Registry) -> Response<Full<Bytes>> {
+    let (status, format, text) = if request.uri().path() != PATH {
         let text = format!("not found: metrics are at {PATH}\n");
         (StatusCode::NOT_FOUND, TEXT, text)
-    } else if !matches!(*method, Method::GET | Method::HEAD) {
+    } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "method not allowed: use GET or HEAD\n".to_owned();
         (StatusCode::METHOD_NOT_ALLOWED, TEXT, text)
     } else {
-        let mut text = String::new();
-        match encode(&mut text, registry) {
-            Ok(()) => (StatusCode::OK, FORMAT, text),
+        let format = MetricsFormat::for_accept(request.headers());
+        match format.encode(registry) {
+            Ok(text) => (StatusCode::OK, format.content_type(), text),
             // Only a metric that the user registered can fail.
             Err(error) => {
                 let text = format!("cannot encode a metric: {error}\n");

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::delivery::outbox::{Message, Outbox};
 use crate::error::HandlerError;
-use crate::error::handler_error::note_panics;
+use crate::error::panics;
 use crate::handler::Handler;
 use crate::jobs::{JobRules, Jobs};
 use crate::renamed::renamed;
@@ -164,7 +164,7 @@ impl<S: Send + Sync + 'static> TestJob<S> {
     /// Runs the job and waits until it ends.
     #[expect(clippy::missing_panics_doc, reason = "no other job is in flight")]
     pub async fn run<H: Handler<State = S>>(self) -> Tested {
-        note_panics();
+        panics::note();
         let outbox = Arc::new(Outbox::keeping_all());
         let telemetry = Telemetry::default();
         let timing = telemetry.take().answered(TakeResult::Jobs);

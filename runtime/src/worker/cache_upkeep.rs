@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::cache::VolumeCache;
+use crate::threads::guarded;
 
 /// Hydrates the cache, then runs the set-up.
 pub(super) fn hydrated<T: 'static>(
@@ -44,7 +45,9 @@ impl Upkeep {
         let guard = closed.clone().drop_guard();
         let task = tokio::spawn(async {
             let _closed = guard;
-            run.await;
+            if let Err(why) = guarded(run).await {
+                error!(error = %why, "The cache panicked; it is no longer synced.");
+            }
         });
         Self {
             job_ended,

@@ -1,5 +1,7 @@
 //! The loops of a running worker, and its orderly shutdown.
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument as _, Span, error, info, warn};
 
 use crate::delivery::outbox::Outbox;
-use crate::error::Error;
 use crate::error::handler_error::Identity;
+use crate::error::{Error, HandlerError};
 use crate::handler::HandlerKind;
 use crate::health::{HealthCheck, Heartbeat, WorkerHealth};
 use crate::jobs::{JobDelivery, JobRun, Jobs};
@@ -20,6 +22,7 @@ use crate::platform_client::{Api, Failing};
 use crate::run::bound::BatchTasks;
 use crate::run::job::{self, Consequence, Runner};
 use crate::telemetry::{TakeTiming, Telemetry, TelemetryGuard};
+use crate::threads::guarded;
 
 use super::Shutdown;
 #[cfg(all(feature = "cache", unix))]
@@ -28,6 +31,8 @@ use super::start_up;
 
 /// The time limit for the last posts once the grace period is over.
 const LAST_POSTS: Duration = Duration::from_secs(10);
+/// The time limit for handlers that have no job any longer, once the grace period is over.
+const LAST_CLEANUP: Duration = Duration::from_secs(1);
 /// The time that exporting the last traces may take even if the grace period is over.
 const LAST_TRACES: Duration = Duration::from_secs(1);
 
@@ -71,12 +76,27 @@ impl Engine {
     ) -> Result<(), Error> {
         // Ends all handlers, however this future ends.
         let _end = self.jobs.end_all_on_drop();
-        let _batching = self.start_batches();
+        let mut batching = pin!(self.batching());
         let work = async {
-            let taken = intake.await;
+            let taken = tokio::select! {
+                taken = guarded(intake) => taken,
+                why = &mut batching => {
+                    // The jobs that wait for a batch would wait forever.
+                    self.jobs.end_all();
+                    Err(why)
+                }
+            };
+            if let Err(why) = &taken {
+                error!(error = %why, "The worker panicked; fetching no more jobs.");
+                self.shutdown.drain.cancel();
+            }
             let drained = self.drain().await;
             // A tripped breaker also drains the worker.
-            match taken.err().or_else(|| self.health.tripped()) {
+            match taken
+                .map_err(Error::Panicked)?
+                .err()
+                .or_else(|| self.health.tripped())
+            {
                 Some(failing) => Err(start_up::give_up(self.api.as_ref(), failing).await),
                 None => drained,
             }
@@ -101,16 +121,27 @@ impl Engine {
             .await
     }
 
-    /// Starts the task that calls the handler with each ready batch. The task ends when the returned handle is dropped.
-    fn start_batches(&self) -> Option<AbortOnDropHandle<()>> {
+    /// Starts the task that calls the handler with each ready batch. The task ends when the returned future is dropped.
+    /// The future completes only if the task panics, and returns the message.
+    fn batching(&self) -> impl Future<Output = String> + use<> {
         let batch_loop = self.runner.handler.batch_loop(BatchTasks {
             tracker: self.tasks.clone(),
             handlers: self.handlers.clone(),
             telemetry: self.telemetry.clone(),
             drain: self.shutdown.drain.clone(),
             worker_ended: self.jobs.worker_ended(),
-        })?;
-        Some(AbortOnDropHandle::new(tokio::spawn(batch_loop)))
+        });
+        let task = batch_loop.map(|task| AbortOnDropHandle::new(tokio::spawn(guarded(task))));
+        async {
+            match task {
+                None => pending().await,
+                Some(task) => match task.await {
+                    Ok(Err(why)) => why,
+                    // The loop never ends, and is not aborted before this future is dropped.
+                    Ok(Ok(())) | Err(_) => pending().await,
+                },
+            }
+        }
     }
 
     /// Starts two tasks for a job: one runs it, the other delivers the contents of its outbox. Neither waits for the
@@ -124,13 +155,9 @@ impl Engine {
         timing: TakeTiming,
         deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
     ) -> Result<(), Job> {
-        let Some((run, delivery)) = self.jobs.take(&job.id, &self.telemetry, timing) else {
+        let Some((run, outbox, log)) = self.admit(&job.id, timing, deliver) else {
             return Err(job);
         };
-        let outbox = Arc::new(Outbox::new(self.kind.joins()));
-        let log = job::span(&job.id);
-        let delivering = deliver(Arc::clone(&outbox), delivery);
-        self.tasks.spawn(delivering.instrument(log.clone()));
         let task = RunTask {
             runner: Arc::clone(&self.runner),
             outbox,
@@ -141,6 +168,39 @@ impl Engine {
         };
         self.tasks.spawn_on(task.run(job, run), &self.handlers);
         Ok(())
+    }
+
+    /// Fails a job that cannot run: it is in flight until the error is delivered. Returns `false` if [`Jobs::take`]
+    /// rejects it as a duplicate.
+    pub(crate) fn fail<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        id: &str,
+        failure: HandlerError,
+        timing: TakeTiming,
+        deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
+    ) -> bool {
+        let Some((run, outbox, log)) = self.admit(id, timing, deliver) else {
+            return false;
+        };
+        log.in_scope(|| job::fail(failure, &run, &outbox));
+        run.vacate(outbox.bytes());
+        true
+    }
+
+    /// Adds a job to the jobs in flight, and starts the task that delivers the contents of its outbox. Returns `None` if
+    /// [`Jobs::take`] rejects it.
+    fn admit<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        id: &str,
+        timing: TakeTiming,
+        deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
+    ) -> Option<(JobRun, Arc<Outbox>, Span)> {
+        let (run, delivery) = self.jobs.take(id, &self.telemetry, timing)?;
+        let outbox = Arc::new(Outbox::new(self.kind.joins()));
+        let log = job::span(id);
+        let delivering = deliver(Arc::clone(&outbox), delivery);
+        self.tasks.spawn(delivering.instrument(log.clone()));
+        Some((run, outbox, log))
     }
 
     /// Waits for the jobs in flight, the last cache sync and the export of the last traces, within the grace period.
@@ -177,11 +237,19 @@ impl Engine {
             );
         }
         self.jobs.end_all();
-        if timeout(LAST_POSTS, self.tasks.wait()).await.is_err() {
-            error!(
-                jobs = self.jobs.in_flight(),
-                "Failed to deliver the last results before the worker exits."
-            );
+        let limit = if jobs > 0 { LAST_POSTS } else { LAST_CLEANUP };
+        if timeout(limit, self.tasks.wait()).await.is_err() {
+            match self.jobs.in_flight() {
+                // Reported above.
+                0 if jobs == 0 => {}
+                0 => {
+                    warn!("All results are delivered; abandoning handlers that are still running.");
+                }
+                left => error!(
+                    jobs = left,
+                    "Failed to deliver the last results before the worker exits."
+                ),
+            }
         }
         unfinished(jobs)
     }
@@ -202,16 +270,18 @@ struct RunTask {
 impl RunTask {
     async fn run(self, job: Job, slot: JobRun) {
         let consequence = self.runner.run(job, &slot, &self.outbox, self.log).await;
+        if consequence != Consequence::GoOn {
+            // Drains before the slot is free, so that no other job is fetched.
+            self.drain.cancel();
+        }
         match consequence {
             Consequence::GoOn => {}
             Consequence::Refresh => info!("Worker will be replaced; fetching no more jobs."),
             Consequence::Broken => {
-                error!("Consecutive jobs panicked or ran out of memory; fetching no more jobs.");
+                error!(
+                    "Consecutive jobs panicked, or ran out of memory or threads; fetching no more jobs."
+                );
             }
-        }
-        if consequence != Consequence::GoOn {
-            // Drains before the slot is free, so that no other job is fetched.
-            self.drain.cancel();
         }
         slot.vacate(self.outbox.bytes());
         #[cfg(all(feature = "cache", unix))]

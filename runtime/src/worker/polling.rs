@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwork_protocol::env;
-use podwork_protocol::worker::Job;
-use tracing::warn;
+use podwork_protocol::worker::{InvalidJob, Job};
 
 use crate::config::Config;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::post::Delivery;
-use crate::error::Error;
+use crate::error::{Error, HandlerError};
 use crate::jobs::JobDelivery;
 use crate::platform_client::Api;
-use crate::take::{self, Concurrency, Fixed, Poller};
+use crate::take::{self, Concurrency, DuplicateJob, Fixed, Poller};
+use crate::threads::restarted;
 
 use super::{Engine, Launch};
+
+/// The pause before the polls of the stop channel start again after a panic.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sets a worker up, and runs jobs from the platform until it shuts down.
 pub(crate) async fn poll(mut launch: Launch, config: Config) -> Result<(), Error> {
@@ -56,23 +59,32 @@ async fn work(
         telemetry: &engine.telemetry,
         drain: &engine.shutdown.drain,
     };
-    let start = |job: Job, timing| {
+    let start = |job: Result<Job, InvalidJob>, timing| {
         // Clones the id, not the job: its input may be large.
-        let (id, delivery) = (job.id.clone(), Arc::clone(&delivery));
+        let id = match &job {
+            Ok(job) => job.id.clone(),
+            Err(job) => job.id.clone(),
+        };
+        let delivery = Arc::clone(&delivery);
         let deliver = |outbox, job| deliver(delivery, id, outbox, job);
-        let refused = engine.start(job, timing, deliver).err();
-        if let Some(Job { id, .. }) = &refused {
-            warn!(
-                job_id = %id,
-                "Ignoring a duplicate delivery: the job is in flight or just completed."
-            );
+        match job {
+            Ok(job) => engine
+                .start(job, timing, deliver)
+                .map_err(|job| DuplicateJob(job.id)),
+            Err(InvalidJob { id, why, .. }) => {
+                let failure = HandlerError::invalid_job(&why);
+                let failed = engine.fail(&id, failure, timing, deliver);
+                failed.then_some(()).ok_or(DuplicateJob(id))
+            }
         }
-        refused.is_none()
     };
     let taking = poller.run(&mut *concurrency, || engine.healthy(), start);
+    let listening = restarted("stop channel", LISTEN_PAUSE, || {
+        take::listen(api.clone(), Arc::clone(&engine.jobs))
+    });
     tokio::select! {
         ended = engine.run(taking) => ended,
-        never = take::listen(api.clone(), Arc::clone(&engine.jobs)) => match never {},
+        never = listening => match never {},
     }
 }
 

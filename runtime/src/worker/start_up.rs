@@ -33,7 +33,10 @@ pub(super) async fn run(
     {
         report_unhealthy(api, &failing).await;
         let check = failing.check;
-        return Err(Error::Unfit { check, failure });
+        return Err(Error::Unfit {
+            check,
+            failure: Box::new(failure),
+        });
     }
     let made = AbortOnDropHandle::new(handlers.spawn(set_up)).await;
     match made.unwrap_or_else(|error| Err(error.into())) {

@@ -34,11 +34,17 @@ def progress(job):
 
 
 def fails(job):
+    print("before the failure")
     raise ValueError(job["input"]["message"])
 
 
 def error_key(job):
     return {"error": job["input"]["message"], "partial": 1}
+
+
+def prestart():
+    print("loading")
+    raise ValueError("no weights")
 
 
 async def waits(job):
@@ -65,5 +71,10 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    config = KINDS[sys.argv.pop(1)]
+    kind = sys.argv.pop(1)
+    if kind == "prestart_fails":
+        # Only in `runpod` 2.
+        runpod.serverless.register_prestart_hook(prestart)
+        kind = "plain"
+    config = KINDS[kind]
     runpod.serverless.start(dict(config))

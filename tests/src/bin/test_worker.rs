@@ -9,19 +9,23 @@
 //! - `layer`: a `tracing` subscriber of the program that exports all spans
 //! - `filtered`: a subscriber that exports only the spans of this program's own code
 //! - `log`: a subscriber that exports no spans
+//! - `append`: appends a line to a file, on a blocking thread
+//! - `panics PHRASE [batch]`: a subscriber that panics at the first event whose message contains the phrase
+//! - `stuck`: jobs that never end, and a short grace period
+//! - `nested`, `nested-blocking`: `run` inside an async runtime, or on one of its blocking threads
 //! - `serve [layer]`: an async `main`, which requests the export layer if `layer` follows
 
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, try_stream};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::{Instrument as _, debug_span, info_span};
+use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
 #[cfg(feature = "otel")]
-use tracing_subscriber::{
-    filter::filter_fn,
-    layer::{Identity, Layer as _, SubscriberExt as _},
-};
+use tracing_subscriber::{filter::filter_fn, layer::Identity};
 
 /// The task of a job.
 #[derive(Deserialize)]
@@ -45,6 +49,14 @@ enum Task {
     Read { path: std::path::PathBuf },
     /// Creates spans, and returns `value` from within them.
     Trace { value: Value },
+    /// Writes records with the crate `log`, and returns their number.
+    Log { records: Vec<String> },
+    /// Writes `lines` long lines to the log, and returns their number.
+    Flood { lines: usize },
+    /// Returns whether rustls has a default provider.
+    Tls,
+    /// Runs a shell script, and returns its exit code and its standard output.
+    Shell { script: String },
 }
 
 #[handler]
@@ -82,7 +94,49 @@ async fn work(task: Task, cx: Context) -> Result<Value> {
             };
             Ok(model.instrument(info_span!("model", size = 7)).await)
         }
+        Task::Log { records } => {
+            for record in &records {
+                log::info!(target: "someones_crate::module", "{record}");
+                log::debug!("hidden {record}");
+            }
+            Ok(records.len().into())
+        }
+        Task::Flood { lines } => {
+            for line in 0..lines {
+                tracing::info!("{line:0>100}");
+            }
+            Ok(lines.into())
+        }
+        Task::Tls => Ok(rustls::crypto::CryptoProvider::get_default()
+            .is_some()
+            .into()),
+        Task::Shell { script } => {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &script]).stderr(Stdio::inherit());
+            let output = tokio::task::spawn_blocking(move || shell.output()).await??;
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok(json!({ "code": output.status.code(), "printed": printed }))
+        }
     }
+}
+
+/// A line to append to a file.
+#[derive(Deserialize)]
+struct Append {
+    path: std::path::PathBuf,
+    line: String,
+}
+
+#[handler]
+fn append(input: Append) -> Result<usize> {
+    use std::io::Write as _;
+
+    let mut file = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(&input.path)?;
+    writeln!(file, "{}", input.line)?;
+    Ok(input.line.len())
 }
 
 /// Chunks to stream, and an optional error with which the stream then fails.
@@ -126,6 +180,60 @@ async fn save(input: Save, cx: Context) -> Result<podwork::files::Uploaded> {
     Ok(uploads.reader(&input.name, bytes.as_slice()).await?)
 }
 
+/// A layer that panics at the first event whose message contains the phrase.
+struct Panics {
+    phrase: String,
+    done: AtomicBool,
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Panics {
+    fn on_event(&self, event: &tracing::Event<'_>, _: layer::Context<'_, S>) {
+        struct Message(String);
+
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let meant = message.0.contains(&self.phrase) && !self.done.swap(true, Ordering::SeqCst);
+        assert!(!meant, "in the subscriber");
+    }
+}
+
+fn panicking(phrase: String) -> ExitCode {
+    let done = AtomicBool::new(false);
+    let subscriber = tracing_subscriber::registry().with(Panics { phrase, done });
+    tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
+    match std::env::args().nth(3).as_deref() {
+        Some("batch") => podwork::run::<lengths>(),
+        _ => Worker::new::<work>().concurrency(2).run(),
+    }
+}
+
+/// Blocks its thread forever.
+#[handler]
+async fn stuck() {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[tokio::main]
+async fn nested() -> ExitCode {
+    podwork::run::<work>()
+}
+
+#[tokio::main]
+async fn nested_blocking() -> ExitCode {
+    let running = tokio::task::spawn_blocking(podwork::run::<work>);
+    running.await.expect("no panic")
+}
+
 /// Installs a `tracing` subscriber of the program.
 #[cfg(feature = "otel")]
 fn subscribe(own: &str) {
@@ -152,6 +260,13 @@ fn main() -> ExitCode {
     let number = |nth| std::env::args().nth(nth).and_then(|text| text.parse().ok());
     match std::env::args().nth(1).as_deref() {
         Some("stream") => Worker::new::<stream>().aggregate_stream(true).run(),
+        Some("stuck") => Worker::new::<stuck>()
+            .shutdown_grace(Duration::from_millis(50))
+            .run(),
+        Some("append") => podwork::run::<append>(),
+        Some("panics") => panicking(std::env::args().nth(2).expect("a phrase")),
+        Some("nested") => nested(),
+        Some("nested-blocking") => nested_blocking(),
         Some("batch") => Worker::new::<lengths>()
             .max_wait(Duration::from_millis(number(2).unwrap_or(5)))
             .max_batch(number(3).map_or(16, |jobs| usize::try_from(jobs).expect("few")))

@@ -255,10 +255,83 @@ async fn a_data_url_is_a_file_too() {
     assert_eq!(file(job), ("greeting.txt".to_owned(), sum(b"hello")));
 
     let broken = json!({ "files": ["data:;base64,%%%"] });
-    assert!(error(TestJob::new(broken).run::<fetch>().await).contains("cannot download data:"));
+    let broken = TestJob::new(broken).run::<fetch>().await.result;
+    let broken = broken.unwrap_err().message().to_owned();
+    assert!(
+        broken.starts_with("invalid input at `files[0]`: cannot download data:"),
+        "{broken}"
+    );
 
     let large = json!({ "files": ["data:,hello"], "max_bytes": 4 });
     assert!(error(TestJob::new(large).run::<fetch>().await).contains("the limit of 4 bytes"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_body_is_stored_as_received() {
+    // The checksum is that of the received bytes, and a resumed download continues in them.
+    let body = noise(1000);
+    let sent = body.clone();
+    let server = Hostile::start(move |mut conn: Conn| {
+        let body = sent.clone();
+        async move {
+            let gzip = "content-encoding: gzip";
+            match conn.range() {
+                None => {
+                    conn.send(format!(
+                        "HTTP/1.1 200 OK\r\netag: \"1\"\r\n{gzip}\r\ncontent-length: 1000\r\n\r\n"
+                    ))
+                    .await;
+                    conn.send(&body[..400]).await;
+                }
+                Some(start) => {
+                    let range = format!("content-range: bytes {start}-999/1000");
+                    conn.answer("206 Partial Content", &[gzip, &range], &body[start..])
+                        .await;
+                }
+            }
+        }
+    })
+    .await;
+    let input = json!({ "url": server.url("a.json"), "sha256": sum(&body) });
+    let job = open(json!({ "files": [input] })).await;
+    assert_eq!(file(job), ("a.json".to_owned(), sum(&body)));
+    for request in server.requests() {
+        assert!(
+            request.contains("accept-encoding: identity\r\n"),
+            "{request}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_written_is_an_error_of_its_own() {
+    #[handler]
+    async fn without_folder(file: RemoteFile, cx: Context) -> Result<()> {
+        let folder = cx.folder()?;
+        std::fs::remove_dir(&folder)?;
+        std::fs::write(&folder, "not a folder")?;
+        let fetched = file.download(&cx).await;
+        std::fs::remove_file(&folder)?;
+        fetched?;
+        Ok(())
+    }
+
+    let server = Hostile::start(|mut conn: Conn| async move {
+        conn.answer("200 OK", &[], "x").await;
+    })
+    .await;
+    let job = TestJob::new(json!(server.url("x"))).env(OPEN);
+    let error = job.run::<without_folder>().await.result.unwrap_err();
+    assert_eq!(error.kind(), "download_failed");
+    assert_eq!(
+        error.message(),
+        "cannot write the file into the job's folder"
+    );
+    assert!(
+        format!("{error:?}").contains("caused by: Not a directory"),
+        "{error:?}"
+    );
+    assert_eq!(server.requests().len(), 1, "nothing is retried");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,5 +4,6 @@
 mod archives;
 mod downloads;
 mod folders;
+mod inputs;
 mod storage;
 mod uploads;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use podwork::files::{RemoteFile, Upload, UploadError, Uploaded};
+use podwork::files::{RemoteFile, Upload, UploadError, UploadUrl, Uploaded};
 use podwork::testing::{TestJob, Tested};
 use podwork::{Context, Result, handler};
 use podwork_tests::client;
@@ -769,6 +769,68 @@ async fn a_request_can_name_its_own_bucket() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_can_be_behind_a_path() {
+    // The server sees the first part of the path as its bucket, and checks the signature of the whole path.
+    let storage = Storage::start().await;
+    let mut env = storage.env();
+    env[0].1 = format!("{}/{BUCKET}/v1/s3/", storage.url());
+    "inner".clone_into(&mut env[3].1);
+    for (name, size) in [("small & ü.txt", 9), ("large", 2 * PART + 7)] {
+        let job = TestJob::new(json!({ "name": name, "size": size })).env(env.clone());
+        let output = job.run::<upload>().await.result.unwrap();
+        assert_eq!(text(&output, "key"), format!("test/{name}"));
+        assert!(storage.object(&format!("v1/s3/inner/test/{name}")) == noise(size));
+        let (status, _, body) = get(text(&output, "url")).await;
+        assert!(status == 200 && body == noise(size), "{status}");
+    }
+    // A failed upload is aborted there, too.
+    let job = TestJob::new(
+        json!({ "name": "film", "size": 5 * PART, "how": "reader", "fails_at": 3 * PART + 1 }),
+    );
+    job.env(env).run::<upload>().await.result.unwrap_err();
+    assert_eq!(storage.count(Kind::Abort), 1);
+    assert_eq!(storage.incomplete(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_can_have_another_form() {
+    #[handler]
+    async fn in_form(form: Option<String>, cx: Context) -> Result<Uploaded> {
+        let upload = Upload::new(&cx);
+        let upload = match form.as_deref() {
+            None => upload,
+            Some("signed") => upload.url_form(UploadUrl::Signed),
+            Some("object") => upload.url_form(UploadUrl::Object),
+            Some(_) => upload.url_form(UploadUrl::S3),
+        };
+        Ok(upload.bytes("a b.png", "x").await?)
+    }
+
+    let storage = Storage::start().await;
+    let object = format!("{}/{BUCKET}/test/a%20b.png", storage.url());
+    let s3 = format!("s3://{BUCKET}/test/a b.png");
+    for (variable, form, expected) in [
+        ("", None, None),
+        ("s3", None, Some(&s3)),
+        ("object", None, Some(&object)),
+        ("signed", None, None),
+        ("object", Some("s3"), Some(&s3)),
+        ("s3", Some("object"), Some(&object)),
+        ("s3", Some("signed"), None),
+    ] {
+        let mut env = storage.env().to_vec();
+        env.push(("PODWORK_UPLOAD_URL", variable.to_owned()));
+        let job = TestJob::new(json!(form)).env(env).run::<in_form>().await;
+        let url = job.result.unwrap();
+        let url = url.as_str().unwrap();
+        match expected {
+            Some(expected) => assert_eq!(url, expected),
+            None => assert_eq!(get(url).await.0, 200, "{url}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_context_shows_no_keys() {
     #[handler]
@@ -921,6 +983,49 @@ mod whole {
         assert_eq!(get(text(&output, "output_url")).await.2.len(), 11_000_000);
         assert!(storage.objects().iter().eq([&format!("{id}/output.json")]));
         worker.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_service_without_signed_urls_is_reported_at_the_start() {
+        let program = env!("CARGO_BIN_EXE_podwork-test-worker");
+        let log = |variable: &str| {
+            let worker = podwork_tests::Binary::new(
+                program,
+                &["--test_input", r#"{"input":{"do":"echo","value":1}}"#],
+            );
+            worker.env([
+                (
+                    "BUCKET_ENDPOINT_URL",
+                    "https://s3api-eu-ro-1.runpod.io".to_owned(),
+                ),
+                ("BUCKET_ACCESS_KEY_ID", ID.to_owned()),
+                ("BUCKET_SECRET_ACCESS_KEY", SECRET.to_owned()),
+                ("BUCKET_NAME", "volume".to_owned()),
+                ("PODWORK_UPLOAD_URL", variable.to_owned()),
+            ])
+        };
+        let warning = "The storage service does not support signed URLs; ";
+        for (variable, says) in [
+            (
+                "",
+                Some("uploads return s3:// URLs. Set PODWORK_UPLOAD_URL=s3 to accept this"),
+            ),
+            (
+                "signed",
+                Some("the URLs of uploads will not work. Set PODWORK_UPLOAD_URL=s3"),
+            ),
+            ("s3", None),
+            ("object", None),
+        ] {
+            let output = log(variable).output().await;
+            let log = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success(), "{log}");
+            match says {
+                Some(says) => assert!(log.contains(&format!("{warning}{says}")), "{log}"),
+                None => assert!(!log.contains(warning), "{log}"),
+            }
+            assert!(!log.contains(SECRET), "{log}");
+        }
     }
 
     #[tokio::test]

@@ -9,9 +9,10 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, UseName, UseRename, UseTree};
 
 /// The checked crates and their root files.
-const CRATES: [(&str, &str); 6] = [
+const CRATES: [(&str, &str); 7] = [
     ("protocol", "lib.rs"),
     ("macros", "lib.rs"),
+    ("supervisor", "lib.rs"),
     ("platform", "lib.rs"),
     ("runtime", "lib.rs"),
     ("cli", "main.rs"),

@@ -45,7 +45,8 @@ impl Target {
         let stream = TcpStream::connect(self.platform.addr()).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
         let sending = async move {
-            let head = "POST /run HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let head =
+                "POST /run HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
             let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
             let mut sent = writer.write_all(head.as_bytes()).await;
             // It ends when the platform closes the connection.
@@ -87,7 +88,8 @@ async fn what_is_no_request_is_a_bad_one() {
         "{",
         "{}",
         "{\"input\"}",
-        "\u{feff}{\"input\": 1}",
+        "{\u{feff}\"input\": 1}",
+        "\u{feff}\u{feff}{\"input\": 1}",
         "{\"input\": 1} {}",
         "{\"input\": NaN}",
         "{\"input\": 1, \"input\": 2}",
@@ -142,7 +144,7 @@ async fn accepts_input_of_any_nesting_depth() {
 async fn bodies_over_the_limit_are_refused_whether_they_say_so_or_not() {
     let target = Target::start().await;
     let announced = target
-        .raw(b"POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999\r\n\r\n{")
+        .raw(b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n{")
         .await;
     assert!(announced.starts_with("HTTP/1.1 413"), "{announced}");
 
@@ -170,7 +172,8 @@ async fn odd_paths_and_ids_are_not_found() {
         &long,
     ] {
         let path = path.replace(' ', "%20");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = target.raw(request.as_bytes()).await;
         let status = answer.get(9..12).unwrap_or_default();
         assert!(matches!(status, "404" | "400"), "{path:.60}: {answer}");
@@ -185,21 +188,22 @@ async fn rejects_malformed_http() {
     let huge = format!("X-Huge: {}\r\n", "x".repeat(2 * 1024 * 1024));
     for (request, expected) in [
         (
-            format!("GET /health HTTP/1.1\r\nHost: h\r\n{flood}\r\n"),
+            format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{flood}\r\n"),
             "431",
         ),
         (
-            format!("GET /health HTTP/1.1\r\nHost: h\r\n{huge}\r\n"),
+            format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{huge}\r\n"),
             "431",
         ),
         ("\0\0\0\0\r\n\r\n".to_owned(), "400"),
         ("GET / HTTP/9.9\r\n\r\n".to_owned(), "400"),
         (
-            "POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n".to_owned(),
+            "POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n".to_owned(),
             "400",
         ),
         (
-            "POST /run HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned(),
+            "POST /run HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+                .to_owned(),
             "400",
         ),
     ] {
@@ -235,7 +239,8 @@ async fn drip(target: &Target, first: &[u8]) -> (String, Duration) {
 #[tokio::test(start_paused = true)]
 async fn what_drips_is_not_waited_for_for_ever() {
     let target = Target::start().await;
-    let body = b"POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n{\"input\": \"";
+    let body =
+        b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{\"input\": \"";
     let (said, after) = drip(&target, body).await;
     assert!(said.starts_with("HTTP/1.1 408"), "{said}");
     assert_eq!(after.as_secs(), 120);
@@ -259,7 +264,7 @@ async fn silent_connections_do_not_block_others() {
         let begun: &[u8] = match n % 3 {
             0 => b"",
             1 => b"GET /health HT",
-            _ => b"POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n{\"in",
+            _ => b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n{\"in",
         };
         stream.write_all(begun).await.unwrap();
         idle.push(stream);

@@ -6,6 +6,8 @@ mod certificate;
 mod hostile;
 #[cfg(all(feature = "download", feature = "upload"))]
 mod https;
+#[cfg(all(feature = "download", feature = "upload"))]
+mod lenient;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "otel")]

@@ -89,6 +89,48 @@ async fn task(task: String, done: &Counter, cx: Context) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_the_format_of_prometheus_gets_it() {
+    #[handler]
+    async fn echo(input: Value) -> Value {
+        input
+    }
+
+    let platform = Platform::builder().start().await.unwrap();
+    let (listener, addr) = listener();
+    let custom = Counter::<u64>::default();
+    custom.inc();
+    let worker = Worker::new::<echo>()
+        .metrics_on(listener)
+        .register_metrics(|registry| registry.register("words", "Words counted", custom));
+    let worker = start(worker, platform.worker_env("w"));
+    let id = submit(&platform, &json!(1));
+    ended(&platform, &id).await;
+    Figures::until(addr, &[("podwork_jobs_total{outcome=\"completed\"}", 1.0)]).await;
+
+    let request = client().get(format!("http://{addr}/metrics"));
+    let answer = request.header("Accept", "text/plain;version=0.0.4").send();
+    let answer = answer.await.unwrap();
+    assert_eq!(
+        answer.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = answer.text().await.unwrap();
+    for line in [
+        "# TYPE podwork_jobs_total counter",
+        "podwork_jobs_total{outcome=\"completed\"} 1",
+        "# TYPE podwork_build_info gauge",
+        "words_total 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    // These lines exist only in OpenMetrics.
+    for part in ["# EOF", "# UNIT"] {
+        assert!(!text.contains(part), "{text}");
+    }
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_job_is_counted_by_its_outcome() {
     let platform = Platform::builder().start().await.unwrap();
     let (listener, addr) = listener();

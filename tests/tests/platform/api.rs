@@ -202,7 +202,7 @@ async fn chunks_that_were_not_written_come_again() {
     }
     talk.done(&id, json!({"output": []})).await;
     let mut broken = TcpStream::connect(talk.platform.addr()).await.unwrap();
-    let request = format!("GET /v2/local/stream/{id} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET /v2/local/stream/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     broken.write_all(request.as_bytes()).await.unwrap();
     let mut begun = [0; 1000];
     broken.read_exact(&mut begun).await.unwrap();
@@ -407,7 +407,7 @@ async fn a_take_that_breaks_while_it_is_held_takes_no_job() {
     let talk = Talk::start().await;
     let mut broken = TcpStream::connect(talk.platform.addr()).await.unwrap();
     broken
-        .write_all(b"GET /v2/local/job-take/gone?gpu=x HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /v2/local/job-take/gone?gpu=x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
     // The worker is counted once its poll is open.
@@ -433,9 +433,11 @@ async fn endpoints_are_isolated_and_the_root_path_is_the_default_endpoint() {
 async fn shutting_down_answers_open_polls() {
     let talk = Talk::start().await;
     let mut poll = TcpStream::connect(talk.platform.addr()).await.unwrap();
-    poll.write_all(b"GET /v2/local/job-take/w HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    poll.write_all(
+        b"GET /v2/local/job-take/w HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )
+    .await
+    .unwrap();
     while talk.get("/health").await["workers"]["idle"] != 1 {}
     talk.platform.shutdown().await;
     let mut answer = String::new();
@@ -451,7 +453,7 @@ async fn shutting_down_answers_held_calls_with_where_the_job_stands() {
         let mut held = TcpStream::connect(talk.platform.addr()).await.unwrap();
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         held.write_all(request.as_bytes()).await.unwrap();
         held

@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 mod api;
+mod browsers;
+mod intake;
+mod production;
+mod raw;
 mod rules;
 mod rules_page;

@@ -119,11 +119,16 @@ async fn clients_and_workers_show_their_keys() {
         ("POST", "/run", Some("client-keys"), 401),
         ("POST", "/run", Some("Bearer worker-key"), 401),
         ("POST", "/run", Some("Bearer client-key"), 200),
+        ("POST", "/run", Some("bearer client-key"), 200),
+        ("POST", "/run", Some("BEARER client-key"), 200),
+        ("POST", "/run", Some("Basic client-key"), 401),
+        ("POST", "/run", Some("Bearer"), 401),
         ("POST", "/v2/other/run", Some("client-key"), 200),
         ("GET", "/health", None, 401),
         ("GET", take, None, 401),
         ("GET", take, Some("client-key"), 401),
         ("GET", take, Some("worker-key"), 200),
+        ("GET", take, Some("bearer worker-key"), 200),
     ] {
         let (status, body) = call(&platform, method, path, key, &job).await;
         assert_eq!(status, expected, "{method} {path} with {key:?}: {body}");

@@ -55,6 +55,49 @@ async fn the_log_shows_the_size_and_reason_of_each_batch() {
 }
 
 #[tokio::test]
+async fn pages_of_other_sites_cannot_call_the_served_api() {
+    let args = [
+        "--rp_serve_api",
+        "--rp_api_port",
+        "0",
+        "--rp_api_allow_host",
+        "worker",
+        "--rp_api_allow_origin=http://localhost:3000",
+    ];
+    let mut worker = worker(&args).start();
+    let url = worker.url("Serving `").await;
+    let (_, port) = url.rsplit_once(':').unwrap();
+    // `localhost` is both loopback addresses, whichever a client tries first.
+    for address in ["127.0.0.1", "[::1]"] {
+        if address == "[::1]" && std::net::TcpListener::bind("[::1]:0").is_err() {
+            // This machine does not support IPv6.
+            continue;
+        }
+        for (headers, status) in [
+            (&[][..], 200),
+            (&[("Host", "worker:8000")], 200),
+            (&[("Host", "evil.example:8000")], 403),
+            (&[("Origin", "http://localhost:3000")], 200),
+            (
+                &[
+                    ("Origin", "https://evil.example"),
+                    ("Content-Type", "text/plain"),
+                ],
+                403,
+            ),
+        ] {
+            let url = format!("http://{address}:{port}/run");
+            let mut request = client().post(url).body(r#"{"input": {"do": "wait"}}"#);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn rust_log_sets_levels_where_the_platforms_variables_set_none() {
     let log = async |variables: &[(&'static str, &str)]| {
         let input = r#"{"input": {"do": "echo", "value": 1}}"#;
@@ -162,6 +205,92 @@ async fn bad_input_gets_one_clear_line() {
         port.contains("--rp_api_port: expected a port number (0 to 65535), got `many`"),
         "{port}"
     );
+}
+
+#[tokio::test]
+async fn a_misspelled_member_of_the_test_input_is_named() {
+    for (input, member) in [
+        (r#"{"model": "bge", "input": 1}"#, "model"),
+        (r#"{"input": 1, "polcy": {}}"#, "polcy"),
+        (
+            r#"{"input": 1, "policy": {"executionTimout": 5000}}"#,
+            "executionTimout",
+        ),
+    ] {
+        let said = worker(&["--test_input", input]).complaint().await;
+        let expected = format!("error: --test_input: unknown field `{member}`, expected one of");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_test_input_keeps_its_id_and_may_begin_with_a_byte_order_mark() {
+    let input =
+        "\u{feff}{\"id\": \"local-test/7\", \"input\": {\"do\": \"echo\", \"value\": 1}}\r\n";
+    let output = worker(&[]).file("test_input.json", input).output().await;
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("IN_QUEUE    | job local-test/7\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("output    | 1\n"), "{shown}");
+    let utf_16 = worker(&[])
+        .bytes("test_input.json", b"\xff\xfe{\0}\0")
+        .complaint()
+        .await;
+    assert!(
+        utf_16.contains("test_input.json: cannot read the file") && utf_16.contains("UTF-8"),
+        "{utf_16}"
+    );
+}
+
+#[tokio::test]
+async fn expected_numbers_are_compared_by_value() {
+    let input = r#"{"input": {"do": "echo", "value": {"score": 1, "of": [2.50]}}}"#;
+    for (expected, code) in [
+        (r#"{"output": {"of": [2.5], "score": 1.0}}"#, 0),
+        (r#"{"output": {"of": [2.5], "score": 1.5}}"#, 1),
+    ] {
+        let output = worker(&["--test_input", input, "--test_output", expected])
+            .output()
+            .await;
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_closed_standard_output_ends_quietly_and_a_full_one_with_an_error() {
+    let input = r#"{"input": {"chunks": ["a", "b", "c"], "error": null}}"#;
+    let test_run = || worker(&["stream", "--test_input", input]);
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    let output = test_run().stdout(write).output().await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*said), (Some(0), ""));
+    let serve = worker(&["--rp_serve_api", "--rp_api_port", "0"]);
+    for program in [test_run(), serve] {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let said = program.stdout(full).complaint().await;
+        assert!(
+            said.starts_with("error: failed to write to standard output: No space left"),
+            "{said}"
+        );
+    }
+    // An error that cannot be shown is still an exit code.
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = worker(&["--test_input", "nonsense"])
+        .stderr(full)
+        .output()
+        .await;
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[tokio::test]
@@ -291,6 +420,23 @@ async fn on_the_platform_it_logs_json_and_ends_cleanly_on_sigterm() {
 }
 
 #[tokio::test]
+async fn signals_in_quick_succession_count_as_one() {
+    for pair in [["-TERM", "-TERM"], ["-INT", "-TERM"], ["-INT", "-INT"]] {
+        let platform = Platform::builder().start().await.unwrap();
+        let mut worker = worker(&[]).env(platform.worker_env("w1")).start();
+        let task = json!({"do": "progress", "values": [1], "value": "late"});
+        let id = submit(&platform, &task);
+        worker.line("Started.").await;
+        for signal in pair {
+            worker.signal(signal).await;
+        }
+        assert_eq!(worker.code().await, Some(0), "{pair:?}");
+        let output = platform.status(&id).unwrap().output.unwrap();
+        assert_eq!(output.get(), "\"late\"");
+    }
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let platform = Platform::builder().start().await.unwrap();
     let mut worker = worker(&[]).env(platform.worker_env("w1")).start();
@@ -298,7 +444,12 @@ async fn a_second_signal_ends_it_at_once() {
     worker.line("Started.").await;
     worker.signal("-INT").await;
     worker.line("Shutting down").await;
-    worker.signal("-INT").await;
+    // Repetitions count as the first signal for a while.
+    let mut again = tokio::time::interval(Duration::from_millis(200));
+    while worker.is_running() {
+        worker.signal("-INT").await;
+        again.tick().await;
+    }
     assert_eq!(worker.code().await, Some(1));
 }
 

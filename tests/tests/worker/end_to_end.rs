@@ -77,6 +77,14 @@ async fn failures_are_reported_with_cause_and_position() {
         message(&last),
         "invalid input: invalid type: string \"two\", expected i64 at line 1 column 5"
     );
+    // The content of a file is not repeated.
+    let content = "iVBORw0KGgo".repeat(10_000);
+    let (last, _) = ended(&platform, &submit(&platform, &json!(content))).await;
+    assert_eq!(
+        message(&last),
+        "invalid input: invalid type: string \"iVBORw0KGgoiVBORw0KGgoiVBORw0KGgoiVBORw…\", expected i64 at line 1 column \
+         110002"
+    );
     let (last, _) = ended(&platform, &submit(&platform, &json!(2))).await;
     assert_eq!(last.output.unwrap().get(), "4", "the worker continues");
     platform.close();

@@ -9,6 +9,9 @@ use podwork_tests::{Answer, Recorded, Running, Scripted, job, start};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// A request as a map of fields.
+type Fields = BTreeMap<String, String>;
+
 const HOPS: [&str; 3] = ["host", "connection", "content-length"];
 
 #[derive(Deserialize)]
@@ -30,7 +33,9 @@ struct Difference {
     /// The names of golden files, separated by spaces, or `*` for all of them.
     calls: String,
     field: String,
-    ours: Option<String>,
+    /// The value in the request that is compared with the golden file; `None` if it lacks the field.
+    #[serde(rename = "ours", alias = "newer")]
+    value: Option<String>,
     #[expect(dead_code, reason = "documents the difference for readers")]
     why: String,
 }
@@ -47,7 +52,7 @@ fn fields(
     query: &[(String, String)],
     headers: &BTreeMap<String, String>,
     body: &Value,
-) -> BTreeMap<String, String> {
+) -> Fields {
     let names: Vec<&str> = query.iter().map(|(name, _)| name.as_str()).collect();
     let mut fields = BTreeMap::from([
         ("method".to_owned(), method.to_owned()),
@@ -80,7 +85,7 @@ fn fields(
     fields
 }
 
-fn ours(request: &Recorded) -> BTreeMap<String, String> {
+fn ours(request: &Recorded) -> Fields {
     let body = if request.body.is_empty() {
         Value::Null
     } else {
@@ -205,72 +210,108 @@ fn with<H: podwork::Handler, S: podwork::state::StateSource<H::State>>(
     Box::new(|platform| start(worker, platform.env("golden-worker")))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_match_the_official_worker_except_for_listed_differences() {
-    let differences: Vec<Difference> =
-        serde_json::from_str(&golden_file("differences.json")).unwrap();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let names = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let names: BTreeSet<String> = names
-        .filter_map(|name| name.strip_suffix(".json").map(ToOwned::to_owned))
-        .filter(|name| name != "differences")
-        .collect();
-    assert_eq!(names.len(), 14);
+/// The listed differences between two sets of requests, and those that occur.
+struct Comparison {
+    listed: Vec<Difference>,
+    occurred: BTreeSet<(usize, String)>,
+    unlisted: Vec<String>,
+}
 
-    let mut occurred = BTreeSet::new();
-    let mut unlisted = Vec::new();
-    for name in &names {
-        let golden: Golden = serde_json::from_str(&golden_file(&format!("{name}.json"))).unwrap();
-        let theirs = golden.request;
-        let theirs = fields(
-            &theirs.method,
-            &theirs.path,
-            &theirs.query,
-            &theirs.headers,
-            &theirs.body,
-        );
-        let ours = ours(&scenario(name).await);
-        let all: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
-        for field in all
-            .into_iter()
-            .filter(|field| theirs.get(*field) != ours.get(*field))
-        {
-            let listed = differences.iter().position(|difference| {
+impl Comparison {
+    fn of(file: &str) -> Self {
+        Self {
+            listed: serde_json::from_str(&golden_file(file)).unwrap(),
+            occurred: BTreeSet::new(),
+            unlisted: Vec::new(),
+        }
+    }
+
+    fn compare(&mut self, name: &str, golden: &Fields, other: &Fields) {
+        let all: BTreeSet<&String> = golden.keys().chain(other.keys()).collect();
+        for field in all {
+            let (expected, value) = (golden.get(field), other.get(field));
+            if expected == value {
+                continue;
+            }
+            let listed = self.listed.iter().position(|listed| {
                 let of_call =
-                    difference.calls == "*" || difference.calls.split(' ').any(|call| call == name);
-                of_call && difference.field == *field && difference.ours.as_ref() == ours.get(field)
+                    listed.calls == "*" || listed.calls.split(' ').any(|call| call == name);
+                of_call && listed.field == *field && listed.value.as_ref() == value
             });
             match listed {
                 Some(listed) => {
-                    occurred.insert((listed, name));
+                    self.occurred.insert((listed, name.to_owned()));
                 }
-                None => unlisted.push(format!(
-                    "{name}: {field}: theirs {:?}, ours {:?}",
-                    theirs.get(field),
-                    ours.get(field)
+                None => self.unlisted.push(format!(
+                    "{name}: {field}: golden {expected:?}, now {value:?}"
                 )),
             }
         }
     }
-    assert!(unlisted.is_empty(), "{unlisted:#?}");
-    for (listed, difference) in differences.iter().enumerate() {
-        let calls = difference.calls.split(' ').filter(|call| *call != "*");
-        for call in calls {
-            let name = names
-                .get(call)
-                .unwrap_or_else(|| panic!("no golden file {call}"));
-            assert!(
-                occurred.contains(&(listed, name)),
-                "{call}: {} no longer differs",
-                difference.field
-            );
+
+    /// Asserts that all differences are listed, and that all listed differences occur.
+    fn check(&self) {
+        assert!(self.unlisted.is_empty(), "{:#?}", self.unlisted);
+        for (at, listed) in self.listed.iter().enumerate() {
+            let occurs = |call: &str| match call {
+                "*" => self.occurred.iter().any(|(index, _)| *index == at),
+                call => self.occurred.contains(&(at, call.to_owned())),
+            };
+            for call in listed.calls.split(' ') {
+                assert!(occurs(call), "{call}: {} does not differ", listed.field);
+            }
         }
-        assert!(
-            occurred.iter().any(|(at, _)| *at == listed),
-            "{} does not differ",
-            difference.field
-        );
     }
+}
+
+/// Returns the names of the golden files in a folder.
+fn names(folder: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(folder);
+    let files = std::fs::read_dir(folder).unwrap();
+    let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    files
+        .filter_map(|name| name.strip_suffix(".json").map(ToOwned::to_owned))
+        .filter(|name| name != "differences")
+        .collect()
+}
+
+fn golden(file: &str) -> Fields {
+    let Golden { request } = serde_json::from_str(&golden_file(&format!("{file}.json"))).unwrap();
+    fields(
+        &request.method,
+        &request.path,
+        &request.query,
+        &request.headers,
+        &request.body,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_match_the_official_worker_except_for_listed_differences() {
+    let names = names("");
+    assert_eq!(names.len(), 14);
+    let mut comparison = Comparison::of("differences.json");
+    for name in &names {
+        comparison.compare(name, &golden(name), &ours(&scenario(name).await));
+    }
+    comparison.check();
+}
+
+#[test]
+fn requests_of_the_next_official_worker_differ_only_as_listed() {
+    let next = "runpod-2.0.0rc2";
+    let names = names(next);
+    assert_eq!(names.len(), 16);
+    let mut comparison = Comparison::of(&format!("{next}/differences.json"));
+    for name in &names {
+        let before = match name.as_str() {
+            // New requests: failures with more to say.
+            "error_with_logs" | "prestart_failed" => "error",
+            same => same,
+        };
+        comparison.compare(name, &golden(before), &golden(&format!("{next}/{name}")));
+    }
+    comparison.check();
 }

@@ -124,7 +124,7 @@ async fn the_worker_ends_after_too_many_consecutive_failures() {
     let error = worker.ended().await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the worker is unhealthy (breaker): 3 jobs in a row panicked or ran out of memory"
+        "the worker is unhealthy (breaker): 3 jobs in a row panicked, or ran out of memory or threads"
     );
     assert_eq!(
         platform.of("job-done").len(),

@@ -8,9 +8,18 @@ mod bounds;
 mod delivery;
 mod end_to_end;
 mod golden;
+#[cfg(all(feature = "gpu", target_os = "linux"))]
+mod gpu;
 mod health;
+mod intake;
+mod logging;
+mod panics;
+#[cfg(target_os = "linux")]
+mod processes;
 mod realtime;
 #[cfg(feature = "schema")]
 mod schema;
 #[cfg(feature = "local")]
 mod test_kit;
+#[cfg(target_os = "linux")]
+mod threads;

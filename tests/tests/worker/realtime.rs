@@ -2,9 +2,11 @@
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use podwork_tests::{Binary, Started, client};
+use podwork_tests::{Binary, Started, client, within_a_minute};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// The number of calls that may wait for a slot.
 const MAX_WAITING: usize = 64;
@@ -61,6 +63,20 @@ async fn the_id_of_an_answered_call_can_be_used_again() {
 }
 
 #[tokio::test]
+async fn a_call_may_have_an_unusual_form() {
+    let (_worker, url) = start(1).await;
+    let body =
+        "\u{feff}{\"id\": 7, \"webhook\": 1e400, \"input\": {\"do\": \"echo\", \"value\": 1}}";
+    let answer = client().post(&url).body(body).send().await.unwrap();
+    assert_eq!(json_of(answer).await, json!({"output": 1}));
+    // Without an input it is `{}`, which names no task.
+    let answer = call(&url, json!({"id": "j"})).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let error = json_of(answer).await["error"].to_string();
+    assert!(error.contains("missing field `do`"), "{error}");
+}
+
+#[tokio::test]
 async fn an_invalid_call_gets_an_error_with_the_reason() {
     let (_worker, url) = start(1).await;
     let task = json!({"do": "echo", "value": "now"});
@@ -68,7 +84,10 @@ async fn an_invalid_call_gets_an_error_with_the_reason() {
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     let answer = json_of(answer).await;
     let problem = answer["error"].as_str().unwrap();
-    assert!(problem.contains("missing field `id`"), "{problem}");
+    assert!(
+        problem.contains("no `id` that is a text or a number"),
+        "{problem}"
+    );
 
     let other = url.replace("/e1/realtime", "/run");
     let answer = call(&other, json!({"input": task})).await;
@@ -79,6 +98,52 @@ async fn an_invalid_call_gets_an_error_with_the_reason() {
     assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
     let expected = "method not allowed: use POST /e1/realtime";
     assert_eq!(json_of(answer).await["error"], expected);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_whole_body_first_can_read_the_refusal() {
+    let (_worker, url) = start(1).await;
+    let (_, rest) = url.split_once("://").unwrap();
+    let (addr, path) = rest.split_once('/').unwrap();
+    let body = vec![b' '; 40_000_000];
+    for (line, header, status) in [
+        (format!("POST /{path}"), "X-None: 1", "413"),
+        ("POST /run".to_owned(), "X-None: 1", "404"),
+        (format!("PUT /{path}"), "X-None: 1", "405"),
+        (format!("POST /{path}"), "Content-Encoding: gzip", "415"),
+    ] {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let length = body.len();
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: h\r\n{header}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        within_a_minute(stream.read_to_string(&mut answer))
+            .await
+            .unwrap();
+        assert_eq!(answer.get(9..12), Some(status), "{line}: {answer}");
+    }
+    // A client that waits for `100 Continue` sends nothing.
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 40000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within_a_minute(stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(answer.get(9..12), Some("413"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_skipped() {
+    let (_worker, url) = start(1).await;
+    let body = "\u{feff}{\"id\": \"j\", \"input\": {\"do\": \"echo\", \"value\": 1}}";
+    let answer = client().post(&url).body(body).send().await.unwrap();
+    assert_eq!(json_of(answer).await, json!({"output": 1}));
 }
 
 #[tokio::test]

@@ -30,6 +30,30 @@ fn request() -> Value {
     json!({"prompt": "a fox", "size": {"width": 64, "height": 32}})
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_schema_for_no_reader_is_no_error_but_one_for_a_full_disk_is() {
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    let output = worker(&["plain", "--rp_schema"])
+        .stdout(write)
+        .output()
+        .await;
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let said = worker(&["plain", "--rp_schema"])
+        .stdout(full)
+        .complaint()
+        .await;
+    assert!(
+        said.contains("failed to write to standard output"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn a_worker_prints_the_schema_of_its_handler_and_nothing_else() {
     let printed = schema("plain").await;

@@ -1,28 +1,33 @@
 //! The checks.
 
+use std::io;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use podwork_protocol::client::RunRequest;
-use podwork_protocol::env;
+use podwork_protocol::{WrittenRequest, env};
 
 use super::finding::Finding;
-use crate::endpoint_client::{EndpointClient, RUNPOD};
+use crate::endpoint_client::{EndpointClient, RUNPOD_HOST};
 use crate::image_build::ImageTool;
-use crate::project::{Project, WorkerSelection};
+use crate::project::{CargoError, Project, WorkerSelection};
 
-/// Returns what a program prints; `None` if it is missing or fails.
-fn ask(program: &str, args: &[&str]) -> Option<String> {
+/// Runs a program, and returns what it prints, or why that failed.
+fn ask(program: &str, args: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("{program} is not installed"),
+            _ => format!("cannot run {program}: {error}"),
+        })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let reason = CargoError::read(&stderr);
+    Err(format!("{program} failed ({}): {reason}", output.status))
 }
 
 pub(super) fn rust() -> Finding {
@@ -30,16 +35,17 @@ pub(super) fn rust() -> Finding {
     let cure = format!(
         "install Rust {least} or later from https://rustup.rs, or update it: rustup update stable"
     );
-    let Some(said) = ask("rustc", &["--version"]) else {
-        return Finding::bad(name, "rustc is not installed", cure);
+    let said = match ask("rustc", &["--version"]) {
+        Ok(said) => said,
+        Err(problem) => return Finding::bad(name, problem, cure),
     };
     let version = said.split_whitespace().nth(1).unwrap_or_default();
     if numbers(version) < numbers(least) {
         return Finding::bad(name, format!("{said}, but podwork needs {least}"), cure);
     }
     match ask("cargo", &["--version"]) {
-        Some(cargo) => Finding::good(name, format!("{said}; {cargo}")),
-        None => Finding::bad(name, "cargo is not installed", cure),
+        Ok(cargo) => Finding::good(name, format!("{said}; {cargo}")),
+        Err(problem) => Finding::bad(name, problem, cure),
     }
 }
 
@@ -55,10 +61,10 @@ fn numbers(version: &str) -> Vec<u32> {
 pub(super) fn c_compiler() -> Finding {
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     match ask(&compiler, &["--version"]) {
-        Some(said) => Finding::good("C compiler", said.lines().next().unwrap_or_default()),
-        None => Finding::bad(
+        Ok(said) => Finding::good("C compiler", said.lines().next().unwrap_or_default()),
+        Err(problem) => Finding::bad(
             "C compiler",
-            format!("cannot run `{compiler}`, which builds the TLS library"),
+            format!("{problem}; it builds the TLS library"),
             "install gcc or clang: apt-get install gcc libc6-dev; on macOS: xcode-select --install",
         ),
     }
@@ -68,22 +74,43 @@ pub(super) fn worker() -> Finding {
     let name = "worker";
     let project = match Project::find(&WorkerSelection::default()) {
         Ok(project) => project,
-        Err(error) => {
-            let found = format!(
-                "no worker in this folder: {}",
-                error.to_string().lines().next().unwrap_or_default()
+        Err(error) if error.is::<CargoError>() && has_manifest() => {
+            return Finding::bad(
+                name,
+                format!("cargo cannot read this folder's package: {error}"),
+                "fix Cargo.toml; `cargo metadata` shows the whole error",
             );
+        }
+        Err(error) if error.is::<CargoError>() => {
+            return Finding::note(
+                name,
+                "no worker in this folder: no Cargo.toml here or in a parent folder",
+                "create one: podwork new NAME",
+            );
+        }
+        Err(error) => {
+            let found = format!("no worker in this folder: {error:#}");
             return Finding::note(name, found, "create one: podwork new NAME");
         }
     };
-    let Some(text) = project.test_input() else {
-        return Finding::note(
-            name,
-            format!("{} has no test_input.json", project.name),
-            r#"write {"input": …} to test_input.json; `cargo run` and `podwork invoke` use it"#,
-        );
+    let text = match std::fs::read_to_string(project.folder.join("test_input.json")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Finding::note(
+                name,
+                format!("{} has no test_input.json", project.name),
+                r#"write {"input": …} to test_input.json; `cargo run` and `podwork invoke` use it"#,
+            );
+        }
+        Err(error) => {
+            return Finding::bad(
+                name,
+                format!("test_input.json of {}: {error}", project.name),
+                "make the file readable, and save it as UTF-8",
+            );
+        }
     };
-    match serde_json::from_str::<RunRequest>(&text) {
+    match WrittenRequest::parse(&text) {
         Ok(_) => Finding::good(
             name,
             format!("{} {}, with test_input.json", project.name, project.version),
@@ -94,6 +121,14 @@ pub(super) fn worker() -> Finding {
             r#"write {"input": …}, with an input of the handler in place of …"#,
         ),
     }
+}
+
+/// Returns whether there is a manifest in the current folder or in one of its parents.
+fn has_manifest() -> bool {
+    std::env::current_dir().is_ok_and(|folder| {
+        let mut folders = folder.ancestors();
+        folders.any(|folder| folder.join("Cargo.toml").exists())
+    })
 }
 
 pub(super) fn image_tool() -> Finding {
@@ -156,7 +191,10 @@ pub(super) fn environment(get: impl Fn(&str) -> Option<String>) -> Finding {
 }
 
 pub(super) fn port(port: u16) -> Finding {
-    match TcpListener::bind(("127.0.0.1", port)) {
+    // A machine without IPv6 cannot listen on `::1`, and need not.
+    let taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    let v6 = TcpListener::bind(("::1", port)).err().filter(taken);
+    match v6.map_or_else(|| TcpListener::bind(("127.0.0.1", port)), Err) {
         Ok(_) => Finding::good("port", format!("{port} is free")),
         Err(error) => Finding::note(
             "port",
@@ -178,8 +216,8 @@ pub(super) async fn endpoint(wanted: Option<&str>, key: Option<&str>) -> Finding
         Ok(Ok(health)) => Finding::good(
             name,
             format!(
-                "{wanted} is reachable; workers ready: {}, jobs in the queue: {}",
-                health.workers.ready, health.jobs.in_queue
+                "{wanted} is reachable; workers idle: {}, running: {}; jobs in the queue: {}",
+                health.workers.idle, health.workers.running, health.jobs.in_queue
             ),
         ),
         Ok(Err(error)) => Finding::bad(
@@ -197,11 +235,7 @@ pub(super) async fn endpoint(wanted: Option<&str>, key: Option<&str>) -> Finding
 
 /// Checks that Runpod is reachable, which only deployed workers need.
 async fn platform(name: &'static str) -> Finding {
-    let host = RUNPOD
-        .trim_start_matches("https://")
-        .split('/')
-        .next()
-        .unwrap_or_default();
+    let host = RUNPOD_HOST;
     let connecting = tokio::net::TcpStream::connect((host, 443));
     let connected = tokio::time::timeout(Duration::from_secs(5), connecting).await;
     let problem = match connected {

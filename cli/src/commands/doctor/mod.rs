@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::args::Doctor;
+use crate::output::{OutputClosed, print};
 use finding::{Finding, Verdict};
 
 pub(crate) async fn doctor(args: Doctor) -> Result<ExitCode> {
@@ -24,10 +25,15 @@ pub(crate) async fn doctor(args: Doctor) -> Result<ExitCode> {
     let fit = findings
         .iter()
         .all(|finding| finding.verdict != Verdict::Bad);
-    if args.json {
-        println!("{}", json!({ "fit": fit, "findings": findings }));
+    let report = if args.json {
+        format!("{}\n", json!({ "fit": fit, "findings": findings }))
     } else {
-        findings.iter().for_each(print);
+        findings.iter().map(lines).collect()
+    };
+    match print(report) {
+        // The exit code is the result, even if nobody reads the report.
+        Err(error) if error.is::<OutputClosed>() => {}
+        printed => printed?,
     }
     Ok(if fit {
         ExitCode::SUCCESS
@@ -36,7 +42,7 @@ pub(crate) async fn doctor(args: Doctor) -> Result<ExitCode> {
     })
 }
 
-fn print(finding: &Finding) {
+fn lines(finding: &Finding) -> String {
     let Finding {
         name,
         verdict,
@@ -48,8 +54,9 @@ fn print(finding: &Finding) {
         Verdict::Note => "note",
         Verdict::Bad => "BAD",
     };
-    println!("{sign:<5}{name:<12}{found}");
-    if let Some(cure) = cure {
-        println!("{:17}→ {cure}", "");
+    let line = format!("{sign:<5}{name:<12}{found}\n");
+    match cure {
+        Some(cure) => format!("{line}{:17}→ {cure}\n", ""),
+        None => line,
     }
 }

@@ -1,137 +1,109 @@
 //! `podwork invoke`: one job, from its submission to its end.
 
+mod follow;
 mod progress;
 mod request;
 mod view;
 
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Result;
-use podwork_protocol::client::{RunRequest, StatusResponse};
-use podwork_protocol::{JobStatus, RawValue};
-use serde_json::json;
+use anyhow::{Context as _, Result};
+use podwork_protocol::JobStatus;
+use podwork_protocol::client::RunRequest;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
-use crate::args::Invoke;
+use crate::args::{Invoke, UsageError};
 use crate::endpoint_client::EndpointClient;
+use crate::output::note;
 use crate::processes::Interrupts;
 use request::request;
-use view::{FinishedJob, JobView, print_line};
-
-/// The first and the longest pause between two calls for the status.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+use view::JobView;
 
 /// The exit code if the endpoint gave no usable answer.
 const NO_ANSWER: u8 = 5;
-/// The exit code by which shells report a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+/// The time that a cancelled job has to end.
+const CANCEL_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) async fn invoke(args: Invoke) -> Result<ExitCode> {
-    let request = request(args.data.as_deref())?;
-    let endpoint = EndpointClient::new(&args.endpoint, args.api_key.as_deref())?;
+    let request = request(args.data.as_deref()).map_err(UsageError::of)?;
+    let endpoint = EndpointClient::new(&args.endpoint, args.api_key.as_deref());
+    let job = Invocation {
+        endpoint: endpoint.map_err(UsageError::of)?,
+        stream: args.stream,
+        view: Arc::new(JobView::new(args.json)),
+        id: Arc::default(),
+    };
     let mut signals = Interrupts::new()?;
-    let view = JobView::new(args.json);
-    match follow(&endpoint, &request, args.stream, &view, &mut signals).await {
-        Ok(Some(ended)) => {
-            view.end(&ended, args.stream)?;
-            Ok(exit_code(ended.status.status))
-        }
-        Ok(None) => Ok(ExitCode::from(INTERRUPTED)),
-        Err(error) => {
-            view.bar.finish_and_clear();
-            if args.json {
-                print_line(&json!({ "error": format!("{error:#}") }).to_string());
-            } else {
-                eprintln!("error: {error:#}");
-            }
-            Ok(ExitCode::from(NO_ANSWER))
-        }
-    }
+    // A task, so that signals end the tool even while nobody reads the output.
+    let mut running = tokio::spawn(job.clone().run(request));
+    let code = tokio::select! {
+        ended = &mut running => return ended.context("the task that follows the job has panicked")?,
+        code = signals.next() => code,
+    };
+    job.interrupted(running, &mut signals, code).await
 }
 
-/// Submits the job, and shows it until it has ended. The first signal cancels the job. Returns `None` after the second.
-async fn follow(
-    endpoint: &EndpointClient,
-    request: &RunRequest,
+/// A job of the endpoint.
+#[derive(Clone)]
+struct Invocation {
+    endpoint: EndpointClient,
     stream: bool,
-    view: &JobView,
-    signals: &mut Interrupts,
-) -> Result<Option<FinishedJob>> {
-    let job = tokio::select! {
-        submitted = endpoint.run(request) => submitted?,
-        () = signals.next() => return Ok(None),
-    };
-    view.submitted(&job.id);
-    let watching = async {
-        // Without `--stream` there are no chunks to wait for.
-        let chunks = async {
-            if stream {
-                chunks(endpoint, &job.id, view).await
-            } else {
-                Ok(Vec::new())
+    view: Arc<JobView>,
+    /// The job's id, once it is submitted.
+    id: Arc<OnceLock<String>>,
+}
+
+impl Invocation {
+    /// Submits the job, shows it until it has ended, and returns the exit code.
+    async fn run(self, request: RunRequest) -> Result<ExitCode> {
+        match self.follow(&request).await {
+            Ok(ended) => {
+                self.view.end(&ended, self.stream)?;
+                Ok(exit_code(ended.status.status))
             }
+            Err(error) => {
+                self.view
+                    .no_answer(&error, self.id.get().map(String::as_str))?;
+                Ok(ExitCode::from(NO_ANSWER))
+            }
+        }
+    }
+
+    /// Cancels the job after a signal, whose exit code is `code`. Gives up after a second signal, or if the job does not
+    /// end in time.
+    async fn interrupted(
+        &self,
+        mut running: JoinHandle<Result<ExitCode>>,
+        signals: &mut Interrupts,
+        code: u8,
+    ) -> Result<ExitCode> {
+        let Some(id) = self.id.get() else {
+            self.view.clear();
+            note("interrupted while submitting the job: the endpoint may have received it");
+            return Ok(ExitCode::from(code));
         };
-        let (chunks, status) = tokio::try_join!(chunks, status(endpoint, &job.id, view))?;
-        Ok(Some(FinishedJob { status, chunks }))
-    };
-    let mut watching = std::pin::pin!(watching);
-    tokio::select! {
-        ended = &mut watching => return ended,
-        () = signals.next() => {}
-    }
-    view.cancelling();
-    let cancelled = async {
-        endpoint.cancel(&job.id).await?;
-        watching.await
-    };
-    tokio::select! {
-        ended = cancelled => ended,
-        () = signals.next() => Ok(None),
-    }
-}
-
-/// Polls the status until the job has ended.
-async fn status(endpoint: &EndpointClient, job: &str, view: &JobView) -> Result<StatusResponse> {
-    let (mut pause, longest) = PAUSES;
-    loop {
-        let status = endpoint.status(job).await?;
-        view.status(&status);
-        if status.status.is_final() {
-            return Ok(status);
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(longest);
-    }
-}
-
-/// Shows chunks as they arrive, until the stream has ended.
-async fn chunks(
-    endpoint: &EndpointClient,
-    job: &str,
-    view: &JobView,
-) -> Result<Vec<Box<RawValue>>> {
-    let mut chunks = Vec::new();
-    let (first, longest) = PAUSES;
-    let mut pause = first;
-    loop {
-        let response = endpoint.stream(job).await?;
-        let none = response.stream.is_empty();
-        for chunk in response.stream {
-            view.chunk(&chunk.output);
-            // Only the JSON object at the end needs them.
-            if view.json {
-                chunks.push(chunk.output);
-            }
-        }
-        if none && response.status.is_final() {
-            return Ok(chunks);
-        }
-        if none {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(longest);
-        } else {
-            pause = first;
-        }
+        self.view.cancelling();
+        let cancelled = async {
+            self.endpoint.cancel(id).await?;
+            (&mut running)
+                .await
+                .context("the task that follows the job has panicked")?
+        };
+        let (code, reason) = tokio::select! {
+            ended = cancelled => match ended {
+                Ok(ended) => return Ok(ended),
+                Err(error) => (code, format!("{error:#}")),
+            },
+            () = sleep(CANCEL_TIME) => (code, format!("it did not end within {CANCEL_TIME:?}")),
+            code = signals.next() => (code, "interrupted again".to_owned()),
+        };
+        running.abort();
+        self.view.clear();
+        note(format_args!("job {id} may still be running: {reason}"));
+        Ok(ExitCode::from(code))
     }
 }
 

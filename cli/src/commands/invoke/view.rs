@@ -1,6 +1,8 @@
 //! The display of a job.
 
-use std::io::Write as _;
+use std::fmt::Display;
+use std::io::IsTerminal as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,9 +11,10 @@ use podwork_protocol::client::StatusResponse;
 use podwork_protocol::worker::ErrorReport;
 use podwork_protocol::{JobStatus, RawValue};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::progress;
+use super::progress::JobProgress;
+use crate::output::{OutputClosed, note, print_line};
 
 /// A job that has ended, and its chunks.
 pub(super) struct FinishedJob {
@@ -22,7 +25,16 @@ pub(super) struct FinishedJob {
 /// The display: chunks and output on standard output, progress on standard error if that is a terminal.
 pub(super) struct JobView {
     pub(super) json: bool,
-    pub(super) bar: ProgressBar,
+    bar: ProgressBar,
+    progress: JobProgress,
+    output: Mutex<OutputState>,
+}
+
+/// The state of standard output. An error does not affect the job, so it is reported at the end.
+#[derive(Default)]
+struct OutputState {
+    has_chunks: bool,
+    error: Option<anyhow::Error>,
 }
 
 impl JobView {
@@ -33,12 +45,22 @@ impl JobView {
         } else {
             ProgressBar::new(1000)
         };
-        Self { json, bar }
+        Self {
+            json,
+            bar,
+            progress: JobProgress::default(),
+            output: Mutex::default(),
+        }
     }
 
     pub(super) fn submitted(&self, job: &str) {
         self.bar.enable_steady_tick(Duration::from_millis(100));
         self.spin(&format!("job {job}"));
+    }
+
+    /// Removes the progress from the terminal.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
     }
 
     pub(super) fn cancelling(&self) {
@@ -51,7 +73,7 @@ impl JobView {
             .as_ref()
             .filter(|_| status.status == JobStatus::InProgress);
         match progress {
-            Some(progress) => match progress::share(progress.get()) {
+            Some(progress) => match self.progress.share(progress.get()) {
                 Some(share) => {
                     self.bar
                         .set_style(style("{spinner} {bar:30} {percent:>3} %  {wide_msg}"));
@@ -75,9 +97,52 @@ impl JobView {
     }
 
     pub(super) fn chunk(&self, chunk: &RawValue) {
-        if !self.json {
-            self.bar.suspend(|| print_line(&plain(chunk)));
+        if !self.json && std::io::stdout().is_terminal() {
+            self.bar.suspend(|| self.print(plain(chunk)));
+        } else if !self.json {
+            // Without the lock of the bar, because a pipe that nobody reads would block all of its users.
+            self.print(plain(chunk));
         }
+        self.output().has_chunks = true;
+    }
+
+    fn output(&self) -> MutexGuard<'_, OutputState> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prints a line on standard output, unless an earlier one could not be written.
+    fn print(&self, line: impl Display) {
+        let mut output = self.output();
+        if output.error.is_none() {
+            output.error = print_line(line).err();
+        }
+    }
+
+    /// Returns the error of standard output. A reader that has closed it, such as `head`, needs no message.
+    fn printed(&self) -> Result<()> {
+        match self.output().error.take() {
+            Some(error) if !error.is::<OutputClosed>() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Shows that the job's result is unknown.
+    pub(super) fn no_answer(&self, error: &anyhow::Error, job: Option<&str>) -> Result<()> {
+        self.clear();
+        let mut text = format!("{error:#}");
+        if self.json {
+            let mut object = json!({ "error": text });
+            if let Some(job) = job {
+                object["id"] = job.into();
+            }
+            self.print(object);
+        } else {
+            if let Some(job) = job {
+                text = format!("job {job} may still be running: {text}");
+            }
+            note(format_args!("error: {text}"));
+        }
+        self.printed()
     }
 
     pub(super) fn end(&self, ended: &FinishedJob, stream: bool) -> Result<()> {
@@ -89,32 +154,34 @@ impl JobView {
             stream: Option<&'a [Box<RawValue>]>,
         }
 
-        self.bar.finish_and_clear();
+        self.clear();
         let FinishedJob { status, chunks } = ended;
         if self.json {
             let object = Object {
                 status,
                 stream: stream.then_some(chunks),
             };
-            print_line(&serde_json::to_string(&object)?);
-            return Ok(());
+            self.print(serde_json::to_string(&object)?);
+            return self.printed();
         }
-        // A streaming handler's output is an empty list, or repeats the chunks.
-        if let Some(output) = status.output.as_ref().filter(|_| !stream) {
-            print_line(&plain(output));
+        // After chunks, a list is empty or repeats them.
+        let repeats = self.output().has_chunks;
+        let shown = |output: &RawValue| !(repeats && output.get().starts_with('['));
+        if let Some(output) = status.output.as_deref().filter(|output| shown(output)) {
+            self.print(plain(output));
         }
         if let Some(error) = &status.error {
-            eprintln!("{}", message(error));
+            note(message(error));
         }
         let millis =
             |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time} ms"));
-        eprintln!(
+        note(format_args!(
             "{} | delayTime {}, executionTime {}",
             status.status,
             millis(status.delay_time),
             millis(status.execution_time)
-        );
-        Ok(())
+        ));
+        self.printed()
     }
 }
 
@@ -136,10 +203,4 @@ fn message(error: &Value) -> String {
         Ok(report) => format!("{}: {}", report.error_type, report.error_message),
         Err(_) => text,
     }
-}
-
-/// Prints a line. Ignores errors: a closed reader, such as `head`, does not affect the job.
-pub(super) fn print_line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

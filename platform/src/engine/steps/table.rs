@@ -40,6 +40,14 @@ fn piece() -> NewChunk<'static> {
     }
 }
 
+fn lost(tries: u32) -> LostWorker<'static> {
+    LostWorker {
+        worker_id: "w",
+        tries,
+        error: "lost",
+    }
+}
+
 fn submission() -> Submission {
     Submission {
         id: "j".into(),
@@ -118,11 +126,11 @@ fn steps() -> Vec<(&'static str, Step)> {
         ),
         (
             "lose",
-            Box::new(move |job| lose(job, now, "w", 3).map(Some)),
+            Box::new(move |job| lose(job, now, &lost(3)).map(Some)),
         ),
         (
             "lose, last try",
-            Box::new(move |job| lose(job, now, "w", 1).map(Some)),
+            Box::new(move |job| lose(job, now, &lost(1)).map(Some)),
         ),
         ("time_out", one(time_out)),
         (

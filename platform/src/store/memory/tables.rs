@@ -96,8 +96,12 @@ impl Tables {
             shrink(&mut self.jobs);
         }
         if let Some(job) = after.filter(|_| delta.call) {
-            let output = self.jobs.get(id).and_then(|entry| entry.output.clone());
-            if let Some(call) = WebhookCall::of(job, output) {
+            let payloads = self
+                .jobs
+                .get(id)
+                .map(|entry| (entry.input.clone(), entry.output.clone()));
+            let (input, output) = payloads.unwrap_or_default();
+            if let Some(call) = WebhookCall::of(job, input, output) {
                 self.calls_due.insert((call.due, Id::clone(&call.id)));
                 self.calls.insert(Id::clone(&call.id), Arc::new(call));
             }

@@ -14,10 +14,13 @@ use provider::ProviderHost;
 pub(crate) struct Bucket {
     pub(crate) name: String,
     pub(crate) region: String,
-    /// Scheme and host. The host contains the bucket's name if it is [virtual](Self::virtual_hosted).
+    /// Scheme, host and path prefix, without a slash at the end. The host contains the bucket's name if it is
+    /// [virtual](Self::virtual_hosted).
     pub(crate) endpoint: String,
     /// The host contains the bucket's name, rather than the path.
     pub(crate) virtual_hosted: bool,
+    /// The service supports signed URLs, as far as is known.
+    pub(crate) can_sign_urls: bool,
     pub(crate) keys: AccessKeys,
     pub(crate) origin: BucketOrigin,
 }
@@ -113,7 +116,7 @@ impl Bucket {
             Some(Host::Domain(domain)) => ProviderHost::of(domain.trim_end_matches('.')),
             _ => ProviderHost::default(),
         };
-        let in_path = bucket_in_path(&url).map_err(BucketError::Url)?;
+        let (path, in_path) = split_path(&url, &provider, name)?;
         let name = bucket_name(provider.bucket.as_deref(), in_path, name)?;
         if !is_plain(&keys.id) {
             return Err(BucketError::AccessKeyId);
@@ -129,7 +132,8 @@ impl Bucket {
             .port()
             .map_or_else(String::new, |port| format!(":{port}"));
         Ok(Self {
-            endpoint: format!("{}://{prefix}{host}{port}", url.scheme()),
+            endpoint: format!("{}://{prefix}{host}{port}{path}", url.scheme()),
+            can_sign_urls: !provider.cannot_sign_urls,
             virtual_hosted: provider.bucket.is_some() || moves,
             region: resolve_region(provider, region, origin),
             name,
@@ -140,8 +144,21 @@ impl Bucket {
 
     /// Returns the host, for messages.
     pub(crate) fn host(&self) -> &str {
-        let (_, host) = self.endpoint.split_once("://").unwrap_or_default();
-        host
+        let (_, rest) = self.endpoint.split_once("://").unwrap_or_default();
+        rest.split('/').next().unwrap_or_default()
+    }
+
+    /// Returns the URL of an object without a signature. Only a public bucket serves it.
+    pub(crate) fn object_url(&self, key: &str) -> String {
+        let mut url = Url::parse(&self.endpoint).expect("the endpoint was made from a URL");
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty();
+            if !self.virtual_hosted {
+                path.push(&self.name);
+            }
+            path.extend(key.split('/'));
+        }
+        url.into()
     }
 }
 
@@ -210,14 +227,49 @@ fn parse(endpoint: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Returns the bucket of `https://host/bucket`, a form that some providers show.
-fn bucket_in_path(url: &Url) -> Result<Option<&str>, String> {
-    let mut parts = url.path().split('/').filter(|part| !part.is_empty());
-    let first = parts.next();
-    match parts.next() {
-        None => Ok(first),
-        Some(_) => Err("its path is more than a bucket name".to_owned()),
+/// Splits the path of an endpoint into a prefix, such as `/storage/v1/s3`, and the bucket's name, if the path ends in
+/// it.
+///
+/// Some services show `https://host/bucket`, and others are behind a path of a shared host. The given name decides: a
+/// path that does not end in it is a prefix. The services of known providers have no prefix.
+fn split_path<'a>(
+    url: &'a Url,
+    provider: &ProviderHost,
+    given: Option<&str>,
+) -> Result<(String, Option<&'a str>), BucketError> {
+    let parts: Vec<&str> = url
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    let given = given.map(str::trim).filter(|name| !name.is_empty());
+    let (prefix, name) = match (&parts[..], given) {
+        ([], _) => (&[][..], None),
+        ([before @ .., last], Some(given)) if *last == given => (before, Some(*last)),
+        (_, Some(_)) if !provider.is_known => (&parts[..], None),
+        ([only], _) => (&[][..], Some(*only)),
+        (_, None) if !provider.is_known => return Err(BucketError::Unnamed),
+        _ => {
+            return Err(BucketError::Url(
+                "its path is more than a bucket name".to_owned(),
+            ));
+        }
+    };
+    if provider.is_known && !prefix.is_empty() {
+        return Err(BucketError::Url(
+            "its path is more than a bucket name".to_owned(),
+        ));
     }
+    let is_plain = |part: &&str| {
+        part.chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || "-._~".contains(letter))
+    };
+    if !prefix.iter().all(is_plain) {
+        let problem = "the parts of its path consist of letters, digits, `-`, `.`, `_` and `~`";
+        return Err(BucketError::Url(problem.to_owned()));
+    }
+    let prefix: Vec<&str> = prefix.iter().flat_map(|part| ["/", part]).collect();
+    Ok((prefix.concat(), name))
 }
 
 /// Returns whether a text may be part of a header.

@@ -13,6 +13,10 @@ pub(super) struct ProviderHost {
     pub(super) likely_region: Option<String>,
     /// The provider expects the bucket in the host name rather than in the path.
     pub(super) prefers_virtual: bool,
+    /// The rules of the provider are known.
+    pub(super) is_known: bool,
+    /// The service rejects signed URLs.
+    pub(super) cannot_sign_urls: bool,
 }
 
 /// Providers whose host names are `[<bucket>.][<service>.]<region>.<domain>`: the service, and the domain.
@@ -51,7 +55,11 @@ impl ProviderHost {
             && let [label] = labels[..]
             && let Some(datacenter) = label.strip_prefix("s3api-")
         {
-            return Self::named(&[], &datacenter.to_ascii_uppercase());
+            // The S3 API of network volumes does not support signed URLs.
+            return Self {
+                cannot_sign_urls: true,
+                ..Self::named(&[], &datacenter.to_ascii_uppercase())
+            };
         }
         Self::regional(&below).unwrap_or_else(|| Self::guess(&domain))
     }
@@ -99,6 +107,8 @@ impl ProviderHost {
             region: region.map(str::to_owned),
             likely_region: (labels[at] == "s3").then(|| DEFAULT_REGION.to_owned()),
             prefers_virtual: true,
+            is_known: true,
+            cannot_sign_urls: false,
         }
     }
 
@@ -106,6 +116,7 @@ impl ProviderHost {
         Self {
             bucket: (!before.is_empty()).then(|| before.join(".")),
             region: Some(region.to_owned()),
+            is_known: true,
             ..Self::default()
         }
     }

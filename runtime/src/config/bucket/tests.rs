@@ -37,6 +37,13 @@ const PLACES: &[Row] = &[
     ["http://localhost:9000/b/", "", "b", "us-east-1", "http://localhost:9000/b"],
     ["https://minio.example.com", "b", "b", "us-east-1", "https://minio.example.com/b"],
     ["https://s3.example.com:8443", "b", "b", "us-east-1", "https://s3.example.com:8443/b"],
+    // Services behind a path of a shared host.
+    ["https://x.supabase.co/storage/v1/s3", "b", "b", "us-east-1", "https://x.supabase.co/storage/v1/s3/b"],
+    ["https://x.supabase.co/storage/v1/s3/", "b", "b", "us-east-1", "https://x.supabase.co/storage/v1/s3/b"],
+    ["https://x.supabase.co/storage/v1/s3/b", "b", "b", "us-east-1", "https://x.supabase.co/storage/v1/s3/b"],
+    ["http://localhost:9000/s3", "b", "b", "us-east-1", "http://localhost:9000/s3/b"],
+    ["https://gateway.example.com//a~1//b.c/", "b", "b", "us-east-1", "https://gateway.example.com/a~1/b.c/b"],
+    ["https://h/a/../b", "c", "c", "us-east-1", "https://h/b/c"],
     ["https://s3.gra.io.cloud.ovh.net", "b", "b", "gra", "https://s3.gra.io.cloud.ovh.net/b"],
     // Providers with regions.
     ["https://s3.eu-central-003.backblazeb2.com", "b", "b", "eu-central-003", "https://s3.eu-central-003.backblazeb2.com/b"],
@@ -87,7 +94,7 @@ fn the_given_region_is_used_if_the_host_names_none() {
 
 #[test]
 fn rejects_invalid_urls_and_names() {
-    let problem = |url| match at(url, Some("b"), None) {
+    let problem = |url: &str| match at(url, Some("b"), None) {
         Err(BucketError::Url(problem)) => problem,
         other => panic!("{url}: {other:?}"),
     };
@@ -95,7 +102,13 @@ fn rejects_invalid_urls_and_names() {
     assert!(problem("ftp://h").contains("`ftp` is not"));
     assert!(problem("https://me:hush@h").contains("a password"));
     assert!(problem("https://h/?x=1").contains("a query"));
-    assert!(problem("https://h/a/b").contains("more than a bucket"));
+    for known in [
+        "https://s3.us-east-2.amazonaws.com",
+        "https://nyc3.digitaloceanspaces.com",
+    ] {
+        assert!(problem(&format!("{known}/a/b")).contains("more than a bucket"));
+    }
+    assert!(problem("https://h/a%20b/c").contains("the parts of its path"));
     assert!(!problem("https://").is_empty());
     assert!(matches!(
         at("https://h/a%20b", None, None),
@@ -103,6 +116,10 @@ fn rejects_invalid_urls_and_names() {
     ));
     assert!(problem("https://b.s3.us-east-2.amazonaws.com/x").contains("its path is not"));
     assert_eq!(at("https://h", None, None), Err(BucketError::Unnamed));
+    assert_eq!(
+        at("https://h/storage/v1/s3", None, None),
+        Err(BucketError::Unnamed)
+    );
     let name = |url, name| match at(url, Some(name), None) {
         Err(BucketError::Name(problem)) => problem,
         other => panic!("{url}: {other:?}"),
@@ -117,6 +134,38 @@ fn rejects_invalid_urls_and_names() {
     };
     let error = Bucket::at("https://h", Some("b"), None, keys, BucketOrigin::Job);
     assert_eq!(error, Err(BucketError::AccessKeyId));
+}
+
+#[test]
+fn an_object_has_a_url_without_a_signature() {
+    let url = |endpoint| {
+        at(endpoint, Some("b"), None)
+            .unwrap()
+            .object_url("j/a b?#ü.png")
+    };
+    let key = "j/a%20b%3F%23%C3%BC.png";
+    for (endpoint, base) in [
+        (
+            "https://s3.us-east-2.amazonaws.com",
+            "https://b.s3.us-east-2.amazonaws.com",
+        ),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000/b"),
+        (
+            "https://x.supabase.co/storage/v1/s3",
+            "https://x.supabase.co/storage/v1/s3/b",
+        ),
+    ] {
+        assert_eq!(url(endpoint), format!("{base}/{key}"));
+    }
+}
+
+#[test]
+fn knows_which_services_do_not_sign_urls() {
+    let signs = |endpoint| at(endpoint, Some("b"), None).unwrap().can_sign_urls;
+    assert!(!signs("https://s3api-eu-ro-1.runpod.io"));
+    assert!(!signs("https://S3API-US-KS-2.Runpod.io/b/"));
+    assert!(signs("https://s3.us-east-2.amazonaws.com"));
+    assert!(signs("http://127.0.0.1:9000"));
 }
 
 #[test]

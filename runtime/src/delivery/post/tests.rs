@@ -313,6 +313,23 @@ async fn a_result_is_tried_for_15_minutes_and_ever_less_often() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn time_during_which_the_process_is_stopped_does_not_count() {
+    let outbox = Outbox::default();
+    finish(&outbox, Ok(json!(1)));
+    let delivery = delivery(Simulated::new([Fate::Failed; 5]));
+    let telemetry = JobTelemetry::default();
+    let delivering = delivery.run("j", &outbox, &telemetry);
+    tokio::pin!(delivering);
+    // It is stopped during its first post and during a pause.
+    for millis in [2, 20] {
+        let running = tokio::time::timeout(Duration::from_millis(millis), &mut delivering).await;
+        assert!(running.is_err(), "it is still retrying");
+        tokio::time::advance(Duration::from_hours(1)).await;
+    }
+    assert_eq!(delivering.await, JobOutcome::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_platform_may_say_when_to_come_again() {
     let outbox = Outbox::default();
     finish(&outbox, Ok(json!(1)));

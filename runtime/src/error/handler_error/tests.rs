@@ -27,6 +27,11 @@ fn any_error_converts_with_its_causes() {
 }
 
 #[cfg(feature = "download")]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot prepare the job")]
+struct Own(#[from] crate::files::DownloadError);
+
+#[cfg(feature = "download")]
 #[test]
 fn the_runtimes_own_errors_have_names() {
     use crate::files::{DownloadError, RemoteFile, UnzipError};
@@ -38,8 +43,46 @@ fn the_runtimes_own_errors_have_names() {
         source: std::io::ErrorKind::StorageFull.into(),
     };
     assert_eq!(HandlerError::from(full).kind(), "unzip_failed");
+    // An error with context, a nested io::Error, and a handler's own error keep the name.
+    for error in [
+        HandlerError::from(Own(DownloadError::Stopped)),
+        HandlerError::from(std::io::Error::other(Own(DownloadError::Stopped))),
+    ] {
+        assert_eq!(error.kind(), "download_failed");
+        assert_eq!(error.message(), "cannot prepare the job");
+    }
     let own = HandlerError::new("too_many_steps", "1001 steps");
     assert_eq!(own.kind(), "too_many_steps");
+}
+
+#[cfg(all(feature = "upload", feature = "cache", unix))]
+#[test]
+fn the_errors_of_uploads_and_caches_have_names() {
+    use crate::cache::{CacheError, huggingface_snapshot_in};
+    use crate::files::UploadError;
+    assert_eq!(
+        HandlerError::from(UploadError::Stopped).kind(),
+        "upload_failed"
+    );
+    let missing = huggingface_snapshot_in("/no/such/hub", "org/model", None).unwrap_err();
+    assert_eq!(HandlerError::from(missing).kind(), "model_not_cached");
+    assert_eq!(
+        HandlerError::from(CacheError::NoName).kind(),
+        "cache_failed"
+    );
+}
+
+#[test]
+fn long_words_keep_their_beginning() {
+    let payload = "QUJD".repeat(1000);
+    let text = format!("invalid type: string \"{payload}\", expected u32 at line 1");
+    let cut = format!("\"{}…\",", &payload[..39]);
+    assert_eq!(
+        short_words(&text, 160),
+        format!("invalid type: string {cut} expected u32 at line 1")
+    );
+    assert_eq!(short_words("a short text", 160), "a short text");
+    assert!(short_words(&"ü".repeat(1000), 160).len() < 60);
 }
 
 #[test]
@@ -72,8 +115,8 @@ fn details_leave_the_worker_only_when_asked_for() {
 
 #[test]
 fn a_panic_tells_its_place() {
-    note_panics();
-    let payload = panic::catch_unwind(|| panic!("no {}", "memory")).unwrap_err();
+    panics::note();
+    let payload = std::panic::catch_unwind(|| panic!("no {}", "memory")).unwrap_err();
     let error = HandlerError::panic(&*payload);
     assert!(
         error

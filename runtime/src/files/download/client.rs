@@ -63,16 +63,20 @@ impl FileClient {
         }))
     }
 
-    /// Requests `url` and follows redirects. Each response must begin within `idle_timeout`.
+    /// Requests `url` and follows redirects. Each response must begin within `idle_timeout`. The `own` headers of the
+    /// file may be secrets: they are sent until the first redirect to another scheme, host or port.
     pub(super) async fn get(
         &self,
         url: &Url,
+        own: &HeaderMap,
         headers: &HeaderMap,
         idle_timeout: Duration,
     ) -> Result<Response, DownloadFailure> {
         let mut next = url.clone();
+        let mut all = own.clone();
+        all.extend(headers.clone());
         for _ in 0..=MAX_REDIRECTS {
-            let answer = timeout(idle_timeout, self.ask(&next, headers)).await;
+            let answer = timeout(idle_timeout, self.ask(&next, &all)).await;
             let answer = answer.map_err(|_| {
                 DownloadFailure::retryable(format!(
                     "the server did not respond within {idle_timeout:?}"
@@ -81,7 +85,11 @@ impl FileClient {
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
-            next = redirected(url, &next, answer.headers())?;
+            let to = redirected(url, &next, answer.headers())?;
+            if to.origin() != next.origin() {
+                all.clone_from(headers);
+            }
+            next = to;
         }
         Err(DownloadFailure::Final(DownloadError::Redirect {
             url: shown(url),
@@ -92,11 +100,12 @@ impl FileClient {
     async fn ask(&self, url: &Url, headers: &HeaderMap) -> Result<Response, DownloadFailure> {
         let mut request = Request::new(Method::GET, url.clone());
         *request.headers_mut() = headers.clone();
-        let own = request.headers_mut();
-        own.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        own.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        let all = request.headers_mut();
+        for (name, value) in [(USER_AGENT, AGENT), (ACCEPT, "*/*")] {
+            all.entry(name).or_insert(HeaderValue::from_static(value));
+        }
         // No compression, so that the length and the checksum are those of the file.
-        own.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        all.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let answer = self.0.send(request).await;
         answer.map_err(|error| match error {
             FetchError::Private(refused) => DownloadFailure::Final(DownloadError::Private {
@@ -104,6 +113,10 @@ impl FileClient {
                 source: refused.into(),
             }),
             FetchError::NoTls(why) => DownloadFailure::Final(DownloadError::Tls(why)),
+            FetchError::Permanent(why) => DownloadFailure::Final(DownloadError::Unreachable {
+                url: shown(url),
+                why,
+            }),
             FetchError::Failed(why) => DownloadFailure::retryable(why),
         })
     }
@@ -156,7 +169,8 @@ mod tests {
         let url = redirecting(to).await;
         let client = FileClient::new(only_one());
         let idle_timeout = Duration::from_secs(10);
-        match client.get(&url, &HeaderMap::new(), idle_timeout).await {
+        let none = HeaderMap::new();
+        match client.get(&url, &none, &none, idle_timeout).await {
             Err(DownloadFailure::Final(error)) => error,
             Err(DownloadFailure::Retryable { why, .. }) => panic!("{to}: {why}"),
             Ok(answer) => panic!("{to}: {answer:?}"),

@@ -27,6 +27,22 @@ pub enum DownloadError {
         problem: String,
     },
 
+    /// A text is neither a URL nor valid base64.
+    #[error("cannot read the file in the input: it is neither a URL nor base64: {problem}")]
+    Base64 {
+        /// The reason why it is not base64.
+        problem: String,
+    },
+
+    /// A request header is invalid or not allowed. The error never contains its value.
+    #[error("invalid download header `{name}`: {problem}")]
+    Header {
+        /// The name of the header, or its beginning.
+        name: String,
+        /// The reason.
+        problem: String,
+    },
+
     /// The host is, or may be, inside a private network. The source contains its address. Clients see sources only if
     /// [`Worker::expose_error_details`](crate::Worker::expose_error_details) is set.
     #[error(
@@ -50,7 +66,7 @@ pub enum DownloadError {
     },
 
     /// The server responded with a status that does not deliver the file.
-    #[error("cannot download {url}: the server responded with status {status}")]
+    #[error("cannot download {url}: the server responded with status {status}{}", advice(*.status))]
     Status {
         /// The URL.
         url: String,
@@ -65,6 +81,16 @@ pub enum DownloadError {
         url: String,
         /// The maximum size, in bytes.
         limit: u64,
+    },
+
+    /// No connection is possible, for a reason that a retry does not change: the host name does not exist, or the
+    /// server's certificate is not accepted.
+    #[error("cannot download {url}: {why}")]
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// The reason, and how to fix it.
+        why: String,
     },
 
     /// All attempts failed: the server could not be reached, closed the connection, or was too slow.
@@ -110,6 +136,16 @@ pub enum DownloadError {
     /// The job was cancelled while a blocking handler waited for the file.
     #[error("the job was cancelled")]
     Stopped,
+}
+
+/// Returns the advice for a status, after the message of the error.
+fn advice(status: u16) -> &'static str {
+    match status {
+        401 | 403 => {
+            "; if the link has expired, send a new one; if the file is not public, send `headers` such as Authorization"
+        }
+        _ => "",
+    }
 }
 
 impl DownloadError {

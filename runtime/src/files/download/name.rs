@@ -21,11 +21,18 @@ const LONGEST_EXTENSION: usize = 20;
 /// contains no characters with a special meaning on some operating system.
 pub(super) fn safe(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).find(|part| !part.is_empty())?;
-    let unsafe_char = |letter: char| letter.is_control() || r#"<>:"|?*"#.contains(letter);
+    let unsafe_char =
+        |letter: char| letter.is_control() || reorders(letter) || r#"<>:"|?*"#.contains(letter);
     let clean = last.replace(unsafe_char, "_");
     let clean = clean.trim_matches(|letter: char| letter == '.' || letter.is_whitespace());
     let clean = shortened(clean);
     (!clean.is_empty()).then_some(clean)
+}
+
+/// Returns whether a character changes the order or the visibility of those around it, so that a name may look like
+/// another one.
+fn reorders(letter: char) -> bool {
+    matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Creates a file or folder called `name`, or a numbered one if that name is taken. Calls `make` with one path after
@@ -152,6 +159,8 @@ mod tests {
             ("Büro – 1.pdf", Some("Büro – 1.pdf")),
             (" a ", Some("a")),
             (" .bashrc", Some("bashrc")),
+            ("photo\u{202e}gnp.exe", Some("photo_gnp.exe")),
+            ("\u{feff}a\u{200b}", Some("_a_")),
             (". . x. .", Some("x")),
         ] {
             assert_eq!(safe(given).as_deref(), expected, "{given:?}");

@@ -2,16 +2,24 @@
 
 use std::fmt;
 
+use reqwest::header::HeaderMap;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::net::sha256::Sum;
 
 use super::address::{FileLocation, shortened, shown, shown_data};
 use super::error::DownloadError;
+use super::headers;
+
+/// The maximum length of an invalid digest in errors, in bytes.
+const LONGEST_DIGITS: usize = 80;
 
 /// A file that a job's input names: a URL, a data URL that contains the file, or an object
-/// `{"url": …, "sha256": …, "name": …}`, in which only `url` is required.
+/// `{"url": …, "sha256": …, "name": …, "headers": …}`, in which only `url` is required.
+///
+/// For input that may also be plain base64, use [`InputFile`](super::InputFile).
 ///
 /// If the URL is invalid or not allowed, the job fails before its handler is called, and the error names the field:
 /// ``invalid input at `image`: cannot download ftp://…: …``.
@@ -42,6 +50,8 @@ pub struct RemoteFile {
     pub(super) location: FileLocation,
     pub(super) sha256: Option<Sum>,
     pub(super) name: Option<String>,
+    /// The client's own headers. Their values may be secrets.
+    pub(super) headers: HeaderMap,
 }
 
 impl RemoteFile {
@@ -59,11 +69,17 @@ impl RemoteFile {
     /// # Errors
     /// Returns an error if the URL is invalid, has another scheme, or contains a user name or a password.
     pub fn new(url: &str) -> Result<Self, DownloadError> {
-        Ok(Self {
-            location: FileLocation::parse(url)?,
+        FileLocation::parse(url).map(Self::at)
+    }
+
+    /// Creates a file without options.
+    pub(super) fn at(location: FileLocation) -> Self {
+        Self {
+            location,
             sha256: None,
             name: None,
-        })
+            headers: HeaderMap::new(),
+        }
     }
 
     /// Requires this SHA-256 digest (64 hexadecimal digits). The download of a file with another digest fails.
@@ -72,7 +88,7 @@ impl RemoteFile {
     /// Returns an error if `digits` is not a SHA-256 digest.
     pub fn sha256(mut self, digits: &str) -> Result<Self, DownloadError> {
         self.sha256 = Some(Sum::parse(digits).ok_or_else(|| DownloadError::NoChecksum {
-            given: shortened(digits),
+            given: shortened(digits, LONGEST_DIGITS),
         })?);
         Ok(self)
     }
@@ -83,6 +99,29 @@ impl RemoteFile {
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
+    }
+
+    /// Adds a header to the request, such as `Authorization` for a file that is not public. Replaces an earlier one of
+    /// the same name. It has no effect on a data URL.
+    ///
+    /// It is sent only to the scheme, host and port of the URL: a redirect to another host drops all headers of the
+    /// file. Errors and logs never show the value.
+    ///
+    /// ```
+    /// use podwork::files::RemoteFile;
+    ///
+    /// # let token = "hf_x";
+    /// let weights = RemoteFile::new("https://huggingface.co/org/model/resolve/main/model.safetensors")?
+    ///     .header("Authorization", &format!("Bearer {token}"))?;
+    /// # Ok::<(), podwork::files::DownloadError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if the name or the value is invalid, or if downloads set this header themselves, such as
+    /// `Range`.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, DownloadError> {
+        headers::add(&mut self.headers, name, value)?;
+        Ok(self)
     }
 
     /// Returns the URL.
@@ -110,7 +149,10 @@ impl fmt::Debug for RemoteFile {
 
 impl<'de> Deserialize<'de> for RemoteFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(FileVisitor {
+            forms: r#"a URL, or an object {"url": …, "sha256": …, "name": …, "headers": …}"#,
+            parse: RemoteFile::new,
+        })
     }
 }
 
@@ -121,26 +163,44 @@ struct FileObject {
     url: String,
     sha256: Option<String>,
     name: Option<String>,
+    /// Checked by hand, since an error of serde would show the values.
+    headers: Option<Value>,
 }
 
-struct Either;
+/// Reads a file from either form.
+pub(super) struct FileVisitor {
+    /// The forms that errors name.
+    pub(super) forms: &'static str,
+    /// Parses the text, or the member `url` of the object.
+    pub(super) parse: fn(&str) -> Result<RemoteFile, DownloadError>,
+}
 
-impl<'de> Visitor<'de> for Either {
+impl<'de> Visitor<'de> for FileVisitor {
     type Value = RemoteFile;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#"a URL, or an object {"url": …, "sha256": …, "name": …}"#)
+        f.write_str(self.forms)
     }
 
-    fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<RemoteFile, E> {
-        RemoteFile::new(url).map_err(E::custom)
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RemoteFile, E> {
+        (self.parse)(text).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RemoteFile, A::Error> {
         let described = FileObject::deserialize(MapAccessDeserializer::new(map))?;
-        let mut file = RemoteFile::new(&described.url).map_err(A::Error::custom)?;
+        let mut file = (self.parse)(&described.url).map_err(A::Error::custom)?;
         if let Some(digits) = described.sha256 {
             file = file.sha256(&digits).map_err(A::Error::custom)?;
+        }
+        match described.headers {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(given)) => {
+                headers::add_all(&mut file.headers, &given).map_err(A::Error::custom)?;
+            }
+            Some(_) => {
+                let problem = "`headers` is not an object of header names and values";
+                return Err(A::Error::custom(problem));
+            }
         }
         file.name = described.name;
         Ok(file)
@@ -177,8 +237,11 @@ mod tests {
     #[test]
     fn what_cannot_is_told_with_why() {
         for (input, why) in [
-            (json!("cat.png"), "relative URL without a base"),
-            (json!("/etc/passwd"), "relative URL without a base"),
+            (json!("cat.png"), "`cat.png`: it is not a URL: expected"),
+            (
+                json!("/etc/passwd"),
+                "`/etc/passwd`: it is not a URL: expected",
+            ),
             (
                 json!("file:///etc/passwd"),
                 "`file` is not http, https or data",

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use data_url::DataUrl;
 use reqwest::header::{
-    CONTENT_DISPOSITION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
-    RANGE,
+    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
+    LAST_MODIFIED, RANGE,
 };
 use reqwest::{Response, StatusCode};
 use tempfile::TempPath;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 use url::Url;
 
 use crate::handler::Context;
@@ -108,7 +108,8 @@ impl Download<'_> {
     async fn attempt(&self, url: &Url, partial: &mut Partial) -> Result<(), DownloadFailure> {
         let idle_timeout = self.idle_timeout;
         let headers = resuming(partial);
-        let answer = self.client.get(url, &headers, idle_timeout).await?;
+        let own = &self.file.headers;
+        let answer = self.client.get(url, own, &headers, idle_timeout).await?;
         match answer.status() {
             StatusCode::OK => self.begin(url, &answer, partial).await?,
             StatusCode::PARTIAL_CONTENT if !headers.is_empty() => {
@@ -152,6 +153,16 @@ impl Download<'_> {
         answer: &Response,
         partial: &mut Partial,
     ) -> Result<(), DownloadFailure> {
+        if let Some(encoding) = answer.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            let url = self.file.shown();
+            warn!(
+                url,
+                ?encoding,
+                "The server compressed the file although not asked to; storing it compressed."
+            );
+        }
         let total = answer.content_length();
         self.fits(total.unwrap_or(0))?;
         partial

@@ -13,14 +13,16 @@ use serde_json::json;
 use tokio::fs;
 use tokio::io::AsyncRead;
 use tokio::sync::OnceCell;
-use tracing::debug;
+use tracing::{debug, warn};
 
+use crate::config::UploadUrl;
 use crate::config::bucket::{Bucket, BucketOrigin};
 use crate::files::transferred::Transferred;
 use crate::handler::Context;
 use crate::handler::json::to_raw_value;
 use crate::net::public_only::AddressGuard;
 use crate::renamed::renamed;
+use crate::threads;
 
 use super::error::UploadError;
 use super::folder::save;
@@ -35,7 +37,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest lifetime that S3 allows for a signed URL.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// Uploads files of a job to a bucket and returns signed URLs, from which clients can download them.
+/// Uploads files of a job to a bucket and returns signed URLs, from which clients can download them, or URLs of another
+/// [form](Self::url_form).
 ///
 /// The bucket is the one that the request names (`s3Config`), or else the one in the worker's environment
 /// (`BUCKET_ENDPOINT_URL`, `BUCKET_ACCESS_KEY_ID`, `BUCKET_SECRET_ACCESS_KEY`, and `BUCKET_NAME` if the URL does not
@@ -69,6 +72,7 @@ pub struct Upload<'a> {
     cx: &'a Context,
     content_type: Option<String>,
     expires_in: Duration,
+    url_form: Option<UploadUrl>,
     idle_timeout: Duration,
     progress: Option<Box<dyn Fn(Transferred) + Send + Sync + 'a>>,
     place: OnceCell<Option<(Bucket, BucketClient)>>,
@@ -79,6 +83,7 @@ impl fmt::Debug for Upload<'_> {
         f.debug_struct("Upload")
             .field("content_type", &self.content_type)
             .field("expires_in", &self.expires_in)
+            .field("url_form", &self.url_form)
             .field("idle_timeout", &self.idle_timeout)
             .finish_non_exhaustive()
     }
@@ -93,7 +98,8 @@ pub struct Uploaded {
 }
 
 impl Uploaded {
-    /// Returns the signed URL. Anyone with the URL can download the file until it expires.
+    /// Returns the URL. Unless another [form](Upload::url_form) is set, it is signed: anyone with it can download the
+    /// file until it expires.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -132,6 +138,7 @@ impl<'a> Upload<'a> {
             cx,
             content_type: None,
             expires_in: LONGEST_LIFETIME,
+            url_form: None,
             idle_timeout: IDLE_TIMEOUT,
             progress: None,
             place: OnceCell::new(),
@@ -144,9 +151,19 @@ impl<'a> Upload<'a> {
         self
     }
 
-    /// Sets the lifetime of URLs, from 1 second to 7 days. Default: 7 days.
+    /// Sets the lifetime of signed URLs, from 1 second to 7 days. Default: 7 days.
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.expires_in = expires_in;
+        self
+    }
+
+    /// Sets the form of the URL that an upload returns. Default: `PODWORK_UPLOAD_URL` for the worker's own bucket, or
+    /// else a signed URL. If the service is known not to support signed URLs, as for Runpod's network volumes, the
+    /// default is [`UploadUrl::S3`].
+    ///
+    /// Without a bucket, the URL is always a `file:` URL.
+    pub fn url_form(mut self, form: UploadUrl) -> Self {
+        self.url_form = Some(form);
         self
     }
 
@@ -308,7 +325,11 @@ impl<'a> Upload<'a> {
                     kind,
                 };
                 to.upload(&mut source, &mut sent).await?;
-                to.url(name, expires_in).await?
+                match self.form(bucket) {
+                    UploadUrl::Signed => to.url(name, expires_in).await?,
+                    UploadUrl::Object => bucket.object_url(&key),
+                    UploadUrl::S3 => format!("s3://{}/{key}", bucket.name),
+                }
             }
         };
         sent.of = Some(sent.bytes);
@@ -318,19 +339,43 @@ impl<'a> Upload<'a> {
         Ok(Uploaded { url, key, bytes })
     }
 
+    /// Returns the form of the URL of an upload to this bucket.
+    fn form(&self, bucket: &Bucket) -> UploadUrl {
+        let own = match bucket.origin {
+            BucketOrigin::Environment => self.cx.upload_settings().url,
+            BucketOrigin::Job => None,
+        };
+        let default = if bucket.can_sign_urls {
+            UploadUrl::Signed
+        } else {
+            UploadUrl::S3
+        };
+        self.url_form.or(own).unwrap_or(default)
+    }
+
     /// Returns the bucket for uploads and its client; `None` if they go to the local folder.
     async fn place(&self, name: &str) -> Result<Option<(Bucket, BucketClient)>, UploadError> {
         let Some(bucket) = bucket_of(self.cx)? else {
             return Ok(None);
         };
         let settings = self.cx.upload_settings();
+        if bucket.origin == BucketOrigin::Job
+            && self.form(&bucket) != UploadUrl::Signed
+            && self.url_form.is_none()
+        {
+            warn!(
+                host = bucket.host(),
+                "The service of the job's bucket does not support signed URLs; returning s3:// URLs."
+            );
+        }
         // The operator's own storage may be in a private network.
         let trusted = bucket.origin == BucketOrigin::Environment;
         let guard = AddressGuard::new(trusted || settings.allow_private);
         let (to, idle_timeout) = (bucket.clone(), self.idle_timeout);
-        let opening =
-            tokio::task::spawn_blocking(move || BucketClient::new(&to, guard, idle_timeout)).await;
-        let opened = opening.map_err(|_| UploadError::Stopped)?;
+        let opening = threads::blocking(move || BucketClient::new(&to, guard, idle_timeout));
+        let opened = opening
+            .await
+            .map_err(|error| UploadError::Thread(error.into()))?;
         let service = opened.map_err(|failure| UploadError::of(Some(failure), name, &bucket))?;
         Ok(Some((bucket, service)))
     }

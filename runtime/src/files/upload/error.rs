@@ -160,6 +160,10 @@ pub enum UploadError {
         source: io::Error,
     },
 
+    /// There is no thread to open the connection to the bucket on.
+    #[error("the upload has no thread to work on")]
+    Thread(#[source] io::Error),
+
     /// The job was cancelled while a blocking handler waited for the upload.
     #[error("the job was cancelled")]
     Stopped,

@@ -10,6 +10,7 @@ mod source;
 mod store;
 mod transfer;
 
+pub use crate::config::UploadUrl;
 pub(crate) use builder::upload_output;
 pub use builder::{Upload, Uploaded};
 pub use error::UploadError;

@@ -192,6 +192,9 @@ impl Connections {
                             (HttpErrorKind::Unknown, UploadFailure::Private(refused))
                         }
                         FetchError::NoTls(why) => (HttpErrorKind::Unknown, UploadFailure::Tls(why)),
+                        FetchError::Permanent(why) => {
+                            (HttpErrorKind::Unknown, UploadFailure::Unreachable(why))
+                        }
                         // Every request of an upload may be sent again.
                         FetchError::Failed(why) => {
                             (HttpErrorKind::Request, UploadFailure::Unreachable(why))

@@ -2,26 +2,33 @@
 
 use crate::error::HandlerError;
 
+#[cfg(feature = "gpu")]
+use nvml_wrapper::{Nvml, error::NvmlError};
+
 /// Checks that every GPU responds, and that there are as many as the platform has assigned.
 #[cfg(feature = "gpu")]
 pub(crate) fn check(expected: Option<u32>) -> Result<(), HandlerError> {
-    match nvml_wrapper::Nvml::init() {
+    match Nvml::init() {
         Ok(driver) => answer(expected, || {
-            let count = driver.device_count()?;
-            let one = |index| {
-                let device = driver.device_by_index(index)?;
-                Ok(Gpu {
-                    name: device.name()?,
-                    memory: device.memory_info()?.total,
-                })
+            let Some(count) = if_available(driver.device_count())? else {
+                return Ok(None);
             };
-            Ok::<_, nvml_wrapper::error::NvmlError>((0..count).map(one).collect())
+            Ok::<_, NvmlError>(Some((0..count).map(|index| gpu(&driver, index)).collect()))
         }),
         // Some images for GPUs do not include the library, so its absence does not mean that the machine is broken.
-        Err(error) => {
+        Err(error @ (NvmlError::LibloadingError(_) | NvmlError::FailedToLoadSymbol(_))) => {
             tracing::info!(
                 %error,
                 "Skipping the GPU check: cannot load the GPU driver library (NVML)."
+            );
+            Ok(())
+        }
+        Err(error) if expected.is_some_and(|gpus| gpus > 0) => Err(no_response(&error)),
+        // The library may be here without a GPU.
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "Skipping the GPU check: the GPU driver does not respond, and RUNPOD_GPU_COUNT requires no GPU."
             );
             Ok(())
         }
@@ -35,23 +42,63 @@ pub(crate) fn check(_: Option<u32>) -> Result<(), HandlerError> {
     Ok(())
 }
 
+/// The answers of a GPU. `None`: the driver cannot answer, which does not mean that the GPU is broken.
 #[cfg(feature = "gpu")]
 struct Gpu {
-    name: String,
+    name: Option<String>,
     /// Total memory, in bytes.
-    memory: u64,
+    memory: Option<u64>,
 }
 
-/// Checks the driver's response.
+#[cfg(feature = "gpu")]
+fn gpu(driver: &Nvml, index: u32) -> Result<Gpu, NvmlError> {
+    let device = driver.device_by_index(index)?;
+    Ok(Gpu {
+        name: if_available(device.name())?,
+        memory: if_available(device.memory_info())?.map(|memory| memory.total),
+    })
+}
+
+/// Returns `None` if the driver cannot answer a query on this machine. GPUs that share the machine's memory do not
+/// report it, parts of a GPU (MIG) may not be allowed to, and older drivers lack some queries.
+#[cfg(feature = "gpu")]
+fn if_available<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
+    /// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH` and `NVML_ERROR_DEPRECATED`.
+    const OTHER_VERSION: std::ops::RangeInclusive<u32> = 25..=26;
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(
+            NvmlError::NotSupported
+            | NvmlError::NoPermission
+            | NvmlError::FunctionNotFound
+            | NvmlError::FailedToLoadSymbol(_)
+            | NvmlError::NoData
+            | NvmlError::Utf8Error(_),
+        ) => Ok(None),
+        Err(NvmlError::UnexpectedVariant(code)) if OTHER_VERSION.contains(&code) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn no_response(error: &dyn std::fmt::Display) -> HandlerError {
+    HandlerError::new("gpu", format!("the GPU driver does not respond: {error}"))
+}
+
+/// Checks the driver's response. `None`: it cannot list the GPUs.
 #[cfg(feature = "gpu")]
 fn answer<E: std::fmt::Display>(
     expected: Option<u32>,
-    ask: impl FnOnce() -> Result<Vec<Result<Gpu, E>>, E>,
+    ask: impl FnOnce() -> Result<Option<Vec<Result<Gpu, E>>>, E>,
 ) -> Result<(), HandlerError> {
     let fail = |message| Err(HandlerError::new("gpu", message));
     let gpus = match ask() {
-        Ok(gpus) => gpus,
-        Err(error) => return fail(format!("the GPU driver does not respond: {error}")),
+        Ok(Some(gpus)) => gpus,
+        Ok(None) => {
+            tracing::warn!("Skipping the GPU check: the GPU driver cannot list the GPUs.");
+            return Ok(());
+        }
+        Err(error) => return Err(no_response(&error)),
     };
     let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
     match expected {
@@ -64,14 +111,17 @@ fn answer<E: std::fmt::Display>(
         _ => {}
     }
     for (index, gpu) in gpus.into_iter().enumerate() {
-        match gpu {
-            Ok(Gpu { name, memory: 0 }) => {
-                return fail(format!("GPU {index} ({name}) reports no memory"));
-            }
-            Ok(Gpu { name, memory }) => {
+        let gpu = match gpu {
+            Ok(gpu) => gpu,
+            Err(error) => return fail(format!("GPU {index} does not respond: {error}")),
+        };
+        let name = gpu.name.unwrap_or_else(|| "unknown".to_owned());
+        match gpu.memory {
+            Some(0) => return fail(format!("GPU {index} ({name}) reports no memory")),
+            Some(memory) => {
                 tracing::info!(index, %name, memory_mib = memory / (1024 * 1024), "Found a GPU.");
             }
-            Err(error) => return fail(format!("GPU {index} does not respond: {error}")),
+            None => tracing::info!(index, %name, "Found a GPU. It does not report its memory."),
         }
     }
     Ok(())
@@ -86,10 +136,10 @@ mod tests {
         said: Result<Vec<Result<u64, &'static str>>, &'static str>,
     ) -> Result<(), String> {
         let gpu = |memory| Gpu {
-            name: "H200".to_owned(),
-            memory,
+            name: Some("H200".to_owned()),
+            memory: Some(memory),
         };
-        let said = said.map(|gpus| gpus.into_iter().map(|said| said.map(gpu)).collect());
+        let said = said.map(|gpus| Some(gpus.into_iter().map(|said| said.map(gpu)).collect()));
         answer(expected, || said).map_err(|failure| failure.to_string())
     }
 

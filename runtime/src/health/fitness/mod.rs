@@ -1,5 +1,6 @@
 //! Fitness checks: requirements on the machine, checked before the worker polls for its first job.
 
+mod cgroup;
 mod gpu;
 mod system;
 

@@ -1,18 +1,21 @@
 //! The checks of memory and disk space.
 
 use std::fs;
+use std::path::Path;
 
 use tracing::{info, warn};
 
 use crate::error::HandlerError;
 
+use super::cgroup;
+
 const GIB: f64 = (1024 * 1024 * 1024) as f64;
 
 /// Checks that enough memory is available, both within the container's limit and on the machine.
 pub(crate) fn memory(min_gb: f64) -> Result<(), HandlerError> {
-    let read = |path| fs::read_to_string(path).ok();
-    let machine = read("/proc/meminfo").as_deref().and_then(available);
-    let container = cgroup_v2(read).or_else(|| cgroup_v1(read));
+    let meminfo = fs::read_to_string("/proc/meminfo").ok();
+    let machine = meminfo.as_deref().and_then(available);
+    let container = cgroup::memory_left(Path::new("/"));
     let Some(bytes) = machine.into_iter().chain(container).min() else {
         warn!("Cannot determine the available memory; skipping the memory check.");
         return Ok(());
@@ -69,37 +72,6 @@ fn available(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Returns the memory left within the container's limit, in bytes, or `None` if there is no limit.
-fn cgroup_v2(read: impl Fn(&'static str) -> Option<String>) -> Option<u64> {
-    left(
-        &read("/sys/fs/cgroup/memory.max")?,
-        &read("/sys/fs/cgroup/memory.current")?,
-        &read("/sys/fs/cgroup/memory.stat").unwrap_or_default(),
-        "inactive_file ",
-    )
-}
-
-fn cgroup_v1(read: impl Fn(&'static str) -> Option<String>) -> Option<u64> {
-    left(
-        &read("/sys/fs/cgroup/memory/memory.limit_in_bytes")?,
-        &read("/sys/fs/cgroup/memory/memory.usage_in_bytes")?,
-        &read("/sys/fs/cgroup/memory/memory.stat").unwrap_or_default(),
-        "total_inactive_file ",
-    )
-}
-
-/// Returns the limit minus the memory in use. File pages that the kernel can drop at once do not count as in use.
-fn left(limit: &str, used: &str, stat: &str, droppable: &str) -> Option<u64> {
-    // If there is no limit, cgroup v2 reports `max`, and v1 a number larger than the memory of any machine.
-    let limit: u64 = limit.trim().parse().ok()?;
-    let used: u64 = used.trim().parse().ok()?;
-    let droppable = stat.lines().find_map(|line| line.strip_prefix(droppable));
-    let droppable: u64 = droppable
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0);
-    Some(limit.saturating_sub(used.saturating_sub(droppable)))
-}
-
 /// Converts bytes to GiB for display and comparison, where the loss of precision does not matter.
 #[allow(clippy::cast_precision_loss)]
 fn gib(bytes: u64) -> f64 {
@@ -115,14 +87,6 @@ mod tests {
         let meminfo = "MemTotal:       24570020 kB\nMemAvailable:    2097152 kB\n";
         assert_eq!(available(meminfo), Some(2 * 1024 * 1024 * 1024));
         assert_eq!(available("MemTotal: 1 kB\n"), None);
-    }
-
-    #[test]
-    fn a_containers_limit_counts() {
-        let stat = "anon 50\ninactive_file 30\nactive_file 7\n";
-        assert_eq!(left("100\n", "60\n", stat, "inactive_file "), Some(70));
-        assert_eq!(left("max\n", "60\n", stat, "inactive_file "), None);
-        assert_eq!(left("10", "60", "", "inactive_file "), Some(0));
     }
 
     #[test]

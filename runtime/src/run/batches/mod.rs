@@ -203,8 +203,12 @@ impl<S, T> BatchTicket<S, T> {
     async fn outcome(&mut self) -> Outcome {
         let outcome = (&mut self.answered).await;
         self.over = true;
-        // Every batch sends an outcome, unless the runtime is shutting down.
-        outcome.unwrap_or_else(|_| Err(HandlerError::interrupted()))
+        // Every batch sends an outcome, unless it panics, or the runtime is shutting down, which posts no result.
+        outcome.unwrap_or_else(|_| {
+            let why =
+                "panicked: the batch of the job ended without an outcome; see the worker's log";
+            Err(HandlerError::panicked(why.to_owned()))
+        })
     }
 }
 

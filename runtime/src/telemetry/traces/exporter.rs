@@ -314,7 +314,7 @@ impl CollectorClient {
         let answer = self.client.send(request).await;
         let mut answer = answer.map_err(|error| match error {
             FetchError::Private(refused) => refused.to_string(),
-            FetchError::NoTls(why) | FetchError::Failed(why) => why,
+            FetchError::NoTls(why) | FetchError::Permanent(why) | FetchError::Failed(why) => why,
         })?;
         let mut body = BytesMut::new();
         while let Some(part) = answer.chunk().await.map_err(|error| causes(&error))? {

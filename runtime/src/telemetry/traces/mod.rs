@@ -25,6 +25,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::error::{Error, HandlerError, JobOutcome};
 use crate::telemetry::log::{JOB_SPAN, is_quiet};
+use crate::threads;
 
 use super::{About, TakeTiming};
 
@@ -158,12 +159,14 @@ impl Traces {
         let provider = self.export.provider.clone();
         let limit = limit.min(LONGEST_FLUSH);
         // The exporter logs a failure.
-        let flushing = tokio::task::spawn_blocking(move || provider.force_flush());
-        if tokio::time::timeout(limit, flushing).await.is_err() {
-            warn!(
+        let flushing = threads::blocking(move || provider.force_flush());
+        match tokio::time::timeout(limit, flushing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "The last traces were not exported and may be lost."),
+            Err(_) => warn!(
                 limit_ms = limit.as_millis(),
                 "The last traces were not exported in time and may be lost."
-            );
+            ),
         }
     }
 }

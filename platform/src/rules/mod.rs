@@ -1,14 +1,13 @@
 //! The rules of an endpoint. The defaults are Runpod's documented limits.
 
+mod current; // the preset `current`
+mod parse; // the text of `--rules`
+
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
 
-use podwork_protocol::limits;
-
-use crate::error::Error;
-use crate::units::{bytes, duration, durations};
+use podwork_protocol::{JobStatus, limits};
 
 /// The limits and times of an endpoint. The defaults are Runpod's documented limits.
 ///
@@ -16,7 +15,7 @@ use crate::units::{bytes, duration, durations};
 /// use std::time::Duration;
 /// use podwork_platform::Rules;
 ///
-/// let rules: Rules = "run_rate=0,chunk=64KB,ttl=1h,ttl_range=1s..7d,tries=5".parse()?;
+/// let rules: Rules = "current,run_rate=0,chunk=64KB,ttl=1h,ttl_range=1s..7d,tries=5".parse()?;
 /// assert_eq!(rules.run_rate, None);
 /// assert_eq!(rules.ttl.default, Duration::from_secs(3600));
 /// assert_eq!(rules.tries, 5);
@@ -33,10 +32,31 @@ pub struct Rules {
     pub chunk: usize,
     /// Maximum size of all stored chunks of one job, in bytes. Default: 64 MB.
     pub stream_buffer: usize,
-    /// Maximum `/run` calls per second; `None` for no limit. Default: 1000.
-    pub run_rate: Option<NonZeroU32>,
-    /// Maximum `/runsync` calls per second; `None` for no limit. Default: 2000.
-    pub runsync_rate: Option<NonZeroU32>,
+    /// Maximum rate of `/run` calls; `None` for no limit. Default: 1000 per second.
+    pub run_rate: Option<CallRate>,
+    /// Maximum rate of `/runsync` calls; `None` for no limit. Default: 2000 per second.
+    pub runsync_rate: Option<CallRate>,
+    /// Maximum rate of `/status` and `/status-sync` calls together; `None` for no limit. Default: no limit.
+    pub status_rate: Option<CallRate>,
+    /// Maximum rate of `/stream` calls; `None` for no limit. Default: no limit.
+    pub stream_rate: Option<CallRate>,
+    /// Maximum rate of `/cancel` calls; `None` for no limit. Default: no limit.
+    pub cancel_rate: Option<CallRate>,
+    /// Maximum rate of `/purge-queue` calls; `None` for no limit. Default: no limit.
+    pub purge_rate: Option<CallRate>,
+    /// Calls that a rate allows per running worker in its period. The limit is the larger of the rate's own calls and
+    /// this number times the workers that `/health` counts as running. Default: 0.
+    pub calls_per_worker: u32,
+    /// Maximum number of concurrent `/run` calls; `None` for no limit. Default: no limit.
+    pub run_concurrency: Option<NonZeroU32>,
+    /// Maximum number of concurrent `/runsync` calls; `None` for no limit. Default: no limit.
+    pub runsync_concurrency: Option<NonZeroU32>,
+    /// Maximum number of concurrent `/status` and `/status-sync` calls together; `None` for no limit. Default: no limit.
+    pub status_concurrency: Option<NonZeroU32>,
+    /// Maximum number of concurrent `/stream` calls; `None` for no limit. Default: no limit.
+    pub stream_concurrency: Option<NonZeroU32>,
+    /// Maximum number of concurrent `/cancel` calls; `None` for no limit. Default: no limit.
+    pub cancel_concurrency: Option<NonZeroU32>,
     /// Time for which a result of `/run` is kept. Default: 30 min.
     pub run_retention: Duration,
     /// Time for which a result of `/runsync` is kept. Default: 60 s.
@@ -55,6 +75,17 @@ pub struct Rules {
     pub silence: Duration,
     /// Maximum number of times that a job is handed out before it fails because its workers were lost. Default: 3.
     pub tries: u32,
+    /// Error of a job that failed because its workers were lost. `{tries}` stands for the number of hand-outs,
+    /// `{retries}` for that number less one, and `{worker}` for the id of the last worker. Default: `the job lost its
+    /// worker {tries} times; last worker: {worker}`.
+    pub lost_error: String,
+    /// Hands out a job whose input is `{}` without the member `input`, as Runpod does. Default: `true`.
+    pub strip_empty_input: bool,
+    /// Pauses before the second and each further try of a webhook call. Default: 10 s, 10 s.
+    pub webhook_pauses: Vec<Duration>,
+    /// The status word that clients see for a running job. Default: `IN_PROGRESS`. Another word, such as `RUNNING`,
+    /// shows how a client handles a word that it does not know.
+    pub running_word: String,
     /// Maximum number of workers that are given jobs; further workers are throttled. Default: no limit.
     pub workers: usize,
     /// Maximum number of jobs, including ended jobs that are still kept. Default: 2,000,000.
@@ -68,8 +99,18 @@ impl Default for Rules {
             runsync_payload: limits::RUNSYNC_PAYLOAD,
             chunk: limits::CHUNK,
             stream_buffer: 64 * 1024 * 1024,
-            run_rate: Some(limits::RUN_RATE),
-            runsync_rate: Some(limits::RUNSYNC_RATE),
+            run_rate: Some(CallRate::per_second(limits::RUN_RATE)),
+            runsync_rate: Some(CallRate::per_second(limits::RUNSYNC_RATE)),
+            status_rate: None,
+            stream_rate: None,
+            cancel_rate: None,
+            purge_rate: None,
+            calls_per_worker: 0,
+            run_concurrency: None,
+            runsync_concurrency: None,
+            status_concurrency: None,
+            stream_concurrency: None,
+            cancel_concurrency: None,
             run_retention: limits::RUN_RETENTION,
             runsync_retention: limits::RUNSYNC_RETENTION,
             wait: Span {
@@ -88,66 +129,17 @@ impl Default for Rules {
             stream_hold: Duration::from_secs(5),
             silence: limits::DEFAULT_PING_INTERVAL * 6,
             tries: 3,
+            lost_error: "the job lost its worker {tries} times; last worker: {worker}".to_owned(),
+            strip_empty_input: true,
+            webhook_pauses: vec![Duration::from_secs(10); 2],
+            running_word: JobStatus::InProgress.to_string(),
             workers: usize::MAX,
             jobs: 2_000_000,
         }
     }
 }
 
-impl FromStr for Rules {
-    type Err = Error;
-
-    /// Parses comma-separated `name=value` pairs, which override the defaults. The names are those of the fields. A
-    /// size is a number of bytes or `10MB`; a duration is `250ms`, `90s`, `5m`, `24h` or `7d`; a rate is a number of
-    /// calls per second, where 0 means no limit. `wait_range=1s..5m` sets the range of `wait`; `ttl_range` and
-    /// `execution_timeout_range` work in the same way.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::default().with(text)
-    }
-}
-
 impl Rules {
-    /// Returns these rules with changes, in the syntax of [`from_str`](Self::from_str).
-    ///
-    /// # Errors
-    /// Returns an error if a pair is not a valid rule.
-    pub fn with(mut self, text: &str) -> Result<Self, Error> {
-        for pair in text.split(',').map(str::trim) {
-            if !pair.is_empty() {
-                self.set(pair).ok_or_else(|| Error::Rule(pair.to_owned()))?;
-            }
-        }
-        Ok(self)
-    }
-
-    fn set(&mut self, pair: &str) -> Option<()> {
-        let (name, value) = pair.split_once('=')?;
-        match name {
-            "run_payload" => self.run_payload = bytes(value)?,
-            "runsync_payload" => self.runsync_payload = bytes(value)?,
-            "chunk" => self.chunk = bytes(value)?,
-            "stream_buffer" => self.stream_buffer = bytes(value)?,
-            "run_rate" => self.run_rate = NonZeroU32::new(value.parse().ok()?),
-            "runsync_rate" => self.runsync_rate = NonZeroU32::new(value.parse().ok()?),
-            "run_retention" => self.run_retention = duration(value)?,
-            "runsync_retention" => self.runsync_retention = duration(value)?,
-            "wait" => self.wait.default = duration(value)?,
-            "wait_range" => self.wait.range = durations(value)?,
-            "execution_timeout" => self.execution_timeout.default = duration(value)?,
-            "execution_timeout_range" => self.execution_timeout.range = durations(value)?,
-            "ttl" => self.ttl.default = duration(value)?,
-            "ttl_range" => self.ttl.range = durations(value)?,
-            "poll_hold" => self.poll_hold = duration(value)?,
-            "stream_hold" => self.stream_hold = duration(value)?,
-            "silence" => self.silence = duration(value)?,
-            "tries" => self.tries = value.parse().ok().filter(|tries| *tries > 0)?,
-            "workers" => self.workers = value.parse().ok().filter(|workers| *workers > 0)?,
-            "jobs" => self.jobs = value.parse().ok().filter(|jobs| *jobs > 0)?,
-            _ => return None,
-        }
-        Some(())
-    }
-
     /// Returns the maximum size of a request and of a result.
     pub(crate) fn payload(&self, sync: bool) -> usize {
         if sync {
@@ -167,6 +159,25 @@ impl Rules {
     }
 }
 
+/// A maximum number of calls in any period of this length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallRate {
+    /// Maximum number of calls. Values above 1,000,000 count as that number.
+    pub calls: NonZeroU32,
+    /// Length of the period.
+    pub period: Duration,
+}
+
+impl CallRate {
+    /// Returns the rate with this number of calls per second.
+    pub fn per_second(calls: NonZeroU32) -> Self {
+        Self {
+            calls,
+            period: Duration::from_secs(1),
+        }
+    }
+}
+
 /// A time that a client may choose within a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
@@ -182,41 +193,5 @@ impl Span {
         asked
             .unwrap_or(self.default)
             .clamp(*self.range.start(), *self.range.end())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_are_read() {
-        let rules: Rules = "run_rate=0, chunk=2KB,wait_range=10ms..2s,silence=1.5s,workers=1"
-            .parse()
-            .unwrap();
-        let expected = Rules {
-            run_rate: None,
-            chunk: 2048,
-            wait: Span {
-                default: limits::DEFAULT_WAIT,
-                range: Duration::from_millis(10)..=Duration::from_secs(2),
-            },
-            silence: Duration::from_millis(1500),
-            workers: 1,
-            ..Rules::default()
-        };
-        assert_eq!(rules, expected);
-        assert_eq!("".parse::<Rules>().unwrap(), Rules::default());
-        for bad in [
-            "run_rate",
-            "run_rate=-1",
-            "ttl=5",
-            "tries=0",
-            "x=1",
-            "wait_range=2s..1s",
-        ] {
-            let said = bad.parse::<Rules>().unwrap_err().to_string();
-            assert!(said.starts_with(&format!("invalid rule `{bad}`")), "{said}");
-        }
     }
 }

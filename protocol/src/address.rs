@@ -39,7 +39,7 @@ const SPECIAL_V6: &[(Ipv6Addr, u32)] = &[
 ];
 
 /// Returns whether an address is reachable from the whole internet, and so does not belong to a private network.
-pub(crate) fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !SPECIAL_V4.iter().any(|block| v4_in(address, *block)),
         IpAddr::V6(address) => {

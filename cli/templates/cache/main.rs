@@ -1,0 +1,1 @@
+../../../examples/sieve/src/main.rs

@@ -1,0 +1,1 @@
+../../../examples/mandelbrot/src/main.rs

@@ -1,0 +1,8 @@
+//! Tests of what the tool prints: its reports, and outputs that nobody reads or that are on a full disk.
+#![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod doctor;
+#[cfg(target_os = "linux")]
+mod output;

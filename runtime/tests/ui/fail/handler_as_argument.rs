@@ -1,0 +1,10 @@
+use podwork::handler;
+
+#[handler]
+async fn greet(name: String) -> String {
+    name
+}
+
+fn main() -> podwork::ExitCode {
+    podwork::run(greet)
+}

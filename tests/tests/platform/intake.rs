@@ -1,0 +1,266 @@
+//! Ids, headers and bodies that a platform must refuse, or accept, with care; and the addresses that it listens on.
+
+use std::net::SocketAddr;
+
+use podwork_platform::Platform;
+use podwork_tests::within_a_minute;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::raw::{JOB, TAKE, prompt, read, send};
+
+#[tokio::test]
+async fn a_key_that_is_empty_opens_nothing() {
+    for key in ["", " ", "\t\n"] {
+        let error = prompt().api_key(key).start().await.unwrap_err().to_string();
+        assert!(error.starts_with("invalid API key: it is empty"), "{error}");
+        let error = prompt().api_key("key").worker_key(key).start().await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("invalid worker key: it is empty"),
+            "{error}"
+        );
+    }
+    for key in ["k\r\nx: y", " key", "key\n"] {
+        let error = prompt().api_key(key).start().await.unwrap_err().to_string();
+        assert!(error.starts_with("invalid API key: it "), "{error}");
+    }
+    let error = prompt()
+        .webhook_secret("")
+        .start()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("webhook secret: it is empty"), "{error}");
+}
+
+#[tokio::test]
+async fn ids_and_paths_inject_nothing() {
+    let platform = prompt().start().await.unwrap();
+    let addr = platform.addr();
+    let injection = "x%0d%0aSet-Cookie:%20a=b%0d%0a%1b[2J";
+    for (line, status) in [
+        (format!("GET /v2/local/job-take/{injection}"), 400),
+        (format!("GET /v2/local/ping/{injection}"), 400),
+        (format!("GET /v2/local/job-stop/{injection}"), 400),
+        (format!("POST /v2/local/job-done/{injection}/j"), 400),
+        (format!("GET /v2/local/job-take/{}", "w".repeat(257)), 400),
+        (format!("GET /status/{injection}"), 404),
+        (format!("POST /cancel/{injection}"), 404),
+        (format!("POST /v2/{injection}/run"), 404),
+        (format!("GET /{injection}"), 404),
+        (format!("POST /runsync?wait={injection}"), 400),
+        (format!("GET /v2/local/job-take/w?{injection}"), 204),
+    ] {
+        let answer = send(addr, &line, &["Host: localhost"], JOB).await;
+        assert_eq!(answer.status, status, "{line}: {answer:?}");
+        assert_eq!(answer.header("set-cookie"), None, "{line}: {answer:?}");
+        let control = |c: char| c.is_control() && !"\r\n".contains(c);
+        assert!(
+            !answer.head.contains(control) && !answer.body.contains(char::is_control),
+            "{answer:?}"
+        );
+    }
+    // No route reads files.
+    for path in [
+        "/../../../../etc/passwd",
+        "/..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/page.css/../../../../etc/passwd",
+        "/page.css%2f..%2f..%2fetc%2fpasswd",
+        "/status/..%2f..%2f..%2fetc%2fpasswd",
+        "/v2/..%2f..%2fetc/health",
+        "/v2/local/../../health",
+        "/console/start/..%5c..%5cetc",
+        "/status/%00",
+        "/docs/",
+    ] {
+        let answer = send(addr, &format!("GET {path}"), &["Host: localhost"], b"").await;
+        assert_eq!(answer.status, 404, "{path}: {answer:?}");
+        assert!(!answer.body.contains("root:"), "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_refused() {
+    let platform = prompt().start().await.unwrap();
+    for (encoding, status) in [
+        ("gzip", 415),
+        ("br", 415),
+        ("deflate", 415),
+        ("identity, gzip", 415),
+        ("zstd", 415),
+        ("identity", 200),
+        ("Identity", 200),
+        ("", 200),
+    ] {
+        let encoding = format!("Content-Encoding: {encoding}");
+        let headers = ["Host: localhost", &encoding];
+        let answer = send(platform.addr(), "POST /run", &headers, JOB).await;
+        assert_eq!(answer.status, status, "{encoding}: {answer:?}");
+        if status == 415 {
+            assert!(answer.error().contains(&encoding), "{answer:?}");
+            assert_eq!(answer.header("accept-encoding"), Some("identity"));
+            let line = "POST /v2/local/job-done/w/j";
+            let posted = send(platform.addr(), line, &headers, JOB).await;
+            assert_eq!(posted.status, 415, "{posted:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_skipped() {
+    let platform = prompt().start().await.unwrap();
+    let addr = platform.addr();
+    // A short body, and one that is parsed on another thread.
+    for input in ["a".to_owned(), "a".repeat(1_000_000)] {
+        let body = format!("\u{feff}{}", json!({ "input": input }));
+        let answer = send(addr, "POST /run", &["Host: localhost"], body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let job = send(addr, TAKE, &["Host: localhost"], b"").await;
+        let job: Value = serde_json::from_str(&job.body).unwrap();
+        assert_eq!(job["input"], input);
+        let id = job["id"].as_str().unwrap();
+        let output = format!("\u{feff}{}", json!({ "output": input }));
+        let done = format!("POST /v2/local/job-done/w/{id}");
+        let answer = send(addr, &done, &["Host: localhost"], output.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // A mark within the text is not one.
+    let answer = send(
+        addr,
+        "POST /run",
+        &["Host: localhost"],
+        "{\u{feff}}".as_bytes(),
+    )
+    .await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    let platform = prompt()
+        .example("\u{feff}{\"input\": 1}")
+        .start()
+        .await
+        .unwrap();
+    let start = send(
+        platform.addr(),
+        "GET /console/start",
+        &["Host: localhost"],
+        b"",
+    )
+    .await;
+    assert!(
+        start.body.contains(r#""example":"{\"input\": 1}""#),
+        "{start:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_whole_body_first_can_read_the_refusal() {
+    let large = vec![b' '; 60_000_000];
+    let medium = &large[..25_000_000];
+    let limited = "run_rate=1".parse().unwrap();
+    let builder = Platform::builder().api_key("key");
+    let platform = builder
+        .endpoint_rules("busy", limited)
+        .start()
+        .await
+        .unwrap();
+    let addr = platform.addr();
+    let keyed = ["Host: localhost", "Authorization: key"];
+    let foreign = [keyed[0], keyed[1], "Origin: https://evil.example"];
+    let compressed = [keyed[0], keyed[1], "Content-Encoding: gzip"];
+    for (line, headers, body, status) in [
+        ("POST /runsync", &keyed[..], &large[..], 413),
+        ("POST /run", &keyed[..], &large[..11_000_000], 413),
+        ("POST /v2/local/job-done/w/j", &keyed[..], &large[..], 413),
+        ("POST /v2/local/job-stream/w/j", &keyed[..], medium, 413),
+        ("POST /run", &keyed[..1], medium, 401),
+        ("POST /v2/local/job-done/w/j", &keyed[..1], medium, 401),
+        ("POST /run", &foreign[..], medium, 403),
+        ("POST /nothing", &keyed[..], medium, 404),
+        ("POST /v2/a.b/run", &keyed[..], medium, 404),
+        ("POST /cancel/none", &keyed[..], medium, 404),
+        ("POST /health", &keyed[..], medium, 405),
+        ("PUT /run", &keyed[..], medium, 405),
+        ("POST /runsync?wait=x", &keyed[..], medium, 400),
+        ("POST /run", &compressed[..], medium, 415),
+    ] {
+        let answer = within_a_minute(send(addr, line, headers, body)).await;
+        assert_eq!(answer.status, status, "{line}: {answer:?}");
+        assert!(!answer.error().is_empty());
+    }
+    // At most every other call is within the rate limit, unless this machine is very slow.
+    let mut tries = 0;
+    while send(addr, "POST /v2/busy/run", &keyed, medium).await.status != 429 {
+        tries += 1;
+        assert!(tries < 10);
+    }
+    // A body without a length.
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = "POST /run HTTP/1.1\r\nHost: localhost\r\nAuthorization: key\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..25 {
+        stream.write_all(b"f4240\r\n").await.unwrap();
+        stream.write_all(&large[..1_000_000]).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(read(stream).await.status, 413);
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_sending_is_disconnected() {
+    let platform = Platform::builder().start().await.unwrap();
+    let mut stream = TcpStream::connect(platform.addr()).await.unwrap();
+    let head = "POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let piece = vec![b' '; 1 << 20];
+    let sending = async {
+        let mut sent = 0;
+        while stream.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+        }
+        sent
+    };
+    let sent = within_a_minute(sending).await;
+    assert!(sent < 256 << 20, "{sent}");
+}
+
+#[tokio::test]
+async fn localhost_is_both_loopback_addresses() {
+    let platform = Platform::builder()
+        .bind("localhost", 0)
+        .start()
+        .await
+        .unwrap();
+    let port = platform.addr().port();
+    assert!(platform.addr().is_ipv4(), "{}", platform.addr());
+    assert_eq!(platform.url(), format!("http://127.0.0.1:{port}"));
+    let v4 = SocketAddr::from(([127, 0, 0, 1], port));
+    let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
+    assert_eq!(
+        send(v4, "GET /health", &["Host: localhost"], b"")
+            .await
+            .status,
+        200
+    );
+    let Ok(other) = std::net::TcpListener::bind("[::1]:0") else {
+        // This machine does not support IPv6.
+        return;
+    };
+    assert_eq!(
+        send(v6, "GET /health", &["Host: localhost"], b"")
+            .await
+            .status,
+        200
+    );
+    // If another program has one of the addresses, clients of `localhost` would reach it.
+    let port = other.local_addr().unwrap().port();
+    let error = Platform::builder().bind("LOCALHOST", port).start().await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("stop the program that uses this port"),
+        "{error}"
+    );
+    platform.shutdown().await;
+    assert!(TcpStream::connect(v4).await.is_err() && TcpStream::connect(v6).await.is_err());
+}
