@@ -102,7 +102,16 @@ pub(crate) fn object(output: &Output) -> Value {
         .unwrap_or_else(|error| panic!("{error}: {}", said(output)))
 }
 
-/// Creates a worker in a folder outside of the workspace, with the versions of the workspace's lock file.
+/// The workspace's profile, with which cargo reuses the dependencies that the workspace has built.
+const PROFILE: &str = r#"
+[profile.dev]
+debug = "line-tables-only"
+
+[profile.dev.package."*"]
+debug = false
+"#;
+
+/// Creates a worker in a folder outside of the workspace, with the versions and the profile of the workspace.
 pub(crate) fn new_worker(template: &str) -> (TempDir, PathBuf) {
     let outside = tempfile::tempdir().unwrap();
     let name = format!("my-{template}");
@@ -118,5 +127,7 @@ pub(crate) fn new_worker(template: &str) -> (TempDir, PathBuf) {
     good(podwork(outside.path(), &args));
     let folder = outside.path().join(name);
     std::fs::copy(checkout.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    std::fs::create_dir(outside.path().join(".cargo")).unwrap();
+    std::fs::write(outside.path().join(".cargo/config.toml"), PROFILE).unwrap();
     (outside, folder)
 }
