@@ -30,19 +30,9 @@ const TAKEN: [&str; 15] = [
 ];
 
 pub(crate) fn new(args: &New) -> Result<ExitCode> {
-    let name = args
-        .name
-        .file_name()
-        .and_then(|name| name.to_str())
-        .context("not a valid crate name: use letters, digits, `-` and `_`")?;
-    check_name(name).map_err(UsageError::of)?;
-    if args.name.exists() {
-        bail!(
-            "{} already exists: choose another name, or move it away",
-            args.name.display()
-        );
-    }
-    let podwork = args.podwork_path.as_deref().map(checkout).transpose()?;
+    let name = crate_name(&args.name).map_err(UsageError::of)?;
+    let podwork = args.podwork_path.as_deref().map(checkout).transpose();
+    let podwork = podwork.map_err(UsageError::of)?;
     let parent = match args.name.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -67,6 +57,20 @@ pub(crate) fn new(args: &New) -> Result<ExitCode> {
          The first build compiles all dependencies: about 6 minutes on 2 cores. Later builds take seconds.\n"
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the name of the crate at a path, which must not exist yet.
+fn crate_name(path: &Path) -> Result<&str> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.context("not a valid crate name: use letters, digits, `-` and `_`")?;
+    check_name(name)?;
+    if path.exists() {
+        bail!(
+            "{} already exists: choose another name, or move it away",
+            path.display()
+        );
+    }
+    Ok(name)
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -19,9 +19,10 @@ const ODD: [&str; 4] = [
     ": x\r\n",
 ];
 
+/// Answers the request, and has the client open a connection for the next one, since `conn` reads only one.
 async fn answer(conn: &mut Conn, odd: &str, body: &str) {
     let head = format!(
-        "HTTP/1.1 200 OK\r\netag: \"1\"\r\n{odd}content-length: {}\r\n\r\n{body}",
+        "HTTP/1.1 200 OK\r\nconnection: close\r\netag: \"1\"\r\n{odd}content-length: {}\r\n\r\n{body}",
         body.len()
     );
     conn.send(head).await;
