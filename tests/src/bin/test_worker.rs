@@ -3,13 +3,14 @@
 //! The first argument selects the handler and the setup:
 //!
 //! - no argument: one result per job
-//! - `stream`: streams of chunks
+//! - `stream [CONCURRENCY]`: streams of chunks
 //! - `batch [MAX_WAIT_MS] [MAX_BATCH]`: the lengths of texts, in batches
 //! - `upload`: the uploaded file
 //! - `layer`: a `tracing` subscriber of the program that exports all spans
 //! - `filtered`: a subscriber that exports only the spans of this program's own code
 //! - `log`: a subscriber that exports no spans
 //! - `append`: appends a line to a file, on a blocking thread
+//! - `store`: writes each number to a file in the job's folder and reads it again, on blocking threads, 8 jobs at once
 //! - `panics PHRASE [batch]`: a subscriber that panics at the first event whose message contains the phrase
 //! - `stuck`: jobs that never end, and a short grace period
 //! - `nested`, `nested-blocking`: `run` inside an async runtime, or on one of its blocking threads
@@ -19,7 +20,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, try_stream};
+use podwork::{
+    Batch, Context, ExitCode, HandlerError, Result, Stream, Worker, handler, try_stream,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{Instrument as _, debug_span, info_span};
@@ -137,6 +140,15 @@ fn append(input: Append) -> Result<usize> {
         .open(&input.path)?;
     writeln!(file, "{}", input.line)?;
     Ok(input.line.len())
+}
+
+/// Writes the number to a file, and returns what the file contains.
+#[handler]
+fn store(number: u64, cx: Context) -> Result<u64> {
+    let failed = |error: std::io::Error| HandlerError::new("disk", error.to_string());
+    let path = cx.folder().map_err(failed)?.join("number");
+    std::fs::write(&path, number.to_string()).map_err(failed)?;
+    Ok(std::fs::read_to_string(&path).map_err(failed)?.parse()?)
 }
 
 /// Chunks to stream, and an optional error with which the stream then fails.
@@ -259,11 +271,15 @@ async fn serve(layer: bool) -> Result<(), podwork::Error> {
 fn main() -> ExitCode {
     let number = |nth| std::env::args().nth(nth).and_then(|text| text.parse().ok());
     match std::env::args().nth(1).as_deref() {
-        Some("stream") => Worker::new::<stream>().aggregate_stream(true).run(),
+        Some("stream") => Worker::new::<stream>()
+            .aggregate_stream(true)
+            .concurrency(number(2).map_or(1, |jobs| usize::try_from(jobs).expect("few")))
+            .run(),
         Some("stuck") => Worker::new::<stuck>()
             .shutdown_grace(Duration::from_millis(50))
             .run(),
         Some("append") => podwork::run::<append>(),
+        Some("store") => Worker::new::<store>().concurrency(8).run(),
         Some("panics") => panicking(std::env::args().nth(2).expect("a phrase")),
         Some("nested") => nested(),
         Some("nested-blocking") => nested_blocking(),

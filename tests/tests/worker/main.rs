@@ -19,6 +19,8 @@ mod processes;
 mod realtime;
 #[cfg(feature = "schema")]
 mod schema;
+#[cfg(target_os = "linux")]
+mod soak;
 #[cfg(feature = "local")]
 mod test_kit;
 #[cfg(target_os = "linux")]
