@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use podwork_protocol::client::{RunRequest, StatusResponse, StreamResponse};
+use podwork_protocol::client::{Health, JobState, RunRequest, StatusResponse, StreamResponse};
 use podwork_protocol::worker::{Job, Post, StopSignals, TakenJobs};
 use serde_json::{from_slice, to_vec};
 
@@ -22,6 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
     round!(
         bytes,
         RunRequest,
+        JobState,
+        Health,
         StatusResponse,
         StreamResponse,
         Post,

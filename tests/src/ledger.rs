@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::scripted::{Answer, Recorded, Scripted};
+use crate::time_limit::within_a_minute;
 
 /// The expected outcome of a job.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub struct Ledger {
     platform: Scripted,
     books: Arc<Mutex<Books>>,
     settled: watch::Receiver<usize>,
+    polled: watch::Receiver<()>,
+    idle: watch::Receiver<()>,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,10 @@ struct Books {
     /// The number of consecutive faults, by kind of call and job.
     streaks: BTreeMap<(String, String), u8>,
     settled: watch::Sender<usize>,
+    /// Notified at each poll.
+    polled: watch::Sender<()>,
+    /// Notified at each heartbeat of a worker without jobs.
+    idle: watch::Sender<()>,
     /// Broken guarantees, each as a message.
     violations: Vec<String>,
 }
@@ -101,6 +108,8 @@ impl Ledger {
         jobs: impl IntoIterator<Item = Expected>,
     ) -> Self {
         let (count, settled) = watch::channel(0);
+        let (poll, polled) = watch::channel(());
+        let (without_jobs, idle) = watch::channel(());
         let books = Arc::new(Mutex::new(Books {
             random: fastrand::Rng::with_seed(seed),
             faults,
@@ -110,6 +119,8 @@ impl Ledger {
             queue: VecDeque::new(),
             streaks: BTreeMap::new(),
             settled: count,
+            polled: poll,
+            idle: without_jobs,
             violations: Vec::new(),
         }));
         let script = {
@@ -120,6 +131,8 @@ impl Ledger {
             platform: Scripted::start_with(false, script).await,
             books,
             settled,
+            polled,
+            idle,
         };
         for job in jobs {
             ledger.submit(job);
@@ -174,7 +187,9 @@ impl Ledger {
 
     /// If `up` is false, breaks all connections and refuses new ones. If it is true, serves again.
     pub fn set_up(&self, up: bool) {
-        self.platform.set_up(up);
+        if !up {
+            self.platform.set_up(false);
+        }
         // Responses in transit are lost, so the worker may not know that a result was accepted.
         for (_, known) in lock(&self.books)
             .jobs
@@ -182,6 +197,9 @@ impl Ledger {
             .filter_map(|job| job.settled.as_mut())
         {
             *known = false;
+        }
+        if up {
+            self.platform.set_up(true);
         }
     }
 
@@ -198,6 +216,22 @@ impl Ledger {
                 panic!("no progress: {} of {jobs} jobs", *self.settled.borrow());
             }
         }
+    }
+
+    /// Waits until the worker polls.
+    ///
+    /// # Panics
+    /// Panics if that takes more than a minute.
+    pub async fn until_polled(&self) {
+        until_notified(&self.polled).await;
+    }
+
+    /// Waits until the worker has no jobs, and so has nothing left to post.
+    ///
+    /// # Panics
+    /// Panics if that takes more than a minute.
+    pub async fn until_idle(&self) {
+        until_notified(&self.idle).await;
     }
 
     /// Returns how many jobs were handed out, and how many of them have a result.
@@ -221,7 +255,7 @@ impl Ledger {
         for (id, job) in books.jobs.iter().filter(|(_, job)| job.handed_out) {
             match &job.settled {
                 None => violations.push(format!("{id} is lost")),
-                Some((last, _)) if books.tolerates(last) => {}
+                Some((last, _)) if tolerates(&books.tolerated, last) => {}
                 Some((last, _)) if *last != json!({"output": job.expected.output}) => {
                     violations.push(format!("{id} ended with {last}"));
                 }
@@ -235,19 +269,26 @@ impl Ledger {
     }
 }
 
+async fn until_notified(of: &watch::Receiver<()>) {
+    let mut of = of.clone();
+    of.mark_unchanged();
+    let notified = within_a_minute(of.changed()).await;
+    notified.expect("the books are open");
+}
+
 fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
     books.lock().expect("the ledger did not panic")
 }
 
-impl Books {
-    /// Returns whether a job may end with this result, although it is not the expected one.
-    fn tolerates(&self, result: &Value) -> bool {
-        let report = result["error"].as_str().unwrap_or_default();
-        let report: Value = serde_json::from_str(report).unwrap_or_default();
-        let error_type = report["error_type"].as_str();
-        error_type.is_some_and(|error_type| self.tolerated.contains(&error_type))
-    }
+/// Returns whether a result is an error of one of these types.
+fn tolerates(error_types: &[&str], result: &Value) -> bool {
+    let report = result["error"].as_str().unwrap_or_default();
+    let report: Value = serde_json::from_str(report).unwrap_or_default();
+    let error_type = report["error_type"].as_str();
+    error_type.is_some_and(|error_type| error_types.contains(&error_type))
+}
 
+impl Books {
     /// Returns the fault of this call, or `None` after too many consecutive faults.
     fn fault_of(&mut self, call: &str, request: &Recorded) -> Option<Fault> {
         let fault = self.fault();
@@ -297,6 +338,12 @@ impl Books {
             } else {
                 Answer::Hold
             };
+        }
+        if call.starts_with("job-take") {
+            self.polled.send_replace(());
+        }
+        if call == "ping" && request.param("job_id").is_none() {
+            self.idle.send_replace(());
         }
         let fault = self.fault_of(&call, request);
         match fault {
@@ -370,6 +417,8 @@ impl Books {
         };
         let in_progress = body["status"] == "IN_PROGRESS";
         match &mut job.settled {
+            // A failed job may be retried, so a worker that gets it again runs it again.
+            Some((last, _)) if tolerates(&self.tolerated, last) => Answer::Status(200),
             Some(_) if in_progress => self.violation(format!("{id}: progress after the result")),
             Some((_, true)) => self.violation(format!("{id}: a second result")),
             Some((last, known)) => {

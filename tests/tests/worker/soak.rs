@@ -75,6 +75,8 @@ impl Soak {
         let ledger = Ledger::start(seed, Faults::default(), []).await;
         ledger.tolerate(&["no_thread", "disk"]);
         let worker = start(kind, folder.path(), &library, &ledger);
+        // Without threads, a worker does not start.
+        ledger.until_polled().await;
         Self {
             kind,
             random: fastrand::Rng::with_seed(seed),
@@ -163,6 +165,7 @@ impl Soak {
         }
         self.starts += 1;
         self.worker = start(self.kind, self.folder.path(), &self.library, &self.ledger);
+        self.ledger.until_polled().await;
     }
 
     async fn signal(&self, signal: &str) {
@@ -205,6 +208,7 @@ impl Soak {
         }
         self.calm();
         self.ledger.until_settled(settled + JOBS).await;
+        self.ledger.until_idle().await;
         self.ledger.assert_sound();
         let (handed_out, _) = self.ledger.counts();
         let failed = self.ledger.forget_settled();
