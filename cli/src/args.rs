@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_documents_tell_to_type_can_be_typed() {
+    fn commands_in_the_documentation_are_valid() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let guide = std::fs::read_dir(root.join("docs/src")).unwrap();
         let mut pages: Vec<_> = guide.map(|file| file.unwrap().path()).collect();

@@ -127,7 +127,7 @@ async fn a_job_that_times_out_is_exit_code_4() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_shown_and_its_lack_is_said() {
+async fn the_api_key_is_sent_and_a_missing_one_is_reported() {
     let platform = platform().api_key("secret").start().await.unwrap();
     let url = platform.url();
     let worker = TestWorker::start_on(platform, worker());
@@ -145,7 +145,7 @@ async fn a_key_is_shown_and_its_lack_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_has_enough_to_do_is_asked_again() {
+async fn a_busy_endpoint_is_called_again() {
     let faults = "throttled=0.5,seed=3".parse().unwrap();
     let platform = platform().faults(faults).start().await.unwrap();
     let url = platform.url();
@@ -278,7 +278,7 @@ async fn an_answer_needs_only_what_the_tool_uses() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_not_known_at_once_is_asked_for_again() {
+async fn a_job_that_is_not_known_at_once_is_requested_again() {
     let late = Endpoint::start(|operation, before| match (operation, before) {
         ("run", _) => Answer::ok(RUN),
         ("status" | "stream", 0 | 1) => {

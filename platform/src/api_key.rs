@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_could_send_is_rejected() {
+    fn a_key_that_is_invalid_in_a_header_is_rejected() {
         for (key, problem) in [
             ("", "is empty"),
             (" \t", "is empty"),

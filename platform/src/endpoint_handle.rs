@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_gets_no_hint_looks_again_by_itself() {
+    async fn a_waiter_checks_again_without_a_hint() {
         let handle = silent();
         let start = Instant::now();
         let take = handle.until_queued(Duration::from_mins(1), || async {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_goes_on_without_a_hint() {
+    async fn timers_fire_without_a_hint() {
         let handle = silent();
         let start = Instant::now();
         let change = async {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_has_one_reader_at_a_time_and_a_silent_one_is_passed_over() {
+    async fn a_stream_has_one_reader_at_a_time_and_a_stalled_one_loses_its_turn() {
         let handle = silent();
         let hold = Duration::from_secs(5);
         let first = handle.claim_stream("j", hold).await;

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_befalls_a_call_is_up_to_the_seed() {
+    async fn the_seed_determines_the_faults() {
         let faults: Faults = "errors=0.2,dropped=0.2,lost=0.2,latency=1ms..5ms,seed=3"
             .parse()
             .unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_blackout_comes_again() {
+    async fn blackouts_repeat() {
         let decider = Decider::new("blackout=2s/10s".parse().unwrap());
         let mut dark = Vec::new();
         for second in 0..20 {

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_schema_gives_itself_comes_first() {
+    fn an_example_in_the_schema_takes_precedence() {
         check(
             &json!({"type": "string", "examples": ["a fox"], "default": "x"}),
             &json!("a fox"),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_have_what_is_required_and_what_has_a_default() {
+    fn example_objects_contain_required_members_and_defaults() {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_choice_the_first_that_is_something_is_taken() {
+    fn of_alternatives_the_first_with_a_value_is_the_example() {
         let some = json!({"type": "object", "properties": {"url": {"type": "string", "format": "uri"}}, "required": ["url"]});
         check(
             &json!({"anyOf": [{"type": "null"}, some]}),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_is_nothing_in_particular() {
+    fn a_schema_without_a_known_type_gives_null() {
         for schema in [
             json!(true),
             json!({}),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_hold_themselves_come_to_an_end() {
+    fn recursive_types_have_a_finite_example() {
         let tree = json!({
             "$ref": "#/$defs/Tree",
             "$defs": {"Tree": {

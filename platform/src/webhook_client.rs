@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_platform_at_home_calls_private_addresses() {
+    async fn only_a_platform_on_loopback_calls_private_addresses() {
         let client = WebhookClient::new(None, true);
         for url in [
             "http://127.0.0.1:1/",

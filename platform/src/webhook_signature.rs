@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_cannot_be_one_is_refused() {
+    fn an_invalid_webhook_secret_is_refused() {
         for (text, why) in [
             ("", "empty"),
             (" \n", "empty"),

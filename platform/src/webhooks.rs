@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_fails_is_made_twice_more_10_seconds_apart() {
+    async fn a_failed_webhook_call_is_retried_twice_10_seconds_apart() {
         let no = || Err("unexpected status 503".to_owned());
         assert_eq!(seconds("", vec![Ok(())]).await, [0]);
         assert_eq!(seconds("", vec![no(), Ok(())]).await, [0, 10]);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pauses_between_tries_are_a_rule() {
+    async fn the_pauses_between_webhook_tries_can_be_set() {
         let no = || Err("unexpected status 503".to_owned());
         let three = || vec![no(), no(), no()];
         assert_eq!(seconds("current", three()).await, [0, 5, 20]);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_tries_of_a_call_share_a_trace() {
+    async fn the_tries_of_a_webhook_call_share_a_trace() {
         let clock = Clock::new();
         let (endpoint, _) = ended_job(&clock).await;
         let call = endpoint.store().first_call().await.unwrap();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_whose_maker_is_gone_is_made_again() {
+    async fn a_webhook_call_is_retried_if_its_sender_disappears() {
         let clock = Clock::new();
         let (endpoint, waiters) = ended_job(&clock).await;
         let (permits, store) = (Arc::new(Semaphore::new(1)), endpoint.store());

@@ -333,7 +333,7 @@ fn warnings_are_shown_on_standard_error() {
 }
 
 #[test]
-fn ten_thousand_idle_connections_hold_nobody_up() {
+fn ten_thousand_idle_connections_delay_no_call() {
     let connections = room().min(10_000);
     assert!(
         connections >= 1000,

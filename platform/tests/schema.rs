@@ -54,7 +54,7 @@ fn telling() -> HandlerSchema {
 }
 
 #[tokio::test]
-async fn the_description_has_what_its_endpoint_takes_and_gives() {
+async fn the_description_contains_the_schema_of_its_endpoint() {
     let builder = Platform::builder().schema(drawing());
     let platform = builder
         .endpoint_schema("tale", telling())
@@ -131,7 +131,7 @@ async fn the_operations_stay_in_their_order() {
 }
 
 #[tokio::test]
-async fn anything_is_described_as_it_was() {
+async fn without_a_schema_the_description_accepts_anything() {
     let builder = Platform::builder().schema(HandlerSchema::default());
     let platform = builder.start().await.unwrap();
     let described = get(&platform.url(), "/openapi.json", None).await;
@@ -144,7 +144,7 @@ async fn anything_is_described_as_it_was() {
 }
 
 #[tokio::test]
-async fn nothing_is_refused_by_a_schema() {
+async fn the_platform_does_not_validate_against_schemas() {
     let platform = Platform::builder().schema(drawing()).start().await.unwrap();
     let request = serde_json::from_str(r#"{"input": "no size"}"#).unwrap();
     let job = platform.submit(request).unwrap();
@@ -152,7 +152,7 @@ async fn nothing_is_refused_by_a_schema() {
 }
 
 #[tokio::test]
-async fn it_is_shown_to_those_with_the_key() {
+async fn the_schema_is_shown_only_with_the_key() {
     let builder = Platform::builder().api_key("key").schema(drawing());
     let platform = builder.start().await.unwrap();
     for (key, shown) in [(None, false), (Some("wrong"), false), (Some("key"), true)] {
@@ -167,7 +167,7 @@ async fn it_is_shown_to_those_with_the_key() {
 }
 
 #[tokio::test]
-async fn forms_begin_with_an_example_made_of_it_unless_one_was_written() {
+async fn the_example_comes_from_the_schema_unless_one_is_set() {
     let builder = Platform::builder().schema(drawing());
     let platform = builder
         .endpoint_schema("tale", telling())
@@ -213,7 +213,7 @@ async fn forms_begin_with_an_example_made_of_it_unless_one_was_written() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_is_refused() {
+async fn an_invalid_endpoint_id_is_refused() {
     let builder = Platform::builder().endpoint_schema("no/id", drawing());
     let refused = builder.start().await.unwrap_err().to_string();
     assert!(
@@ -231,7 +231,7 @@ fn program(folder: &std::path::Path, args: &[&str]) -> Command {
 }
 
 #[tokio::test]
-async fn the_program_reads_it_from_files() {
+async fn the_program_reads_schemas_from_files() {
     let folder = tempfile::tempdir().unwrap();
     for (name, schema) in [("draw.json", drawing()), ("tale.json", telling())] {
         let text = serde_json::to_string_pretty(&schema).unwrap();

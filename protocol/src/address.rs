@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_private_or_special_is_not_public() {
+    fn private_and_special_addresses_are_not_public() {
         let special = [
             "0.0.0.0",
             "0.1.2.3",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_them_is_public() {
+    fn neighbouring_addresses_are_public() {
         let addresses = [
             "1.1.1.1",
             "8.8.8.8",

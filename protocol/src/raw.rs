@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_stays_as_written() {
+    fn json_objects_are_kept_as_written() {
         let s3_config = |text: &str| {
             let body = format!(r#"{{"input": 1, "s3Config": {text}}}"#);
             let request = serde_json::from_str::<RunRequest>(&body);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_written_with_a_point() {
+    fn whole_numbers_may_be_written_with_a_decimal_point() {
         assert_eq!(timeout("5000"), Ok(Some(5000)));
         assert_eq!(timeout("5000.0"), Ok(Some(5000)));
         assert_eq!(timeout("5e3"), Ok(Some(5000)));

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_the_name_on_the_wire() {
+    fn status_words_are_written_as_on_the_wire() {
         for status in [
             JobStatus::InQueue,
             JobStatus::InProgress,

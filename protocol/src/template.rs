@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn hosted_form() {
+    fn url_templates_of_runpod() {
         let take = UrlTemplate::of_take("https://api/v2/e/job-take/$ID?gpu=NVIDIA+H200", "w1");
         assert_eq!(
             take.url().with("job_in_progress", "1").as_str(),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_without_the_take_segment_has_no_stop_channel() {
+    fn a_template_without_a_take_segment_has_no_stop_channel() {
         let take = UrlTemplate::of_take("http://h/next?pod=$ID", "w");
         assert_eq!(take.stop(), None);
         assert_eq!(take.batch(), take.url());

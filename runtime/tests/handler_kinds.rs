@@ -252,7 +252,7 @@ mod many_outputs {
     }
 
     #[tokio::test]
-    async fn the_final_output_repeats_the_chunks_if_it_is_to() {
+    async fn the_final_output_repeats_the_chunks_if_enabled() {
         let job = TestJob::new(json!(2)).aggregate_stream(true);
         assert_eq!(job.run::<upto>().await.result.unwrap(), json!([1, 2]));
         let job = TestJob::new(json!({ "text": "a b" })).aggregate_stream(true);
@@ -486,7 +486,7 @@ mod batches {
     }
 
     #[tokio::test]
-    async fn its_function_is_still_one() {
+    async fn a_batch_handler_is_still_a_function() {
         let made = halved([6, 7].into_iter().collect()).await;
         assert_eq!(*made[0].as_ref().unwrap(), 3);
         assert!(made[1].is_err());
@@ -512,7 +512,7 @@ mod places {
     }
 
     #[tokio::test]
-    async fn in_a_module_and_in_a_function() {
+    async fn handlers_can_be_in_modules_and_functions() {
         #[handler]
         fn triple(number: u32) -> u32 {
             number * 3
@@ -536,7 +536,7 @@ mod places {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_past_its_time_fails() {
+async fn a_job_over_its_time_limit_fails() {
     #[handler]
     async fn slow(hours: u64) -> u64 {
         tokio::time::sleep(Duration::from_secs(hours * 3600)).await;

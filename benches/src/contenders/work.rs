@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_read_as_it_is_written() {
+    fn work_names_are_read_as_written() {
         for (work, name) in Workload::ALL {
             assert_eq!(work.to_string(), name);
             assert_eq!(name.parse(), Ok(work));

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_found_by_their_whole_name() {
+    fn json_members_are_found_by_their_full_name() {
         let text = "model\t\t: 1\nmodel name\t: AMD EPYC\nMemTotal:  24 kB\n";
         assert_eq!(member(text, "model name"), Some("AMD EPYC"));
         assert_eq!(member(text, "MemTotal"), Some("24 kB"));

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_read_from_what_the_system_tells() {
+    fn memory_is_read_from_proc() {
         let memory = memory_of("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t     512 kB\n").unwrap();
         assert_eq!((memory.now, memory.peak), (512 * 1024, 2048 * 1024));
         assert!(memory_of("Name:\tx\n").is_none());

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_wrk_says_is_read() {
+    fn the_output_of_wrk_is_read() {
         let said = "Running 2s test @ http://127.0.0.1:1/run\n  Latency Distribution\n     50%    1.20ms\n     99%    3.40ms\n  \
                     2000 requests in 2.00s, 1.0MB read\n  Non-2xx or 3xx responses: 500\nRequests/sec:   1000.00\n";
         let rate = Rate::read(said).unwrap();

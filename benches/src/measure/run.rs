@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_generator_counts() {
+    fn the_last_load_generator_wins() {
         let said = format!("x\n{GENERATED}7\n{GENERATED}1500\nend\n");
         assert_eq!(generated(&said), Some(0.0015));
         assert_eq!(generated("x\n"), None);

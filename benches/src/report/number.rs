@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_digits_matter() {
+    fn numbers_have_three_significant_digits() {
         let texts = [
             1_234_567.8,
             999.6,
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn units_suit_their_values() {
+    fn units_fit_their_values() {
         assert_eq!(time(1.5), "1.50 s");
         assert_eq!(time(0.02), "20.0 ms");
         assert_eq!(time(-0.000_05), "-50 µs");

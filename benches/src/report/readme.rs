@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_between_the_marks_is_new() {
+    fn only_the_text_between_the_marks_is_replaced() {
         let file = format!("a\n{BEGIN}old\n{END}b\n");
         let new = format!("a\n{BEGIN}new\n{END}b\n");
         assert_eq!(between(&file, "new\n"), Some(new));

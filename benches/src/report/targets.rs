@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_from_the_second_tenth_to_the_last() {
+    fn growth_is_measured_from_the_second_tenth_to_the_last() {
         let memory: Vec<(f64, f64)> = (0..100).map(|at| (f64::from(at), f64::from(at))).collect();
         assert_eq!(growth(&memory), Some((14.5, 94.5)));
         assert_eq!(growth(&memory[..5]), None);

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_platform_is_started_as_the_options_say() {
+    async fn the_options_configure_the_platform() {
         let options = [
             "--allow-host",
             "p",

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copied_url_may_have_more_or_less_than_the_endpoint() {
+    fn an_endpoint_is_found_in_urls_with_more_or_fewer_segments() {
         for form in [
             "http://h:8000/v2/e",
             "http://h:8000/v2/e/",

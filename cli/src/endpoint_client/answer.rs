@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_is_one_short_line() {
+    fn a_reason_is_one_short_line() {
         let page =
             "<!DOCTYPE html>\n<html><head><Title>\n 502 Bad\n Gateway</title></head><body>…</body>";
         for (body, expected) in [

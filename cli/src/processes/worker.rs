@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_line_is_made_readable_and_all_else_stays() {
+    fn json_log_lines_are_formatted_and_other_output_is_kept() {
         let line = r#"{"requestId":"j1","message":"done","level":"INFO"}"#;
         assert_eq!(readable(line), "INFO  | j1 | done");
         let line = r#"{"requestId":null,"message":"ready","level":"WARN"}"#;

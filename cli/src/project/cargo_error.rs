@@ -89,7 +89,7 @@ Caused by:
     }
 
     #[test]
-    fn any_output_gives_an_error() {
+    fn any_output_of_cargo_gives_an_error() {
         for (stderr, expected) in [
             (
                 "error: no such command: `metadata`\n",

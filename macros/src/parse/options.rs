@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_to_write_instead_of_an_option() {
+    fn errors_of_options_name_the_replacement() {
         for (arguments, cure) in [
             (quote!(batch = 8), "`#[handler(max_batch = 8)]`"),
             (quote!(batch_size(8)), "`#[handler(max_batch = 8)]`"),

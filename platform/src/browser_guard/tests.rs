@@ -30,7 +30,7 @@ fn passes(guard: &BrowserGuard, given: &[(&'static str, &str)]) -> bool {
 }
 
 #[test]
-fn without_a_key_only_own_names_and_addresses_are_hosts() {
+fn without_a_key_only_the_platforms_own_hosts_are_allowed() {
     let hosts = |guard: &BrowserGuard, host: &str| passes(guard, &[("host", host)]);
     for host in [
         "localhost",
@@ -158,7 +158,7 @@ fn a_request_of_another_sites_page_is_recognized_without_an_origin() {
 }
 
 #[test]
-fn what_cannot_be_allowed_is_rejected() {
+fn invalid_allowed_hosts_and_origins_are_rejected() {
     let new = |hosts: &[&str], origins: &[&str]| {
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         BrowserGuard::new(true, &owned(hosts), &owned(origins))

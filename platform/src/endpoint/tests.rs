@@ -194,7 +194,7 @@ fn a_job_that_runs_too_long_times_out_and_its_worker_is_told() {
 }
 
 #[test]
-fn a_job_past_its_ttl_is_gone_in_whatever_state() {
+fn a_job_expires_after_its_ttl_in_any_state() {
     let mut bench = Bench::new();
     bench.submit("queued");
     bench.submit("running");
@@ -268,7 +268,7 @@ fn the_error_of_a_lost_job_is_a_rule() {
 }
 
 #[test]
-fn a_job_that_is_handed_out_again_shows_its_retries_and_its_own_delay() {
+fn a_job_that_is_handed_out_again_shows_its_retries_and_delay_time() {
     let mut bench = Bench::new();
     bench.submit("a");
     bench.pass(Duration::from_secs(7), false);
@@ -336,7 +336,7 @@ fn an_open_poll_keeps_a_worker_alive() {
 }
 
 #[test]
-fn jobs_that_did_not_arrive_go_back_in_their_order() {
+fn undelivered_jobs_return_to_the_queue_in_order() {
     let mut bench = Bench::new();
     for id in ["a", "b", "c"] {
         bench.submit(id);
@@ -385,7 +385,7 @@ fn cancelling_is_idempotent_and_reaches_the_worker() {
 }
 
 #[test]
-fn a_worker_that_goes_on_with_a_job_is_told_to_stop_it_again() {
+fn a_worker_that_continues_a_cancelled_job_is_signalled_again() {
     let mut bench = Bench::new();
     for id in ["own", "cancelled", "done"] {
         bench.submit(id);
@@ -402,7 +402,7 @@ fn a_worker_that_goes_on_with_a_job_is_told_to_stop_it_again() {
 }
 
 #[test]
-fn only_what_failed_can_be_retried_and_it_starts_afresh() {
+fn only_failed_and_timed_out_jobs_can_be_retried() {
     let mut bench = Bench::new();
     bench.submit("a");
     assert!(matches!(
@@ -425,7 +425,7 @@ fn only_what_failed_can_be_retried_and_it_starts_afresh() {
 }
 
 #[test]
-fn purging_removes_what_waits_and_leaves_what_runs() {
+fn purging_removes_queued_jobs_and_keeps_running_ones() {
     let mut bench = Bench::new();
     for id in ["a", "b", "c"] {
         bench.submit(id);
@@ -439,7 +439,7 @@ fn purging_removes_what_waits_and_leaves_what_runs() {
 }
 
 #[test]
-fn a_workers_word_counts_only_for_a_job_it_has() {
+fn a_worker_can_only_report_on_its_own_jobs() {
     let mut bench = Bench::new();
     bench.submit("a");
     assert!(matches!(
@@ -469,7 +469,7 @@ fn a_workers_word_counts_only_for_a_job_it_has() {
 }
 
 #[test]
-fn late_and_double_results_change_nothing_and_are_counted() {
+fn late_and_duplicate_results_change_nothing_and_are_counted() {
     let mut bench = Bench::new();
     bench.submit("a");
     bench.take(WORKER, 1);
@@ -495,7 +495,7 @@ fn late_and_double_results_change_nothing_and_are_counted() {
 }
 
 #[test]
-fn progress_is_shown_until_the_result_is_there() {
+fn progress_is_shown_until_the_result_arrives() {
     let mut bench = Bench::new();
     bench.submit("a");
     bench.take(WORKER, 1);
@@ -519,7 +519,7 @@ fn progress_is_shown_until_the_result_is_there() {
 }
 
 #[test]
-fn each_chunk_is_handed_out_once_and_a_final_status_only_with_the_last() {
+fn each_chunk_is_returned_once_and_the_final_status_comes_with_the_last() {
     let mut bench = Bench::new();
     bench.submit("a");
     assert!(bench.stream("a").is_none(), "nothing new: the call is held");
@@ -557,7 +557,7 @@ fn each_chunk_is_handed_out_once_and_a_final_status_only_with_the_last() {
 }
 
 #[test]
-fn a_chunk_that_comes_again_by_its_key_is_one() {
+fn a_chunk_with_the_same_key_is_stored_once() {
     let mut bench = Bench::new();
     bench.submit("a");
     bench.take(WORKER, 1);
@@ -574,7 +574,7 @@ fn a_chunk_that_comes_again_by_its_key_is_one() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_is_bounded() {
+fn an_unread_stream_is_bounded() {
     let mut bench = Bench::new();
     bench.rules().stream_buffer = 10;
     bench.submit("a");
@@ -590,7 +590,7 @@ fn a_stream_that_nobody_reads_is_bounded() {
 }
 
 #[test]
-fn workers_are_counted_by_what_they_do() {
+fn workers_are_counted_by_state() {
     let mut bench = Bench::new();
     at_once(bench.endpoint.ping("starting", &[], false));
     at_once(bench.endpoint.ping("ill", &[], true));
@@ -653,7 +653,7 @@ fn workers_over_the_limit_are_throttled_until_there_is_room() {
 }
 
 #[test]
-fn a_full_endpoint_takes_no_more() {
+fn a_full_endpoint_refuses_jobs() {
     let mut bench = Bench::new();
     bench.rules().jobs = 1;
     bench.submit("a");
@@ -673,7 +673,7 @@ fn a_full_endpoint_takes_no_more() {
 }
 
 #[test]
-fn several_takers_at_once_get_each_job_once() {
+fn concurrent_takes_get_each_job_once() {
     const JOBS: usize = 2000;
     let mut bench = Bench::new();
     for n in 0..JOBS {

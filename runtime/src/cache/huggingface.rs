@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hubs_own_variables_win() {
+    fn the_variables_of_hugging_face_take_precedence() {
         let hub_of = |table: &[(&str, &str)]| {
             let find = |name: &str| table.iter().find(|(key, _)| *key == name);
             hub(|name| find(name).map(|(_, value)| (*value).to_owned()))
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_nowhere_else() {
+    fn model_names_cannot_leave_the_cache() {
         for name in ["", "..", "a/../b", "a/b/c", "/etc", "a/", "a/b:main"] {
             let error = huggingface_snapshot_in("/", name, None).unwrap_err();
             assert!(matches!(error, SnapshotError::Name { .. }), "{name}");

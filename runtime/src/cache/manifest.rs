@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_manifest_is_read_unchanged() {
         let bytes = manifest().to_bytes();
         assert_eq!(Manifest::from_bytes(&bytes).unwrap(), manifest());
         let header = r#"{"podwork-cache":1,"sha256":""#;
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_it_can_change_unseen() {
+    fn every_changed_byte_of_a_manifest_is_detected() {
         let good = manifest().to_bytes();
         for place in 0..good.len() {
             let mut bad = good.clone();
@@ -224,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn a_later_format_is_told() {
+    fn a_newer_manifest_format_is_reported() {
         let bytes = b"{\"podwork-cache\":2,\"blake\":\"x\"}\nanything";
         assert_eq!(Manifest::from_bytes(bytes), Err(ManifestError::Newer(2)));
     }
 
     #[test]
-    fn nothing_leads_elsewhere() {
+    fn paths_in_a_manifest_cannot_leave_the_folder() {
         type Change = fn(&mut Manifest);
         let entry = |manifest: &mut Manifest, change: fn(&mut FileEntry)| {
             let root = manifest.roots.get_mut("/cache").unwrap();

@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_many_cores_pack_is_not_to_be_packed_together_again() {
+    fn packs_of_many_threads_are_not_repacked() {
         let folder = tempfile::tempdir().unwrap();
         let file = File::create(folder.path().join("file")).unwrap();
         file.set_len(20 * 1024).unwrap();

@@ -54,7 +54,7 @@ fn reads_the_platforms_variables() {
 }
 
 #[test]
-fn no_take_url_means_local() {
+fn without_a_take_url_the_worker_runs_locally() {
     assert!(read(&[(env::GET_JOB, "")]).unwrap().remote.is_none());
 }
 

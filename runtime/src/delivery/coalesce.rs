@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_concatenated_and_lists_appended() {
+    fn queued_text_chunks_are_joined_and_list_chunks_appended() {
         let quoted = [r#""a\"""#, r#""""#, r#""\u00e9é""#];
         assert_eq!(joined(&quoted, 100), (r#""a\"\u00e9é""#.to_owned(), 2));
         let lists = ["[ ]", "[1, 2]", "[]", "[ [3] ]"];
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_not_mixed_and_the_limit_is_kept() {
+    fn chunks_of_different_kinds_are_not_joined_and_the_limit_holds() {
         assert_eq!(joined(&[r#""a""#, "[1]"], 100).1, 0);
         assert_eq!(joined(&["[1]", "{}"], 100).1, 0);
         assert_eq!(joined(&["[1]", "[2]", "[3]"], 5), ("[1,2]".to_owned(), 1));

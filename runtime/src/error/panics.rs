@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expected_panic_is_an_error_and_leaves_no_place_behind() {
+    fn a_caught_panic_is_an_error_without_a_stale_location() {
         note();
         assert_eq!(expecting(|| 1), Ok(1));
         let failed: Result<(), _> = expecting(|| panic!("no {}", "thread"));

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ending_stays() {
+    fn a_shortened_file_name_keeps_its_extension() {
         for (name, expected) in [
             ("cat.png", "cat-2.png"),
             ("cat", "cat-2"),

@@ -378,7 +378,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn every_job_is_where_its_handles_say(
+    fn the_table_matches_its_model(
         max_batch in prop_oneof![Just(None), (1_usize..4).prop_map(Some), Just(Some(usize::MAX))],
         max_failures in prop_oneof![Just(None), (1_usize..4).prop_map(Some)],
         ops in prop::collection::vec(op(), 0..80),
@@ -405,7 +405,7 @@ fn take(jobs: &Arc<Jobs>, id: &str) -> Option<(JobRun, JobDelivery)> {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_slot_is_woken_by_each_change_that_makes_room() {
+async fn each_change_that_frees_a_slot_wakes_the_waiting_poll() {
     let jobs = Jobs::new(JobRules::default());
     let wait = || {
         let jobs = Arc::clone(&jobs);
@@ -435,7 +435,7 @@ async fn whoever_waits_for_a_slot_is_woken_by_each_change_that_makes_room() {
 }
 
 #[test]
-fn a_job_may_come_again_while_the_handler_of_its_cancelled_run_goes_on() {
+fn a_cancelled_job_can_be_taken_again_while_its_handler_still_runs() {
     let jobs = Jobs::new(JobRules::default());
     let (run, delivery) = take(&jobs, "a").unwrap();
     run.started();

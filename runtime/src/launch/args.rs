@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn official_flags_among_the_users_own() {
+    fn official_flags_can_be_mixed_with_the_users_own() {
         let args = parse(&[
             "--model",
             "big",
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn values_may_be_attached() {
+    fn flag_values_may_be_attached() {
         let args = parse(&[
             r#"--test_input={"input": "a=b"}"#,
             "--test_output=--",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_may_look_like_a_flag() {
+    fn flag_values_may_look_like_flags() {
         let args = parse(&["--test_input", "--rp_serve_api", "--rp_api_host", "-"]).unwrap();
         assert_eq!(args.test_input.unwrap(), "--rp_serve_api");
         assert_eq!(args.api_host.unwrap(), "-");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_after_two_dashes_is_the_users() {
+    fn arguments_after_two_dashes_are_left_to_the_user() {
         let args = parse(&[
             "--rp_debugger",
             "--",
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_attached_to_the_users_flag_is_not_read() {
+    fn values_attached_to_the_users_flags_are_not_read() {
         for own in [
             "--prompt=--rp_serve_api",
             "--prompt=",

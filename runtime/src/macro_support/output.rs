@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tag_of_a_result_does_not_depend_on_its_types() {
+    fn the_tag_of_a_result_needs_no_bounds_on_its_types() {
         struct NoOutput;
 
         // These types do not meet any of the bounds.

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_to_the_longest_and_go_on() {
+    fn delays_double_up_to_the_maximum() {
         let (first, longest) = (Duration::from_millis(100), Duration::from_secs(3));
         let mut backoff = Backoff::new(first, longest);
         let delays: Vec<_> = (0..100).map(|_| backoff.next(None)).collect();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_platform_asks_for_is_honoured_within_reason() {
+    fn a_delay_that_the_platform_requests_is_honoured_up_to_a_limit() {
         let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(1));
         let asked = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(backoff.next(asked(7)), Duration::from_secs(7));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_platform_cannot_ask_for_a_flood() {
+    fn a_requested_delay_of_zero_does_not_shorten_the_backoff() {
         let first = Duration::from_millis(100);
         let mut backoff = Backoff::new(first, Duration::from_secs(1));
         let delays: Vec<_> = (0..20)

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_name_without_an_address_is_permanent() {
+    fn only_an_unknown_host_name_is_permanent() {
         for message in UNKNOWN_NAMES {
             let why = permanent(&lookup(message)).unwrap();
             assert!(why.contains("does not exist"), "{message}: {why}");

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again() {
+    fn transient_failures_are_retried() {
         let status = |code| StatusCode::from_u16(code).unwrap();
         for code in [408, 425, 429, 500, 502, 503, 504, 302] {
             assert!(is_retryable_call(status(code)), "{code}");
@@ -74,7 +74,7 @@ mod tests {
 
     #[cfg(feature = "download")]
     #[test]
-    fn a_download_is_tried_again_unless_the_answer_is_final() {
+    fn downloads_are_retried_unless_the_response_is_final() {
         let status = |code| StatusCode::from_u16(code).unwrap();
         for code in [408, 425, 429, 500, 502, 503, 504] {
             assert!(is_retryable_download(status(code)), "{code}");

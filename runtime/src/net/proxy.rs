@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_proxy_by_either_spelling() {
+    fn proxies_are_read_per_scheme_in_lower_and_upper_case() {
         let proxies = read(&[
             ("http_proxy", "one:3128"),
             ("HTTP_PROXY", "http://two:3128"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_ignored() {
+    fn an_invalid_proxy_is_ignored() {
         for value in [
             "",
             " ",
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_and_what_no_proxy_names_is_connected_to_directly() {
+    fn loopback_and_hosts_in_no_proxy_are_connected_to_directly() {
         let all = [
             ("HTTP_PROXY", "proxy:1"),
             ("NO_PROXY", "corp.example, 10.0.0.0/8"),

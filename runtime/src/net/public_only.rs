@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_good_only_if_all_its_addresses_are() {
+    async fn a_name_is_refused_if_any_of_its_addresses_is_private() {
         for answer in [
             &["127.0.0.1"][..],
             &["8.8.8.8", "10.0.0.1"],
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_checked_is_what_is_connected_to() {
+    async fn the_checked_address_is_the_one_connected_to() {
         let port = answering("127.0.0.1", 0).await;
         // A second lookup would return another address, on which nobody listens.
         let (guard, asked) = guard(|_| true, &[&["127.0.0.1"], &["127.0.0.2"]]);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn addresses_that_cannot_be_reached_are_passed_over() {
+    async fn unreachable_addresses_are_skipped() {
         for dead in ["127.0.0.3", "::1"] {
             let port = answering("127.0.0.1", 0).await;
             let (guard, _) = guard(|_| true, &[&[dead, "127.0.0.1"]]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_ipv6_address_that_never_answers_does_not_hold_up_ipv4() {
+    async fn a_silent_ipv6_address_does_not_delay_ipv4() {
         let Ok(listener) = TcpSocket::new_v6().and_then(|socket| {
             socket.bind("[::1]:0".parse().unwrap())?;
             socket.listen(1)

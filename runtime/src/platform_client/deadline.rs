@@ -38,7 +38,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_mins(2);
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_server_is_given_up_in_time() {
+    async fn a_silent_server_times_out() {
         let began = Instant::now();
         assert_eq!(within(LIMIT, std::future::pending::<()>()).await, None);
         assert_eq!(began.elapsed(), LIMIT);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_stop_a_silent_server_is_given_up_soon() {
+    async fn after_a_stop_a_silent_server_times_out_soon() {
         let call = tokio::spawn(within(LIMIT, std::future::pending::<()>()));
         tokio::task::yield_now().await;
         advance(LIMIT * 10).await;

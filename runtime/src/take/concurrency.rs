@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_answer_keeps_the_last_good_one() {
+    fn an_invalid_value_keeps_the_last_valid_one() {
         let mut answers = [Some(4), Some(0), None, Some(2)].into_iter();
         let mut asked = Asked(|_| answers.next().flatten().expect("no answer"));
         let mut current = 1;

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_chooses_the_format() {
+    fn the_accept_header_selects_the_metrics_format() {
         use MetricsFormat::{OpenMetrics, Prometheus};
 
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,\

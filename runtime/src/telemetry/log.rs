@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_the_official_forms() {
+    fn log_lines_have_the_official_formats() {
         assert_eq!(
             format_line(true, "INFO", Some("j"), "a \"b\""),
             "{\"requestId\":\"j\",\"message\":\"a \\\"b\\\"\",\"level\":\"INFO\"}\n"
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_loses_its_middle() {
+    fn a_long_message_is_shortened_in_the_middle() {
         assert_eq!(shorten("é".repeat(4096)), "é".repeat(4096));
         let short = shorten("a".repeat(3000) + &"b".repeat(3000));
         assert!(short.starts_with(&"a".repeat(2048)) && short.ends_with(&"b".repeat(2048)));

@@ -68,7 +68,7 @@ impl Target {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_a_bad_one() {
+async fn an_invalid_request_gets_400() {
     let target = Target::start().await;
     let deep = "[".repeat(200_000);
     let deep_policy = format!(
@@ -141,7 +141,7 @@ async fn accepts_input_of_any_nesting_depth() {
 }
 
 #[tokio::test]
-async fn bodies_over_the_limit_are_refused_whether_they_say_so_or_not() {
+async fn bodies_over_the_limit_are_refused_with_and_without_a_length() {
     let target = Target::start().await;
     let announced = target
         .raw(b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n{")
@@ -237,7 +237,7 @@ async fn drip(target: &Target, first: &[u8]) -> (String, Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_drips_is_not_waited_for_for_ever() {
+async fn a_request_that_arrives_too_slowly_is_given_up() {
     let target = Target::start().await;
     let body =
         b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{\"input\": \"";

@@ -267,7 +267,7 @@ async fn a_batch_takes_as_many_as_there_are() {
 
 #[tokio::test]
 #[allow(clippy::too_many_lines, reason = "a table of cases")]
-async fn what_is_wrong_is_said_with_the_right_status() {
+async fn invalid_calls_get_the_right_status_and_the_reason() {
     let talk = Talk::start().await;
     let large = format!(r#"{{"input":"{}"}}"#, "x".repeat(10 * 1024 * 1024));
     let id = talk.run(Value::Null).await;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::raw::{JOB, TAKE, prompt, read, send};
 
 #[tokio::test]
-async fn a_key_that_is_empty_opens_nothing() {
+async fn an_empty_key_is_refused() {
     for key in ["", " ", "\t\n"] {
         let error = prompt().api_key(key).start().await.unwrap_err().to_string();
         assert!(error.starts_with("invalid API key: it is empty"), "{error}");

@@ -107,7 +107,7 @@ async fn the_description_has_every_operation() {
 }
 
 #[tokio::test]
-async fn clients_and_workers_show_their_keys() {
+async fn clients_and_workers_must_send_their_keys() {
     let builder = Platform::builder()
         .api_key("client-key")
         .worker_key("worker-key");
@@ -149,7 +149,7 @@ async fn clients_and_workers_show_their_keys() {
 }
 
 #[tokio::test]
-async fn a_worker_shows_the_clients_key_where_it_has_none_of_its_own() {
+async fn a_worker_sends_the_clients_key_if_workers_have_none() {
     let platform = Platform::builder()
         .api_key("one-key")
         .start()
@@ -163,7 +163,7 @@ async fn a_worker_shows_the_clients_key_where_it_has_none_of_its_own() {
 }
 
 #[tokio::test]
-async fn more_calls_than_the_rate_limit_allows_are_told_when_to_come_again() {
+async fn calls_over_the_rate_limit_get_retry_after() {
     let platform = Platform::builder()
         .rules("run_rate=2,runsync_rate=0".parse().unwrap())
         .start()
@@ -189,7 +189,7 @@ async fn more_calls_than_the_rate_limit_allows_are_told_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_webhook_gets_the_status_of_a_job_that_ended_however_it_did() {
+async fn a_webhook_gets_the_status_of_a_job_that_ended_in_any_way() {
     let hooks = Scripted::start(|_: &Recorded, _| Answer::Status(200)).await;
     let platform = Platform::builder().start().await.unwrap();
     let submit = |endpoint: &str| {
@@ -304,7 +304,7 @@ async fn taken(platform: &Platform, policy: Value) -> String {
 }
 
 #[tokio::test]
-async fn what_time_does_can_be_seen_by_setting_the_clock_ahead() {
+async fn advancing_the_clock_shows_the_effects_of_time() {
     let platform = Platform::builder().start().await.unwrap();
     let status_of = async |id: &str| {
         let (code, body) = call(
@@ -410,7 +410,7 @@ async fn misbehaving(faults: &str) -> Platform {
 }
 
 #[tokio::test]
-async fn trouble_on_purpose_is_seen_by_clients() {
+async fn injected_faults_are_visible_to_clients() {
     let platform = misbehaving("errors=0.3,throttled=0.2,dropped=0.2,lost=0.1,seed=1").await;
     let http = client();
     let url = format!("{}/run", platform.url());
@@ -438,7 +438,7 @@ async fn trouble_on_purpose_is_seen_by_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_worker_bears_trouble_on_purpose() {
+async fn our_worker_survives_injected_faults() {
     let platform =
         misbehaving("errors=0.1,throttled=0.02,dropped=0.1,lost=0.05,latency=0ms..5ms,seed=2")
             .await;

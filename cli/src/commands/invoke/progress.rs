@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_consoles_rule() {
+    fn progress_percent_like_the_console() {
         let shares = [
             ("50", Some(0.5)),
             ("0.5", Some(0.5)),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn one_after_fractions_is_the_whole() {
+    fn after_fractions_a_progress_of_1_is_100_percent() {
         let shares = |updates: &[&str]| {
             let progress = JobProgress::default();
             let share = |update: &&str| progress.share(update).unwrap();

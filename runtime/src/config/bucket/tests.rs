@@ -61,7 +61,7 @@ const PLACES: &[Row] = &[
 ];
 
 #[test]
-fn finds_the_bucket_in_each_form_of_url() {
+fn the_bucket_is_found_in_each_form_of_url() {
     for [url, given, name, region, base] in PLACES {
         let bucket = at(url, Some(given), None);
         let bucket = bucket.unwrap_or_else(|error| panic!("{url}: {error:?}"));
@@ -160,7 +160,7 @@ fn an_object_has_a_url_without_a_signature() {
 }
 
 #[test]
-fn knows_which_services_do_not_sign_urls() {
+fn services_without_presigned_urls_are_recognized() {
     let signs = |endpoint| at(endpoint, Some("b"), None).unwrap().can_sign_urls;
     assert!(!signs("https://s3api-eu-ro-1.runpod.io"));
     assert!(!signs("https://S3API-US-KS-2.Runpod.io/b/"));

@@ -29,7 +29,7 @@ fn spell(message: Message) -> String {
 }
 
 #[tokio::test]
-async fn the_latest_progress_takes_the_place_of_the_one_that_waits() {
+async fn newer_progress_replaces_queued_progress() {
     let outbox = Outbox::default();
     outbox.chunk(raw(json!(1))).await.unwrap();
     outbox.progress(raw(json!(10)));
@@ -42,7 +42,7 @@ async fn the_latest_progress_takes_the_place_of_the_one_that_waits() {
 }
 
 #[tokio::test]
-async fn nothing_follows_the_final_and_nothing_overtakes_it() {
+async fn the_result_is_the_last_post() {
     let outbox = Outbox::default();
     outbox.chunk(raw(json!(1))).await.unwrap();
     outbox.progress(raw(json!(10)));
@@ -56,7 +56,7 @@ async fn nothing_follows_the_final_and_nothing_overtakes_it() {
 }
 
 #[tokio::test]
-async fn a_full_outbox_holds_the_handler_until_half_of_it_has_left() {
+async fn a_full_outbox_blocks_the_handler_until_it_is_half_empty() {
     let outbox = Outbox::default();
     for n in 0..MAX_CHUNKS {
         outbox.chunk(raw(json!(n))).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_full_outbox_holds_the_handler_until_half_of_it_has_left() {
 }
 
 #[tokio::test]
-async fn closing_lets_go_of_a_waiting_handler() {
+async fn closing_the_outbox_releases_a_waiting_handler() {
     let outbox = Outbox::default();
     outbox
         .chunk(raw(json!("x".repeat(MAX_BYTES))))
@@ -149,7 +149,7 @@ impl Model {
 
 proptest::proptest! {
     #[test]
-    fn it_does_as_its_model_does(
+    fn the_outbox_matches_its_model(
         ops in proptest::collection::vec(
             proptest::sample::select(vec![
                 Op::Chunk, Op::Chunk, Op::Progress, Op::Progress, Op::Next, Op::Next, Op::Finish,
@@ -177,7 +177,7 @@ proptest::proptest! {
 }
 
 #[tokio::test]
-async fn chunks_that_wait_leave_as_one_where_that_is_right() {
+async fn queued_chunks_are_joined_where_allowed() {
     let outbox = Outbox::new(true);
     for chunk in [
         json!("a"),

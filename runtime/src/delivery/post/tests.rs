@@ -122,7 +122,7 @@ fn finish(outbox: &Outbox, outcome: Result<Value, HandlerError>) {
 }
 
 #[tokio::test]
-async fn a_large_output_stands_in_its_post_like_a_small_one() {
+async fn a_large_output_is_wrapped_like_a_small_one() {
     for size in [0, MOST_COPIED - 2, MOST_COPIED - 1, 1_000_000] {
         let output = json!("x".repeat(size));
         let plain = Post::from_output(raw(&output));
@@ -242,7 +242,7 @@ fn the_final(taken: &[Taken]) -> Value {
 
 proptest! {
     #[test]
-    fn all_is_delivered_in_order_whatever_passes(
+    fn posts_arrive_in_order_despite_transient_failures(
         steps in prop::collection::vec(step(), 0..40),
         fates in prop::collection::vec(fate(), 0..60),
         join: bool,
@@ -264,7 +264,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_fails_the_job_and_what_was_taken_is_a_part_from_the_start(
+    fn a_refused_chunk_fails_the_job_and_the_accepted_ones_are_a_prefix(
         steps in prop::collection::vec(step(), 0..40),
         fates in prop::collection::vec(fate(), 0..20),
         join: bool,
@@ -284,7 +284,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_is_tried_for_15_minutes_and_ever_less_often() {
+async fn a_result_is_retried_for_15_minutes_with_growing_delays() {
     let outbox = Outbox::default();
     finish(&outbox, Err("it failed".into()));
     let delivery = delivery(Simulated::new(vec![Fate::Failed; 10_000]));
@@ -330,7 +330,7 @@ async fn time_during_which_the_process_is_stopped_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_platform_may_say_when_to_come_again() {
+async fn retry_after_sets_the_delay_of_the_next_try() {
     let outbox = Outbox::default();
     finish(&outbox, Ok(json!(1)));
     let delivery = delivery(Simulated::new([Fate::Later(7), Fate::Later(30)]));
@@ -346,7 +346,7 @@ async fn the_platform_may_say_when_to_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_output_becomes_an_error_that_is_tried_as_long() {
+async fn a_refused_output_becomes_an_error_result_that_is_retried() {
     let outbox = Outbox::default();
     finish(&outbox, Ok(json!("large")));
     let fates = [Fate::Failed, Fate::Refused, Fate::Failed, Fate::Failed];

@@ -73,7 +73,7 @@ fn the_errors_of_uploads_and_caches_have_names() {
 }
 
 #[test]
-fn long_words_keep_their_beginning() {
+fn long_words_are_cut_at_the_end() {
     let payload = "QUJD".repeat(1000);
     let text = format!("invalid type: string \"{payload}\", expected u32 at line 1");
     let cut = format!("\"{}…\",", &payload[..39]);
@@ -86,7 +86,7 @@ fn long_words_keep_their_beginning() {
 }
 
 #[test]
-fn a_long_message_loses_its_middle() {
+fn a_long_message_is_shortened_in_the_middle() {
     let long = format!("begin {} end", "ä".repeat(LONGEST_MESSAGE));
     let error = HandlerError::from(long);
     let message = error.message();
@@ -101,7 +101,7 @@ fn a_long_message_loses_its_middle() {
 }
 
 #[test]
-fn details_leave_the_worker_only_when_asked_for() {
+fn error_details_are_sent_only_if_enabled() {
     let error = HandlerError::from(outer());
     let closed = error.report(&identity(), false);
     assert_eq!(
@@ -114,7 +114,7 @@ fn details_leave_the_worker_only_when_asked_for() {
 }
 
 #[test]
-fn a_panic_tells_its_place() {
+fn a_panic_reports_its_location() {
     panics::note();
     let payload = std::panic::catch_unwind(|| panic!("no {}", "memory")).unwrap_err();
     let error = HandlerError::panic(&*payload);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_redirect_is_judged_like_the_first_url() {
+    async fn a_redirect_is_checked_like_the_first_url() {
         for to in [
             "http://127.0.0.2:PORT/",
             "http://127.2:PORT/",

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_never_a_path() {
+    fn a_file_name_is_never_a_path() {
         for (given, expected) in [
             ("cat.png", Some("cat.png")),
             ("../../etc/passwd", Some("passwd")),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_calls_it() {
+    fn the_file_name_comes_from_content_disposition() {
         for (header, expected) in [
             (r#"attachment; filename="cat.png""#, Some("cat.png")),
             ("attachment; filename=cat.png", Some("cat.png")),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_url_calls_it() {
+    fn the_file_name_comes_from_the_url() {
         let name = |url: &str| of_url(&Url::parse(url).unwrap());
         assert_eq!(name("http://h/a/cat.png?x=/y").as_deref(), Some("cat.png"));
         assert_eq!(name("http://h/a%2F..%2Fup").as_deref(), Some("up"));

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_downloaded() {
+    fn downloadable_urls() {
         for input in [
             json!("https://example.com/cat.png?key=1#top"),
             json!("HTTP://example.com"),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_is_told_with_why() {
+    fn invalid_urls_are_refused_with_the_reason() {
         for (input, why) in [
             (json!("cat.png"), "`cat.png`: it is not a URL: expected"),
             (
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_told() {
+    fn errors_do_not_contain_secrets() {
         let shown = |url: &str| format!("{:?}", RemoteFile::new(url).unwrap());
         assert_eq!(
             shown("https://example.com:8443/a?X-Signature=secret#secret"),

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_of_one_is_not_known_of_all() {
+    fn the_total_size_is_unknown_if_any_size_is_unknown() {
         let told = Mutex::new(Vec::new());
         let report = |so_far: Transferred| told.lock().unwrap().push((so_far.bytes, so_far.of));
         let tally = Tally::new(2, Some(&report));

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_the_jobs_id_and_the_name() {
+    fn an_object_key_consists_of_job_id_and_file_name() {
         let key = |job, name| key(job, name, |_| 1).unwrap();
         assert_eq!(key("sync-1f-u1", "cat.png"), "sync-1f-u1/cat.png");
         assert_eq!(key("j", "a/ü b.png"), "j/a/ü b.png");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_given_twice() {
+    fn object_keys_are_unique_within_a_job() {
         let told = RefCell::new(HashMap::new());
         let count = |name: &str| {
             let mut told = told.borrow_mut();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name() {
+    fn invalid_object_names_are_refused() {
         let long = "x".repeat(1100);
         for (name, problem) in [
             ("", "it is empty"),

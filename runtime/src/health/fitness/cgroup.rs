@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_containers_limit_counts() {
+    fn a_memory_limit_of_the_container_applies() {
         let stat = "anon 50\ninactive_file 30\nactive_file 7\n";
         assert_eq!(left("100\n", "60\n", stat, "inactive_file "), Some(70));
         assert_eq!(left("max\n", "60\n", stat, "inactive_file "), None);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_in_a_namespace_of_its_own() {
+    fn cgroup_v2_in_its_own_namespace() {
         let files = [
             ("proc/self/cgroup", "0::/\n"),
             ("proc/self/mountinfo", V2),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_of_nested_groups_counts() {
+    fn the_smallest_limit_of_nested_cgroups_applies() {
         let nested = |inner, middle| {
             left_with(&[
                 ("proc/self/cgroup", "0::/system.slice/worker.service/job\n"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_of_a_container_that_mounts_only_its_own_group() {
+    fn cgroup_v1_mounted_at_the_containers_own_group() {
         let mounts = "40 39 0:33 /docker/1f /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
                       41 39 0:34 /docker/1f /sys/fs/cgroup/memory ro,nosuid master:9 - cgroup cgroup rw,memory\n";
         let files = [
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_elsewhere_than_usual_beside_version_2() {
+    fn cgroup_v1_at_an_unusual_mount_point_beside_v2() {
         let mounts = "41 39 0:34 / /cgroups/memory rw - cgroup none rw,memory\n\
                       42 39 0:35 / /cgroups/unified rw - cgroup2 none rw\n";
         let files = [
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_outside_the_namespace_leaves_the_mounted_one() {
+    fn a_cgroup_outside_the_namespace_falls_back_to_the_mounted_one() {
         let files = [
             ("proc/self/cgroup", "0::/../other\n"),
             ("proc/self/mountinfo", V2),

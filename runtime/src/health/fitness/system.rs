@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_the_variable_that_asks_for_it() {
+    fn a_failed_check_names_the_variable_with_the_minimum() {
         memory(0.0).unwrap();
         disk(0.0).unwrap();
         let error = memory(1e9).unwrap_err().to_string();

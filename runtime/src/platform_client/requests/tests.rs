@@ -34,7 +34,7 @@ async fn text(body: Body) -> Bytes {
 }
 
 #[test]
-fn a_take_asks_for_one_job_or_for_several() {
+fn a_take_requests_one_job_or_several() {
     let one = take(1, false);
     assert_eq!(one.method, Method::GET);
     assert_eq!(
@@ -53,7 +53,7 @@ fn a_take_asks_for_one_job_or_for_several() {
 }
 
 #[test]
-fn a_take_brings_jobs_nothing_or_an_error() {
+fn a_take_returns_jobs_nothing_or_an_error() {
     let taken = TakeRequest::read(&answer(200, r#"{"id": "a", "input": 1}"#)).unwrap();
     assert_eq!(taken.jobs.len(), 1);
     for (status, body) in [(204, ""), (400, "asleep"), (200, "")] {
@@ -71,7 +71,7 @@ fn a_take_brings_jobs_nothing_or_an_error() {
 }
 
 #[test]
-fn a_platform_that_is_busy_says_for_how_long() {
+fn a_busy_platform_sets_the_delay() {
     let mut busy = answer(429, "");
     busy.headers.insert(RETRY_AFTER, "3".parse().unwrap());
     let error = TakeRequest::read(&busy).unwrap_err();
@@ -83,7 +83,7 @@ fn a_platform_that_is_busy_says_for_how_long() {
 }
 
 #[test]
-fn the_stop_channel_names_jobs() {
+fn the_stop_channel_returns_job_ids() {
     let url = UrlTemplate::of_take(TAKE, "w1").stop().unwrap();
     let request = StopRequest { url }.into_http();
     assert_eq!(
@@ -101,7 +101,7 @@ fn the_stop_channel_names_jobs() {
 }
 
 #[tokio::test]
-async fn a_result_goes_to_its_jobs_url_in_parts_that_are_not_copied() {
+async fn a_result_is_posted_to_the_url_of_its_job_without_a_copy() {
     let parts = ["{\"output\":", "\"x\"", "}"].map(|part| Bytes::from_static(part.as_bytes()));
     let request = ResultRequest {
         job_id: "a b",
@@ -122,7 +122,7 @@ async fn a_result_goes_to_its_jobs_url_in_parts_that_are_not_copied() {
 }
 
 #[tokio::test]
-async fn progress_is_no_stream() {
+async fn progress_is_posted_as_a_result_in_progress() {
     let body = br#"{"status":"IN_PROGRESS","output":1}"#;
     let request = ResultRequest {
         job_id: "a",
@@ -140,7 +140,7 @@ async fn progress_is_no_stream() {
 }
 
 #[test]
-fn a_chunk_carries_its_key() {
+fn a_chunk_has_an_idempotency_key() {
     let stream = UrlTemplate::of_worker("https://api/s?worker=$RUNPOD_POD_ID&job=$ID", "w1");
     let request = ChunkRequest {
         job_id: "a",
@@ -163,7 +163,7 @@ fn a_chunk_carries_its_key() {
 }
 
 #[test]
-fn an_id_that_no_header_can_carry_is_in_the_url_alone() {
+fn an_id_that_is_invalid_in_a_header_is_sent_only_in_the_url() {
     let request = ResultRequest {
         job_id: "a\nb",
         streams: false,
@@ -175,7 +175,7 @@ fn an_id_that_no_header_can_carry_is_in_the_url_alone() {
 }
 
 #[test]
-fn a_ping_names_jobs_and_what_is_wrong() {
+fn a_ping_contains_job_ids_and_the_health_status() {
     let ping = UrlTemplate::of_worker("https://api/v2/e/ping/$RUNPOD_POD_ID", "w1");
     let version = crate::version::VERSION;
     let request = |job_ids: &[String], failing: Option<&Failing>| {
@@ -215,7 +215,7 @@ fn a_ping_names_jobs_and_what_is_wrong() {
 }
 
 #[test]
-fn a_post_or_a_ping_is_accepted_by_any_success() {
+fn any_2xx_accepts_a_post_or_a_ping() {
     assert!(accepted(&answer(202, "anything")).is_ok());
     assert!(accepted(&answer(500, "")).is_err());
 }

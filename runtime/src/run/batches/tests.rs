@@ -144,7 +144,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lone_job_waits_no_longer_than_it_must() {
+async fn a_single_job_waits_for_at_most_max_wait() {
     let bench = Bench::new(false);
     let began = Instant::now();
     assert_eq!(number(bench.join(1).await), 1);
@@ -152,7 +152,7 @@ async fn a_lone_job_waits_no_longer_than_it_must() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_batch_goes_at_once_and_each_job_has_its_own_outcome() {
+async fn a_full_batch_runs_at_once_and_each_job_has_its_own_outcome() {
     let bench = Bench::new(false);
     let began = Instant::now();
     let outcomes = join_all(bench.join_all([1, 2, 3])).await;
@@ -165,7 +165,7 @@ async fn a_full_batch_goes_at_once_and_each_job_has_its_own_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_comes_later_does_not_make_the_first_wait_longer() {
+async fn later_jobs_do_not_extend_the_wait_of_the_first() {
     let bench = Bench::new(false);
     let began = Instant::now();
     let first = bench.join(1);
@@ -178,7 +178,7 @@ async fn a_job_that_comes_later_does_not_make_the_first_wait_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_handler_is_busy_batches_form() {
+async fn jobs_form_batches_while_the_handler_is_busy() {
     let bench = Bench::new(true);
     let _first = bench.join(1);
     tokio::time::advance(MAX_WAIT).await;
@@ -196,7 +196,7 @@ async fn while_the_handler_is_busy_batches_form() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_batches_run_at_once_where_they_may() {
+async fn batches_run_in_parallel_up_to_the_concurrency() {
     let bench = Bench::new(true);
     let _jobs = bench.join_all([1, 2, 3, 4, 5, 6]);
     settle().await;
@@ -207,7 +207,7 @@ async fn more_batches_run_at_once_where_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_no_more_jobs_are_taken_none_waits() {
+async fn at_shutdown_a_partial_batch_runs_at_once() {
     let bench = Bench::new(false);
     let began = Instant::now();
     let jobs = bench.join_all([1, 2]);
@@ -220,7 +220,7 @@ async fn once_no_more_jobs_are_taken_none_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_leaves_is_taken_out_and_makes_room() {
+async fn a_cancelled_job_leaves_the_batch_and_makes_room() {
     let bench = Bench::new(false);
     let began = Instant::now();
     let [first, second] = bench.join_all([1, 2]);
@@ -241,7 +241,7 @@ async fn a_job_that_leaves_is_taken_out_and_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_call_goes_on_for_those_that_are_left_and_ends_with_the_last() {
+async fn a_batch_continues_until_all_its_jobs_are_cancelled() {
     let bench = Bench::new(true);
     let [first, second, third] = bench.join_all([1, 2, 3]);
     settle().await;
@@ -264,7 +264,7 @@ async fn the_call_goes_on_for_those_that_are_left_and_ends_with_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_a_batch_fails_each_of_its_jobs_and_is_one_breakdown() {
+async fn an_error_of_a_batch_fails_each_job_and_counts_once_for_the_breaker() {
     let bench = Bench::new(true);
     let [first, second, third] = bench.join_all([1, POISON, 3]);
     settle().await;
@@ -290,7 +290,7 @@ async fn what_fails_a_batch_fails_each_of_its_jobs_and_is_one_breakdown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_without_end_is_one() {
+async fn an_infinite_max_wait_is_allowed() {
     let bench = Bench::waiting(false, Duration::MAX);
     let mut jobs = bench.join_all([1, 2]);
     settle().await;
@@ -313,7 +313,7 @@ fn weighed(max: usize) -> Batching<Seen, u32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_weighs_no_more_than_it_may() {
+async fn a_batch_stays_within_max_weight() {
     let bench = Bench::of(false, weighed(10));
     let began = Instant::now();
     // The third job is too heavy to join the first two, and fills a batch alone. The last one waits for others.
@@ -330,7 +330,7 @@ async fn a_batch_weighs_no_more_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_heavy_for_any_batch_goes_alone() {
+async fn a_job_heavier_than_max_weight_runs_alone() {
     let bench = Bench::of(false, weighed(10));
     let began = Instant::now();
     join_all(bench.join_all([11, u32::MAX, 9, 2, 8])).await;
@@ -340,7 +340,7 @@ async fn what_is_too_heavy_for_any_batch_goes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_heavy_job_that_leaves_makes_room() {
+async fn a_cancelled_heavy_job_makes_room() {
     let bench = Bench::of(true, weighed(10));
     let _busy = bench.join(10);
     settle().await;
@@ -373,7 +373,7 @@ async fn a_weight_that_panics_fails_its_own_job() {
 }
 
 #[test]
-fn the_builder_has_the_last_word() {
+fn the_builder_overrides_flags_and_variables() {
     let settings = BatchOverrides {
         jobs: Some(0),
         wait: Some(Duration::ZERO),

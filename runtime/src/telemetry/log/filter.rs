@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_go_by_name_or_index() {
+    fn levels_are_read_by_name_or_index() {
         assert_eq!(parse_level("debug"), Some(LevelFilter::DEBUG));
         assert_eq!(parse_level("0"), Some(LevelFilter::OFF));
         assert_eq!(parse_level("5"), Some(LevelFilter::ERROR));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_has_a_level_of_its_own_beside_any_level() {
+    fn targets_can_have_their_own_levels() {
         let rust_log = (RUST_LOG, "warn, app=debug,app::noisy=error,model");
         let filter = read(None, &[rust_log]).unwrap();
         assert_eq!(level(&filter, "app::core"), Some(Level::DEBUG));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_libraries_speak_up_at_trace_or_by_name() {
+    fn quiet_libraries_are_logged_at_trace_or_by_name() {
         let hyper = |table: &[_]| level(&read(None, table).unwrap(), "hyper::proto::h1");
         assert_eq!(hyper(&[(env::LOG_LEVEL, "DEBUG")]), Some(Level::WARN));
         assert_eq!(hyper(&[(env::LOG_LEVEL, "ERROR")]), Some(Level::ERROR));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_cannot_be_used_leaves_the_others() {
+    fn an_invalid_log_filter_entry_does_not_affect_the_others() {
         let rust_log = "info,,app[job{id=1}]=debug,=warn,app=loud,a=b=c,model=debug,x/regex,";
         let filter = read(None, &[(RUST_LOG, rust_log)]).unwrap();
         let invalid = [
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_jobs_are_asked_for_at_any_level() {
+    fn job_spans_are_enabled_at_every_level() {
         let filter = read(Some(LevelFilter::OFF), &[]).unwrap();
         assert_eq!(filter.max_level(), LevelFilter::INFO);
     }

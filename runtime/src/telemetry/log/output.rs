@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_reads_are_dropped_and_counted_and_never_block() {
+    fn unread_log_lines_are_dropped_and_counted_and_never_block() {
         let (output, read) = pipe();
         let line = |n: u64| format!("{n:0>99}\n").into_bytes();
         let all = 3 * MAX_WAITING as u64 / 100;

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_down_or_nowhere() {
+    fn archive_entries_stay_inside_the_folder() {
         for (name, expected) in [
             ("a", Some("a")),
             ("a/b.txt", Some("a/b.txt")),
