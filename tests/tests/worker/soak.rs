@@ -148,13 +148,13 @@ impl Soak {
     async fn restart(&mut self) {
         // A worker whose platform is away delivers until the grace period ends, and one without threads cannot start.
         self.calm();
-        match self.random.u8(0..4) {
+        match self.random.u8(0..3) {
             0 => {
                 self.kills += 1;
                 self.worker.kill().await.unwrap();
             }
             signal => {
-                let signal = ["-TERM", "-INT", "-HUP"][usize::from(signal) - 1];
+                let signal = ["-TERM", "-INT"][usize::from(signal) - 1];
                 self.signal(signal).await;
                 // A repetition, as from a terminal or `timeout`.
                 self.signal(signal).await;
