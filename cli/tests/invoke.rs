@@ -350,6 +350,118 @@ async fn chunks_after_the_last_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_stream_that_fails_does_not_hide_the_output() {
+    let cases = [
+        (Answer::status("400 Bad Request", "no"), "400 Bad Request"),
+        (
+            Answer::status("405 Method Not Allowed", ""),
+            "405 Method Not Allowed",
+        ),
+        (
+            Answer::status("500 Internal Server Error", "no"),
+            "500 Internal Server Error",
+        ),
+        (Answer::status("204 No Content", ""), "not JSON but empty"),
+        (Answer::ok("<html>"), "an HTML page"),
+        (Answer::ok("null"), "invalid type: null"),
+        (Answer::ok("{}"), "there may be more chunks"),
+        (
+            Answer::ok(r#"{"status": null}"#),
+            "there may be more chunks",
+        ),
+        (Answer::ok("[]"), "there may be more chunks"),
+        (Answer::Hold, "no answer within 3s"),
+    ];
+    for (answer, words) in cases {
+        let failing = Endpoint::start(move |operation, _| match operation {
+            "run" => Answer::ok(RUN),
+            "stream" => answer.clone(),
+            _ => Answer::ok(r#"{"status": "COMPLETED", "output": "done"}"#),
+        });
+        let url = failing.url();
+        let args = ["invoke", "--stream", "--endpoint", &url, "--data", "1"];
+        let started = std::time::Instant::now();
+        let output = invoke(&args).await;
+        assert_eq!(output.status.code(), Some(0), "{words}: {}", said(&output));
+        assert_eq!(output.stdout, b"done\n");
+        assert!(
+            said(&output).contains("the stream did not end") && said(&output).contains(words),
+            "{words}: {}",
+            said(&output)
+        );
+        assert!(started.elapsed() < Duration::from_secs(20), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn chunks_without_a_status_are_shown() {
+    for first in [
+        r#"{"stream": [{"output": "a"}, {"output": "b"}]}"#,
+        r#"{"status": null, "stream": [{"output": "a"}, {"output": "b"}]}"#,
+        r#" [{"output": "a"}, "b"]"#,
+    ] {
+        let odd = Endpoint::start(move |operation, before| match (operation, before) {
+            ("run", _) => Answer::ok(RUN),
+            ("stream", 0) => Answer::ok("<html>"),
+            ("stream", 1) => Answer::ok(first),
+            ("stream", _) => Answer::ok(r#"{"status": "FAILED"}"#),
+            _ => Answer::ok(r#"{"status": "FAILED", "error": "no more"}"#),
+        });
+        let url = odd.url();
+        let args = ["invoke", "--stream", "--endpoint", &url, "--data", "1"];
+        let output = invoke(&args).await;
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert_eq!(output.stdout, b"a\nb\n", "{first}: {}", said(&output));
+        assert!(!said(&output).contains("may be more"), "{}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_is_no_unicode_is_shown() {
+    let answer =
+        r#"{"id":"j1","status":"FAILED","error":"cannot open \udcff.png","delayTime":1e400}"#;
+    let endpoint = Endpoint::start(move |operation, _| match operation {
+        "run" => Answer::ok(r#"{"id": 7, "status": null}"#),
+        _ => Answer::ok(answer),
+    });
+    let output = invoke(&["invoke", "--endpoint", &endpoint.url(), "--data", "1"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let words = "cannot open \u{fffd}";
+    assert!(said(&output).contains(words), "{}", said(&output));
+    assert!(endpoint.calls()[1].starts_with("GET /v2/e/status/7"));
+}
+
+#[tokio::test]
+async fn malformed_headers_are_tolerated() {
+    let endpoint = Endpoint::start(|operation, _| {
+        let answer = match operation {
+            "run" => Answer::ok(RUN),
+            _ => Answer::ok(r#"{"status": "COMPLETED", "output": 7}"#),
+        };
+        let answer = answer.header("X-Space : 1").header("X-Long: a\r\n b");
+        answer.header("no colon").header("X(odd): 1")
+    });
+    let output = invoke(&["invoke", "--endpoint", &endpoint.url(), "--data", "1"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.stdout, b"7\n");
+}
+
+#[tokio::test]
+async fn a_status_that_is_unreadable_once_is_requested_again() {
+    let odd = Endpoint::start(|operation, before| match (operation, before) {
+        ("run", _) => Answer::ok(RUN),
+        (_, 0) => Answer::ok("null"),
+        (_, 1) => Answer::ok("{}"),
+        (_, 2) => Answer::ok("<html>"),
+        (_, 3) => Answer::status("204 No Content", ""),
+        _ => Answer::ok(r#"{"status": "COMPLETED", "output": 7}"#),
+    });
+    let output = invoke(&["invoke", "--endpoint", &odd.url(), "--data", "1"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(odd.count("status"), 5);
+}
+
+#[tokio::test]
 async fn invalid_arguments_are_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let utf_16 = folder.path().join("utf-16.json");

@@ -8,7 +8,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::JobStatus;
-use crate::raw::{chunks, lenient, millis, number, object, present, raw_object, status, whole};
+use crate::raw::{
+    chunks, id, lenient, lenient_status, millis, number, object, present, raw_object, shown,
+    status, whole,
+};
 
 /// The body of `/run` and `/runsync`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,10 +92,12 @@ pub struct Policy {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct JobState {
-    /// The job's id.
+    /// The job's id. A number is read as its digits.
+    #[serde(deserialize_with = "id")]
     pub id: String,
-    /// The job's status. A word that this version does not know is read as [`JobStatus::InProgress`].
-    #[serde(deserialize_with = "status")]
+    /// The job's status. A word that this version does not know, or no word, is read as [`JobStatus::InProgress`].
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default = "in_progress", deserialize_with = "lenient_status")]
     pub status: JobStatus,
 }
 
@@ -104,6 +109,11 @@ impl JobState {
             status,
         }
     }
+}
+
+/// The status of a response that was read and has none: the job may not have ended.
+fn in_progress() -> JobStatus {
+    JobStatus::InProgress
 }
 
 /// The response of `/status` and `/status-sync`, and of `/runsync` for a job that has ended.
@@ -158,7 +168,11 @@ pub struct StatusResponse {
     pub output: Option<Box<RawValue>>,
     /// The error of a failed job.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "shown",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub error: Option<Value>,
 }
 
@@ -188,9 +202,10 @@ pub struct StreamResponse {
     #[cfg_attr(feature = "openapi", schema(required = true))]
     #[serde(default, deserialize_with = "lenient")]
     pub id: String,
-    /// The job's status. Final only with or after the last chunks. A word that this version does not know is read as
-    /// [`JobStatus::InProgress`].
-    #[serde(deserialize_with = "status")]
+    /// The job's status. Final only with or after the last chunks. A word that this version does not know, or no word, is
+    /// read as [`JobStatus::InProgress`].
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    #[serde(default = "in_progress", deserialize_with = "lenient_status")]
     pub status: JobStatus,
     /// Time in the queue, in milliseconds. Absent until a worker has taken the job.
     #[serde(
@@ -212,7 +227,11 @@ pub struct StreamResponse {
     pub stream: Vec<StreamChunk>,
     /// The error of a failed job.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "shown",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub error: Option<Value>,
 }
 
@@ -405,6 +424,68 @@ mod tests {
             r#"{"status": 7}"#,
         ] {
             assert!(from_str::<StatusResponse>(missing).is_err(), "{missing}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_represented_harm_no_other_member() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for odd in [r#""\udcff""#, "1e400", &deep] {
+            let text = format!(
+                r#"{{"id": {odd}, "status": "FAILED", "workerId": {odd}, "delayTime": {odd}, "executionTime": {odd},
+                    "retries": {odd}, "error": {odd}, "added": {odd}}}"#
+            );
+            let read: StatusResponse = from_str(&text).unwrap();
+            assert_eq!(read.status, JobStatus::Failed);
+            assert_eq!((read.delay_time, read.worker_id), (None, None));
+            assert!(read.error.unwrap().is_string(), "{odd}");
+            let health = format!(
+                r#"{{"jobs": {{"completed": {odd}, "failed": 2}}, "workers": {odd}, "added": {odd}}}"#
+            );
+            let health: Health = from_str(&health).unwrap();
+            assert_eq!((health.jobs.completed, health.jobs.failed), (0, 2));
+        }
+        let error = |text: &str| {
+            let text = format!(r#"{{"status": "FAILED", "error": {text}}}"#);
+            from_str::<StatusResponse>(&text).unwrap().error
+        };
+        let shown = error(r#""cannot open\n\udcff.png""#).unwrap();
+        let shown = shown.as_str().unwrap();
+        assert!(shown.starts_with("cannot open\n\u{fffd}"), "{shown}");
+        assert_eq!(shown.replace('\u{fffd}', ""), "cannot open\n.png");
+        assert_eq!(
+            error(r#"{"size": 1e400}"#),
+            Some(json!(r#"{"size": 1e400}"#))
+        );
+        assert_eq!(error(r#"{"size": 1}"#), Some(json!({ "size": 1 })));
+        assert_eq!(error("null"), None);
+    }
+
+    #[test]
+    fn a_submitted_job_needs_no_member_but_its_id() {
+        for (text, id) in [
+            (r#"{"id": "j1"}"#, "j1"),
+            (r#"{"id": "j1", "status": null}"#, "j1"),
+            (r#"{"id": 1234, "status": 7}"#, "1234"),
+            (
+                r#"{"id": 5400121572116418999123, "status": "WARMING"}"#,
+                "5400121572116418999123",
+            ),
+        ] {
+            let read: JobState = from_str(text).unwrap();
+            assert_eq!((read.id.as_str(), read.status.is_final()), (id, false));
+        }
+        for bad in ["{}", r#"{"id": null}"#, r#"{"id": {}}"#] {
+            assert!(from_str::<JobState>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stream_without_a_status_has_not_ended() {
+        for status in ["", r#", "status": null"#, r#", "status": 7"#] {
+            let text = format!(r#"{{"stream": [{{"output": 1}}]{status}}}"#);
+            let read: StreamResponse = from_str(&text).unwrap();
+            assert_eq!((read.status.is_final(), read.stream.len()), (false, 1));
         }
     }
 

@@ -1,8 +1,10 @@
 //! Functions that read members of requests more strictly than derived implementations, and members of responses more
 //! tolerantly.
 
+use std::fmt;
+
 use serde::de::value::{Error as ValueError, StringDeserializer};
-use serde::de::{DeserializeOwned, Error as _, IntoDeserializer as _, Unexpected};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
@@ -69,17 +71,19 @@ pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     whole.transpose()
 }
 
-/// Reads a member that a client can do without: a value of another type is read as the default.
+/// Reads a member that a client can do without: a value of another type, or one that is valid JSON but cannot be
+/// represented, such as `1e400`, is read as the default.
 pub(crate) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(T::deserialize(value).unwrap_or_default())
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
 }
 
-/// Reads a time in milliseconds, and rounds a fraction. A value of another type is read as `None`.
+/// Reads a time in milliseconds, and rounds a fraction. A value of another type or out of range is read as `None`.
 pub(crate) fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Value::deserialize(deserializer).map(|value| rounded(&value))
+    let value: Value = lenient(deserializer)?;
+    Ok(rounded(&value))
 }
 
 /// Reads a number, and rounds a fraction. A value of another type is read as 0.
@@ -100,6 +104,53 @@ pub(crate) fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobSt
     let word = String::deserialize(deserializer)?;
     let word: StringDeserializer<ValueError> = word.into_deserializer();
     Ok(JobStatus::deserialize(word).unwrap_or(JobStatus::InProgress))
+}
+
+/// Reads a status that a client can do without: any value that is no known word is read as `IN_PROGRESS`.
+pub(crate) fn lenient_status<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<JobStatus, D::Error> {
+    lenient(deserializer).map(|status: Option<_>| status.unwrap_or(JobStatus::InProgress))
+}
+
+/// Reads an id. A number is read as its digits.
+pub(crate) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    if raw
+        .get()
+        .starts_with(|c: char| c == '-' || c.is_ascii_digit())
+    {
+        return Ok(raw.get().to_owned());
+    }
+    serde_json::from_str(raw.get()).map_err(D::Error::custom)
+}
+
+/// Reads a value that is shown to people. In a string, lone surrogates are replaced; another value that cannot be
+/// represented is read as its JSON text.
+pub(crate) fn shown<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    let Some(raw) = Option::<Box<RawValue>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_str(raw.get()).unwrap_or_else(|_| {
+        let text = serde_json::Deserializer::from_str(raw.get()).deserialize_bytes(LossyText);
+        Value::String(text.unwrap_or_else(|_| raw.get().to_owned()))
+    });
+    Ok(Some(value))
+}
+
+/// Reads a string that may contain lone surrogates.
+struct LossyText;
+
+impl Visitor<'_> for LossyText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
 }
 
 /// Reads the chunks of a stream, unchanged. A value of another type is read as an empty list.

@@ -1,6 +1,7 @@
 //! Answers of an endpoint: their bodies, and what they say about a failure.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
@@ -85,13 +86,18 @@ impl fmt::Display for RefusedCall {
 
 impl std::error::Error for RefusedCall {}
 
-/// Reads a body of at most `limit` bytes. Returns `None` if it is larger.
-pub(super) async fn body(mut response: Response, limit: usize) -> reqwest::Result<Option<Vec<u8>>> {
+/// Reads a body of at most `limit` bytes, and counts them as `received`. Returns `None` if it is larger.
+pub(super) async fn body(
+    mut response: Response,
+    limit: usize,
+    received: &AtomicUsize,
+) -> reqwest::Result<Option<Vec<u8>>> {
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await? {
         if part.len() > limit - body.len() {
             return Ok(None);
         }
+        received.fetch_add(part.len(), Ordering::Relaxed);
         body.extend_from_slice(&part);
     }
     Ok(Some(body))

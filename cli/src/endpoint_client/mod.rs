@@ -3,19 +3,21 @@
 mod address;
 mod answer;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use podwork_protocol::client::{Health, JobState, RunRequest, StatusResponse, StreamResponse};
-use podwork_protocol::without_bom;
+use podwork_protocol::{RawValue, without_bom};
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
 };
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use address::Address;
@@ -36,14 +38,16 @@ const MAX_REDIRECTS: usize = 5;
 pub(crate) struct EndpointClient {
     address: Address,
     http: Client,
+    /// The number of bytes that successful answers have brought.
+    received: Arc<AtomicUsize>,
 }
 
 /// A call that failed.
 #[derive(Debug)]
-struct FailedCall {
-    error: anyhow::Error,
+pub(crate) struct FailedCall {
+    pub(crate) error: anyhow::Error,
     /// The minimum pause before a retry. `None`: a retry would not help.
-    retry: Option<Duration>,
+    pub(crate) retry: Option<Duration>,
 }
 
 impl FailedCall {
@@ -77,6 +81,10 @@ impl EndpointClient {
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
+            // Like curl, tolerate malformed headers.
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .redirect(Policy::custom(follow));
         if address.is_http() {
             // Plain HTTP needs no certificates.
@@ -88,7 +96,11 @@ impl EndpointClient {
         let http = builder
             .build()
             .context("cannot initialise the HTTP client")?;
-        Ok(Self { address, http })
+        Ok(Self {
+            address,
+            http,
+            received: Arc::default(),
+        })
     }
 
     /// Submits a job.
@@ -118,12 +130,27 @@ impl EndpointClient {
     }
 
     pub(crate) async fn status(&self, job: &str) -> Result<StatusResponse> {
-        retried(|| self.read(self.get(&["status", job]))).await
+        let call = || async {
+            let body = self.answer(self.get(&["status", job])).await?;
+            // The endpoint knows the job, so an answer that is none comes from a proxy or from a server that starts.
+            self.parsed(&body, |text| serde_json::from_str(text))
+                .map_err(|error| FailedCall {
+                    error,
+                    retry: Some(Duration::ZERO),
+                })
+        };
+        retried(call).await
     }
 
-    /// Returns the chunks since the last call.
-    pub(crate) async fn stream(&self, job: &str) -> Result<StreamResponse> {
-        retried(|| self.read(self.get(&["stream", job]))).await
+    /// Returns the chunks since the last call, without retries.
+    pub(crate) async fn stream(&self, job: &str) -> Result<StreamResponse, FailedCall> {
+        let body = self.answer(self.get(&["stream", job])).await?;
+        self.parsed(&body, chunks).map_err(FailedCall::permanent)
+    }
+
+    /// Returns the number of bytes that successful answers have brought so far.
+    pub(crate) fn received(&self) -> usize {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Cancels a job. Any successful answer will do.
@@ -135,7 +162,7 @@ impl EndpointClient {
 
     /// Calls `/health`, without retries.
     pub(crate) async fn health(&self) -> Result<Health> {
-        let answer: Map<String, Value> = self
+        let answer: BTreeMap<String, Box<RawValue>> = self
             .read(self.get(&["health"]))
             .await
             .map_err(|failed| failed.error)?;
@@ -146,7 +173,7 @@ impl EndpointClient {
                 self.address
             ));
         }
-        Ok(serde_json::from_value(answer.into())?)
+        Ok(serde_json::from_str(&serde_json::to_string(&answer)?)?)
     }
 
     fn get(&self, path: &[&str]) -> Request {
@@ -156,22 +183,31 @@ impl EndpointClient {
     /// Makes a call, and parses its answer.
     async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<T, FailedCall> {
         let body = self.answer(request).await?;
-        let text = String::from_utf8_lossy(&body);
-        serde_json::from_str(without_bom(&text)).map_err(|error| {
+        self.parsed(&body, |text| serde_json::from_str(text))
+            .map_err(FailedCall::permanent)
+    }
+
+    /// Parses the body of an answer. The message of an error says what the body is instead.
+    fn parsed<T>(
+        &self,
+        body: &[u8],
+        parse: impl FnOnce(&str) -> serde_json::Result<T>,
+    ) -> Result<T> {
+        let text = String::from_utf8_lossy(body);
+        parse(without_bom(&text)).map_err(|error| {
             let unexpected = format!(
                 "unexpected answer from {} (is it an endpoint?)",
                 self.address
             );
-            let problem = if error.is_data() {
+            if error.is_data() {
                 anyhow!("{unexpected}: {error}")
             } else {
-                let found = Some(answer::reason(&body)).filter(|found| !found.is_empty());
+                let found = Some(answer::reason(body)).filter(|found| !found.is_empty());
                 anyhow!(
                     "{unexpected}: not JSON but {}",
                     found.as_deref().unwrap_or("empty")
                 )
-            };
-            FailedCall::permanent(problem)
+            }
         })
     }
 
@@ -180,7 +216,13 @@ impl EndpointClient {
         let sent = self.http.execute(request).await;
         let response = sent.map_err(|error| self.unreachable(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = answer::body(response, MAX_ANSWER).await;
+        let ignored = AtomicUsize::new(0);
+        let received = if status.is_success() {
+            &*self.received
+        } else {
+            &ignored
+        };
+        let body = answer::body(response, MAX_ANSWER, received).await;
         let Some(body) = body.map_err(|error| self.unreachable(error))? else {
             return Err(FailedCall::permanent(anyhow!(
                 "the answer of {} is larger than {} MB",
@@ -217,6 +259,15 @@ impl EndpointClient {
             retry: (!lasting).then_some(Duration::ZERO),
         }
     }
+}
+
+/// Parses an answer of `/stream`. A list without the usual object around it is a list of chunks.
+fn chunks(text: &str) -> serde_json::Result<StreamResponse> {
+    if !text.trim_start().starts_with('[') {
+        return serde_json::from_str(text);
+    }
+    let list: Box<RawValue> = serde_json::from_str(text)?;
+    serde_json::from_str(&format!(r#"{{"stream":{list}}}"#))
 }
 
 /// Follows a redirect only if the call stays the same and the endpoint's key stays with the same server.
