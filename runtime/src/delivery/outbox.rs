@@ -240,20 +240,6 @@ impl Outbox {
         }
     }
 
-    /// Waits until there is a message to post.
-    pub(crate) async fn ready(&self) {
-        loop {
-            let written = self.written.notified();
-            {
-                let state = self.state();
-                if !state.queue.is_empty() || state.last.is_some() {
-                    return;
-                }
-            }
-            written.await;
-        }
-    }
-
     fn pop(&self) -> Option<Message> {
         let mut state = self.state();
         let message = match state.queue.pop_front() {

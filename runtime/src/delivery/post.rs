@@ -78,10 +78,20 @@ impl<P: Posts> Delivery<P> {
         let mut chunks: u64 = 0;
         // Set when the platform rejects a chunk. It becomes the job's error.
         let mut refusal = None;
+        let mut progress = LatestProgress::new();
         loop {
-            match outbox.next().await {
-                Message::Progress(progress) => {
-                    self.progress(job_id, progress, outbox, telemetry).await;
+            let message = tokio::select! {
+                biased;
+                () = progress.due() => {
+                    self.progress(job_id, &mut progress, telemetry).await;
+                    continue;
+                }
+                message = outbox.next() => message,
+            };
+            match message {
+                Message::Progress(value) => {
+                    progress.drop_value(telemetry);
+                    progress.value = Some(encode(Post::from_progress(value)));
                 }
                 Message::Chunk(_) if refusal.is_some() => {}
                 Message::Chunk(chunk) => {
@@ -89,10 +99,12 @@ impl<P: Posts> Delivery<P> {
                     let key = format!("{}-{chunks}", run.get_or_insert_with(Uuid::new_v4));
                     if let Err(failure) = self.chunk(job_id, &key, chunk, telemetry).await {
                         outbox.close();
+                        progress.drop_value(telemetry);
                         refusal = Some(failure);
                     }
                 }
                 Message::Final(last) => {
+                    progress.drop_value(telemetry);
                     let outcome = refusal.map_or(last.outcome, Err);
                     let last = Final { outcome, ..last };
                     return self.result(job_id, last, telemetry).await;
@@ -101,22 +113,33 @@ impl<P: Posts> Delivery<P> {
         }
     }
 
-    /// Posts a progress update until it is accepted, or a newer message is waiting.
+    /// Posts the latest progress once. If that fails, it is due again later.
     async fn progress(
         &self,
         job_id: &str,
-        progress: Box<RawValue>,
-        outbox: &Outbox,
+        progress: &mut LatestProgress,
         telemetry: &JobTelemetry,
     ) {
-        let body = encode(Post::from_progress(progress));
-        let post = || self.api.post_result(job_id, false, body.clone());
-        if let Err(why) = self
-            .persist(PostKind::Progress, telemetry, post, || outbox.ready())
-            .await
-        {
-            debug!(error = %why, "Progress update was not delivered.");
+        let Some(body) = progress.value.clone() else {
+            return;
+        };
+        if progress.retries.spent > Duration::ZERO {
+            telemetry.retried(PostKind::Progress);
         }
+        let post = self.api.post_result(job_id, false, body);
+        let tried = self
+            .attempt(PostKind::Progress, telemetry, &mut progress.retries, post)
+            .await;
+        match tried {
+            Tried::Later(delay) => {
+                progress.not_before = Instant::now() + delay;
+                return;
+            }
+            Tried::Ended(Ok(())) => progress.retries.backoff.reset(),
+            Tried::Ended(Err(why)) => debug!(error = %why, "Progress update was not delivered."),
+        }
+        progress.value = None;
+        progress.retries.spent = Duration::ZERO;
     }
 
     async fn chunk(
@@ -128,7 +151,7 @@ impl<P: Posts> Delivery<P> {
     ) -> Result<(), HandlerError> {
         let body = encode(Post::from_output(chunk));
         let post = || self.api.post_chunk(job_id, key, body.clone());
-        self.persist(PostKind::Chunk, telemetry, post, pending)
+        self.persist(PostKind::Chunk, telemetry, post)
             .await
             .map_err(|why| HandlerError::chunk_refused(&why))
     }
@@ -163,69 +186,131 @@ impl<P: Posts> Delivery<P> {
     ) -> Result<(), String> {
         let post = result_post(outcome, stop_pod, &self.identity, self.error_details);
         let body = encode(post);
-        self.persist(
-            PostKind::Result,
-            telemetry,
-            || self.api.post_result(job_id, self.streams, body.clone()),
-            pending,
-        )
-        .await
+        let post = || self.api.post_result(job_id, self.streams, body.clone());
+        self.persist(PostKind::Result, telemetry, post).await
     }
 
-    /// Repeats a call until it succeeds, or until it is rejected permanently, exceeds the deadline, or is superseded
-    /// (`moot`). `moot` interrupts only the pause before a retry: a post that is being sent could still overtake the
-    /// next one.
+    /// Repeats a call until it succeeds, or until it is rejected permanently or exceeds the deadline.
     ///
     /// # Errors
     /// Returns why the call did not succeed.
-    async fn persist<F, M>(
+    async fn persist<F>(
         &self,
         kind: PostKind,
         telemetry: &JobTelemetry,
         mut call: impl FnMut() -> F,
-        moot: impl Fn() -> M,
     ) -> Result<(), String>
     where
         F: Future<Output = Result<(), CallError>>,
-        M: Future<Output = ()>,
     {
-        // The time spent so far. Time during which the process was stopped does not count, because it had no chance to post.
-        let mut spent = Duration::ZERO;
-        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+        let mut retries = Retries::new();
         loop {
-            let began = Instant::now();
-            let answer = call().await;
-            spent += began.elapsed().min(LONGEST_CALL);
-            match answer {
-                Ok(()) => {
-                    telemetry.posted(kind, PostFate::Accepted);
-                    return Ok(());
+            match self.attempt(kind, telemetry, &mut retries, call()).await {
+                Tried::Ended(result) => return result,
+                Tried::Later(delay) => tokio::time::sleep(delay).await,
+            }
+            telemetry.retried(kind);
+        }
+    }
+
+    /// Makes a call once.
+    async fn attempt(
+        &self,
+        kind: PostKind,
+        telemetry: &JobTelemetry,
+        retries: &mut Retries,
+        call: impl Future<Output = Result<(), CallError>>,
+    ) -> Tried {
+        let began = Instant::now();
+        let answer = call.await;
+        retries.spent += began.elapsed().min(LONGEST_CALL);
+        match answer {
+            Ok(()) => {
+                telemetry.posted(kind, PostFate::Accepted);
+                Tried::Ended(Ok(()))
+            }
+            Err(CallError::Refused { why, .. }) => {
+                telemetry.posted(kind, PostFate::Refused);
+                Tried::Ended(Err(why))
+            }
+            Err(CallError::Retryable { why, after }) => {
+                let delay = retries.backoff.next(after);
+                retries.spent += delay;
+                if retries.spent > self.deadline {
+                    telemetry.posted(kind, PostFate::GivenUp);
+                    let why = format!("{why}; gave up after {:?}", self.deadline);
+                    return Tried::Ended(Err(why));
                 }
-                Err(CallError::Refused { why, .. }) => {
-                    telemetry.posted(kind, PostFate::Refused);
-                    return Err(why);
-                }
-                Err(CallError::Retryable { why, after }) => {
-                    let delay = backoff.next(after);
-                    spent += delay;
-                    if spent > self.deadline {
-                        telemetry.posted(kind, PostFate::GivenUp);
-                        return Err(format!("{why}; gave up after {:?}", self.deadline));
-                    }
-                    warn!(
-                        ?kind,
-                        delay_ms = delay.as_millis(),
-                        error = %why,
-                        "Post failed; retrying."
-                    );
-                    if tokio::time::timeout(delay, moot()).await.is_ok() {
-                        telemetry.posted(kind, PostFate::Outdated);
-                        return Err(format!("{why}; superseded by a newer message"));
-                    }
-                    telemetry.retried(kind);
-                }
+                warn!(
+                    ?kind,
+                    delay_ms = delay.as_millis(),
+                    error = %why,
+                    "Post failed; retrying."
+                );
+                Tried::Later(delay)
             }
         }
+    }
+}
+
+/// The result of one attempt to post.
+enum Tried {
+    /// The post was accepted, or will not be.
+    Ended(Result<(), String>),
+    /// It failed. The next attempt has to wait for this time.
+    Later(Duration),
+}
+
+/// The attempts at a post so far.
+struct Retries {
+    /// The time spent. Time during which the process was stopped does not count, because it had no chance to post.
+    spent: Duration,
+    backoff: Backoff,
+}
+
+impl Retries {
+    fn new() -> Self {
+        Self {
+            spent: Duration::ZERO,
+            backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
+        }
+    }
+}
+
+/// The latest progress of a job. A newer value replaces it, but must not shorten the pause after a failed attempt.
+struct LatestProgress {
+    /// The body of its post, if it still has to be posted.
+    value: Option<Body>,
+    /// `spent` is that of the value. The delays continue with a newer value.
+    retries: Retries,
+    not_before: Instant,
+}
+
+impl LatestProgress {
+    fn new() -> Self {
+        Self {
+            value: None,
+            retries: Retries::new(),
+            not_before: Instant::now(),
+        }
+    }
+
+    /// Waits until there is a value to post, and the pause is over.
+    async fn due(&self) {
+        if self.value.is_none() {
+            pending::<()>().await;
+        }
+        if self.not_before > Instant::now() {
+            tokio::time::sleep_until(self.not_before).await;
+        }
+    }
+
+    /// Drops the value, because a newer message replaces it.
+    fn drop_value(&mut self, telemetry: &JobTelemetry) {
+        if self.value.take().is_some() {
+            telemetry.posted(PostKind::Progress, PostFate::Outdated);
+        }
+        self.retries.spent = Duration::ZERO;
     }
 }
 

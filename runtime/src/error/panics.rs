@@ -4,6 +4,12 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
+use std::thread;
+
+use crate::output;
+
+/// The room on standard error that the previous hook needs besides the message: a backtrace, for example.
+const HOOK_OUTPUT: usize = 16 * 1024;
 
 thread_local! {
     /// The place of the last panic on this thread.
@@ -13,7 +19,8 @@ thread_local! {
 }
 
 /// Installs a panic hook that records the source location of each panic for [`text`]. The previous hook still runs,
-/// except for panics that [`expecting`] catches.
+/// except for panics that [`expecting`] catches, and if its output could block: a standard error that nobody reads must
+/// not block a job.
 pub(crate) fn note() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -21,8 +28,15 @@ pub(crate) fn note() {
         panic::set_hook(Box::new(move |info| {
             PLACE.set(info.location().map(ToString::to_string));
             // Without unwinding, this is the last that the user sees of the program.
-            if !(cfg!(panic = "unwind") && EXPECTED.get()) {
+            if cfg!(panic = "unwind") && EXPECTED.get() {
+                return;
+            }
+            if output::has_room(HOOK_OUTPUT + message(info.payload()).len()) {
                 before(info);
+            } else {
+                let thread = thread::current();
+                let name = thread.name().unwrap_or("<unnamed>");
+                output::note(format_args!("\nthread '{name}' {info}"));
             }
         }));
     });

@@ -51,7 +51,12 @@ impl TakeRequest {
         match answer.status {
             // A platform with FlashBoot answers 400 to a worker that it has put to sleep.
             StatusCode::NO_CONTENT | StatusCode::BAD_REQUEST => return Ok(TakenJobs::default()),
-            StatusCode::OK => {}
+            // A proxy may have changed the status. The job counts.
+            StatusCode::OK
+            | StatusCode::CREATED
+            | StatusCode::ACCEPTED
+            | StatusCode::NON_AUTHORITATIVE_INFORMATION
+            | StatusCode::PARTIAL_CONTENT => {}
             _ => return Err(CallError::of(answer)),
         }
         TakenJobs::parse(&answer.body).map_err(|error| {

@@ -1,5 +1,7 @@
 //! The check of the GPUs, with a library in place of the driver's.
 
+use std::path::Path;
+
 use podwork_tests::{Answer, Binary, Recorded, Scripted, job, shared_library};
 use serde_json::json;
 
@@ -29,6 +31,7 @@ int nvmlDeviceGetMemoryInfo_v2(void *device, unsigned long long *memory) {
 #endif
 "#;
 
+const LIBRARY: &str = "libnvidia-ml.so.1";
 const NOT_SUPPORTED: &str = "3";
 const NO_PERMISSION: &str = "4";
 const DRIVER_NOT_LOADED: &str = "9";
@@ -41,7 +44,12 @@ const UNKNOWN: &str = "999";
 /// Returns the log line with the result of the check, and the exit code of the worker.
 async fn check(driver: &str, codes: &[(&'static str, &str)]) -> (String, Option<i32>) {
     let folder = tempfile::tempdir().unwrap();
-    let _ = shared_library(folder.path(), "libnvidia-ml.so.1", driver);
+    let _ = shared_library(folder.path(), LIBRARY, driver);
+    check_in(folder.path(), codes).await
+}
+
+/// Like [`check`], with the library in this folder.
+async fn check_in(folder: &Path, codes: &[(&'static str, &str)]) -> (String, Option<i32>) {
     let platform = Scripted::start(
         |request: &Recorded, before| match (request.call(), before) {
             ("job-take-batch", 0) => Answer::Json(200, job("j", json!({"do": "refresh"}))),
@@ -51,7 +59,7 @@ async fn check(driver: &str, codes: &[(&'static str, &str)]) -> (String, Option<
     )
     .await;
     let codes = codes.iter().map(|(name, code)| (*name, (*code).to_owned()));
-    let library = ("LD_LIBRARY_PATH", folder.path().display().to_string());
+    let library = ("LD_LIBRARY_PATH", folder.display().to_string());
     let worker = Binary::new(env!("CARGO_BIN_EXE_podwork-test-worker"), &[]);
     let mut worker = worker
         .env(platform.env("w"))
@@ -156,5 +164,22 @@ async fn a_driver_library_without_a_driver_is_fit_if_no_gpu_is_required() {
             "{line}"
         );
         assert_eq!(code, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_driver_library_that_cannot_be_used_is_unfit_if_a_gpu_is_required() {
+    let unloadable = tempfile::tempdir().unwrap();
+    std::fs::write(unloadable.path().join(LIBRARY), "").unwrap();
+    let without_symbols = tempfile::tempdir().unwrap();
+    let _ = shared_library(without_symbols.path(), LIBRARY, "int other;");
+    for folder in [unloadable.path(), without_symbols.path()] {
+        let (line, code) = check_in(folder, &[("RUNPOD_GPU_COUNT", "1")]).await;
+        assert!(line.contains("the GPU driver does not respond"), "{line}");
+        assert_eq!(code, Some(1), "{line}");
+
+        let (line, code) = check_in(folder, &[("RUNPOD_GPU_COUNT", "0")]).await;
+        assert!(line.contains("Skipping the GPU check"), "{line}");
+        assert_eq!(code, Some(0), "{line}");
     }
 }

@@ -153,19 +153,21 @@ async fn compressed_responses_are_read_although_none_was_requested() {
         compressed(200, "X-GZIP", gzip(&job("b"))),
         compressed(200, "identity", job("c")),
         compressed(503, "gzip", gzip(b"overloaded")),
-        compressed(200, "br", job("lost")),
+        compressed(200, "br", b"\x0b\x02\x80".to_vec()),
         compressed(200, "gzip", b"not compressed".to_vec()),
         compressed(200, "gzip", bomb),
         compressed(200, "gzip", gzip(&job("d"))),
+        compressed(200, "none", job("e")),
+        compressed(206, "identity, gzip", gzip(&job("f"))),
     ];
     let platform = Scripted::start(polls_get(answers)).await;
     let worker = start(Worker::new::<echo>(), platform.env("w"));
-    let posts = platform.until("job-done", |posts| posts.len() == 4).await;
+    let posts = platform.until("job-done", |posts| posts.len() == 6).await;
     let ids: Vec<_> = posts
         .iter()
         .map(|post| post.headers["x-request-id"].as_str())
         .collect();
-    assert_eq!(ids, ["a", "b", "c", "d"]);
+    assert_eq!(ids, ["a", "b", "c", "d", "e", "f"]);
     platform.until_count("ping", 1).await;
     for call in ["job-take", "job-stop", "job-done", "ping"] {
         for request in platform.of(call) {

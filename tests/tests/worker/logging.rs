@@ -115,6 +115,28 @@ async fn a_standard_output_that_nobody_reads_blocks_no_job_and_no_shutdown() {
 }
 
 #[tokio::test]
+async fn a_standard_error_that_nobody_reads_blocks_no_panicking_job_and_no_shutdown() {
+    let (_unread, full) = std::io::pipe().unwrap();
+    // Fills the pipe until it blocks.
+    let mut filling = std::process::Command::new("yes")
+        .stdout(full.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    filling.kill().unwrap();
+    filling.wait().unwrap();
+    let platform = Platform::builder().start().await.unwrap();
+    let worker = worker(&platform).stderr(full).start();
+    for message in ["short".to_owned(), "long ".repeat(20_000)] {
+        let id = submit(&platform, &json!({"do": "panic", "message": message}));
+        let job = ended(&platform, &id).await;
+        assert!(job.error.unwrap().to_string().contains("panicked at"));
+    }
+    worker.signal("-TERM").await;
+    assert_eq!(worker.code().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_reader_that_comes_late_gets_the_first_lines_in_order_and_the_number_of_the_others() {
     let platform = Platform::builder().start().await.unwrap();
     let mut worker = worker(&platform).start();

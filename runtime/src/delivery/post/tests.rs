@@ -360,3 +360,62 @@ async fn a_refused_output_becomes_an_error_result_that_is_retried() {
         "{error}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn newer_progress_waits_for_the_pause_that_the_platform_requests() {
+    let outbox = Outbox::default();
+    let delivery = delivery(Simulated::new([Fate::Later(30)]));
+    let handler = async {
+        for value in 0..8000 {
+            outbox.progress(raw(&json!(value)));
+            sleep(Duration::from_millis(1)).await;
+        }
+        outbox.chunk(raw(&json!("chunk"))).await.unwrap();
+        sleep(Duration::from_secs(40)).await;
+        finish(&outbox, Ok(json!(1)));
+    };
+    let telemetry = JobTelemetry::default();
+    let ((), outcome) = tokio::join!(handler, delivery.run("j", &outbox, &telemetry));
+    assert_eq!(outcome, JobOutcome::Completed);
+    let calls = delivery.api.calls.into_inner().unwrap();
+    assert_eq!(calls.len(), 4, "progress, chunk, progress, result");
+    assert_eq!((calls[2] - calls[0]).as_secs(), 30);
+    let taken = delivery.api.taken.into_inner().unwrap();
+    assert!(matches!(taken[0], Taken::Chunk { .. }));
+    assert_eq!(taken[1], Taken::Progress(json!(7999)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_progress_does_not_shorten_the_growing_delays() {
+    let outbox = Outbox::default();
+    let delivery = delivery(Simulated::new(vec![Fate::Failed; 10_000]));
+    let handler = async {
+        for value in 0..8000 {
+            outbox.progress(raw(&json!(value)));
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let telemetry = JobTelemetry::default();
+    let delivering = delivery.run("j", &outbox, &telemetry);
+    tokio::select! {
+        () = handler => {}
+        _ = delivering => panic!("there is no result"),
+    }
+    let calls = delivery.api.calls.into_inner().unwrap().len();
+    assert!((4..12).contains(&calls), "{calls} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_does_not_wait_for_the_pause_of_progress() {
+    let outbox = Outbox::default();
+    let delivery = delivery(Simulated::new([Fate::Later(30)]));
+    let handler = async {
+        outbox.progress(raw(&json!(1)));
+        sleep(Duration::from_millis(100)).await;
+        finish(&outbox, Ok(json!(1)));
+    };
+    let telemetry = JobTelemetry::default();
+    let started = Instant::now();
+    tokio::join!(handler, delivery.run("j", &outbox, &telemetry));
+    assert!(started.elapsed() < Duration::from_secs(1));
+}

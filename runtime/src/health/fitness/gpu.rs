@@ -16,7 +16,7 @@ pub(crate) fn check(expected: Option<u32>) -> Result<(), HandlerError> {
             Ok::<_, NvmlError>(Some((0..count).map(|index| gpu(&driver, index)).collect()))
         }),
         // Some images for GPUs do not include the library, so its absence does not mean that the machine is broken.
-        Err(error @ (NvmlError::LibloadingError(_) | NvmlError::FailedToLoadSymbol(_))) => {
+        Err(error) if is_missing(&error) => {
             tracing::info!(
                 %error,
                 "Skipping the GPU check: cannot load the GPU driver library (NVML)."
@@ -33,6 +33,17 @@ pub(crate) fn check(expected: Option<u32>) -> Result<(), HandlerError> {
             Ok(())
         }
     }
+}
+
+/// Returns whether the driver's library is not here at all. One that is here but cannot be loaded is broken.
+#[cfg(feature = "gpu")]
+fn is_missing(error: &NvmlError) -> bool {
+    let NvmlError::LibloadingError(error) = error else {
+        return false;
+    };
+    // The loader explains it only in words.
+    let why = error.to_string().to_ascii_lowercase();
+    !cfg!(unix) || (why.contains("no such file") && why.contains("libnvidia-ml"))
 }
 
 #[cfg(not(feature = "gpu"))]
