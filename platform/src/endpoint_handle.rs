@@ -1,5 +1,6 @@
 //! An endpoint as shared by connections: its call limits, its deadlines, and calls that wait for a change.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::call_limits::{CallLimits, OpenCall, Operation};
 use crate::clock::Clock;
@@ -18,12 +20,14 @@ use crate::engine::Refusal;
 use crate::rules::Rules;
 use crate::store::Memory;
 use crate::waiters::{StreamClaim, Waiters};
-use crate::webhooks::Webhooks;
+use crate::webhooks::{Webhooks, guarded};
 
 /// The interval after which a waiting take checks the queue again even without a notification.
 const TAKE_RECHECK: Duration = Duration::from_secs(1);
 /// The same interval for all other waiting calls.
 const RECHECK: Duration = Duration::from_secs(5);
+/// The pause before a task of an endpoint that has panicked is started again.
+const RESTART: Duration = Duration::from_secs(1);
 /// A time longer than any call waits.
 const FOREVER: Duration = Duration::from_hours(24 * 365);
 
@@ -58,10 +62,18 @@ impl EndpointHandle {
         tokio::spawn({
             let handle = Arc::clone(&handle);
             async move {
+                let time = restarted("deadlines", || handle.keep_time());
+                handle.closing.run_until_cancelled(time).await;
+            }
+        });
+        tokio::spawn({
+            let handle = Arc::clone(&handle);
+            async move {
                 let (store, waiters) = (handle.endpoint.store(), &*handle.waiters);
-                let calls = webhooks.make_calls(store, waiters, &handle.clock, handle.rules());
-                let both = async { tokio::join!(handle.keep_time(), calls) };
-                handle.closing.run_until_cancelled(both).await;
+                let calls = restarted("webhooks", || {
+                    webhooks.make_calls(store, waiters, &handle.clock, handle.rules())
+                });
+                handle.closing.run_until_cancelled(calls).await;
             }
         });
         handle
@@ -75,7 +87,7 @@ impl EndpointHandle {
         self.endpoint.rules()
     }
 
-    async fn keep_time(&self) {
+    async fn keep_time(&self) -> Infallible {
         loop {
             let changed = self.waiters.due.notified();
             let due = self.endpoint.next_deadline().await;
@@ -219,6 +231,29 @@ impl EndpointHandle {
     }
 }
 
+/// Runs an endless task. If it panics, logs that and starts it again after a pause.
+async fn restarted<F: Future<Output = Infallible>>(
+    task: &'static str,
+    mut start: impl FnMut() -> F,
+) -> Infallible {
+    loop {
+        match guarded(async { start().await }).await {
+            Ok(never) => match never {},
+            Err(error) => {
+                let logging = async {
+                    error!(
+                        task,
+                        error, "A task of the platform panicked; restarting it."
+                    );
+                };
+                // A `tracing` subscriber that has panicked may panic again.
+                let _ = guarded(logging).await;
+                tokio::time::sleep(RESTART).await;
+            }
+        }
+    }
+}
+
 /// Runs work that nothing waits for: inline if it never suspends, as with the memory store, otherwise in its own task.
 pub(crate) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
     let mut work = Box::pin(work);
@@ -304,11 +339,27 @@ mod tests {
             }
         };
         tokio::select! {
-            () = handle.keep_time() => {}
+            _ = handle.keep_time() => {}
             () = change => {}
         }
         // The job's ttl, seen at the first recheck.
         assert!((8..=9).contains(&start.elapsed().as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_started_again() {
+        let begun = Instant::now();
+        let mut starts = Vec::new();
+        let task = restarted("test", || {
+            starts.push(begun.elapsed().as_secs());
+            let fails = starts.len() < 3;
+            async move {
+                assert!(!fails, "it fails");
+                std::future::pending().await
+            }
+        });
+        assert!(timeout(Duration::from_mins(1), task).await.is_err());
+        assert_eq!(starts, [0, 1, 2]);
     }
 
     #[tokio::test(start_paused = true)]

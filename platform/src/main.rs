@@ -1,6 +1,7 @@
 //! The `podwork-platform` program.
 
 use std::collections::BTreeMap;
+use std::env::{self, VarError};
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -101,7 +102,14 @@ async fn main() -> ExitCode {
         Err(error) => {
             note(format_args!("error: {error}"));
             match error {
-                Error::EndpointId(_) | Error::Fault(_) | Error::Rule(_) => ExitCode::from(USAGE),
+                Error::EndpointId(_)
+                | Error::Fault(_)
+                | Error::Rule(_)
+                | Error::Schema { .. }
+                | Error::ApiKey { .. }
+                | Error::AllowedHost(_)
+                | Error::AllowedOrigin(_)
+                | Error::WebhookSecret(_) => ExitCode::from(USAGE),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -231,7 +239,13 @@ fn read_schema(file: &str) -> Result<HandlerSchema, Error> {
 /// Reads the webhook secret. It is not an argument, because all users of the machine can see arguments.
 fn webhook_secret(file: Option<&Path>) -> Result<Option<String>, Error> {
     let Some(file) = file else {
-        return Ok(std::env::var(WEBHOOK_SECRET).ok());
+        return match env::var(WEBHOOK_SECRET) {
+            Ok(secret) => Ok(Some(secret)),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(_)) => Err(Error::WebhookSecret(format!(
+                "the environment variable {WEBHOOK_SECRET} is not valid UTF-8"
+            ))),
+        };
     };
     let secret = std::fs::read_to_string(file)
         .map_err(|error| Error::WebhookSecret(format!("cannot read {}: {error}", file.display())));

@@ -3,13 +3,17 @@
 //! Calls are in the store: the commit that ends a job writes its call, and the call is removed once it is delivered or
 //! given up. Each call has an id that is the same for all tries, so that a receiver can recognize duplicates.
 
+use std::any::Any;
+use std::convert::Infallible;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use reqwest::Url;
 use ring::digest::{SHA256, digest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -44,15 +48,15 @@ impl Webhooks {
         }
     }
 
-    /// Makes the calls in the store. Never returns.
+    /// Makes the calls in the store.
     pub(crate) async fn make_calls(
         &self,
         store: &impl Store,
         waiters: &Waiters,
         clock: &Clock,
         rules: &Rules,
-    ) {
-        make_calls(&*self.poster, &self.permits, store, waiters, clock, rules).await;
+    ) -> Infallible {
+        make_calls(&*self.poster, &self.permits, store, waiters, clock, rules).await
     }
 }
 
@@ -74,7 +78,7 @@ async fn make_calls(
     waiters: &Waiters,
     clock: &Clock,
     rules: &Rules,
-) {
+) -> Infallible {
     let mut tries = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -119,9 +123,14 @@ async fn claim_call(
 }
 
 async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall, rules: &Rules) {
-    let (job_id, url) = (&*call.job.id, &*call.url);
-    let body = webhook_text(call, rules).into_bytes();
-    let after = match poster.post(url, &call.id, &traceparent(call), body).await {
+    let (job_id, url) = (&*call.job.id, without_secrets(&call.url));
+    let ended = guarded(async {
+        let body = webhook_text(call, rules).into_bytes();
+        let trace = traceparent(call);
+        poster.post(&call.url, &call.id, &trace, body).await
+    });
+    // A panic is a failed try: the lookup of a name panics if the system refuses to start a thread.
+    let after = match ended.await.unwrap_or_else(Err) {
         Ok(()) => {
             debug!(job_id, url, "Webhook delivered.");
             None
@@ -137,6 +146,26 @@ async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall, 
     };
     // A conflict means that the try outlived its lease and another task makes the call now.
     let _ = store.commit_call(call, after.map(Arc::new)).await;
+}
+
+/// Returns the URL without user, password, query and fragment, which may be secret.
+fn without_secrets(url: &str) -> String {
+    Url::parse(url).map_or_else(
+        |_| "an invalid URL".to_owned(),
+        |url| format!("{}{}", url.origin().ascii_serialization(), url.path()),
+    )
+}
+
+/// Waits for a future. A panic is an error, which contains its message.
+pub(crate) async fn guarded<F: Future>(future: F) -> Result<F::Output, String> {
+    let ended = AssertUnwindSafe(future).catch_unwind().await;
+    ended.map_err(|payload: Box<dyn Any + Send>| {
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        format!("panicked: {}", message.unwrap_or("no message"))
+    })
 }
 
 impl Poster for WebhookClient {
@@ -182,6 +211,9 @@ mod tests {
     use crate::engine::Submission;
     use crate::store::Memory;
 
+    /// The scripted result of a try that panics.
+    const PANIC: &str = "panic";
+
     /// Returns scripted results, and records each call.
     struct Scripted {
         answers: Mutex<Vec<Result<(), String>>>,
@@ -192,7 +224,9 @@ mod tests {
         async fn post(&self, _: &str, id: &str, _: &str, body: Bytes) -> Result<(), String> {
             let call = (Instant::now(), id.to_owned(), body);
             self.calls.send(call).unwrap();
-            self.answers.lock().unwrap().remove(0)
+            let answer = self.answers.lock().unwrap().remove(0);
+            assert_ne!(answer, Err(PANIC.to_owned()), "no thread");
+            answer
         }
     }
 
@@ -258,6 +292,34 @@ mod tests {
         assert_eq!(seconds("", vec![Ok(())]).await, [0]);
         assert_eq!(seconds("", vec![no(), Ok(())]).await, [0, 10]);
         assert_eq!(seconds("", vec![no(), no(), no()]).await, [0, 10, 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_webhook_try_that_panics_is_a_failed_try() {
+        let panics = || Err(PANIC.to_owned());
+        assert_eq!(seconds("", vec![panics(), Ok(())]).await, [0, 10]);
+        let three = vec![panics(), panics(), panics()];
+        assert_eq!(seconds("", three).await, [0, 10, 20]);
+    }
+
+    #[tokio::test]
+    async fn a_caught_panic_is_an_error_with_its_message() {
+        assert_eq!(guarded(async { 1 }).await, Ok(1));
+        let failed: Result<(), _> = guarded(async { panic!("no {}", "thread") }).await;
+        assert_eq!(failed, Err("panicked: no thread".to_owned()));
+    }
+
+    #[test]
+    fn the_logged_url_of_a_webhook_has_no_secrets() {
+        for (url, logged) in [
+            ("http://u:pw@h:81/x?token=SECRET#part", "http://h:81/x"),
+            ("https://pw@h/x/y/?a", "https://h/x/y/"),
+            ("https://h", "https://h/"),
+            ("http://[::1]:8000/x", "http://[::1]:8000/x"),
+            ("/x?token=SECRET", "an invalid URL"),
+        ] {
+            assert_eq!(without_secrets(url), logged);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,9 +2,11 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -192,6 +194,12 @@ fn invalid_arguments_are_exit_code_2() {
         ["--rules", "nonsense=1"],
         ["--fault", "nonsense=1"],
         ["--endpoint", "a b"],
+        ["--api-key", ""],
+        ["--worker-key", " "],
+        ["--allow-host", "a b"],
+        ["--allow-origin", "*"],
+        ["--schema", "none.json"],
+        ["--webhook-secret-file", "none"],
         ["--nonsense", "1"],
     ] {
         let program = Command::new(env!("CARGO_BIN_EXE_podwork-platform"))
@@ -252,6 +260,21 @@ fn an_empty_key_starts_nothing() {
 }
 
 #[test]
+fn a_secret_that_is_not_utf_8_starts_nothing() {
+    for variable in ["PODWORK_API_KEY", "PODWORK_WEBHOOK_SECRET"] {
+        let mut command = command(&[]);
+        command.env(
+            variable,
+            OsStr::from_bytes(b"\xffnot UTF-8: 16 bytes or more"),
+        );
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {said}");
+        assert!(said.contains("UTF-8"), "{variable}: {said}");
+    }
+}
+
+#[test]
 fn hosts_and_origins_are_allowed_by_options() {
     let args = [
         "--allow-host",
@@ -288,10 +311,17 @@ fn hosts_and_origins_are_allowed_by_options() {
 fn warnings_are_shown_on_standard_error() {
     // Nothing listens on port 1.
     let program = Program::start_with(Stdio::piped(), &[]);
-    program.end_job_with("http://127.0.0.1:1/");
+    program.end_job_with("http://user:PASSWORD@127.0.0.1:1/x?token=SECRET");
     let warning = program.warning("Webhook call failed.");
     assert!(
         warning.contains("job_id=") && warning.contains("refused"),
+        "{warning}"
+    );
+    assert!(warning.contains("http://127.0.0.1:1/x"), "{warning}");
+    assert!(
+        !["user", "PASSWORD", "token", "SECRET"]
+            .iter()
+            .any(|part| warning.contains(part)),
         "{warning}"
     );
     // Text of a request cannot forge a line, or control the terminal.

@@ -265,7 +265,7 @@ async fn the_program_reads_schemas_from_files() {
             .unwrap()
             .read_to_string(&mut said)
             .unwrap();
-        assert_eq!(refused.wait().unwrap().code(), Some(1));
+        assert_eq!(refused.wait().unwrap().code(), Some(2));
         assert!(
             said.starts_with(&format!("error: cannot read schema file {file}: {problem}")),
             "{said}"
@@ -291,7 +291,7 @@ async fn the_program_reads_the_webhook_secret_from_a_file_or_the_environment() {
         (no_file, "cannot read none: No such file"),
     ] {
         let output = program.output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8(output.stderr).unwrap();
         let expected = format!("error: webhook secret: {problem}");
         assert!(said.starts_with(&expected), "{said}");

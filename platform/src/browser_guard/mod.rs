@@ -2,7 +2,7 @@
 //! them from behind the firewall. What gives a page away are the headers that it cannot choose: `Host`, `Origin` and
 //! `Sec-Fetch-Site`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::uri::{Authority, Uri};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -127,12 +127,9 @@ impl BrowserGuard {
 /// Returns whether a host is an address of one machine. Browsers let any page call the unspecified address, without
 /// `Sec-Fetch-Site`.
 fn is_address(host: &str) -> bool {
-    let v4 = host
-        .parse()
-        .is_ok_and(|address: Ipv4Addr| !address.is_unspecified());
-    v4 || host
-        .parse()
-        .is_ok_and(|address: Ipv6Addr| !address.is_unspecified())
+    // Also as an IPv4 address in an IPv6 one: `::ffff:0.0.0.0`.
+    host.parse()
+        .is_ok_and(|address: IpAddr| !address.to_canonical().is_unspecified())
 }
 
 /// Returns the host in lower case, without brackets and the final dot of an absolute name.

@@ -95,6 +95,7 @@ async fn a_rebound_name_is_refused_while_no_key_is_required() {
         "127.0.0.1.evil.example",
         "localhost.evil.example",
         "0.0.0.0",
+        "[::ffff:0:0]:8000",
     ] {
         let (host, origin) = (format!("Host: {host}"), format!("Origin: http://{host}"));
         refused(prompt(), &[&host, &origin], &CALLS, "foreign host").await;
