@@ -21,6 +21,10 @@ pub(super) struct Failure {
     again: u64,
 }
 
+/// The text of an error response, as an extension of it, for answers in another format.
+#[derive(Debug, Clone)]
+pub(super) struct FailureText(pub(super) String);
+
 impl Failure {
     fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self {
@@ -56,11 +60,14 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
+    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
     pub(super) fn encoded(encoding: &str) -> Self {
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        let error =
-            format!("unsupported `Content-Encoding: {encoding}`: send the body uncompressed");
-        Self::new(status, error)
+        Self::unsupported(format!(
+            "unsupported `Content-Encoding: {encoding}`: send the body uncompressed"
+        ))
     }
 
     pub(super) fn on_purpose(status: StatusCode) -> Self {
@@ -95,7 +102,9 @@ impl IntoResponse for Failure {
             error,
             again,
         } = self;
+        let text = FailureText(error.clone());
         let mut response = (status, Json(ErrorBody::new(error))).into_response();
+        response.extensions_mut().insert(text);
         if status == StatusCode::TOO_MANY_REQUESTS {
             response
                 .headers_mut()

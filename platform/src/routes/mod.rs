@@ -2,6 +2,7 @@
 //! here.
 
 mod client; // client API: /run and the other operations
+mod openai; // client API for the official OpenAI clients
 mod worker; // worker API: take, stop, done, stream, ping
 mod console; // server-sent events for the console
 mod pages; // browser pages
@@ -44,6 +45,7 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
         .split_for_parts();
     let description = Arc::new(openapi::describe(described));
     let operations = operations
+        .route("/openai/{*route}", get(openai::get).post(openai::post))
         .route("/console/events", get(console::overview))
         .route("/console/events/{job}", get(console::job))
         .route_layer(from_fn_with_state(Arc::clone(&registry), access::client));
@@ -93,6 +95,7 @@ pub(crate) fn router(registry: Arc<Registry>, faults: Option<Faults>) -> Router 
         origins => all.layer(door::cors(origins)),
     };
     all.layer(from_fn_with_state(Arc::clone(&registry), door::check))
+        .layer(from_fn(openai::convert_errors))
         .with_state(registry)
 }
 

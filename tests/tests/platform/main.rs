@@ -4,6 +4,7 @@
 mod api;
 mod browsers;
 mod intake;
+mod openai;
 mod production;
 mod raw;
 mod rules;
