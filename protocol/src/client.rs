@@ -111,7 +111,7 @@ impl JobState {
     }
 }
 
-/// The status of a response that was read and has none: the job may not have ended.
+/// The status if a response lacks it: the job may not have ended.
 fn in_progress() -> JobStatus {
     JobStatus::InProgress
 }

@@ -153,11 +153,14 @@ mod net;
 
 // Threads for blocking work, and guards for tasks that must not end unnoticed.
 mod threads;
-// Standard output and standard error, beside the log.
+// Standard output, beside the log.
+#[cfg(any(feature = "local", feature = "schema"))]
 mod output;
 
 // The errors of workers and of jobs.
 mod error;
+// Standard error. Writing never blocks.
+mod stderr;
 
 // Old names of methods, as compile errors that show the new names.
 mod renamed;

@@ -132,7 +132,7 @@ impl EndpointClient {
     pub(crate) async fn status(&self, job: &str) -> Result<StatusResponse> {
         let call = || async {
             let body = self.answer(self.get(&["status", job])).await?;
-            // The endpoint knows the job, so an answer that is none comes from a proxy or from a server that starts.
+            // The endpoint knows the job, so an unreadable answer comes from a proxy or from a server that starts.
             self.parsed(&body, |text| serde_json::from_str(text))
                 .map_err(|error| FailedCall {
                     error,

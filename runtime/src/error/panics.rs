@@ -6,7 +6,7 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::thread;
 
-use crate::output;
+use crate::stderr;
 
 /// The room on standard error that the previous hook needs besides the message: a backtrace, for example.
 const HOOK_OUTPUT: usize = 16 * 1024;
@@ -31,12 +31,12 @@ pub(crate) fn note() {
             if cfg!(panic = "unwind") && EXPECTED.get() {
                 return;
             }
-            if output::has_room(HOOK_OUTPUT + message(info.payload()).len()) {
+            if stderr::has_room(HOOK_OUTPUT + message(info.payload()).len()) {
                 before(info);
             } else {
                 let thread = thread::current();
                 let name = thread.name().unwrap_or("<unnamed>");
-                output::note(format_args!("\nthread '{name}' {info}"));
+                stderr::note(format_args!("\nthread '{name}' {info}"));
             }
         }));
     });

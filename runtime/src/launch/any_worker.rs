@@ -15,8 +15,8 @@ use crate::error::panics;
 use crate::local::{Mode, Serve, TestInput};
 use crate::net::http::chain;
 use crate::net::tls::install_default_provider;
-use crate::output::note;
 use crate::run::bound::UnboundHandler;
+use crate::stderr::note;
 use crate::telemetry::log;
 use crate::worker::{Launch, Shutdown, WorkerSettings, poll};
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::given;
-use crate::output::note;
+use crate::stderr::note;
 
 /// The variable that makes process 1 run the jobs itself.
 const INIT: &str = "PODWORK_INIT";

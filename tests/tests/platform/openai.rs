@@ -49,7 +49,7 @@ async fn error(request: RequestBuilder, status: u16) -> String {
     error["message"].as_str().unwrap().to_owned()
 }
 
-/// Waits until this many jobs are in this state of `/health`.
+/// Waits until `/health` counts `count` jobs in this state.
 async fn until_jobs(platform: &Platform, state: &str, count: u64) {
     let waiting = async {
         loop {

@@ -119,7 +119,7 @@ fn refuse_multipart(headers: &HeaderMap) -> Answer<()> {
 struct OpenAiCall {
     handle: Arc<EndpointHandle>,
     id: Id,
-    /// How often the job had returned to the queue when its first chunk came.
+    /// The number of times that the job had returned to the queue when its first chunk came.
     requeues: Option<u32>,
     ended: bool,
 }
