@@ -7,6 +7,9 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use serde::de::IgnoredAny;
 
+/// The maximum number of encodings of a body. Each of them may need as much memory as the limit of the body.
+const MAX_ENCODINGS: usize = 4;
+
 /// A response body, decoded as far as possible.
 pub(super) struct Decoded {
     pub(super) body: Bytes,
@@ -32,7 +35,7 @@ pub(super) fn decode(headers: &HeaderMap, body: Bytes, limit: usize) -> Decoded 
     let encodings: Vec<&str> = encodings.filter(|name| !name.is_empty()).collect();
     let mut is_known = true;
     let mut stages = vec![decoded.body.clone()];
-    for encoding in encodings.into_iter().rev() {
+    for encoding in encodings.into_iter().rev().take(MAX_ENCODINGS) {
         let encoded = decoded.body.clone();
         let next = match encoding {
             "identity" => continue,

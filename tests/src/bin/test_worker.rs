@@ -12,7 +12,7 @@
 //! - `append`: appends a line to a file, on a blocking thread
 //! - `store`: writes each number to a file in the job's folder and reads it again, on blocking threads, 8 jobs at once
 //! - `panics PHRASE [batch]`: a subscriber that panics at the first event whose message contains the phrase
-//! - `openai`: the OpenAI routes, see [`podwork_tests::openai`]
+//! - `openai`: the OpenAI routes, see [`podwork_tests::openai()`]
 //! - `stuck`: jobs that never end, and a short grace period
 //! - `nested`, `nested-blocking`: `run` inside an async runtime, or on one of its blocking threads
 //! - `serve [layer]`: an async `main`, which requests the export layer if `layer` follows
