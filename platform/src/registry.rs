@@ -92,6 +92,11 @@ impl Registry {
         &self.clock
     }
 
+    /// Returns the endpoint that a path names, or the default one.
+    pub(crate) fn named(&self, id: Option<&str>) -> Result<Arc<EndpointHandle>, Refusal> {
+        self.get(id.unwrap_or(&self.default_id))
+    }
+
     /// Returns the endpoint with this id, and creates it on first use.
     pub(crate) fn get(&self, id: &str) -> Result<Arc<EndpointHandle>, Refusal> {
         if !is_endpoint_id(id) {

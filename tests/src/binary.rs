@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::process_status::process_status;
+
 /// A worker binary in an empty folder, without any variables of the platform in its environment.
 #[derive(Debug)]
 #[must_use = "does nothing until it is started"]
@@ -156,17 +158,7 @@ impl Started {
     /// Returns the peak memory usage in bytes. Works only on Linux.
     #[must_use]
     pub fn peak_memory(&self) -> usize {
-        let path = format!("/proc/{}/status", self.child.id().unwrap());
-        let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib: usize = line
-            .unwrap()
-            .trim()
-            .strip_suffix(" kB")
-            .unwrap()
-            .parse()
-            .unwrap();
-        kib * 1024
+        process_status(self.child.id().unwrap(), "VmHWM") * 1024
     }
 
     /// Waits until the binary exits on its own, without reading its standard output, and returns the exit code.

@@ -46,6 +46,25 @@ pub struct Faults {
     pub no_stop: bool,
 }
 
+impl Faults {
+    /// Returns random rates, as for a soak.
+    #[must_use]
+    pub fn random(random: &mut fastrand::Rng) -> Self {
+        let mut percent = |most| random.u8(0..=most);
+        Self {
+            dropped: percent(10),
+            unanswered: percent(10),
+            torn: percent(10),
+            failing: percent(20),
+            throttled: percent(10),
+            slow: percent(20),
+            // Never 0: a job whose take was cut off by a blackout must be handed out again.
+            again: percent(20).max(5),
+            no_stop: percent(1) == 1,
+        }
+    }
+}
+
 /// A fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {

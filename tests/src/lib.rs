@@ -6,8 +6,10 @@ mod hostile;
 mod jobs;
 mod ledger;
 mod openai_worker;
+mod process_status;
 mod scripted;
 mod shared_library;
+mod soak_options;
 mod time_limit;
 mod workers;
 
@@ -17,8 +19,10 @@ pub use hostile::{Conn, Hostile};
 pub use jobs::{ended, job, submit};
 pub use ledger::{Expected, Faults, Ledger};
 pub use openai_worker::{OpenAiJob, openai};
+pub use process_status::process_status;
 pub use scripted::{Answer, Recorded, Scripted};
 pub use shared_library::shared_library;
+pub use soak_options::soak_options;
 pub use time_limit::within_a_minute;
 pub use workers::{Running, start, start_on};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use podwork::{Context, Handler, Stream, Worker, handler, stream};
-use podwork_tests::{Expected, Faults, Ledger, start};
+use podwork_tests::{Expected, Faults, Ledger, soak_options, start};
 use serde_json::{Value, json};
 
 #[handler]
@@ -173,27 +173,13 @@ async fn a_blackout_of_15_seconds_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs for PODWORK_SOAK_SECONDS"]
 async fn soak() {
-    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
-    let time = Duration::from_secs(number("PODWORK_SOAK_SECONDS").unwrap_or(60));
-    let seed = number("PODWORK_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("PODWORK_SOAK_SEED={seed}");
+    let (time, seed) = soak_options();
     let mut random = fastrand::Rng::with_seed(seed);
     let started = std::time::Instant::now();
     let mut rounds = 0;
     while started.elapsed() < time {
         let four = [(); 4].map(|()| {
-            let mut percent = |most| random.u8(0..=most);
-            let faults = Faults {
-                dropped: percent(10),
-                unanswered: percent(10),
-                torn: percent(10),
-                failing: percent(20),
-                throttled: percent(10),
-                slow: percent(20),
-                // Never 0: a job whose take was cut off by a blackout must be handed out again.
-                again: percent(20).max(5),
-                no_stop: percent(1) == 1,
-            };
+            let faults = Faults::random(&mut random);
             let (concurrency, jobs) = (random.usize(1..=16), random.usize(30..=100));
             let blackouts = [random.usize(1..jobs)];
             let (seed, kind) = (random.u64(..), random.u8(0..4));

@@ -73,8 +73,7 @@ fn millis(name: &str, text: Option<&str>) -> Answer<Option<Duration>> {
 }
 
 pub(super) fn handle(registry: &Registry, named: &ClientPath) -> Answer<Arc<EndpointHandle>> {
-    let id = named.endpoint.as_deref().unwrap_or(registry.default_id());
-    Ok(registry.get(id)?)
+    Ok(registry.named(named.endpoint.as_deref())?)
 }
 
 /// Queues a job

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use podwork_tests::{Expected, Faults, Ledger, shared_library};
+use podwork_tests::{Expected, Faults, Ledger, process_status, shared_library, soak_options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -123,7 +123,7 @@ impl Soak {
     async fn fault(&mut self) {
         match self.random.u8(0..100) {
             0..40 => {
-                let faults = random_faults(&mut self.random);
+                let faults = Faults::random(&mut self.random);
                 self.ledger.set_faults(faults);
             }
             40..50 => self.ledger.set_up(false),
@@ -249,32 +249,14 @@ fn start(kind: Kind, folder: &Path, library: &Path, ledger: &Ledger) -> Child {
         .unwrap()
 }
 
-fn random_faults(random: &mut fastrand::Rng) -> Faults {
-    let mut percent = |most| random.u8(0..=most);
-    Faults {
-        dropped: percent(10),
-        unanswered: percent(10),
-        torn: percent(10),
-        failing: percent(20),
-        throttled: percent(10),
-        slow: percent(20),
-        again: percent(20).max(5),
-        no_stop: percent(1) == 1,
-    }
-}
-
 /// Returns the resident memory of a process in kB, and the number of its threads and of its open files.
 fn usage(id: u32) -> (usize, usize, usize) {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let number = |name: &str| -> usize {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
     let files = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
-    (number("VmRSS:"), number("Threads:"), files)
+    (
+        process_status(id, "VmRSS"),
+        process_status(id, "Threads"),
+        files,
+    )
 }
 
 /// Runs rounds of jobs until the time is over. Returns the memory after each.
@@ -297,10 +279,7 @@ async fn soak(kind: Kind, seed: u64, time: Duration) -> Vec<usize> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs for PODWORK_SOAK_SECONDS; .ci/run runs it"]
 async fn no_job_is_lost_under_all_faults_at_once() {
-    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
-    let time = Duration::from_secs(number("PODWORK_SOAK_SECONDS").unwrap_or(60));
-    let seed = number("PODWORK_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("PODWORK_SOAK_SEED={seed}");
+    let (time, seed) = soak_options();
     let (_, memory) = tokio::join!(
         soak(Kind::Store, seed, time),
         soak(Kind::Stream, seed.wrapping_add(1), time)

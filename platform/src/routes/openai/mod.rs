@@ -75,8 +75,7 @@ pub(super) async fn get(
     State(registry): Shared,
     Path(OpenAiPath { endpoint, route }): Path<OpenAiPath>,
 ) -> Answer<Response> {
-    let endpoint = endpoint.as_deref().unwrap_or(registry.default_id());
-    let handle = registry.get(endpoint)?;
+    let handle = registry.named(endpoint.as_deref())?;
     let _open = handle.admit(Operation::Runsync).await?;
     let call = OpenAiCall::submit(&handle, &route, None).await?;
     call.answer().await
@@ -89,8 +88,7 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    let endpoint = endpoint.as_deref().unwrap_or(registry.default_id());
-    let handle = registry.get(endpoint)?;
+    let handle = registry.named(endpoint.as_deref())?;
     let _open = handle.admit(Operation::Runsync).await?;
     refuse_multipart(&headers)?;
     let body = read(body, handle.rules().runsync_payload).await?;
