@@ -15,6 +15,8 @@ struct Parent {
     process: Child,
     /// The output of the parent and of the script. It ends when all processes that inherited it have ended.
     output: BufReader<ChildStdout>,
+    /// Lines that were read while another one was expected: the parent and the script print in any order.
+    other_lines: Vec<String>,
     shim: String,
 }
 
@@ -43,22 +45,32 @@ impl Parent {
         let mut parent = Self {
             process,
             output,
+            other_lines: Vec::new(),
             shim: String::new(),
         };
         parent.shim = parent.line("shim ").await.split_off("shim ".len());
         parent
     }
 
-    /// Returns the next line that starts with `start`.
+    /// Returns the first line that starts with `start` and was not returned before.
     async fn line(&mut self, start: &str) -> String {
+        if let Some(at) = self
+            .other_lines
+            .iter()
+            .position(|line| line.starts_with(start))
+        {
+            return self.other_lines.remove(at);
+        }
         within_a_minute(async {
             loop {
                 let mut line = String::new();
                 let read = self.output.read_line(&mut line).await.unwrap();
                 assert!(read > 0, "the output ended without {start:?}");
+                let line = line.trim_end().to_owned();
                 if line.starts_with(start) {
-                    return line.trim_end().to_owned();
+                    return line;
                 }
+                self.other_lines.push(line);
             }
         })
         .await
