@@ -701,7 +701,7 @@ async fn interrupted(
         );
     }
     // Far less than the 100 s that a call may take.
-    let ended = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output());
+    let ended = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output());
     let output = ended.await.expect("the tool ends").unwrap();
     (output.status.code(), said(&output))
 }

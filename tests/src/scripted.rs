@@ -204,7 +204,7 @@ impl Scripted {
     /// Waits until `wanted` requests of one call have arrived.
     ///
     /// # Panics
-    /// Panics if they do not arrive within 60 s.
+    /// Panics if they do not arrive within a minute.
     pub async fn until_count(&self, call: &str, wanted: usize) {
         let mut seen = self.seen.clone();
         let waiting = async {
@@ -214,13 +214,13 @@ impl Scripted {
         };
         tokio::time::timeout(Duration::from_mins(1), waiting)
             .await
-            .unwrap_or_else(|_| panic!("{call}: only {} in 60 s", self.state.count(call)));
+            .unwrap_or_else(|_| panic!("{call}: only {} within a minute", self.state.count(call)));
     }
 
     /// Waits until `done` returns true for the requests of one call, and returns them.
     ///
     /// # Panics
-    /// Panics if it does not return true within 30 s.
+    /// Panics if it does not return true within a minute.
     pub async fn until(&self, call: &str, done: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
         let mut seen = self.seen.clone();
         let waiting = async {
@@ -232,9 +232,9 @@ impl Scripted {
                 seen.changed().await.expect("the platform runs");
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), waiting)
+        tokio::time::timeout(Duration::from_mins(1), waiting)
             .await
-            .unwrap_or_else(|_| panic!("{call}: not met in 30 s: {:#?}", self.of(call)))
+            .unwrap_or_else(|_| panic!("{call}: not met within a minute: {:#?}", self.of(call)))
     }
 }
 

@@ -139,7 +139,7 @@ mod tests {
         });
         seen.wait_for(|n| *n > MAX_CHUNKS).await.unwrap();
         cancelled.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(5), thread).await;
+        let ended = tokio::time::timeout(Duration::from_mins(1), thread).await;
         assert_eq!(ended.unwrap().unwrap().unwrap_err().kind(), "closed");
     }
 

@@ -55,7 +55,7 @@ impl Figures {
                 last = Some(figures);
             }
         };
-        let scraped = tokio::time::timeout(Duration::from_secs(30), scraping).await;
+        let scraped = tokio::time::timeout(Duration::from_mins(1), scraping).await;
         scraped.unwrap_or_else(|_| panic!("timed out waiting for {wanted:?}: {last:#?}"))
     }
 

@@ -120,7 +120,7 @@ impl Collector {
     async fn until_exports(&self, count: usize) {
         let mut exports = self.got.exports.subscribe();
         let waiting = exports.wait_for(|exports| exports.len() >= count);
-        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        let waited = tokio::time::timeout(Duration::from_mins(1), waiting).await;
         drop(waited.expect("timed out waiting for exports").unwrap());
     }
 

@@ -79,7 +79,7 @@ impl Proxy {
         let mut requests = self.requests.clone();
         let waiting =
             requests.wait_for(|requests| requests.iter().any(|request| request.starts_with(start)));
-        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        let waited = tokio::time::timeout(Duration::from_mins(1), waiting).await;
         let requests = waited.expect("timed out waiting for a request").unwrap();
         let mut found = requests.iter();
         found
