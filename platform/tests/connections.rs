@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// A number of connections that fits the accept queue of any system. If the queue is full, a client may wait a second.
 const BACKLOG: usize = 100;
@@ -101,6 +101,14 @@ impl Program {
 
     /// Sends a request with these headers, and returns the response.
     fn send(&self, line: &str, headers: &[&str], body: &str) -> String {
+        let mut stream = self.ask(line, headers, body);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Sends a request with these headers, and returns the connection.
+    fn ask(&self, line: &str, headers: &[&str], body: &str) -> TcpStream {
         let mut stream = self.connect();
         let headers: String = headers
             .iter()
@@ -111,17 +119,55 @@ impl Program {
             "{line} HTTP/1.1\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        stream
+    }
+
+    /// Queues a job of an endpoint, and returns its id.
+    fn submit(&self, base: &str, body: &str) -> String {
+        let line = format!("POST {base}/run");
+        id_in(&self.send(&line, &["Host: localhost"], body)).to_owned()
+    }
+
+    /// Sends `/status-sync`, and returns the connection once the platform holds the call open. Only one such call may be
+    /// open at the endpoint.
+    fn hold_status(&self, base: &str, id: &str) -> TcpStream {
+        let call = || {
+            let line = format!("GET {base}/status-sync/{id}");
+            let held = self.ask(&line, &["Host: localhost"], "");
+            held.set_nonblocking(true).unwrap();
+            held
+        };
+        let (began, mut held) = (Instant::now(), call());
+        loop {
+            // A response means that the call below came first.
+            if held.peek(&mut [0]).is_ok() {
+                held = call();
+            }
+            let line = format!("GET {base}/status/{id}");
+            let other = self.send(&line, &["Host: localhost"], "");
+            if other.starts_with("HTTP/1.1 429") {
+                held.set_nonblocking(false).unwrap();
+                return held;
+            }
+            assert!(began.elapsed() < MINUTE, "{other}");
+        }
+    }
+
+    /// Sends a request until its response contains `part`.
+    fn until(&self, line: &str, part: &str) {
+        let began = Instant::now();
+        loop {
+            let answer = self.send(line, &["Host: localhost"], "");
+            if answer.contains(part) {
+                return;
+            }
+            assert!(began.elapsed() < MINUTE, "no {part:?} in {answer:?}");
+        }
     }
 
     /// Runs and cancels a job with this webhook.
     fn end_job_with(&self, webhook: &str) {
-        let body = format!(r#"{{"input": 1, "webhook": "{webhook}"}}"#);
-        let answer = self.send("POST /run", &["Host: localhost"], &body);
-        let (_, id) = answer.split_once(r#""id":""#).unwrap();
-        let (id, _) = id.split_once('"').unwrap();
+        let id = self.submit("", &format!(r#"{{"input": 1, "webhook": "{webhook}"}}"#));
         let cancelled = self.send(&format!("POST /cancel/{id}"), &["Host: localhost"], "");
         assert!(cancelled.contains("CANCELLED"), "{cancelled}");
     }
@@ -138,6 +184,14 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns the id of the job in a response.
+fn id_in(answer: &str) -> &str {
+    let (_, after) = answer
+        .split_once(r#""id":""#)
+        .unwrap_or_else(|| panic!("no id: {answer}"));
+    after.split('"').next().unwrap()
 }
 
 /// Raises the limit of open files of this process and its children, and returns how many connections it allows.
@@ -360,6 +414,44 @@ fn warnings_are_shown_on_standard_error() {
         let warning = program.warning("Webhook call failed.");
         assert!(warning.contains(reason), "{warning}");
     }
+}
+
+#[test]
+fn sigterm_answers_held_calls_with_where_the_job_stands() {
+    let mut program = Program::start_with(Stdio::piped(), &["--rules", "status_concurrency=1"]);
+    let mut held = Vec::new();
+    for (endpoint, status) in [("local", "IN_PROGRESS"), ("other", "IN_QUEUE")] {
+        let base = format!("/v2/{endpoint}");
+        let id = program.submit(&base, r#"{"input": 1}"#);
+        let runsync = program.ask(
+            &format!("POST {base}/runsync"),
+            &["Host: localhost"],
+            r#"{"input": 1}"#,
+        );
+        program.until(&format!("GET {base}/health"), r#""inQueue":2"#);
+        if endpoint == "local" {
+            for _ in 0..2 {
+                program.until(&format!("GET {base}/job-take/w"), r#""input":1"#);
+            }
+        }
+        let status_sync = program.hold_status(&base, &id);
+        held.push((runsync, "sync-".to_owned(), status));
+        held.push((status_sync, id, status));
+    }
+
+    kill_process(Pid::from_child(&program.child), Signal::TERM).unwrap();
+    for (mut stream, id, status) in held {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(id_in(&answer).starts_with(&id), "{id}: {answer}");
+        assert!(
+            answer.contains(&format!(r#""status":"{status}""#)),
+            "{answer}"
+        );
+    }
+    let ended = program.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(0));
 }
 
 #[test]
