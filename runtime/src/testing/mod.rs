@@ -21,6 +21,7 @@ use crate::error::HandlerError;
 use crate::error::panics;
 use crate::handler::Handler;
 use crate::jobs::{JobRules, Jobs};
+use crate::net::tls::install_default_provider;
 use crate::renamed::renamed;
 use crate::run::bound::BoundHandler;
 use crate::run::job::{self, JobSettings, Runner};
@@ -165,6 +166,7 @@ impl<S: Send + Sync + 'static> TestJob<S> {
     #[expect(clippy::missing_panics_doc, reason = "no other job is in flight")]
     pub async fn run<H: Handler<State = S>>(self) -> Tested {
         panics::note();
+        install_default_provider();
         let outbox = Arc::new(Outbox::keeping_all());
         let telemetry = Telemetry::default();
         let timing = telemetry.take().answered(TakeResult::Jobs);

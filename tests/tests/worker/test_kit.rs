@@ -163,3 +163,43 @@ async fn percentages_are_between_0_and_100() {
     let expected = [40.0, 0.5, 0.0, 100.0].map(|percent| json!({ "percent": percent }));
     assert_eq!(job.progress, expected);
 }
+
+/// Returns whether rustls has a default provider, and creates a configuration with it. Without one, rustls panics in a
+/// program with several providers.
+#[handler]
+async fn tls() -> bool {
+    let has_default = rustls::crypto::CryptoProvider::get_default().is_some();
+    drop(rustls::ClientConfig::builder());
+    has_default
+}
+
+/// Runs in a process in which nothing else chooses a provider.
+#[tokio::test]
+#[ignore = "run by the test below"]
+async fn a_job_uses_rustls() {
+    let job = TestJob::new(json!(null)).run::<tls>().await;
+    assert_eq!(job.result.unwrap(), json!(true));
+}
+
+/// Runs in a process in which nothing else chooses a provider.
+#[tokio::test]
+#[ignore = "run by the test below"]
+async fn a_job_of_a_worker_uses_rustls() {
+    let worker = TestWorker::start(Worker::new::<tls>()).await.unwrap();
+    let job = worker.run(json!(null)).await.unwrap();
+    assert_eq!(job.result.unwrap(), json!(true));
+    worker.stop().await.unwrap();
+}
+
+#[test]
+fn a_handler_may_use_rustls_whichever_providers_the_program_is_built_with() {
+    for test in ["a_job_uses_rustls", "a_job_of_a_worker_uses_rustls"] {
+        let name = format!("test_kit::{test}");
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", &name])
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("1 passed"), "{shown}");
+    }
+}
