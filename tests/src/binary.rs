@@ -141,9 +141,15 @@ impl Started {
         line.await.expect("a line or end of output").unwrap()
     }
 
+    /// Returns the id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// Sends a signal, such as `-TERM`.
     pub async fn signal(&self, signal: &str) {
-        let id = self.child.id().unwrap().to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill")
             .args([signal, &id])
             .status()
@@ -160,7 +166,7 @@ impl Started {
     /// Returns the peak memory usage in bytes. Works only on Linux.
     #[must_use]
     pub fn peak_memory(&self) -> usize {
-        process_status(self.child.id().unwrap(), "VmHWM") * 1024
+        process_status(self.id(), "VmHWM") * 1024
     }
 
     /// Waits until the binary exits on its own, without reading its standard output, and returns the exit code.

@@ -157,6 +157,12 @@ impl Scripted {
         format!("http://{}/", self.addr)
     }
 
+    /// Returns the port of the platform.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.addr.port()
+    }
+
     /// Returns the environment variables for a worker with this ID.
     #[must_use]
     pub fn env(&self, worker_id: &str) -> Vec<(&'static str, String)> {

@@ -7,6 +7,8 @@ mod blocked;
 mod bounds;
 mod delivery;
 mod end_to_end;
+#[cfg(target_os = "linux")]
+mod frozen;
 mod golden;
 #[cfg(all(feature = "gpu", target_os = "linux"))]
 mod gpu;
