@@ -149,6 +149,42 @@ async fn polls_posts_and_heartbeats_survive_a_shortage_during_the_lookup_of_the_
 }
 
 #[tokio::test]
+async fn chunks_and_results_that_cannot_be_posted_in_a_shortage_are_delivered_after_it() {
+    let platform = Scripted::start(
+        |request: &Recorded, before| match (request.call(), before) {
+            ("job-take", 0) => Answer::Json(200, job("j", json!({"chunks": ["a", "b"]}))),
+            ("job-take" | "job-stop", _) => Answer::Hold,
+            _ => Answer::Status(200),
+        },
+    )
+    .await;
+    // Only posts look up a host.
+    let env = platform
+        .env("w")
+        .into_iter()
+        .map(|(name, value)| match name {
+            "RUNPOD_WEBHOOK_POST_OUTPUT" | "RUNPOD_WEBHOOK_POST_STREAM" => {
+                (name, value.replace("127.0.0.1", "localhost"))
+            }
+            _ => (name, value),
+        });
+    let shortage = Shortage::new();
+    let mut worker = shortage.worker(&["stream"], OWN_THREADS).env(env).start();
+
+    let line = worker.line("Post failed").await;
+    assert!(line.contains("cannot start a thread"), "{line}");
+    assert!(platform.of("job-stream").is_empty());
+    shortage.end();
+    let posts = platform.until("job-done", |posts| posts.len() == 1).await;
+    assert_eq!(posts[0].json(), json!({"output": ["a", "b"]}));
+    let chunks = platform.of("job-stream");
+    let chunks: Vec<Value> = chunks.iter().map(Recorded::json).collect();
+    assert_eq!(chunks, [json!({"output": "a"}), json!({"output": "b"})]);
+    worker.signal("-TERM").await;
+    assert_eq!(worker.code().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_worker_that_cannot_start_its_threads_says_so_in_one_line() {
     let shortage = Shortage::new();
     for (most, runtime) in [(0, 1), (1, 1), (2, 4)] {
