@@ -934,6 +934,7 @@ async fn uploads_a_result_that_is_too_large_if_enabled() {
 mod whole {
     use podwork::Worker;
     use podwork::testing::TestWorker;
+    use podwork_tests::{Answer, Recorded, Scripted};
 
     use super::*;
 
@@ -1026,6 +1027,49 @@ mod whole {
             }
             assert!(!log.contains(SECRET), "{log}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_service_without_signed_urls_gets_the_object_and_the_client_an_s3_url() {
+        // podwork knows such a service by its host name, so this one is reached as the proxy on the way there.
+        let stored = |_: &Recorded, _| Answer::Raw(200, vec![("ETag", "\"1\"")], Vec::new());
+        let service = Scripted::start(stored).await;
+        let worker = podwork_tests::Binary::new(
+            env!("CARGO_BIN_EXE_podwork-test-worker"),
+            &[
+                "upload",
+                "--test_input",
+                r#"{"id":"j","input":{"name":"a b.png","bytes":9}}"#,
+            ],
+        );
+        let worker = worker.env([
+            (
+                "BUCKET_ENDPOINT_URL",
+                "http://s3api-eu-ro-1.runpod.io".to_owned(),
+            ),
+            ("BUCKET_ACCESS_KEY_ID", ID.to_owned()),
+            ("BUCKET_SECRET_ACCESS_KEY", SECRET.to_owned()),
+            ("BUCKET_NAME", "volume".to_owned()),
+            ("http_proxy", service.url()),
+            ("no_proxy", String::new()),
+        ]);
+        let output = worker.output().await;
+        let log = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{log}");
+        assert!(
+            log.contains("output    | \"s3://volume/j/a b.png\""),
+            "{log}"
+        );
+        assert!(log.contains("uploads return s3:// URLs"), "{log}");
+        let [stored] = &service.of("")[..] else {
+            panic!("{:#?}", service.of(""));
+        };
+        assert_eq!(
+            (stored.method.as_str(), stored.path.as_str()),
+            ("PUT", "/volume/j/a%20b.png")
+        );
+        assert_eq!(stored.headers["host"], "s3api-eu-ro-1.runpod.io");
+        assert_eq!(stored.body.as_bytes(), (0..9).collect::<Vec<u8>>());
     }
 
     #[tokio::test]
