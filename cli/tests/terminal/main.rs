@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(target_os = "linux")]
+mod dev;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod output;
