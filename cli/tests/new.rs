@@ -115,6 +115,18 @@ fn new_inside_another_workspace_creates_a_separate_workspace() {
 }
 
 #[test]
+fn new_announces_the_length_of_the_first_build() {
+    let outside = tempfile::tempdir().unwrap();
+    let checkout = root();
+    let args = ["new", "mine", "--podwork-path", checkout.to_str().unwrap()];
+    let printed = good(podwork(outside.path(), &args));
+    let steps = printed.find("podwork dev").unwrap();
+    let announced = printed.find("The first build compiles all dependencies: about 6 minutes");
+    assert!(announced.unwrap() > steps, "{printed}");
+    assert!(printed.contains("Later builds take seconds."), "{printed}");
+}
+
+#[test]
 fn new_reports_an_invalid_name_and_writes_nothing() {
     let outside = tempfile::tempdir().unwrap();
     let complaint = |args: &[&str]| {
