@@ -94,3 +94,52 @@ fn the_environment_reference_names_every_variable() {
         assert!(reference.contains(&format!("`{variable}`")), "{variable}");
     }
 }
+
+#[test]
+fn the_wrong_forms_of_the_first_chapter_fail_with_the_errors_that_it_quotes() {
+    let page = fs::read_to_string(root().join("docs/src/first-worker.md")).unwrap();
+    let cases = root().join("runtime/tests/ui");
+    let read = |file: String| fs::read_to_string(cases.join(file)).unwrap();
+    // `runtime/tests/ui.rs` compiles these cases. A row without an error of its own has that of the row before.
+    let mut error = "";
+    for (wrong, case, quotes) in [
+        ("`podwork::run(greet)`", "handler_as_argument", true),
+        (
+            "`Worker::new(greet).run()`",
+            "handler_as_argument_of_new",
+            false,
+        ),
+        ("no attribute", "no_attribute", true),
+    ] {
+        let row = page
+            .lines()
+            .find(|line| line.contains(&format!("| {wrong} |")));
+        let cell = row
+            .unwrap()
+            .trim_end_matches(" |")
+            .rsplit("| ")
+            .next()
+            .unwrap();
+        if quotes {
+            error = cell;
+        } else {
+            assert_eq!(cell, "the same");
+        }
+        let source = read(format!("fail/{case}.rs"));
+        match wrong.strip_prefix('`') {
+            Some(code) => assert!(source.contains(code.trim_end_matches('`')), "{source}"),
+            None => assert!(!source.contains("#["), "{source}"),
+        }
+        let shown = read(format!("fail/{case}.stderr"));
+        let quoted: Vec<&str> = error.split('"').skip(1).step_by(2).collect();
+        assert!(!quoted.is_empty(), "{wrong}");
+        assert!(
+            quoted.iter().all(|part| shown.contains(part)),
+            "{wrong}: {shown}"
+        );
+    }
+    // This form compiles without a warning.
+    assert!(page.contains("| `fn main() { podwork::run::<greet>(); }` | none,"));
+    let shapes = read("pass/shapes.rs".to_owned());
+    assert!(shapes.starts_with("#![deny(warnings") && shapes.contains(" podwork::run::<call>();"));
+}
