@@ -1,6 +1,7 @@
-// Tests the console in a real browser: submitting, streaming, cancelling, retrying, purging, and the schemas of a
-// worker. Fails if the page logs an error.
-// usage: node console.mjs <worker binary> <its folder> <worker binary with a schema> <browser> [folder for screenshots]
+// Tests the console in a real browser: submitting, streaming, cancelling, retrying, purging, the digits of payloads, and
+// the schemas of a worker. Fails if the page logs an error.
+// usage: node console.mjs <worker binary> <its folder> <worker binary with a schema> <platform binary> <browser>
+//        [folder for screenshots]
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -8,29 +9,31 @@ import { tmpdir } from 'node:os'
 import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 
-const [worker, folder, telling, executablePath, shots] = process.argv.slice(2)
+const [worker, folder, telling, platform, executablePath, shots] = process.argv.slice(2)
 
-// Starts the worker with its local platform, and returns the process and the platform's URL.
-const serve = async (worker, cwd) => {
-  const child = spawn(worker, ['--rp_serve_api', '--rp_api_port', '0'], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
+// Starts a worker with its local platform, or a platform, and returns the process and the platform's URL.
+const serve = async (program, cwd, ...args) => {
+  const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
   for await (const line of createInterface(child.stdout)) {
-    const url = line.match(/at (http:\S+)/)?.[1]
+    const url = line.match(/(?:at|Console:) (http:\S+)/)?.[1]
     if (!url) continue
     child.stdout.resume()
     return { child, url }
   }
-  throw new Error('the worker did not print its URL')
+  throw new Error(`${program} did not print its URL`)
 }
 
-const { child, url } = await serve(worker, folder)
-const other = await serve(telling, tmpdir())
+const api = ['--rp_serve_api', '--rp_api_port', '0']
+const { child, url } = await serve(worker, folder, ...api)
+const other = await serve(telling, tmpdir(), ...api)
+const bare = await serve(platform, tmpdir(), '--port', '0')
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
 const complaints = []
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } })
   page.on('console', message => message.type() === 'error' && complaints.push(message.text()))
   page.on('pageerror', error => complaints.push(String(error)))
-  page.on('request', request => assert.ok([url, other.url].some(url => request.url().startsWith(url)) || request.url().startsWith('data:'), request.url()))
+  page.on('request', request => assert.ok([url, other.url, bare.url].some(url => request.url().startsWith(url)) || request.url().startsWith('data:'), request.url()))
   const shot = name => shots && page.screenshot({ path: `${shots}/${name}.png`, fullPage: true })
   const text = selector => page.textContent(selector)
   const until = (selector, wanted) => page.waitForFunction(([selector, wanted]) =>
@@ -130,11 +133,81 @@ try {
   await page.click('#runsync button')
   await until('#runsync form > pre', 'invalid input at `width`: lower than 1')
   await shot('schema')
+
+  // Payloads keep the digits and the order of members with which a client and a worker post them.
+  const payload = '{"2":5400121572116418999,"1":[1.0,1e400,-0,1E-7,"\\u00e9\\""],"0":{},"":[]}'
+  const shown = `{
+  "2": 5400121572116418999,
+  "1": [
+    1.0,
+    1e400,
+    -0,
+    1E-7,
+    "é\\""
+  ],
+  "0": {},
+  "": []
+}`
+  await page.goto(bare.url)
+  await until('#link', 'live')
+  const posted = async (path, options) => {
+    const response = await fetch(`${bare.url}v2/local/${path}`, { ...options, headers: { Authorization: 'local' } })
+    assert.equal(response.status, 200, path)
+    return response.text()
+  }
+  const job = async () => {
+    await page.fill('#request', `{"input":${payload}}`)
+    await page.press('#request', 'Control+Enter')
+    const taken = await posted('job-take/w')
+    assert.ok(taken.includes(payload), taken)
+    await until('#job-status', 'IN_PROGRESS')
+    assert.equal(await text('#job-title'), JSON.parse(taken).id)
+    return (kind, members) => posted(`${kind}/w/${JSON.parse(taken).id}`, { method: 'POST', body: `{${members}}` })
+  }
+  const percent = wanted => page.waitForSelector(`#job-progress progress[aria-label="${wanted} %"]`)
+  let post = await job()
+  await post('job-done', '"status":"IN_PROGRESS","output":1')
+  await percent(1)
+  await post('job-done', '"status":"IN_PROGRESS","output":1.0')
+  await percent(100)
+  await page.waitForSelector('#jobs progress[aria-label="100 %"]')
+  assert.equal(await text('#job-progress'), '1.0')
+  await post('job-done', `"status":"IN_PROGRESS","output":${payload}`)
+  const line = shown.replace(/\s/g, '')
+  await until('#job-progress', line)
+  await until('#jobs', line)
+  await post('job-stream', `"output":${payload}`)
+  await until('#job-chunks', shown)
+  await post('job-done', `"output":${payload}`)
+  await until('#job-status', 'COMPLETED')
+  assert.equal(await text('#job-output'), shown)
+  await shot('digits')
+  post = await job()
+  await post('job-done', '"status":"IN_PROGRESS","output":0.5')
+  await percent(50)
+  await post('job-done', '"status":"IN_PROGRESS","output":1')
+  await percent(100)
+  await post('job-done', '"error":"5400121572116418999"')
+  await until('#job-status', 'FAILED')
+  assert.equal(await text('#job-error'), '5400121572116418999')
+  post = await job()
+  await post('job-done', `"error":${JSON.stringify(`{"error_type":"Odd","error_message":${payload}}`)}`)
+  await until('#job-status', 'FAILED')
+  assert.equal(await text('#job-error'), `Odd: ${shown}`)
+  await page.goto(`${bare.url}docs`)
+  await page.click('#runsync summary')
+  await page.fill('#runsync textarea', `{"input":${payload}}`)
+  const answered = posted('job-take/w')
+  await page.click('#runsync button')
+  const { id } = JSON.parse(await answered)
+  await posted(`job-done/w/${id}`, { method: 'POST', body: `{"output":${payload}}` })
+  await until('#runsync form > pre', '"2": 5400121572116418999')
+
   assert.deepEqual(complaints, [])
   console.log('all passed')
 } finally {
   await browser.close()
-  for (const ending of [child, other.child]) {
+  for (const ending of [child, other.child, bare.child]) {
     ending.kill('SIGTERM')
     await once(ending, 'exit')
   }
