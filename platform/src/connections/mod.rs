@@ -4,12 +4,14 @@ mod listen;
 mod unread;
 mod written;
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -78,9 +80,18 @@ async fn converse(stream: TcpStream, router: Router, closing: CancellationToken)
     };
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
+        let waits = request.headers().contains_key(header::EXPECT);
         let mut request = request.map(|body| unread.watch(body));
         request.extensions_mut().insert(written.clone());
-        router.call(request)
+        let (answering, unread) = (router.call(request), unread.clone());
+        async move {
+            let mut response = answering.await?;
+            if !unread.is_drained(waits).await {
+                let headers = response.headers_mut();
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let ended = {
         let mut connection = pin!(http.serve_connection(TokioIo::new(&mut io), service));

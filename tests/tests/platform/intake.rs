@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use podwork_platform::Platform;
 use podwork_tests::within_a_minute;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use crate::raw::{JOB, TAKE, prompt, read, send};
@@ -205,6 +205,119 @@ async fn a_client_that_sends_its_whole_body_first_can_read_the_refusal() {
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(read(stream).await.status, 413);
+}
+
+/// Reads a response with a `Content-Length`, and returns its head.
+async fn head_of(stream: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let read = stream.read_line(&mut head).await.unwrap();
+        assert!(read > 0, "the connection has ended after {head:?}");
+    }
+    let head = head.to_ascii_lowercase();
+    let (_, length) = head.split_once("content-length: ").unwrap();
+    let length = length.split("\r\n").next().unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+    head
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_body_closes_the_connection_only_if_it_says_so() {
+    let platform = Platform::builder()
+        .api_key("key")
+        .endpoint_rules("busy", "run_rate=1/1h".parse().unwrap())
+        .start()
+        .await
+        .unwrap();
+    let keyed = "Host: localhost\r\nAuthorization: key\r\n";
+    let first =
+        format!("POST /v2/busy/run HTTP/1.1\r\n{keyed}Content-Length: 11\r\n\r\n{{\"input\":1}}");
+    let requests = [
+        ("POST /run", "Host: localhost\r\n".to_owned(), 401),
+        (
+            "POST /run",
+            format!("{keyed}Origin: http://evil.example\r\n"),
+            403,
+        ),
+        ("POST /nothing", keyed.to_owned(), 404),
+        ("PUT /run", keyed.to_owned(), 405),
+        ("POST /runsync?wait=x", keyed.to_owned(), 400),
+        (
+            "POST /run",
+            format!("{keyed}Content-Encoding: gzip\r\n"),
+            415,
+        ),
+        ("POST /v2/busy/run", keyed.to_owned(), 429),
+    ];
+    let connect = async || {
+        let stream = TcpStream::connect(platform.addr()).await.unwrap();
+        BufReader::new(stream)
+    };
+    let mut busy = connect().await;
+    busy.write_all(first.as_bytes()).await.unwrap();
+    assert!(head_of(&mut busy).await.starts_with("http/1.1 200"));
+    for (line, headers, status) in &requests {
+        // The expected pieces: the head, and what follows once the response has arrived.
+        for (length, waits) in [(5, ""), (5, "Expect: 100-continue\r\n"), (25_000_000, "")] {
+            let mut stream = connect().await;
+            let head =
+                format!("{line} HTTP/1.1\r\n{headers}{waits}Content-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let head = within_a_minute(head_of(&mut stream)).await;
+            assert!(
+                head.starts_with(&format!("http/1.1 {status}")),
+                "{line}: {head}"
+            );
+            assert!(
+                head.contains("connection: close\r\n"),
+                "{line} {waits}: {head}"
+            );
+            // The server may have closed the connection.
+            let _ = stream.write_all(&vec![b' '; length]).await;
+            let mut rest = Vec::new();
+            let _ = within_a_minute(stream.read_to_end(&mut rest)).await;
+            assert!(rest.is_empty(), "{rest:?}");
+        }
+        // A body that arrives with the head does not end the connection.
+        let mut stream = connect().await;
+        for _ in 0..2 {
+            let request = format!("{line} HTTP/1.1\r\n{headers}Content-Length: 5\r\n\r\n     ");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let head = within_a_minute(head_of(&mut stream)).await;
+            assert!(
+                head.starts_with(&format!("http/1.1 {status}")),
+                "{line}: {head}"
+            );
+            assert!(!head.contains("connection:"), "{line}: {head}");
+        }
+    }
+    // A body that arrives after the head: the connection ends only if the response says so.
+    let (line, headers, _) = &requests[0];
+    let mut stream = connect().await;
+    for _ in 0..20 {
+        let head = format!("{line} HTTP/1.1\r\n{headers}Content-Length: 50000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(&vec![b' '; 50_000]).await.unwrap();
+        if within_a_minute(head_of(&mut stream))
+            .await
+            .contains("connection: close")
+        {
+            stream = connect().await;
+        }
+    }
+    // The responses of the HTTP library itself.
+    let long = format!(
+        "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "x".repeat(1 << 20)
+    );
+    for broken in ["nonsense\r\n\r\n", &long] {
+        let mut stream = connect().await;
+        // The server may refuse the request before it has all of it.
+        let _ = stream.write_all(broken.as_bytes()).await;
+        let head = within_a_minute(head_of(&mut stream)).await;
+        assert!(head.contains("connection: close\r\n"), "{head}");
+    }
 }
 
 #[tokio::test]
