@@ -10,6 +10,9 @@ pub const RUNSYNC_PAYLOAD: usize = 20 * 1024 * 1024;
 /// Maximum size of a stream chunk, in bytes.
 pub const CHUNK: usize = 1024 * 1024;
 
+/// Maximum length of a job's id, in bytes. URLs and headers contain it.
+pub const JOB_ID: usize = 1024;
+
 /// Maximum `/run` calls of an endpoint per second.
 pub const RUN_RATE: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 /// Maximum `/runsync` calls of an endpoint per second.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::limits;
+
 /// The member that a client sends in place of an empty input, because the platform drops an input of `{}`.
 const EMPTY_INPUT: &str = "__empty";
 /// The maximum length of such an input, in bytes. A longer one is not parsed to look for the member.
@@ -15,7 +17,7 @@ const MAX_EMPTY_INPUT: usize = 64;
 
 /// A job as the platform hands it to a worker.
 ///
-/// Parsing a job requires only its id. A number is an id as well, as written. A job without an input, or with the input
+/// Parsing a job requires only its id, of at most [`limits::JOB_ID`] bytes. A number is an id as well, as written. A job without an input, or with the input
 /// `{"__empty": true}`, has the input `{}`: the platform drops an empty input.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -79,7 +81,12 @@ impl<'de> Visitor<'de> for JobVisitor {
                 }
             }
         }
-        let id = id.ok_or_else(|| A::Error::custom("no `id` that is a text or a number"))?;
+        let id = id.ok_or_else(|| {
+            A::Error::custom(format_args!(
+                "no `id` that is a text or a number of at most {} bytes",
+                limits::JOB_ID
+            ))
+        })?;
         let input = input.filter(|input| !is_empty_marker(input));
         Ok(Job {
             id,
@@ -89,9 +96,10 @@ impl<'de> Visitor<'de> for JobVisitor {
     }
 }
 
-/// Reads an id from JSON text: a string that is not empty, or a number as written. Anything else is not an id.
+/// Reads an id from JSON text: a string that is not empty, or a number as written. Anything else is not an id, nor is
+/// a text that is too long for a URL.
 pub(super) fn read_id(json: &str) -> Option<String> {
-    match json.as_bytes().first()? {
+    let id = match json.as_bytes().first()? {
         b'"' => {
             let id: Option<String> = serde_json::from_str(json).ok();
             id.filter(|id| !id.is_empty())
@@ -101,7 +109,8 @@ pub(super) fn read_id(json: &str) -> Option<String> {
             is_number.then(|| json.to_owned())
         }
         _ => None,
-    }
+    };
+    id.filter(|id| id.len() <= limits::JOB_ID)
 }
 
 /// Removes a byte order mark, and the whitespace around the JSON.
@@ -193,6 +202,7 @@ mod tests {
                 "98765432109876543210987654321",
             ),
             ("1e400", "1e400"),
+            (&format!("\"{}\"", "é".repeat(512)), &*"é".repeat(512)),
         ] {
             assert_eq!(job(&format!(r#"{{"id": {id}}}"#)).id, expected);
         }
@@ -203,6 +213,8 @@ mod tests {
             "[1]",
             r#"{"id": "a"}"#,
             r#""\ud800""#,
+            &format!("\"{}\"", "x".repeat(1025)),
+            &"1".repeat(1025),
         ] {
             let job: Result<Job, _> = serde_json::from_str(&format!(r#"{{"id": {id}}}"#));
             let error = job.unwrap_err().to_string();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use podwork_protocol::template::encode;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
@@ -22,6 +23,9 @@ use super::check::WorkerHealth;
 
 /// The shortest interval between heartbeats, whatever the environment says.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The maximum length of the ids in the URL of a heartbeat, in bytes. HTTP libraries limit URLs to 64 KiB or less.
+const MAX_IDS: usize = 32 * 1024;
 
 /// A running heartbeat. Dropping it stops it.
 #[derive(Debug)]
@@ -92,7 +96,13 @@ async fn beat(api: &Api, jobs: &Jobs, health: &WorkerHealth) -> Infallible {
         let tries = async {
             loop {
                 let (ids, failing) = (jobs.ids(), health.failing());
-                match api.ping(&ids, failing.as_ref(), every * 2).await {
+                let pinging = async {
+                    for ids in parts(&ids) {
+                        api.ping(ids, failing.as_ref(), every * 2).await?;
+                    }
+                    Ok(())
+                };
+                match pinging.await {
                     Ok(()) => return,
                     Err(CallError::Retryable { why, after }) => {
                         debug!(error = %why, "Heartbeat failed; retrying.");
@@ -115,6 +125,44 @@ async fn beat(api: &Api, jobs: &Jobs, health: &WorkerHealth) -> Infallible {
                 elapsed_ms = (every * 2).as_millis(),
                 "No heartbeat has reached the platform."
             );
+        }
+    }
+}
+
+/// Splits ids into the lists of one or more heartbeats, whose URLs are not too long.
+fn parts(ids: &[String]) -> Vec<&[String]> {
+    let mut parts = Vec::new();
+    let (mut start, mut length) = (0, 0);
+    for (at, id) in ids.iter().enumerate() {
+        // With the encoded comma before it.
+        let added = encode(id).len() + 3;
+        if at > start && length + added > MAX_IDS {
+            parts.push(&ids[start..at]);
+            (start, length) = (at, 0);
+        }
+        length += added;
+    }
+    parts.push(&ids[start..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_or_long_ids_are_sent_in_several_heartbeats() {
+        assert_eq!(parts(&[]), [&[] as &[String]]);
+        let ids: Vec<String> = (0..10_000).map(|n| format!("job-{n}")).collect();
+        assert_eq!(parts(&ids[..1000]).len(), 1);
+        let long = vec!["é".repeat(512); 100];
+        for ids in [ids, long] {
+            let parts = parts(&ids);
+            assert!(parts.len() > 1 && parts.len() < 30, "{}", parts.len());
+            assert_eq!(parts.concat(), ids);
+            for part in parts {
+                assert!(encode(&part.join(",")).len() <= MAX_IDS);
+            }
         }
     }
 }

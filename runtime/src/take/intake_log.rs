@@ -21,7 +21,7 @@ impl IntakeLog {
             error!(
                 elements = elements.count,
                 error = %elements.why,
-                "Ignoring what the platform returned in place of a job: it has no id."
+                "Ignoring what the platform returned in place of a job: it has no valid id."
             );
         }
     }

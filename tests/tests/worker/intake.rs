@@ -1,6 +1,7 @@
 //! Unusual responses to the calls of a worker: incomplete and invalid jobs, compression, repetitions, requests to retry
 //! immediately.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -175,6 +176,50 @@ async fn compressed_responses_are_read_although_none_was_requested() {
         }
     }
     worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_a_very_long_id_is_ignored_and_the_others_run() {
+    let long = "x".repeat(70_000);
+    let longest = "y".repeat(1024);
+    let body = format!(
+        r#"[{{"id":"first"}},{{"id":"{long}"}},{{"id":"{long}","input":NaN}},{{"id":"{longest}"}},{{"id":"last"}}]"#
+    );
+    let platform = Scripted::start(polls_get(vec![raw(body), raw(r#"{"id":"next"}"#)])).await;
+    let program = env!("CARGO_BIN_EXE_podwork-test-worker");
+    let mut worker = Binary::new(program, &[]).env(platform.env("w")).start();
+    let line = worker.line("Ignoring what the platform returned").await;
+    assert!(
+        line.contains("elements=2") && line.contains("at most 1024 bytes"),
+        "{line}"
+    );
+    assert!(line.len() < 1000, "{line}");
+    let posts = platform.until("job-done", |posts| posts.len() == 4).await;
+    for id in ["first", &longest, "last", "next"] {
+        post_of(&posts, id);
+    }
+    platform.until_count("ping", 2).await;
+    worker.signal("-TERM").await;
+    assert_eq!(worker.code().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_name_all_jobs_however_long_their_ids_are() {
+    let id = |n: usize| format!("{n:03}{}", "é".repeat(300));
+    let jobs: Vec<Value> = (0..100).map(|n| job(&id(n), json!(n))).collect();
+    let script = polls_get(vec![Answer::Json(200, json!(jobs))]);
+    let platform = Scripted::start(script).await;
+    let worker = start(Worker::new::<waits>().concurrency(100), platform.env("w"));
+    let all = |pings: &[Recorded]| {
+        let ids: BTreeSet<&str> = pings
+            .iter()
+            .filter_map(|ping| ping.param("job_id"))
+            .flat_map(|ids| ids.split(','))
+            .collect();
+        (0..100).all(|n| ids.contains(&*id(n)))
+    };
+    platform.until("ping", all).await;
+    drop(worker);
 }
 
 /// Answers all polls with `answer`, once a job runs. Returns the time until the worker has polled 7 times more.
