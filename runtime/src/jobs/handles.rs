@@ -136,7 +136,10 @@ impl JobDelivery {
             return;
         }
         let completed = outcome == JobOutcome::Completed;
-        let ended = self.jobs.table().settle(self.key, completed);
+        let ended = self
+            .jobs
+            .table()
+            .settle(self.key, completed, Instant::now());
         let ready = ended.filter(|ended| ended.outcome.is_some());
         self.telemetry
             .settled(outcome, ready.map(|ended| ended.at.elapsed()));

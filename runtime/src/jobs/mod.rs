@@ -17,9 +17,11 @@ mod cancel_tokens;
 mod handles;
 #[cfg(test)]
 mod model;
+mod recent_ids;
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -107,6 +109,11 @@ impl Jobs {
         let run = JobRun::new(Arc::clone(self), key, tokens.clone(), telemetry.clone());
         let delivery = JobDelivery::new(Arc::clone(self), key, tokens.by_platform, telemetry);
         Some((run, delivery))
+    }
+
+    /// Returns whether a job with this id was settled a few seconds ago: the platform hands it out again.
+    pub(crate) fn was_settled(&self, id: &str) -> bool {
+        self.table().was_settled(id, Instant::now())
     }
 
     /// Cancels a job on behalf of the platform. Returns `false` if it is not in flight, or already cancelled.

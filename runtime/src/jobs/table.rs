@@ -8,6 +8,7 @@ use crate::error::JobOutcome;
 use crate::telemetry::Load;
 
 use super::cancel_tokens::CancelTokens;
+use super::recent_ids::RecentIds;
 
 /// The limit for undelivered data of ended jobs, in bytes. Once it is reached, no jobs are fetched, but each running
 /// job may still add one outbox and one result.
@@ -125,6 +126,8 @@ pub(super) struct JobTable {
     /// The jobs completed since the open poll began. If that poll returns one of them, the platform handed it out again
     /// before it received the result. Failed jobs are excluded, because they may be retried.
     completed: BTreeSet<Arc<str>>,
+    /// The jobs that have just been settled, whatever their outcome.
+    settled: RecentIds,
     /// The number of consecutive breakdowns. It stays constant once the breaker has tripped.
     breakdowns: usize,
 }
@@ -140,6 +143,7 @@ impl JobTable {
             counts: Counts::default(),
             batches: BTreeMap::new(),
             completed: BTreeSet::new(),
+            settled: RecentIds::default(),
             breakdowns: 0,
         }
     }
@@ -242,6 +246,11 @@ impl JobTable {
         Some(key)
     }
 
+    /// Returns whether a job with this id has just been settled.
+    pub(super) fn was_settled(&mut self, id: &str, now: Instant) -> bool {
+        self.settled.contains(id, now)
+    }
+
     pub(super) fn stage(&self, key: JobKey) -> Option<Stage> {
         self.jobs.get(&key).map(|record| record.stage)
     }
@@ -321,9 +330,12 @@ impl JobTable {
 
     /// Records that nothing more of the job is posted, and whether its output was accepted (`completed`). Returns the
     /// end of its run, if it has ended.
-    pub(super) fn settle(&mut self, key: JobKey, completed: bool) -> Option<Ended> {
-        if completed && let Some(record) = self.jobs.get(&key) {
-            self.completed.insert(Arc::clone(&record.id));
+    pub(super) fn settle(&mut self, key: JobKey, completed: bool, now: Instant) -> Option<Ended> {
+        if let Some(record) = self.jobs.get(&key) {
+            self.settled.add(Arc::clone(&record.id), now);
+            if completed {
+                self.completed.insert(Arc::clone(&record.id));
+            }
         }
         match self.stage(key)? {
             Stage::Delivering { ended, .. } => {

@@ -90,7 +90,7 @@ impl Poller<'_> {
             let delay = match answer {
                 Ok(taken) => {
                     errors.reset();
-                    let came = hand_over(taken, &mut log, |job| start(job, timing));
+                    let came = self.hand_over(taken, &mut log, |job| start(job, timing));
                     empty.pause(asked, !came)
                 }
                 // Not logged: there is no retry, and the platform may have shut down before the worker.
@@ -121,28 +121,34 @@ impl Poller<'_> {
         // The job that freed the slot may be the one that requested the worker's replacement.
         Ok((!drain.is_cancelled()).then_some(wanted))
     }
-}
 
-/// Passes each fetched job to `start`. Returns whether any of them is new and can run: if not, the next poll needs a
-/// pause, because the platform may return the same again immediately.
-fn hand_over(
-    taken: TakenJobs,
-    log: &mut IntakeLog,
-    start: impl Fn(Result<Job, InvalidJob>) -> Result<(), DuplicateJob>,
-) -> bool {
-    if let Some(elements) = &taken.ignored {
-        log.ignored(elements);
-    }
-    let mut came = false;
-    let jobs = taken.jobs.into_iter().map(Ok);
-    for job in jobs.chain(taken.invalid.into_iter().map(Err)) {
-        let can_run = job.is_ok();
-        match start(job) {
-            Ok(()) => came |= can_run,
-            Err(DuplicateJob(id)) => log.duplicate(&id),
+    /// Passes each fetched job to `start`. Returns whether any of them is new and can run: if not, the next poll needs a
+    /// pause, because the platform may return the same again immediately.
+    ///
+    /// A job that has just ended runs again, because its result may be lost, or a client may have retried it. But it is
+    /// not new.
+    fn hand_over(
+        &self,
+        taken: TakenJobs,
+        log: &mut IntakeLog,
+        start: impl Fn(Result<Job, InvalidJob>) -> Result<(), DuplicateJob>,
+    ) -> bool {
+        if let Some(elements) = &taken.ignored {
+            log.ignored(elements);
         }
+        let mut came = false;
+        let jobs = taken.jobs.into_iter().map(Ok);
+        for job in jobs.chain(taken.invalid.into_iter().map(Err)) {
+            let new = job
+                .as_ref()
+                .is_ok_and(|job| !self.jobs.was_settled(&job.id));
+            match start(job) {
+                Ok(()) => came |= new,
+                Err(DuplicateJob(id)) => log.duplicate(&id),
+            }
+        }
+        came
     }
-    came
 }
 
 /// Logs why a poll failed, and returns the delay before the next one.

@@ -273,6 +273,37 @@ async fn responses_without_a_new_job_do_not_cause_a_flood_of_polls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_are_handed_out_again_and_again_run_with_a_growing_pause() {
+    let platform = Scripted::start(|request: &Recorded, before| match request.call() {
+        // Also two jobs in turn, of which one fails.
+        "job-take" => match before % 2 {
+            0 => raw(r#"{"id":"a","input":1}"#),
+            _ => raw(r#"{"id":"b","input":NaN}"#),
+        },
+        "job-stop" => Answer::Hold,
+        _ => Answer::Status(200),
+    })
+    .await;
+    let began = Instant::now();
+    let worker = start(Worker::new::<echo>(), platform.env("w"));
+    platform.until_count("job-take", 9).await;
+    // After the first poll, the pauses double from 20 ms on: 6 of them take 1.26 s.
+    let elapsed = began.elapsed();
+    assert!(elapsed > Duration::from_millis(1200), "{elapsed:?}");
+    let again = |posts: &[Recorded]| {
+        let of = |id: &str| {
+            posts
+                .iter()
+                .filter(|post| post.headers["x-request-id"] == id)
+                .count()
+        };
+        of("a") > 2 && of("b") > 2
+    };
+    platform.until("job-done", again).await;
+    drop(worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_platform_cannot_ask_for_a_flood_of_calls() {
     let platform = Scripted::start(
         |request: &Recorded, before| match (request.call(), before) {
