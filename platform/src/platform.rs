@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, Stream};
 use podwork_protocol::client::{RunRequest, StatusResponse};
-use podwork_protocol::{HandlerSchema, env, without_bom};
+use podwork_protocol::{HandlerSchema, env, limits, without_bom};
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -312,7 +312,7 @@ impl Platform {
     /// Queues a job like [`submit`](Self::submit), under an id of the caller's choice, and returns the id.
     ///
     /// # Errors
-    /// Returns an error if the request is invalid, if the endpoint is full, or if it has a job with this id.
+    /// Returns an error if the id or the request is invalid, if the endpoint is full, or if it has a job with this id.
     pub fn submit_with_id(&self, id: &str, request: RunRequest) -> Result<String, Error> {
         self.submit_as(Some(id), request)
     }
@@ -321,6 +321,13 @@ impl Platform {
         let handle = self.default_handle().map_err(refused)?;
         let mut submission = submission_of(request, false, handle.rules()).map_err(refused)?;
         if let Some(id) = id {
+            // A worker ignores a job with another id.
+            if id.is_empty() || id.len() > limits::JOB_ID {
+                let most = limits::JOB_ID;
+                return Err(Error::Refused(format!(
+                    "invalid job id: expected 1 to {most} bytes"
+                )));
+            }
             submission.id = id.into();
         }
         let state = at_once(handle.endpoint().submit(submission));

@@ -82,6 +82,23 @@ async fn ids_and_paths_inject_nothing() {
 }
 
 #[tokio::test]
+async fn an_id_that_workers_ignore_is_refused() {
+    let platform = prompt().start().await.unwrap();
+    let submit = |id: &str| {
+        let request = serde_json::from_slice(JOB).unwrap();
+        platform.submit_with_id(id, request)
+    };
+    for id in ["x".repeat(1025), String::new()] {
+        let error = submit(&id).unwrap_err().to_string();
+        assert_eq!(error, "invalid job id: expected 1 to 1024 bytes");
+    }
+    let longest = "x".repeat(1024);
+    assert_eq!(submit(&longest).unwrap(), longest);
+    let taken = send(platform.addr(), TAKE, &["Host: localhost"], b"").await;
+    assert!(taken.body.contains(&longest), "{taken:?}");
+}
+
+#[tokio::test]
 async fn compressed_bodies_are_refused() {
     let platform = prompt().start().await.unwrap();
     for (encoding, status) in [
@@ -291,7 +308,7 @@ async fn a_refusal_before_the_body_closes_the_connection_only_if_it_says_so() {
             assert!(!head.contains("connection:"), "{line}: {head}");
         }
     }
-    // A body that arrives after the head: the connection ends only if the response says so.
+    // A body that arrives after the head: the connection ends only after a response with that header.
     let (line, headers, _) = &requests[0];
     let mut stream = connect().await;
     for _ in 0..20 {
