@@ -178,6 +178,41 @@ async fn an_unreachable_endpoint_exits_with_5_and_a_hint() {
     assert!(error.contains("is `podwork dev` running?"), "{error}");
 }
 
+#[tokio::test]
+async fn a_loopback_endpoint_is_called_without_a_proxy() {
+    // Nothing listens on port 1.
+    let proxies =
+        ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:1"));
+    let endpoint = scripted(
+        r#"{"id":"j","status":"IN_QUEUE"}"#,
+        &[r#"{"id":"j","status":"COMPLETED","output":1}"#],
+        &[],
+    );
+    let port = endpoint.url().replace("http://127.0.0.1:", "");
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "localhost",
+        "LOCALHOST.",
+        "a.localhost",
+        "a.b.localhost.",
+    ] {
+        let url = format!("http://{host}:{port}");
+        let args = ["invoke", "--json", "--endpoint", &url, "--data", "1"];
+        let mut command = tokio::process::Command::from(podwork(Path::new("."), &args));
+        let output = command.envs(proxies).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{host}: {}", said(&output));
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://a.localhost:{}", free.port());
+    let output = invoke(&["invoke", "--json", "--endpoint", &url, "--data", "1"]).await;
+    let error = object(&output)["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("is `podwork dev` running?"), "{error}");
+}
+
 #[handler]
 fn shout(text: String) -> String {
     text.to_uppercase()

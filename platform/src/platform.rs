@@ -54,7 +54,8 @@ pub struct Builder {
 
 impl Builder {
     /// Sets the address to listen on; port 0 picks a free port. A name stands for all its addresses that this machine
-    /// has, and `localhost` for both loopback addresses. Default: `127.0.0.1` and port 0.
+    /// has, and `localhost` for both loopback addresses. An IPv6 address may have brackets. Default: `127.0.0.1` and
+    /// port 0.
     pub fn bind(mut self, host: &str, port: u16) -> Self {
         (self.host, self.port) = (host.to_owned(), port);
         self

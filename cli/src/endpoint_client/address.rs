@@ -83,11 +83,18 @@ impl Address {
         self.base.scheme() == "http"
     }
 
+    /// Returns whether the host is this machine.
     pub(super) fn is_loopback(&self) -> bool {
-        self.base.host_str().is_some_and(|host| {
-            let host = host.trim_matches(['[', ']']);
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        })
+        let host = self.base.host_str().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        self.loopback_name().is_some() || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
+    }
+
+    /// Returns the host if it is `localhost` or a name below it, with or without the final dot.
+    pub(super) fn loopback_name(&self) -> Option<&str> {
+        let host = self.base.host_str()?;
+        let name = host.strip_suffix('.').unwrap_or(host);
+        (name == "localhost" || name.ends_with(".localhost")).then_some(host)
     }
 }
 
@@ -173,6 +180,30 @@ mod tests {
         }
         for form in ["https://api.runpod.ai", "https://api.runpod.ai/v2/"] {
             assert!(url(form).contains("names no endpoint"), "{form}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_host_has_many_forms() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LocalHost.", true),
+            ("a.localhost", true),
+            ("a.b.localhost.", true),
+            ("127.0.0.1", true),
+            ("127.1", true),
+            ("127.8.8.8", true),
+            ("[::1]", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("0.0.0.0", false),
+            ("notlocalhost", false),
+            ("localhost.example", false),
+            ("localhost..", false),
+            ("127.0.0.1.example", false),
+            ("[::2]", false),
+        ] {
+            let address = Address::parse(&format!("http://{host}:8000")).unwrap();
+            assert_eq!(address.is_loopback(), expected, "{host}");
         }
     }
 

@@ -4,6 +4,7 @@ mod address;
 mod answer;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -92,6 +93,12 @@ impl EndpointClient {
         }
         if address.is_loopback() {
             builder = builder.no_proxy();
+        }
+        if let Some(name) = address.loopback_name() {
+            // Few systems resolve names below `localhost`.
+            let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            let addresses = addresses.map(|ip: IpAddr| SocketAddr::new(ip, 0));
+            builder = builder.resolve_to_addrs(name, &addresses);
         }
         let http = builder
             .build()

@@ -13,8 +13,12 @@ const BACKLOG: u32 = 4096;
 /// The maximum number of free ports to try until one is free on all addresses.
 const MOST_PORTS: usize = 16;
 
-/// Listens on all addresses of the host, on the same port. Port 0 picks a port that is free on all of them.
+/// Listens on all addresses of the host, on the same port. Port 0 picks a port that is free on all of them. An IPv6
+/// address may have brackets, as in URLs.
 pub(crate) async fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>, Error> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let bind = |reason: io::Error| Error::Bind {
         address: format!("{host}:{port}"),
         cure: match reason.kind() {
@@ -26,7 +30,7 @@ pub(crate) async fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>, Er
         },
         reason,
     };
-    let addrs = resolve(host, port).await.map_err(bind)?;
+    let addrs = resolve(bare.unwrap_or(host), port).await.map_err(bind)?;
     let mut last = listen_on(&addrs, port);
     for _ in 1..MOST_PORTS {
         match &last {
@@ -39,9 +43,11 @@ pub(crate) async fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>, Er
 }
 
 /// Returns the addresses of a host. Clients try the addresses of `localhost` in an order of their own, and some of them
-/// try only the first, so it always stands for both loopback addresses.
+/// try only the first, so it always stands for both loopback addresses. So do the names below it, which few systems
+/// resolve.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if host.eq_ignore_ascii_case("localhost") {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
         return Ok(vec![
             (Ipv4Addr::LOCALHOST, port).into(),
             (Ipv6Addr::LOCALHOST, port).into(),

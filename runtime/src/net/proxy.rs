@@ -11,7 +11,7 @@ const HTTP: [&str; 2] = ["http_proxy", "HTTP_PROXY"];
 const HTTPS: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 const NO: [&str; 2] = ["no_proxy", "NO_PROXY"];
 /// The loopback hosts, which a proxy cannot reach for us.
-const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+const LOOPBACK: &str = "localhost,localhost.,127.0.0.0/8,::1,::ffff:127.0.0.0/104";
 
 /// The proxies of this process.
 #[derive(Clone, PartialEq, Eq)]
@@ -164,6 +164,9 @@ mod tests {
         for direct in [
             "http://localhost:8000/",
             "http://app.localhost/",
+            "http://localhost.:8000/",
+            "http://app.localhost./",
+            "http://[::ffff:127.0.0.1]:8000/",
             "http://127.0.0.1:8000/",
             "http://127.8.8.8/",
             "http://[::1]:8000/",

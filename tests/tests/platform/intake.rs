@@ -356,6 +356,28 @@ async fn a_client_that_never_stops_sending_is_disconnected() {
 }
 
 #[tokio::test]
+async fn a_loopback_host_has_many_forms() {
+    for host in ["LOCALHOST.", "a.localhost", "127.0.0.1", "[::1]", "::1"] {
+        let platform = match Platform::builder().bind(host, 0).start().await {
+            Ok(platform) => platform,
+            Err(error) if std::net::TcpListener::bind("[::1]:0").is_err() => {
+                assert!(host.contains("::1"), "{host}: {error}");
+                continue;
+            }
+            Err(error) => panic!("{host}: {error}"),
+        };
+        let named = format!("Host: {}", if host == "::1" { "[::1]" } else { host });
+        let answer = send(platform.addr(), "GET /health", &[&named], b"").await;
+        assert_eq!(answer.status, 200, "{host}: {answer:?}");
+    }
+    for host in ["[]", "[::1", "[::2]"] {
+        let error = Platform::builder().bind(host, 0).start().await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("choose a host name or address"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn localhost_is_both_loopback_addresses() {
     let platform = Platform::builder()
         .bind("localhost", 0)
