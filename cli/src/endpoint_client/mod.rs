@@ -2,6 +2,7 @@
 
 mod address;
 mod answer;
+mod failure;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -251,16 +252,19 @@ impl EndpointClient {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> FailedCall {
+        let unreachable = format!("cannot reach {}", self.address);
+        if let Some(problem) = failure::permanent(&error) {
+            return FailedCall::permanent(anyhow!("{unreachable}: {problem}"));
+        }
         // On loopback, a refused connection means that no program listens.
-        let refused = error.is_connect() && self.address.is_loopback();
+        let refused = self.address.is_loopback() && failure::is_refused(&error);
         let cure = if refused {
             "; is `podwork dev` running?"
         } else {
             ""
         };
-        let lasting = refused || error.is_builder() || is_tls_error(&error);
-        let error = anyhow::Error::new(error.without_url())
-            .context(format!("cannot reach {}{cure}", self.address));
+        let lasting = refused || error.is_builder();
+        let error = anyhow::Error::new(error.without_url()).context(format!("{unreachable}{cure}"));
         FailedCall {
             error,
             retry: (!lasting).then_some(Duration::ZERO),
@@ -292,24 +296,6 @@ fn follow(attempt: Attempt<'_>) -> Action {
     } else {
         attempt.stop()
     }
-}
-
-/// Returns whether the cause of an error is TLS, such as an untrusted certificate. A retry would not help.
-fn is_tls_error(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        // The source of an I/O error is that of the error inside it.
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// Retries a call while its errors are transient.

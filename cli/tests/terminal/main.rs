@@ -1,4 +1,4 @@
-//! Tests of what the tool prints: its reports, and outputs that nobody reads or that are on a full disk.
+//! Tests of what the tool prints: its reports, its errors, and outputs that nobody reads or that are on a full disk.
 #![allow(clippy::unwrap_used, reason = "a panic is an assertion in a test")]
 
 #[path = "../common/mod.rs"]
@@ -8,3 +8,6 @@ mod dev;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod output;
+// Other systems do not read `SSL_CERT_FILE`.
+#[cfg(target_os = "linux")]
+mod tls;

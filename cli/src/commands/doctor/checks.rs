@@ -8,7 +8,7 @@ use std::time::Duration;
 use podwork_protocol::{WrittenRequest, env};
 
 use super::finding::Finding;
-use crate::endpoint_client::{EndpointClient, RUNPOD_HOST};
+use crate::endpoint_client::{EndpointClient, RUNPOD_HOST, RefusedCall};
 use crate::image_build::ImageTool;
 use crate::project::{CargoError, Project, WorkerSelection};
 
@@ -220,11 +220,15 @@ pub(super) async fn endpoint(wanted: Option<&str>, key: Option<&str>) -> Finding
                 health.workers.idle, health.workers.running, health.jobs.in_queue
             ),
         ),
-        Ok(Err(error)) => Finding::bad(
-            name,
-            format!("{error:#}"),
-            "check the endpoint's address and RUNPOD_API_KEY",
-        ),
+        Ok(Err(error)) => {
+            // Without an answer, the key does not matter.
+            let cure = if error.is::<RefusedCall>() {
+                "check the endpoint's address and RUNPOD_API_KEY"
+            } else {
+                "check the endpoint's address"
+            };
+            Finding::bad(name, format!("{error:#}"), cure)
+        }
         Err(_) => Finding::bad(
             name,
             format!("{wanted} did not answer within 10 s"),
