@@ -30,6 +30,7 @@ use clap::Parser as _;
 
 use args::{Args, Command, UsageError};
 use output::OutputClosed;
+use podwork_platform::start_runtime;
 
 /// The exit code of invalid arguments, which is also clap's.
 const USAGE: u8 = 2;
@@ -60,10 +61,8 @@ fn run() -> Result<ExitCode> {
         Ok(args) => args,
         Err(shown) => return show(&shown),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start an async runtime")?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = start_runtime(builder.enable_all()).context("cannot start an async runtime")?;
     let done = runtime.block_on(execute(args.command));
     // Does not wait for a task that is blocked because nobody reads the output.
     runtime.shutdown_background();

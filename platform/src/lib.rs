@@ -55,6 +55,7 @@ mod webhook_signature; // signatures of webhook calls
 mod json_text; // JSON text that does not copy its payloads
 mod rules; // limits of an endpoint
 mod units; // parsing of sizes and durations
+mod threads; // start of a program's async runtime
 mod error; // public error type
 
 pub use error::Error;
@@ -64,3 +65,5 @@ pub use platform::{Builder, Platform};
 pub use podwork_protocol::HandlerSchema;
 pub use podwork_protocol::client::{RunRequest, StatusResponse};
 pub use rules::{CallRate, Rules, Span};
+#[doc(hidden)]
+pub use threads::start_runtime;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules};
+use podwork_platform::{Builder, Error, Faults, HandlerSchema, Platform, Rules, start_runtime};
 use podwork_protocol::without_bom;
+use tokio::runtime::Builder as Runtime;
 use tracing::Level;
 
 /// Returns the memory of ended jobs and connections to the operating system, which the default allocator hardly does.
@@ -90,13 +91,24 @@ struct Args {
     fault: Option<Faults>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     show_warnings();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(shown) => return show(&shown),
     };
+    match start_runtime(Runtime::new_multi_thread().enable_all()) {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => {
+            note(format_args!(
+                "error: cannot start an async runtime: {error}"
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> ExitCode {
     match serve(args).await {
         Ok(code) => code,
         Err(error) => {

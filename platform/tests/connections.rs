@@ -243,6 +243,22 @@ fn a_full_disk_is_an_error_and_a_closed_reader_is_not() {
 }
 
 #[test]
+fn a_refused_thread_is_an_error_of_one_line() {
+    for threads in ["1", "4"] {
+        let mut command = command(&[]);
+        // No thread can have a stack of 1 PiB.
+        command.env("RUST_MIN_STACK", (1_u64 << 50).to_string());
+        command.env("TOKIO_WORKER_THREADS", threads);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let error = "error: cannot start an async runtime: cannot start a thread: Resource temporarily unavailable";
+        assert!(said.starts_with(error), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn invalid_arguments_are_exit_code_2() {
     for args in [
         ["--rules", "nonsense=1"],

@@ -8,6 +8,8 @@ mod dev;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod output;
+#[cfg(target_os = "linux")]
+mod threads;
 // Other systems do not read `SSL_CERT_FILE`.
 #[cfg(target_os = "linux")]
 mod tls;
