@@ -148,11 +148,14 @@ async fn try_call(poster: &impl Poster, store: &impl Store, call: &WebhookCall, 
     let _ = store.commit_call(call, after.map(Arc::new)).await;
 }
 
-/// Returns the URL without user, password, query and fragment, which may be secret.
+/// Returns the scheme, host and port of a URL. Its other parts may be secret; in the URLs of chat services, the path is.
 fn without_secrets(url: &str) -> String {
     Url::parse(url).map_or_else(
         |_| "an invalid URL".to_owned(),
-        |url| format!("{}{}", url.origin().ascii_serialization(), url.path()),
+        |url| {
+            let path = if url.path() == "/" { "/" } else { "/…" };
+            url.origin().ascii_serialization() + path
+        },
     )
 }
 
@@ -312,10 +315,11 @@ mod tests {
     #[test]
     fn the_logged_url_of_a_webhook_has_no_secrets() {
         for (url, logged) in [
-            ("http://u:pw@h:81/x?token=SECRET#part", "http://h:81/x"),
-            ("https://pw@h/x/y/?a", "https://h/x/y/"),
+            ("http://u:pw@h:81/x?token=SECRET#part", "http://h:81/…"),
+            ("https://pw@h/x/y/?a", "https://h/…"),
             ("https://h", "https://h/"),
-            ("http://[::1]:8000/x", "http://[::1]:8000/x"),
+            ("https://h/services/T0/B0/SECRET", "https://h/…"),
+            ("http://[::1]:8000/x", "http://[::1]:8000/…"),
             ("/x?token=SECRET", "an invalid URL"),
         ] {
             assert_eq!(without_secrets(url), logged);

@@ -387,7 +387,7 @@ fn warnings_are_shown_on_standard_error() {
         warning.contains("job_id=") && warning.contains("refused"),
         "{warning}"
     );
-    assert!(warning.contains("http://127.0.0.1:1/x"), "{warning}");
+    assert!(warning.contains("http://127.0.0.1:1/…"), "{warning}");
     assert!(
         !["user", "PASSWORD", "token", "SECRET"]
             .iter()
@@ -396,9 +396,16 @@ fn warnings_are_shown_on_standard_error() {
     );
     // Text of a request cannot forge a line, or control the terminal.
     program.end_job_with(r"http://127.0.0.1:1/\nFORGED\u001b[2J");
-    let warning = program.warning("FORGED");
+    let warning = program.warning("Webhook call failed.");
     assert!(
-        warning.contains("Webhook call failed.") && !warning.contains('\u{1b}'),
+        !warning.contains("FORGED") && !warning.contains('\u{1b}'),
+        "{warning}"
+    );
+    // A path may be a secret, as in the URLs of chat services.
+    program.end_job_with("http://127.0.0.1:1/services/T000/B000/SECRET");
+    let warning = program.warning("Webhook call failed.");
+    assert!(
+        warning.contains("http://127.0.0.1:1/…") && !warning.contains("SECRET"),
         "{warning}"
     );
 
