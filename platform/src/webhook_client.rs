@@ -18,12 +18,14 @@ use crate::webhook_signature::Secret;
 /// The timeout of one try.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends webhook calls. The HTTP client is created on first use.
+/// Sends webhook calls. The HTTP clients are created on first use.
 #[derive(Debug)]
 pub(crate) struct WebhookClient {
     secret: Option<Secret>,
     public_only: bool,
     http: OnceCell<Client>,
+    /// The client for receivers on this machine, which a proxy cannot reach.
+    local: OnceCell<Client>,
 }
 
 impl WebhookClient {
@@ -33,6 +35,7 @@ impl WebhookClient {
             secret,
             public_only,
             http: OnceCell::new(),
+            local: OnceCell::new(),
         }
     }
 
@@ -48,7 +51,13 @@ impl WebhookClient {
         if self.public_only {
             check_literal(&url).map_err(|error| error.to_string())?;
         }
-        let http = self.http.get_or_try_init(async || self.create());
+        // A proxy could reach private addresses.
+        let (client, proxies) = if is_loopback(&url) {
+            (&self.local, false)
+        } else {
+            (&self.http, !self.public_only)
+        };
+        let http = client.get_or_try_init(async || self.create(proxies));
         let http = http.await.map_err(|error| reason(&error))?;
         let mut request = http
             .post(url)
@@ -73,19 +82,21 @@ impl WebhookClient {
         }
     }
 
-    fn create(&self) -> reqwest::Result<Client> {
+    fn create(&self, proxies: bool) -> reqwest::Result<Client> {
         // An error means that the program has already installed a crypto provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         // A redirect would turn the call into a GET without its body, or lead it to an address that was not checked.
-        let builder = Client::builder()
+        let mut builder = Client::builder()
             .timeout(TIMEOUT)
             .redirect(Policy::none())
             // Like curl, tolerate malformed headers: they must not repeat a delivered call.
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true);
+        if !proxies {
+            builder = builder.no_proxy();
+        }
         if self.public_only {
-            // A proxy could reach private addresses.
-            return builder.no_proxy().dns_resolver(PublicResolver).build();
+            builder = builder.dns_resolver(PublicResolver);
         }
         builder.build()
     }
@@ -117,9 +128,23 @@ fn check_public(address: IpAddr) -> Result<(), PrivateReceiver> {
 
 /// Checks a host that is an address, which a resolver never sees.
 fn check_literal(url: &Url) -> Result<(), PrivateReceiver> {
+    address_of(url).map_or(Ok(()), check_public)
+}
+
+/// Returns the host if it is an address.
+fn address_of(url: &Url) -> Option<IpAddr> {
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse().map_or(Ok(()), check_public)
+    host.parse().ok()
+}
+
+/// Returns whether the host is `localhost`, a name below it, or a loopback address.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || address_of(url).is_some_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Resolves names whose addresses are all public. The client connects to these addresses, so no second lookup can

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -57,7 +57,11 @@ impl Program {
     }
 
     fn start_with(output: Stdio, args: &[&str]) -> Self {
-        let mut child = command(args).stdout(output).spawn().unwrap();
+        Self::run(command(args), output)
+    }
+
+    fn run(mut command: Command, output: Stdio) -> Self {
+        let mut child = command.stdout(output).spawn().unwrap();
         let (said, warnings): (Box<dyn Read>, _) = match child.stdout.take() {
             Some(output) => (Box::new(output), child.stderr.take().map(lines_of)),
             None => (Box::new(child.stderr.take().unwrap()), None),
@@ -475,6 +479,42 @@ fn sigterm_answers_held_calls_with_where_the_job_stands() {
     }
     let ended = program.child.wait().unwrap();
     assert_eq!(ended.code(), Some(0));
+}
+
+#[test]
+fn a_webhook_on_this_machine_is_called_without_a_proxy() {
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let (sender, calls) = channel();
+    thread::spawn(move || {
+        for mut stream in receiver.incoming().map_while(Result::ok) {
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            // The test may have ended.
+            let _ = sender.send((line, stream));
+        }
+    });
+    let mut command = command(&[]);
+    // Nothing listens on port 1.
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:1");
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        command.env_remove(name);
+    }
+    let program = Program::run(command, Stdio::piped());
+    for (n, host) in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"]
+        .iter()
+        .enumerate()
+    {
+        program.end_job_with(&format!("http://{host}:{port}/{n}"));
+        let (line, _) = calls.recv_timeout(MINUTE).unwrap();
+        assert_eq!(line, format!("POST /{n} HTTP/1.1\r\n"), "{host}");
+    }
+    program.end_job_with(&format!("http://receiver.example:{port}/"));
+    let warning = program.warning("receiver.example");
+    assert!(warning.contains("refused"), "{warning}");
 }
 
 #[test]
