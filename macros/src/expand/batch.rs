@@ -31,7 +31,7 @@ pub(super) fn batch_handler(handler: &ParsedHandler, batch: &BatchSettings) -> T
             fn call_batch(
                 inputs: ::podwork::Batch<Self::Item>,
                 state: ::std::sync::Arc<Self::State>,
-            ) -> ::podwork::macro_support::Reply<::std::vec::Vec<::podwork::macro_support::Outcome>> {
+            ) -> ::podwork::macro_support::Work<::std::vec::Vec<::podwork::macro_support::Outcome>> {
                 #shape
                 #call
             }

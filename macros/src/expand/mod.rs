@@ -83,7 +83,7 @@ fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
                 type Item = #item;
                 #others
 
-                fn call(call: ::podwork::macro_support::Call<Self::State>) -> ::podwork::macro_support::Reply {
+                fn call(call: ::podwork::macro_support::Call<Self::State>) -> ::podwork::macro_support::Work {
                     #call
                 }
             }

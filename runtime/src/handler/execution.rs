@@ -10,7 +10,7 @@ use tracing::Span;
 use crate::error::HandlerError;
 use crate::threads::{BlockingTask, spawn_blocking};
 
-use super::Reply;
+use super::Work;
 
 /// A blocking thread that runs a handler.
 type Thread<T> = BlockingTask<Result<T, HandlerError>>;
@@ -24,10 +24,10 @@ pub(crate) enum Execution<T> {
 }
 
 impl<T: Send + 'static> Execution<T> {
-    pub(crate) fn begin(call: impl FnOnce() -> Reply<T>) -> Self {
+    pub(crate) fn begin(call: impl FnOnce() -> Work<T>) -> Self {
         let begun = catch_unwind(AssertUnwindSafe(|| match call() {
-            Reply::Async(future) => Self::Async(future),
-            Reply::Blocking(work) => Self::on_thread(work),
+            Work::Async(future) => Self::Async(future),
+            Work::Blocking(work) => Self::on_thread(work),
         }));
         begun.unwrap_or_else(|payload| Self::Failed(HandlerError::panic(&*payload)))
     }

@@ -90,7 +90,7 @@ pub trait Handler: Send + 'static {
 
     /// Begins a call for one job.
     #[doc(hidden)]
-    fn call(call: Call<Self::State>) -> Reply;
+    fn call(call: Call<Self::State>) -> Work;
 }
 
 /// A [`Handler`] that takes several jobs in one call, as a [`Batch`]. [`#[handler]`](macro@crate::handler) implements
@@ -121,7 +121,7 @@ pub trait BatchHandler: Handler {
 
     /// Begins a call for several jobs.
     #[doc(hidden)]
-    fn call_batch(inputs: Batch<Self::Item>, state: Arc<Self::State>) -> Reply<Vec<Outcome>>;
+    fn call_batch(inputs: Batch<Self::Item>, state: Arc<Self::State>) -> Work<Vec<Outcome>>;
 }
 
 /// The settings and functions of a handler of batches.
@@ -133,7 +133,7 @@ pub struct Batching<S, T> {
     pub(crate) weighing: Option<Weighing<T>>,
     pub(crate) input: fn(&Call<S>) -> Result<T, HandlerError>,
     /// Returns an outcome for each job, or the error that fails all of them.
-    pub(crate) call: fn(Batch<T>, Arc<S>) -> Reply<Vec<Outcome>>,
+    pub(crate) call: fn(Batch<T>, Arc<S>) -> Work<Vec<Outcome>>,
 }
 
 impl<S, T> Batching<S, T> {
@@ -174,14 +174,14 @@ pub type Outcomes = Result<Vec<Outcome>, HandlerError>;
 
 /// The work of a call. It returns one outcome, or the outcomes of a batch.
 #[doc(hidden)]
-pub enum Reply<T = Box<RawValue>> {
+pub enum Work<T = Box<RawValue>> {
     /// Work on the async runtime. Dropping it cancels it.
     Async(BoxFuture<'static, Result<T, HandlerError>>),
     /// Work on a blocking thread. It can end early only by checking [`Context::is_cancelled`].
     Blocking(Box<dyn FnOnce() -> Result<T, HandlerError> + Send>),
 }
 
-impl<T> fmt::Debug for Reply<T> {
+impl<T> fmt::Debug for Work<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Async(_) => "Async",

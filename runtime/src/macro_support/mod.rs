@@ -19,7 +19,7 @@ pub use inventory;
 
 #[cfg(feature = "validate")]
 pub use crate::handler::validate::CheckedInput;
-pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Reply, Weighing};
+pub use crate::handler::{BatchHandler, Batching, Call, Outcome, Outcomes, Weighing, Work};
 pub use crate::health::fitness::Registered;
 pub use chunks::{Iterates, Streams, drive_iterator, drive_stream, iterator, stream};
 pub use output::{
@@ -40,14 +40,14 @@ pub fn fitness<M>(check: impl MachineCheck<M>) -> BoxFuture<'static, Result<(), 
 }
 
 /// Returns the work of an async handler.
-pub fn future<T>(work: impl Future<Output = Result<T, HandlerError>> + Send + 'static) -> Reply<T> {
-    Reply::Async(Box::pin(work))
+pub fn future<T>(work: impl Future<Output = Result<T, HandlerError>> + Send + 'static) -> Work<T> {
+    Work::Async(Box::pin(work))
 }
 
 /// Returns the work of a blocking handler. Everything that it needs is in the call, so its local values stay on its thread
 /// and need not be `Send`.
-pub fn blocking<H: Handler>(call: Call<H::State>, work: fn(Call<H::State>) -> Outcome) -> Reply {
-    Reply::Blocking(Box::new(move || work(call)))
+pub fn blocking<H: Handler>(call: Call<H::State>, work: fn(Call<H::State>) -> Outcome) -> Work {
+    Work::Blocking(Box::new(move || work(call)))
 }
 
 /// Returns the work of a blocking handler of batches.
@@ -55,8 +55,8 @@ pub fn blocking_batch<H: BatchHandler>(
     inputs: Batch<H::Item>,
     state: Arc<H::State>,
     work: fn(Batch<H::Item>, Arc<H::State>) -> Outcomes,
-) -> Reply<Vec<Outcome>> {
-    Reply::Blocking(Box::new(move || work(inputs, state)))
+) -> Work<Vec<Outcome>> {
+    Work::Blocking(Box::new(move || work(inputs, state)))
 }
 
 /// Checks `max_batch` at compile time.
@@ -72,14 +72,14 @@ pub const fn jobs(max_batch: usize) -> usize {
 }
 
 /// Calls a handler of batches with a single job.
-pub fn alone<H: BatchHandler>(call: Call<H::State>) -> Reply {
+pub fn alone<H: BatchHandler>(call: Call<H::State>) -> Work {
     let only = |outcomes: Outcomes| outcomes?.pop().expect("the number of outcomes was checked");
     let inputs = match H::input(&call) {
         Ok(input) => Batch::new([(input, call.context())]),
         Err(failure) => return future(async { Err(failure) }),
     };
     match H::call_batch(inputs, call.state()) {
-        Reply::Async(work) => future(work.map(only)),
-        Reply::Blocking(work) => Reply::Blocking(Box::new(move || only(work()))),
+        Work::Async(work) => future(work.map(only)),
+        Work::Blocking(work) => Work::Blocking(Box::new(move || only(work()))),
     }
 }

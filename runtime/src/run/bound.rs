@@ -18,7 +18,7 @@ use crate::delivery::outbox::Chunks;
 use crate::error::HandlerError;
 use crate::handler::seal::Seal;
 use crate::handler::state::StateSource;
-use crate::handler::{Call, Context, Handler, HandlerKind, Reply};
+use crate::handler::{Call, Context, Handler, HandlerKind, Work};
 use crate::jobs::Jobs;
 use crate::telemetry::Telemetry;
 use crate::threads::guarded;
@@ -51,7 +51,7 @@ pub(crate) trait AnyHandler: Send + Sync {
         input: Box<RawValue>,
         chunks: Chunks,
         release: Release,
-    ) -> Reply;
+    ) -> Work;
 
     /// Returns the state.
     fn state(&self) -> Arc<dyn Any + Send + Sync>;
@@ -130,7 +130,7 @@ impl<H: Handler> AnyHandler for BoundHandler<H> {
         input: Box<RawValue>,
         chunks: Chunks,
         release: Release,
-    ) -> Reply {
+    ) -> Work {
         let call = Call::new(context, input, Arc::clone(&self.state), chunks);
         match &self.batches {
             Some(batches) => Arc::clone(batches).join(call, release),

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::HandlerError;
-use crate::handler::{Batching, Call, Context, Outcome, Reply, Weighing};
+use crate::handler::{Batching, Call, Context, Outcome, Weighing, Work};
 use crate::jobs::Jobs;
 use crate::telemetry::BatchReason;
 
@@ -98,12 +98,12 @@ impl<S, T> Batches<S, T> {
 
     /// Returns a job's part of the call of its batch. The batch holds the job until it drops `release`, even if the
     /// reply is no longer awaited.
-    pub(crate) fn join(self: Arc<Self>, call: Call<S>, release: Release) -> Reply
+    pub(crate) fn join(self: Arc<Self>, call: Call<S>, release: Release) -> Work
     where
         S: Send + Sync + 'static,
         T: Send + 'static,
     {
-        Reply::Async(Box::pin(async move {
+        Work::Async(Box::pin(async move {
             // Parsed before the job joins the batch, so that an invalid input takes no room in the batch, and the other
             // jobs need not wait while a large one is parsed.
             let input = (self.batching.input)(&call)?;

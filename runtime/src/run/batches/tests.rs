@@ -31,9 +31,9 @@ impl Seen {
 /// An input on which the handler panics.
 const POISON: u32 = 666;
 
-fn handle(inputs: Batch<u32>, seen: Arc<Seen>) -> Reply<Vec<Outcome>> {
+fn handle(inputs: Batch<u32>, seen: Arc<Seen>) -> Work<Vec<Outcome>> {
     seen.batches.lock().unwrap().push(inputs.to_vec());
-    Reply::Async(Box::pin(async move {
+    Work::Async(Box::pin(async move {
         seen.gate.acquire().await.unwrap().forget();
         assert!(!inputs.contains(&POISON), "poisoned");
         Ok(inputs.iter().map(|input| Ok(raw(*input))).collect())
@@ -106,7 +106,7 @@ impl Bench {
         }
     }
 
-    fn call(&self, input: u32) -> Reply {
+    fn call(&self, input: u32) -> Work {
         let outbox = Arc::new(Outbox::default());
         let call = Call::new(
             Context::detached(input.to_string()),
@@ -120,7 +120,7 @@ impl Bench {
 
     /// Lets a job join a batch, and polls it once.
     fn join(&self, input: u32) -> BoxFuture<'static, Outcome> {
-        let Reply::Async(mut share) = self.call(input) else {
+        let Work::Async(mut share) = self.call(input) else {
             unreachable!("a job's part of a batch is async");
         };
         assert!(share.as_mut().now_or_never().is_none());
