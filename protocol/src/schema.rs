@@ -14,12 +14,12 @@ use serde_json::Value;
 pub struct HandlerSchema {
     /// The handler's name.
     pub handler: String,
-    /// `true` if the handler yields chunks.
+    /// `true` if the handler may yield chunks.
     pub streams: bool,
     /// The schema of the input.
     #[serde(deserialize_with = "schema")]
     pub input: Value,
-    /// The schema of the output, or of each chunk.
+    /// The schema of the output, or of each chunk; of both if the handler decides per job whether it streams.
     #[serde(deserialize_with = "schema")]
     pub output: Value,
 }

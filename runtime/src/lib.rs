@@ -29,7 +29,8 @@
 //! In a program with `#[tokio::main]`, use [`Worker::serve`] instead of [`run`].
 //!
 //! - [`macro@handler`] describes the functions that can be handlers: `async fn`, `fn`, streams and iterators. Their
-//!   parameters are an input, the worker's state and a [`Context`], in any order.
+//!   parameters are an input, the worker's state and a [`Context`], in any order. A [`Reply`] is one output or a
+//!   stream, chosen for each job.
 //! - [`Batch`] passes several waiting jobs to a handler at once.
 //! - [`Worker`] is the builder, with options for the set-up, concurrency and shutdown.
 //! - [`testing`] runs a handler as a job inside a test.
@@ -173,7 +174,7 @@ pub use std::process::ExitCode;
 pub use async_stream::{stream, try_stream};
 pub use error::{Error, HandlerError, Result};
 pub use futures::Stream;
-pub use handler::{Batch, BatchHandler, Context, Handler, HandlerKind, Input, Output};
+pub use handler::{Batch, BatchHandler, Context, Handler, HandlerKind, Input, Output, Reply};
 #[cfg(feature = "schema")]
 pub use handler::{DescribedHandler, schema};
 pub use launch::{Worker, run};
@@ -190,6 +191,7 @@ pub use launch::{Worker, run};
 /// | `fn … -> T` | on a blocking thread, so it may occupy a GPU or CPU for long; it checks [`Context::is_cancelled`] |
 /// | `fn …` or `async fn … -> impl Stream<Item = T>` | on the async runtime; each item is a chunk |
 /// | `fn … -> impl Iterator<Item = T>` | on a blocking thread; each item is a chunk |
+/// | `fn …` or `async fn … -> Reply<T>` | as for `T`; a [`Reply`] is one output or a stream, chosen for each job |
 ///
 /// `T` is any [`serde::Serialize`] type, or a `Result` of one with any error. An `Err` fails the job and ends a stream.
 /// If the return type does not show that it is a stream or an iterator, add an argument: `#[handler(stream)]` for a

@@ -13,7 +13,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use podwork::testing::{TestJob, Tested};
-use podwork::{Batch, Context, Handler, HandlerError, Result, Stream, handler, stream, try_stream};
+use podwork::{
+    Batch, Context, Handler, HandlerError, HandlerKind, Reply, Result, Stream, handler, stream,
+    try_stream,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -280,6 +283,130 @@ mod many_outputs {
         );
         assert!(!super::errors::aliased::KIND.streams());
         assert_eq!(upto::NAME, "upto");
+    }
+}
+
+mod replies {
+    use std::convert::Infallible;
+    use std::num::ParseIntError;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Request {
+        text: String,
+        #[serde(default)]
+        stream: bool,
+    }
+
+    fn pieces(text: String) -> impl Stream<Item = String> {
+        stream! {
+            for word in text.split(' ') {
+                yield word.to_owned();
+            }
+        }
+    }
+
+    #[handler]
+    async fn chat(request: Request) -> Reply<Count, String> {
+        if request.stream {
+            return Reply::stream(pieces(request.text));
+        }
+        Reply::once(Count {
+            words: request.text.split(' ').count(),
+        })
+    }
+
+    /// A plain `fn`, whose stream runs on its thread and may block it.
+    #[handler(join)]
+    fn parsed(request: Request, model: &Model) -> podwork::Result<Reply<u32>, ParseIntError> {
+        let factor = model.factor;
+        if !request.stream {
+            return Ok(Reply::once(request.text.parse::<u32>()? * factor));
+        }
+        Ok(Reply::try_stream(try_stream! {
+            for word in request.text.split(' ') {
+                yield word.parse::<u32>()? * factor;
+            }
+        }))
+    }
+
+    #[handler]
+    fn endless(blocking: bool, cx: Context) -> Reply<()> {
+        cx.progress(blocking);
+        Reply::stream(futures::stream::repeat(()))
+    }
+
+    /// The name stands for `podwork::Reply` only if it has arguments.
+    mod own {
+        use super::super::*;
+
+        #[derive(Serialize)]
+        pub(super) struct Reply {
+            text: &'static str,
+        }
+
+        #[handler]
+        pub(super) async fn own() -> Result<Reply> {
+            Ok(Reply { text: "own" })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_has_one_output_or_a_stream_as_its_handler_decides() {
+        let job = run::<chat>(json!({ "text": "a b c" })).await;
+        assert_eq!(job.outputs, [json!(null); 0]);
+        assert_eq!(job.result.unwrap(), json!({ "words": 3 }));
+        let job = run::<chat>(json!({ "text": "a b c", "stream": true })).await;
+        assert_eq!(job.outputs, ["a", "b", "c"]);
+        assert_eq!(job.result.unwrap(), json!([]));
+
+        let job = run_with_model::<parsed>(json!({ "text": "4" })).await;
+        assert_eq!(job.result.unwrap(), json!(40));
+        let job = run_with_model::<parsed>(json!({ "text": "1 2", "stream": true })).await;
+        assert_eq!(job.outputs, [10, 20]);
+    }
+
+    #[tokio::test]
+    async fn an_error_before_or_in_the_stream_fails_the_job() {
+        for stream in [false, true] {
+            let job = run_with_model::<parsed>(json!({ "text": "x", "stream": stream })).await;
+            assert_eq!(job.outputs, [json!(null); 0]);
+            assert_eq!(failure(job).1, "invalid digit found in string");
+        }
+        let job = run_with_model::<parsed>(json!({ "text": "1 x", "stream": true })).await;
+        assert_eq!(job.outputs, [10]);
+        assert_eq!(failure(job).1, "invalid digit found in string");
+    }
+
+    #[tokio::test]
+    async fn only_streams_are_aggregated() {
+        let job = TestJob::new(json!({ "text": "a b", "stream": true })).aggregate_stream(true);
+        assert_eq!(job.run::<chat>().await.result.unwrap(), json!(["a", "b"]));
+        let job = TestJob::new(json!({ "text": "a b" })).aggregate_stream(true);
+        assert_eq!(
+            job.run::<chat>().await.result.unwrap(),
+            json!({ "words": 2 })
+        );
+    }
+
+    #[tokio::test]
+    async fn an_endless_stream_on_a_thread_ends_when_its_job_ends() {
+        let job = TestJob::new(json!(true)).job_timeout(Duration::from_millis(50));
+        let job = tokio::time::timeout(Duration::from_mins(1), job.run::<endless>());
+        assert_eq!(failure(job.await.unwrap()).0, "timeout");
+    }
+
+    #[tokio::test]
+    async fn another_type_of_the_name_without_arguments_is_an_output() {
+        assert_eq!(
+            run::<own::own>(json!(null)).await.result.unwrap(),
+            json!({ "text": "own" })
+        );
+        assert_eq!(own::own::KIND, HandlerKind::Once);
+        assert_eq!(chat::KIND, HandlerKind::PerJob { join: false });
+        assert_eq!(parsed::KIND, HandlerKind::PerJob { join: true });
+        let _: Reply<Infallible> = Reply::stream(futures::stream::empty());
     }
 }
 

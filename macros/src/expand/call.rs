@@ -33,10 +33,18 @@ pub(super) fn call(handler: &ParsedHandler) -> TokenStream {
         Some(ChunkSource::Iterator) => {
             quote_spanned!(at_output=> ::podwork::macro_support::drive_iterator(output, call, encode))
         }
+        Some(ChunkSource::Reply) if *awaited => {
+            quote_spanned!(at_output=> ::podwork::macro_support::drive_reply(output, call).await)
+        }
+        Some(ChunkSource::Reply) => {
+            quote_spanned!(at_output=> ::podwork::macro_support::drive_reply_on_thread(output, call))
+        }
     };
-    let encoder = quote_spanned! {at_output=>
-        let encode = ::podwork::macro_support::#shape.tag().encoder::<#output>();
-    };
+    let encoder = (*chunks != Some(ChunkSource::Reply)).then(|| {
+        quote_spanned! {at_output=>
+            let encode = ::podwork::macro_support::#shape.tag().encoder::<#output>();
+        }
+    });
     let body = quote_spanned! {at_name=>
         #(#decode)*
         #called
@@ -59,7 +67,7 @@ pub(super) fn plain_shape() -> TokenStream {
     }
 }
 
-/// Quotes the conversion of the output to a stream or an iterator, and the call that returns its shape.
+/// Quotes the conversion of the output to a stream, an iterator or a reply, and the call that returns its shape.
 pub(super) fn shape(handler: &ParsedHandler) -> (TokenStream, TokenStream) {
     let at_output = at(handler.signature.output_span);
     match handler.signature.chunks {
@@ -74,6 +82,10 @@ pub(super) fn shape(handler: &ParsedHandler) -> (TokenStream, TokenStream) {
         Some(ChunkSource::Iterator) => (
             quote_spanned!(at_output=> let output = ::podwork::macro_support::iterator(output);),
             quote_spanned!(at_output=> iterator_shape(&output)),
+        ),
+        Some(ChunkSource::Reply) => (
+            quote_spanned!(at_output=> let output = ::podwork::macro_support::reply(output);),
+            quote_spanned!(at_output=> reply_shape(&output)),
         ),
     }
 }

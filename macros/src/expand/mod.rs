@@ -12,7 +12,7 @@ use syn::ext::IdentExt as _;
 
 pub(crate) use fitness::fitness_check;
 
-use crate::parse::{ParsedHandler, ParsedItem};
+use crate::parse::{ChunkSource, ParsedHandler, ParsedItem};
 use batch::batch_handler;
 use call::{call, plain_shape};
 use schema::described;
@@ -53,11 +53,11 @@ fn handler_type(handler: &ParsedHandler, broken: bool) -> TokenStream {
         .as_ref()
         .map_or_else(|| quote!(()), ToTokens::to_token_stream);
     let text = name.unraw().to_string();
-    let kind = if signature.chunks.is_some() {
-        let join = signature.join;
-        quote!(Stream { join: #join })
-    } else {
-        quote!(Once)
+    let join = signature.join;
+    let kind = match signature.chunks {
+        None => quote!(Once),
+        Some(ChunkSource::Stream | ChunkSource::Iterator) => quote!(Stream { join: #join }),
+        Some(ChunkSource::Reply) => quote!(PerJob { join: #join }),
     };
     let call = call_body(handler, broken);
     // After a mistake, the other traits would only add errors.

@@ -7,7 +7,7 @@ use syn::{
     TypeParamBound, TypeTraitObject,
 };
 
-use super::types::{Lifetimes, argument_of, bare, last_segment};
+use super::types::{Lifetimes, argument_of, bare, is_reply, last_segment};
 use crate::errors::Errors;
 
 /// The source of a handler's chunks.
@@ -15,6 +15,8 @@ use crate::errors::Errors;
 pub(crate) enum ChunkSource {
     Stream,
     Iterator,
+    /// A `Reply`, which may have chunks.
+    Reply,
 }
 
 /// Determines the source of the chunks from the attribute's option and the return type. Returns `None` for one output.
@@ -63,6 +65,8 @@ pub(super) fn check_shape(
         let option = match chunks {
             ChunkSource::Stream => "`#[handler(stream)]`; or return `impl Stream<Item = T>`",
             ChunkSource::Iterator => "`#[handler(iterator)]`; or return `impl Iterator<Item = T>`",
+            // A `Reply` is never behind a pointer that is a handler's output.
+            ChunkSource::Reply => return,
         };
         errors.add(
             returned,
@@ -81,21 +85,22 @@ pub(super) fn check_shape(
     }
 }
 
-/// The trait of an `impl Trait` or of a `dyn Trait`, as far as it matters to a handler.
+/// The trait of an `impl Trait` or of a `dyn Trait`, as far as it matters to a handler; or a `Reply`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Stream,
     Iterator,
     Future,
+    Reply,
     Other,
 }
 
 impl Shape {
-    /// Returns the trait of a type that is an `impl Trait` as a whole.
+    /// Returns the trait of a type that is an `impl Trait` as a whole, or that it is a `Reply`.
     pub(super) fn of(ty: &Type) -> Option<Self> {
         match bare(ty) {
             Type::ImplTrait(opaque) => Some(Self::of_bounds(&opaque.bounds)),
-            _ => None,
+            ty => is_reply(ty).then_some(Self::Reply),
         }
     }
 
@@ -175,6 +180,7 @@ impl Shape {
         match self {
             Self::Stream => Some(ChunkSource::Stream),
             Self::Iterator => Some(ChunkSource::Iterator),
+            Self::Reply => Some(ChunkSource::Reply),
             Self::Future | Self::Other => None,
         }
     }

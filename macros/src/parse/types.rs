@@ -55,6 +55,21 @@ pub(super) fn lists_contexts(ty: &Type) -> bool {
     }
 }
 
+/// Returns whether the type is `Reply<..>`, or a `Result` of it. A `Reply` without arguments is another type.
+pub(super) fn is_reply(ty: &Type) -> bool {
+    let Some(last) = last_segment(ty) else {
+        return false;
+    };
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return false;
+    };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(_)) if last.ident == "Reply" => true,
+        Some(GenericArgument::Type(output)) => last.ident == "Result" && is_reply(output),
+        _ => false,
+    }
+}
+
 /// Returns the `T` of `Batch<T>`.
 pub(super) fn batched(ty: &Type) -> Option<&Type> {
     argument_of(ty, &["Batch"])

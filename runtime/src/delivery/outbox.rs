@@ -4,6 +4,7 @@
 //! final result or follows it, and the handler waits for the network only when the outbox is full.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use podwork_protocol::{RawValue, limits};
@@ -61,6 +62,8 @@ enum QueueMode {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     mode: QueueMode,
+    /// The handler streams this job.
+    streams: AtomicBool,
     // Never held across an await.
     state: Mutex<OutboxState>,
     written: Notify,
@@ -153,6 +156,11 @@ impl Outbox {
     fn state(&self) -> MutexGuard<'_, OutboxState> {
         // No code panics while it holds the lock, so a poisoned state is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the handler streams this job. Read it after the final result.
+    pub(crate) fn streams(&self) -> bool {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// Adds a chunk, once there is room. If the outbox is full, waits until it is half empty.
@@ -288,6 +296,12 @@ impl Chunks {
             kept_bytes: 2,
             limit: limits::result_payload(job_id),
         }
+    }
+
+    /// Notes that the handler streams this job, whether or not a chunk follows.
+    pub(crate) fn begin(&self) {
+        // The lock around the final result orders this before its delivery.
+        self.outbox.streams.store(true, Ordering::Relaxed);
     }
 
     /// Adds a chunk, once there is room.

@@ -36,7 +36,7 @@ pub(crate) struct Delivery<P> {
     pub(crate) identity: Identity,
     /// Error results contain the host name and the causes.
     pub(crate) error_details: bool,
-    /// The handler yields chunks.
+    /// The handler streams every job. Otherwise, the outbox of a job knows whether it is streamed.
     pub(crate) streams: bool,
     /// The time limit for one post, retries included.
     pub(crate) deadline: Duration,
@@ -62,7 +62,7 @@ impl<P: Posts> Delivery<P> {
         };
         let failing = async {
             error!("The delivery of the job panicked; failing the job.");
-            self.result(job_id, last, telemetry).await
+            self.result(job_id, outbox, last, telemetry).await
         };
         guarded(failing).await.unwrap_or(JobOutcome::Refused)
     }
@@ -107,7 +107,7 @@ impl<P: Posts> Delivery<P> {
                     progress.drop_value(telemetry);
                     let outcome = refusal.map_or(last.outcome, Err);
                     let last = Final { outcome, ..last };
-                    return self.result(job_id, last, telemetry).await;
+                    return self.result(job_id, outbox, last, telemetry).await;
                 }
             }
         }
@@ -156,11 +156,18 @@ impl<P: Posts> Delivery<P> {
             .map_err(|why| HandlerError::chunk_refused(&why))
     }
 
-    async fn result(&self, job_id: &str, last: Final, telemetry: &JobTelemetry) -> JobOutcome {
+    async fn result(
+        &self,
+        job_id: &str,
+        outbox: &Outbox,
+        last: Final,
+        telemetry: &JobTelemetry,
+    ) -> JobOutcome {
+        let streams = self.streams || outbox.streams();
         let failure = last.outcome.as_ref().err();
         let outcome = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
         let sent = self
-            .send_result(job_id, last.outcome, last.refresh, telemetry)
+            .send_result(job_id, streams, last.outcome, last.refresh, telemetry)
             .await;
         let Err(why) = sent else { return outcome };
         error!(error = %why, "Failed to deliver the job's result.");
@@ -168,7 +175,7 @@ impl<P: Posts> Delivery<P> {
             // Posts a small error in place of the rejected output. Otherwise, the job would hang until it times out.
             let refusal = Err(HandlerError::result_refused(&why));
             let sent = self
-                .send_result(job_id, refusal, last.refresh, telemetry)
+                .send_result(job_id, streams, refusal, last.refresh, telemetry)
                 .await;
             if let Err(why) = sent {
                 error!(error = %why, "Failed to deliver the error that replaces the result.");
@@ -180,13 +187,14 @@ impl<P: Posts> Delivery<P> {
     async fn send_result(
         &self,
         job_id: &str,
+        streams: bool,
         outcome: Result<Box<RawValue>, HandlerError>,
         stop_pod: bool,
         telemetry: &JobTelemetry,
     ) -> Result<(), String> {
         let post = result_post(outcome, stop_pod, &self.identity, self.error_details);
         let body = encode(post);
-        let post = || self.api.post_result(job_id, self.streams, body.clone());
+        let post = || self.api.post_result(job_id, streams, body.clone());
         self.persist(PostKind::Result, telemetry, post).await
     }
 

@@ -5,6 +5,7 @@ mod context;
 pub(crate) mod execution;
 mod folder;
 pub(crate) mod json;
+pub(crate) mod reply;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
 pub(crate) mod seal;
@@ -25,6 +26,7 @@ use crate::error::handler_error::{HandlerError, short, short_words};
 
 pub use batch::Batch;
 pub use context::Context;
+pub use reply::Reply;
 #[cfg(feature = "schema")]
 pub use schema::{DescribedHandler, schema};
 
@@ -45,17 +47,30 @@ pub enum HandlerKind {
         /// Allows the runtime to post chunks that wait together as one.
         join: bool,
     },
+    /// A [`Reply`]: each job has a single output, or a stream of chunks.
+    PerJob {
+        /// Allows the runtime to post chunks that wait together as one.
+        join: bool,
+    },
 }
 
 impl HandlerKind {
     /// Returns whether the handler may yield chunks.
     pub const fn streams(self) -> bool {
+        matches!(self, Self::Stream { .. } | Self::PerJob { .. })
+    }
+
+    /// Returns whether all jobs are streams.
+    pub(crate) const fn always_streams(self) -> bool {
         matches!(self, Self::Stream { .. })
     }
 
     /// Returns whether chunks that wait together may be posted as one.
     pub(crate) const fn joins(self) -> bool {
-        matches!(self, Self::Stream { join: true })
+        matches!(
+            self,
+            Self::Stream { join: true } | Self::PerJob { join: true }
+        )
     }
 }
 
@@ -272,7 +287,9 @@ impl<T: DeserializeOwned> Input for T {}
     message = "`{Self}` cannot be a handler's output",
     label = "not `serde::Serialize`",
     note = "derive `serde::Serialize` for it, or return `serde_json::Value`",
-    note = "if it is a stream or an iterator of chunks, write `#[handler(stream)]` or `#[handler(iterator)]`"
+    note = "if it is a stream or an iterator of chunks, write `#[handler(stream)]` or `#[handler(iterator)]`",
+    note = "if it contains a `podwork::Reply`: write `Reply<..>`, not an alias, as the whole return type or as the `Ok` of \
+            a `Result`; the entries of a batch cannot be replies"
 )]
 pub trait Output: serde::Serialize {}
 

@@ -5,6 +5,8 @@
 mod output;
 // Streams and iterators of chunks.
 mod chunks;
+// One output or a stream of chunks, chosen for each job.
+mod reply;
 // Schemas of inputs and outputs.
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -26,6 +28,7 @@ pub use output::{
     BatchResults, FallibleBatch, FallibleOutput, FallibleTag, IntoHandlerError, OutputShape,
     PlainShape, PlainTag, iterator_shape, outcomes, results_shape, shape, stream_shape,
 };
+pub use reply::{Replies, drive_reply, drive_reply_on_thread, reply, reply_shape};
 
 use crate::error::HandlerError;
 use crate::handler::Batch;

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use garde::Validate;
-use podwork::{Batch, Context, ExitCode, Result, Stream, Worker, handler, stream, try_stream};
+use podwork::{
+    Batch, Context, ExitCode, Reply, Result, Stream, Worker, handler, stream, try_stream,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -192,6 +194,21 @@ fn listed(text: String) -> Vec<Result<Token>> {
     tokens(&text).map(Ok).collect()
 }
 
+#[handler(schema)]
+async fn replied(text: String) -> Reply<usize, Token> {
+    Reply::stream(stream! {
+        for token in tokens(&text) {
+            yield token;
+        }
+    })
+}
+
+#[handler(schema)]
+fn alike(text: String) -> Result<Reply<Token>> {
+    let token = tokens(&text).next().ok_or("no token")?;
+    Ok(Reply::once(token))
+}
+
 #[handler(schema, validate, max_batch = 4, max_wait = "1s")]
 fn batched(requests: Batch<Request>) -> Vec<Result<Picture>> {
     // Lets the test see the size of the batch.
@@ -238,6 +255,8 @@ fn main() -> ExitCode {
         Some("boxed") => Worker::new::<boxed>().setup(words).run(),
         Some("iterated") => podwork::run::<iterated>(),
         Some("listed") => podwork::run::<listed>(),
+        Some("replied") => podwork::run::<replied>(),
+        Some("alike") => podwork::run::<alike>(),
         Some("batched") => podwork::run::<batched>(),
         Some("whole") => Worker::new::<whole>().setup(words).run(),
         Some("silent") => podwork::run::<silent>(),

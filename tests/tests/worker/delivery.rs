@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use podwork::{Context, Stream, Worker, handler, try_stream};
+use podwork::{Context, Reply, Stream, Worker, handler, try_stream};
 use podwork_tests::{Answer, Recorded, Scripted, job, start};
 use serde_json::{Value, json};
 
@@ -24,6 +24,15 @@ fn count(upto: u32) -> impl Stream<Item = podwork::Result<u32>> {
         for n in 1..=upto {
             yield n;
         }
+    }
+}
+
+/// Streams each job except the last one, which has one output.
+#[handler]
+async fn counted_if_asked(chunks: Option<u32>) -> Reply<&'static str, u32> {
+    match chunks {
+        Some(chunks) => Reply::stream(futures::stream::iter(1..=chunks)),
+        None => Reply::once("none"),
     }
 }
 
@@ -154,6 +163,33 @@ async fn chunks_arrive_in_order_before_the_result_despite_faults() {
     assert_eq!(accepted, (1..=20).map(Value::from).collect::<Vec<_>>());
     assert_eq!(finals[1].json(), json!({"output": []}));
     assert_eq!(finals[1].param("isStream"), Some("true"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_marked_as_that_of_a_stream_if_its_job_streamed() {
+    let jobs = [json!(2), json!(0), json!(null)];
+    let jobs = jobs.iter().zip(["some", "empty", "once"]);
+    let jobs = jobs.map(|(input, id)| job(id, input.clone())).collect();
+    let platform = Scripted::start(handing_out(jobs, accept)).await;
+    let worker = start(Worker::new::<counted_if_asked>(), platform.env("w"));
+    let finals = platform.until("job-done", |posts| posts.len() == 3).await;
+    worker.stop().await.unwrap();
+    let seen: Vec<_> = finals
+        .iter()
+        .map(|post| {
+            (
+                post.json()["output"].clone(),
+                post.param("isStream").unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        (json!([]), "true"),
+        (json!([]), "true"),
+        (json!("none"), "false"),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(outputs(&platform.of("job-stream")), [json!(1), json!(2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,7 @@ async fn prints_the_schema_of_every_kind_of_handler() {
     let anything = |of: &Value| *of == json!(true);
     let is_type = |of: &Value, name: &str| of["type"] == name;
     let words = |of: &Value| of["additionalProperties"]["format"] == "uint32";
-    let kinds: [(&str, bool, Judge<'_>, Judge<'_>); 12] = [
+    let kinds: [(&str, bool, Judge<'_>, Judge<'_>); 14] = [
         ("fallible", false, &|of| of["title"] == "Request", &picture),
         ("anything", false, &anything, &anything),
         ("nothing", false, &anything, &|of| is_type(of, "null")),
@@ -124,6 +124,10 @@ async fn prints_the_schema_of_every_kind_of_handler() {
         ("boxed", true, &anything, &token),
         ("iterated", true, &text, &token),
         ("listed", true, &text, &token),
+        ("replied", true, &text, &|of| {
+            is_type(&of["anyOf"][0], "integer") && of["anyOf"][1]["$ref"] == "#/$defs/Token"
+        }),
+        ("alike", true, &text, &token),
         // The schema of a batch handler is that of one job.
         ("batched", false, &|of| of["title"] == "Request", &picture),
         ("whole", false, &text, &|of| {
