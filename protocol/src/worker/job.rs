@@ -17,8 +17,8 @@ const MAX_EMPTY_INPUT: usize = 64;
 
 /// A job as the platform hands it to a worker.
 ///
-/// Parsing a job requires only its id, of at most [`limits::JOB_ID`] bytes. A number is an id as well, as written. A job without an input, or with the input
-/// `{"__empty": true}`, has the input `{}`: the platform drops an empty input.
+/// Parsing a job requires only its id, of at most [`limits::JOB_ID`] bytes. A number is an id as well, as written. A job
+/// without an input, or with the input `{"__empty": true}`, has the input `{}`: the platform drops an empty input.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Job {
