@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use podwork_protocol::address::is_public;
+use podwork_protocol::address::{is_loopback_host, is_public};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
@@ -52,7 +52,7 @@ impl WebhookClient {
             check_literal(&url).map_err(|error| error.to_string())?;
         }
         // A proxy could reach private addresses.
-        let (client, proxies) = if is_loopback(&url) {
+        let (client, proxies) = if url.host_str().is_some_and(is_loopback_host) {
             (&self.local, false)
         } else {
             (&self.http, !self.public_only)
@@ -128,23 +128,9 @@ fn check_public(address: IpAddr) -> Result<(), PrivateReceiver> {
 
 /// Checks a host that is an address, which a resolver never sees.
 fn check_literal(url: &Url) -> Result<(), PrivateReceiver> {
-    address_of(url).map_or(Ok(()), check_public)
-}
-
-/// Returns the host if it is an address.
-fn address_of(url: &Url) -> Option<IpAddr> {
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse().ok()
-}
-
-/// Returns whether the host is `localhost`, a name below it, or a loopback address.
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let name = host.strip_suffix('.').unwrap_or(host);
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || address_of(url).is_some_and(|address| address.to_canonical().is_loopback())
+    host.parse().map_or(Ok(()), check_public)
 }
 
 /// Resolves names whose addresses are all public. The client connects to these addresses, so no second lookup can

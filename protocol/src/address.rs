@@ -1,4 +1,4 @@
-//! The distinction between public and special-purpose IP addresses.
+//! The distinction between public and special-purpose IP addresses, and the hosts that are this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -46,6 +46,18 @@ pub fn is_public(address: IpAddr) -> bool {
             v6_in(address, PUBLIC_V6) && !SPECIAL_V6.iter().any(|block| v6_in(address, *block))
         }
     }
+}
+
+/// Returns whether a host is `localhost` or a name below it, in any case, with or without the final dot.
+pub fn is_loopback_name(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Returns whether a host, as in a URL, is this machine: a [loopback name](is_loopback_name) or a loopback address.
+pub fn is_loopback_host(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    is_loopback_name(host) || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn v4_in(address: Ipv4Addr, (base, prefix): (Ipv4Addr, u32)) -> bool {
@@ -152,6 +164,35 @@ mod tests {
         ];
         for address in addresses {
             assert!(public(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_many_names() {
+        for name in ["localhost", "LocalHost.", "a.localhost", "A.b.LOCALHOST."] {
+            assert!(is_loopback_name(name) && is_loopback_host(name), "{name}");
+        }
+        for address in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "::1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_loopback_host(address), "{address}");
+            assert!(!is_loopback_name(address), "{address}");
+        }
+        for other in [
+            "",
+            ".",
+            "0.0.0.0",
+            "[::2]",
+            "notlocalhost",
+            "localhost..",
+            "localhost.example",
+            "127.0.0.1.example",
+        ] {
+            assert!(!is_loopback_host(other), "{other}");
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The URL of an endpoint, from the forms in which users have it.
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, Result, bail};
+use podwork_protocol::address::{is_loopback_host, is_loopback_name};
 use reqwest::Url;
 
 /// The host of Runpod's endpoints.
@@ -85,16 +84,12 @@ impl Address {
 
     /// Returns whether the host is this machine.
     pub(super) fn is_loopback(&self) -> bool {
-        let host = self.base.host_str().unwrap_or_default();
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        self.loopback_name().is_some() || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
+        self.base.host_str().is_some_and(is_loopback_host)
     }
 
     /// Returns the host if it is `localhost` or a name below it, with or without the final dot.
     pub(super) fn loopback_name(&self) -> Option<&str> {
-        let host = self.base.host_str()?;
-        let name = host.strip_suffix('.').unwrap_or(host);
-        (name == "localhost" || name.ends_with(".localhost")).then_some(host)
+        self.base.host_str().filter(|host| is_loopback_name(host))
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::uri::{Authority, Uri};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use podwork_protocol::address::is_loopback_name;
 
 use crate::error::Error;
 
@@ -117,10 +118,7 @@ impl BrowserGuard {
             return false;
         }
         let host = normalized(authority.host());
-        host == "localhost"
-            || host.ends_with(".localhost")
-            || self.hosts.contains(&host)
-            || is_address(&host)
+        is_loopback_name(authority.host()) || self.hosts.contains(&host) || is_address(&host)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use podwork_protocol::address::is_loopback_name;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 use crate::error::Error;
@@ -46,8 +47,7 @@ pub(crate) async fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>, Er
 /// try only the first, so it always stands for both loopback addresses. So do the names below it, which few systems
 /// resolve.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    if name == "localhost" || name.ends_with(".localhost") {
+    if is_loopback_name(host) {
         return Ok(vec![
             (Ipv4Addr::LOCALHOST, port).into(),
             (Ipv6Addr::LOCALHOST, port).into(),
