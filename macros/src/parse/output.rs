@@ -62,11 +62,10 @@ pub(super) fn check_shape(
         return;
     }
     if let (None, Some(chunks)) = (argument, boxed.and_then(Shape::chunk_source)) {
-        let option = match chunks {
-            ChunkSource::Stream => "`#[handler(stream)]`; or return `impl Stream<Item = T>`",
-            ChunkSource::Iterator => "`#[handler(iterator)]`; or return `impl Iterator<Item = T>`",
-            // A `Reply` is never behind a pointer that is a handler's output.
-            ChunkSource::Reply => return,
+        let option = if chunks == ChunkSource::Iterator {
+            "`#[handler(iterator)]`; or return `impl Iterator<Item = T>`"
+        } else {
+            "`#[handler(stream)]`; or return `impl Stream<Item = T>`"
         };
         errors.add(
             returned,

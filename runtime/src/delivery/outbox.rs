@@ -125,14 +125,16 @@ impl OutboxState {
 }
 
 impl Outbox {
-    /// Creates an outbox. If `join` is set, it joins chunks that wait at the same time.
-    pub(crate) fn new(join: bool) -> Self {
+    /// Creates an outbox. If `join` is set, it joins chunks that wait at the same time. `streams`: the handler streams this
+    /// job, even if it ends before its first chunk.
+    pub(crate) fn new(join: bool, streams: bool) -> Self {
         Self {
             mode: if join {
                 QueueMode::Join
             } else {
                 QueueMode::Coalesce
             },
+            streams: AtomicBool::new(streams),
             ..Self::default()
         }
     }

@@ -36,8 +36,6 @@ pub(crate) struct Delivery<P> {
     pub(crate) identity: Identity,
     /// Error results contain the host name and the causes.
     pub(crate) error_details: bool,
-    /// The handler streams every job. Otherwise, the outbox of a job knows whether it is streamed.
-    pub(crate) streams: bool,
     /// The time limit for one post, retries included.
     pub(crate) deadline: Duration,
 }
@@ -163,7 +161,7 @@ impl<P: Posts> Delivery<P> {
         last: Final,
         telemetry: &JobTelemetry,
     ) -> JobOutcome {
-        let streams = self.streams || outbox.streams();
+        let streams = outbox.streams();
         let failure = last.outcome.as_ref().err();
         let outcome = failure.map_or(JobOutcome::Completed, HandlerError::outcome);
         let sent = self

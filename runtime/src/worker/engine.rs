@@ -196,7 +196,7 @@ impl Engine {
         deliver: impl FnOnce(Arc<Outbox>, JobDelivery) -> F,
     ) -> Option<(JobRun, Arc<Outbox>, Span)> {
         let (run, delivery) = self.jobs.take(id, &self.telemetry, timing)?;
-        let outbox = Arc::new(Outbox::new(self.kind.joins()));
+        let outbox = Arc::new(Outbox::new(self.kind.joins(), self.kind.always_streams()));
         let log = job::span(id);
         let delivering = deliver(Arc::clone(&outbox), delivery);
         self.tasks.spawn(delivering.instrument(log.clone()));

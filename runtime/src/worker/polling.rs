@@ -50,7 +50,6 @@ async fn work(
         api: api.clone(),
         identity: engine.identity.clone(),
         error_details: engine.error_details,
-        streams: engine.kind.always_streams(),
         deadline,
     });
     let poller = Poller {

@@ -178,7 +178,7 @@ proptest::proptest! {
 
 #[tokio::test]
 async fn queued_chunks_are_joined_where_allowed() {
-    let outbox = Outbox::new(true);
+    let outbox = Outbox::new(true, true);
     for chunk in [
         json!("a"),
         json!("b"),

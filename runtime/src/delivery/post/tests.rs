@@ -105,7 +105,6 @@ fn delivery(platform: Simulated) -> Delivery<Simulated> {
             hostname: "h".to_owned(),
         },
         error_details: false,
-        streams: true,
         deadline: Duration::from_mins(15),
     }
 }
@@ -174,7 +173,7 @@ fn run(steps: Vec<Step>, fates: Vec<Fate>, join: bool, fails: bool) -> (String, 
         .build()
         .unwrap();
     runtime.block_on(async {
-        let outbox = Outbox::new(join);
+        let outbox = Outbox::new(join, true);
         let delivery = delivery(Simulated::new(fates));
         let handler = async {
             let mut yielded = String::new();
