@@ -3,7 +3,8 @@
 //! There are two contracts: between *workers* and the platform ([`worker`], [`template`], [`mod@env`]), and between
 //! *clients* and the platform ([`client`]). Both share [`JobStatus`], the documented [`limits`], and the distinction of
 //! public from special-purpose [addresses](mod@address). The crate does no I/O. It is the only code that `podwork`, the
-//! worker runtime, and `podwork-platform`, the local platform, have in common.
+//! worker runtime, and `podwork-platform`, the local platform, have in common. The feature `failure` adds the
+//! explanations of failed connections that the worker and the tool share.
 //!
 //! Inputs and outputs of jobs are [raw JSON text](RawValue), so a payload passes through unparsed and unchanged.
 //!
@@ -37,7 +38,10 @@ pub mod env; // names of variables
 
 pub mod limits; // documented limits
 
-pub mod address; // public and special-purpose IP addresses
+pub mod address; // public and special-purpose IP addresses, hosts that are this machine
+
+#[cfg(feature = "failure")]
+pub mod failure; // connection failures that a retry does not change
 
 mod schema; // a handler's input and output as JSON Schema
 

@@ -28,7 +28,11 @@ fn endpoint(health: &'static str) -> Value {
     });
     let folder = tempfile::tempdir().unwrap();
     let args = ["doctor", "--json", "--endpoint", &endpoint.url()];
-    let report = object(&podwork(folder.path(), &args).output().unwrap());
+    last_finding(&object(&podwork(folder.path(), &args).output().unwrap()))
+}
+
+/// Returns the last finding of a report, which is that of the endpoint.
+pub(crate) fn last_finding(report: &Value) -> Value {
     report["findings"]
         .as_array()
         .unwrap()

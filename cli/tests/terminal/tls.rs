@@ -13,6 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::common::{object, podwork};
+use crate::doctor::last_finding;
 
 /// A self-signed certificate for `localhost`, as a configuration of a server and in PEM.
 fn certificate(change: impl FnOnce(&mut CertificateParams)) -> (Arc<ServerConfig>, String) {
@@ -80,15 +81,13 @@ fn run(folder: &Path, trusted: &str, args: &[&str]) -> Value {
     object(&command.env("SSL_CERT_FILE", file).output().unwrap())
 }
 
-/// Returns the last finding of `podwork doctor`, which is that of the endpoint.
+/// Returns the finding of `podwork doctor` about the endpoint.
 fn finding(folder: &Path, trusted: &str, url: &str) -> Value {
-    let report = run(folder, trusted, &["doctor", "--json", "--endpoint", url]);
-    report["findings"]
-        .as_array()
-        .unwrap()
-        .last()
-        .unwrap()
-        .clone()
+    last_finding(&run(
+        folder,
+        trusted,
+        &["doctor", "--json", "--endpoint", url],
+    ))
 }
 
 #[test]

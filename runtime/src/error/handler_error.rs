@@ -7,9 +7,9 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
+use podwork_protocol::failure::causes_of;
 use podwork_protocol::worker::ErrorReport;
 
-use super::causes::causes_of;
 use super::outcome::JobOutcome;
 use super::panics;
 

@@ -1,6 +1,5 @@
 //! The errors of workers and of jobs.
 
-pub(crate) mod causes;
 pub(crate) mod handler_error;
 mod outcome;
 pub(crate) mod panics;

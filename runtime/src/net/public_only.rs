@@ -9,10 +9,10 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use podwork_protocol::address::is_public;
+use podwork_protocol::failure::causes_of;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::error::causes::causes_of;
 use crate::net::resolver::resolve;
 
 /// The maximum number of addresses of a host to try.
