@@ -6,7 +6,7 @@ use std::io;
 use podwork_protocol::failure::{self, causes_of};
 use rustls::Error as TlsError;
 
-/// Where to add the certificate of a CA that the tool does not trust.
+/// The place for the certificate of a CA that the tool does not trust.
 const ADD_CA: &str = "those of this machine, or on Linux to the file in SSL_CERT_FILE";
 
 /// Returns the problem and how to fix it, if a call failed for a reason that a retry does not change: a failed TLS

@@ -6,7 +6,7 @@ use podwork_protocol::failure;
 
 use crate::net::http::chain;
 
-/// Where to add the certificate of a CA that the worker does not trust.
+/// The place for the certificate of a CA that the worker does not trust.
 const ADD_CA: &str = "the image, or to the file in SSL_CERT_FILE";
 
 /// Returns the problem and how to fix it, if the connection failed for a reason that a retry does not change; see
