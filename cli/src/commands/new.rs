@@ -54,7 +54,7 @@ pub(crate) fn new(args: &New) -> Result<ExitCode> {
          cargo test       # test the handler, and the whole worker\n  \
          podwork dev      # run it locally, and restart it after each change\n  \
          podwork image    # build its image\n\
-         The first build compiles all dependencies: about 6 minutes on 2 cores. Later builds take seconds.\n"
+         The first build compiles all dependencies: up to 6 minutes on 2 cores. Later builds take seconds.\n"
     ))?;
     Ok(ExitCode::SUCCESS)
 }
